@@ -1,0 +1,221 @@
+"""The signed model bundle: what training seals and inference opens.
+
+A folder of four files: `model.pkl`, `model.onnx` (only where it was proven equal), `manifest.json`, and `manifest.sig`,
+an Ed25519 signature (RFC 8032) of the manifest's bytes. The manifest pins each file's SHA-256. Every byte is checked
+before anything is parsed or unpickled, and what is checked is what is loaded: files are read once, into memory.
+
+    BundleError
+    ├── BundleMissingError      no bundle there, or a file of it is gone
+    ├── BundleTamperedError     signature or digest does not hold
+    └── BundleMismatchError     sound, but for another patient class
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.model import ModelInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+PICKLE = "model.pkl"
+ONNX = "model.onnx"
+
+PRODUCTION = "production"
+STAGING = "staging"
+
+
+class BundleError(Exception):
+    """A bundle that must not serve; the message says which, why and what to do."""
+
+
+class BundleMissingError(BundleError):
+    """There is no bundle, or it lacks a file."""
+
+
+class BundleTamperedError(BundleError):
+    """The signature or a digest does not hold."""
+
+
+class BundleMismatchError(BundleError):
+    """The bundle was trained for another patient class."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class FileDigest(_Part):
+    """One file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+class Parity(_Part):
+    """How `model.onnx` compares with `model.pkl` on train, boundary and golden rows; it serves only if it passed."""
+
+    rows: int
+    max_abs_difference: float
+    label_flips: int
+    tolerance: float
+    passed: bool
+
+
+class Golden(_Part):
+    """Encoded rows (None where missing) and what `model.pkl` answered: shapes n x columns, n x classes."""
+
+    rows: list[list[float | None]]
+    probabilities: list[list[float]]
+
+
+class Manifest(_Part):
+    """Everything about one model version that others rely on."""
+
+    format: Literal[1] = 1
+    name: str
+    version: str
+    run_id: str
+    created: datetime
+    patient_digest: str
+    columns: list[str]
+    classes: list[str]
+    prevalence: dict[str, float]
+    low_prevalence: list[str]
+    training_ranges: dict[str, tuple[float, float]]
+    serves: Literal["onnx", "pickle"]
+    parity: Parity
+    golden: Golden
+    metrics: dict[str, float]
+    files: dict[str, FileDigest]
+    libraries: dict[str, str]
+    parameters: dict[str, Any]
+    data_hash: str
+    git_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose signature and digests hold. `digest`, the SHA-256 of the manifest, identifies it."""
+
+    manifest: Manifest
+    digest: str
+    files: dict[str, bytes]
+
+    @property
+    def info(self) -> ModelInfo:
+        """What an answer says of the model that gave it."""
+        manifest = self.manifest
+        return ModelInfo(
+            name=manifest.name,
+            version=manifest.version,
+            digest=self.digest,
+            patient_digest=manifest.patient_digest,
+            columns=tuple(manifest.columns),
+            classes=tuple(manifest.classes),
+            prevalence=manifest.prevalence,
+            low_prevalence=frozenset(manifest.low_prevalence),
+            training_ranges=manifest.training_ranges,
+        )
+
+
+def file_digest(content: bytes) -> FileDigest:
+    """Describe `content` for the manifest."""
+    return FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def seal(folder: Path, manifest: Manifest, key: Ed25519PrivateKey) -> str:
+    """Write `manifest.json` and its signature into `folder`; returns the digest that identifies the bundle."""
+    content = manifest.model_dump_json(indent=1).encode()
+    (folder / MANIFEST).write_bytes(content)
+    (folder / SIGNATURE).write_bytes(key.sign(content))
+    return hashlib.sha256(content).hexdigest()
+
+
+def open_bundle(folder: Path, public_key: Path, *, patient_digest: str) -> Bundle:
+    """Read and verify the bundle in `folder`.
+
+    Raises:
+        BundleMissingError: a file, or the public key, is not there.
+        BundleTamperedError: the signature or a digest does not hold.
+        BundleMismatchError: its patient digest is not `patient_digest`.
+
+    """
+    content = _read(folder / MANIFEST)
+    try:
+        _public_key(public_key).verify(_read(folder / SIGNATURE), content)
+    except InvalidSignature:
+        message = f"{folder}: the signature of {MANIFEST} does not hold under {public_key}; refused. Train it again."
+        raise BundleTamperedError(message) from None
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        message = f"{folder / MANIFEST}: signed, but not a manifest this version reads ({error.error_count()} errors)"
+        raise BundleMismatchError(message) from None
+    if manifest.patient_digest != patient_digest:
+        message = (
+            f"{folder}: trained for patient {manifest.patient_digest[:12]}, but PREDECIR_PACIENTE is "
+            f"{patient_digest[:12]}; train a model for this patient class, or choose the other"
+        )
+        raise BundleMismatchError(message)
+    files = {name: _verified(folder / name, expected) for name, expected in manifest.files.items()}
+    return Bundle(manifest, hashlib.sha256(content).hexdigest(), files)
+
+
+def signing_key(folder: Path) -> Ed25519PrivateKey:
+    """Load the training side's key from `folder`, generating the pair (`bundle.key`, `bundle.pub`) the first time."""
+    private, public = folder / "bundle.key", folder / "bundle.pub"
+    if private.exists():
+        key = serialization.load_pem_private_key(private.read_bytes(), password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            message = f"{private}: not an Ed25519 key; move it away to have a new pair made"
+            raise BundleError(message)
+        return key
+    key = Ed25519PrivateKey.generate()
+    folder.mkdir(parents=True, exist_ok=True)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(pem)
+    public.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return key
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    key = serialization.load_pem_public_key(_read(path))
+    if not isinstance(key, Ed25519PublicKey):
+        message = f"{path}: not an Ed25519 public key"
+        raise BundleError(message)
+    return key
+
+
+def _verified(path: Path, expected: FileDigest) -> bytes:
+    content = _read(path)
+    if file_digest(content) != expected:
+        message = f"{path}: its SHA-256 is not the one that was signed; refused. Train it again."
+        raise BundleTamperedError(message)
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        message = f"{path}: not there; train a model first (`make train`)"
+        raise BundleMissingError(message) from None
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror})"
+        raise BundleMissingError(message) from error

@@ -1,0 +1,190 @@
+"""Thyroid disease, from laboratory requests: the patient, the diagnoses and the cleaning. All that is thyroid is here.
+
+Data: Quinlan, R. (1986), Thyroid Disease, UCI Machine Learning Repository, DOI 10.24432/C5D010, file `thyroid0387`
+(Garvan Institute, Sydney, 1984 to 1987), CC BY 4.0. The codebook gives no units; those below are inferred.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from shared.patient import (
+    Case,
+    Diagnosis,
+    DiscardedRowError,
+    Disease,
+    Patient,
+    Remark,
+    choice,
+    flag,
+    measure,
+    rule_broken,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LABORATORY = ("tsh", "t3", "t4_total", "captacion_t4", "indice_t4_libre")
+OLDEST = 120
+"""Years. Four rows of the raw file claim 455 and more; their age is unknown, the rest of the row is good."""
+INDEX_TOLERANCE = 0.05
+"""How far, relative to itself, the free T4 index may lie from T4 / T4 uptake before it is remarked upon."""
+LATE_PREGNANCY_AGE = 55
+"""Years, above which a pregnancy is remarked upon."""
+
+_LAB = "Laboratorio"
+_HISTORY = "Antecedentes y tratamiento"
+_SUSPICION = "Motivo de la consulta"
+_NO_FREE = "Aquí se pide la hormona total: la libre es otra prueba, con otras unidades, y no se acepta en este campo."
+
+
+class DatosPaciente(Patient):
+    """Datos de un paciente para orientar el diagnóstico tiroideo."""
+
+    disease: ClassVar[Disease] = Disease(
+        name="tiroides",
+        title="Diagnóstico tiroideo",
+        diagnoses=(
+            Diagnosis("sin_alteracion", "Sin alteración tiroidea"),
+            Diagnosis("hipotiroidismo", "Hipotiroidismo"),
+            Diagnosis("enfermedad_no_tiroidea", "Enfermedad no tiroidea concurrente"),
+            Diagnosis("seguimiento_tratamiento", "Seguimiento de tratamiento tiroideo"),
+            Diagnosis("proteinas_transportadoras", "Alteración de proteínas transportadoras"),
+            Diagnosis("hipertiroidismo", "Hipertiroidismo"),
+            Diagnosis("resultados_discordantes", "Resultados discordantes"),
+        ),
+    )
+
+    edad: int | None = measure("Edad", unit="años", limits=(0, OLDEST), required=True)
+    sexo: Literal["F", "M"] | None = choice("Sexo", required=True, description="F, M, o vacío si no consta.")
+
+    tsh: float | None = measure("TSH", unit="mU/L", limits=(0.001, 1000), reference=(0.2, 6), group=_LAB)
+    t3: float | None = measure(
+        "T3 total", unit="nmol/L", limits=(0.01, 30), reference=(1.1, 3.1), group=_LAB, description=_NO_FREE
+    )
+    t4_total: float | None = measure(
+        "T4 total", unit="nmol/L", limits=(1, 700), reference=(63, 151), group=_LAB, description=_NO_FREE
+    )
+    captacion_t4: float | None = measure(
+        "Captación de T4", unit="cociente", limits=(0.1, 3), reference=(0.66, 1.26), group=_LAB
+    )
+    indice_t4_libre: float | None = measure(
+        "Índice de T4 libre",
+        unit="índice",
+        limits=(0.5, 1000),
+        reference=(65, 155),
+        group=_LAB,
+        description="T4 total dividida por la captación de T4. Si se deja vacío y constan ambas, se calcula.",
+    )
+
+    toma_tiroxina: bool = flag("Toma tiroxina", group=_HISTORY)
+    posible_tiroxina: bool = flag("Posible toma de tiroxina", group=_HISTORY)
+    medicacion_antitiroidea: bool = flag("Medicación antitiroidea", group=_HISTORY)
+    enfermedad_aguda: bool = flag("Enfermedad aguda", group=_HISTORY)
+    embarazo: bool = flag("Embarazo", group=_HISTORY)
+    cirugia_tiroidea: bool = flag("Cirugía tiroidea", group=_HISTORY)
+    tratamiento_i131: bool = flag("Tratamiento con yodo 131", group=_HISTORY)
+    sospecha_hipotiroidismo: bool = flag("Sospecha de hipotiroidismo", group=_SUSPICION)
+    sospecha_hipertiroidismo: bool = flag("Sospecha de hipertiroidismo", group=_SUSPICION)
+    litio: bool = flag("Toma litio", group=_HISTORY)
+    bocio: bool = flag("Bocio", group=_SUSPICION)
+    tumor: bool = flag("Tumor", group=_HISTORY)
+    hipopituitarismo: bool = flag("Hipopituitarismo", group=_HISTORY)
+    trastorno_psiquiatrico: bool = flag("Trastorno psiquiátrico", group=_HISTORY)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if all(getattr(self, name) is None for name in LABORATORY):
+            raise rule_broken("tsh", "sin_laboratorio", "Indique al menos un resultado de laboratorio.")
+        if self.embarazo and self.sexo == "M":
+            raise rule_broken("embarazo", "embarazo_y_sexo", "El embarazo no es compatible con sexo M.")
+        return self
+
+    def derived(self) -> dict[str, float]:
+        """The free T4 index, where its two parts are known and it is not."""
+        if self.indice_t4_libre is None and self.t4_total is not None and self.captacion_t4 is not None:
+            return {"indice_t4_libre": self.t4_total / self.captacion_t4}
+        return {}
+
+    def remarks(self) -> list[Remark]:
+        """A pregnancy late in life, and an index that contradicts its parts."""
+        found = []
+        if self.embarazo and self.edad is not None and self.edad > LATE_PREGNANCY_AGE:
+            text = f"Embarazo: poco habitual después de los {LATE_PREGNANCY_AGE} años; compruebe la edad."
+            found.append(Remark("embarazo", "embarazo_y_edad", text))
+        index, total, uptake = self.indice_t4_libre, self.t4_total, self.captacion_t4
+        if (
+            index is not None
+            and total is not None
+            and uptake is not None
+            and abs(index - total / uptake) > INDEX_TOLERANCE * index
+        ):
+            text = "Índice de T4 libre: no coincide con T4 total dividida por la captación; compruebe los tres valores."
+            found.append(Remark("indice_t4_libre", "indice_contradictorio", text))
+        return found
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Case:
+        """Read one laboratory request, with the rules of `data/README.md`."""
+        laboratory = {name: float(row[column]) if row[column] else None for column, name in _MEASURED.items()}
+        if all(value is None for value in laboratory.values()):
+            raise DiscardedRowError("only TBG was measured" if row["TBG"] else "no laboratory value")
+        age = int(row["age"])
+        patient = cls.model_validate(
+            {
+                "edad": age if age <= OLDEST else None,
+                "sexo": row["sex"] or None,
+                **laboratory,
+                **{name: row[column] == "t" for column, name in _FLAGGED.items()},
+            }
+        )
+        return Case(patient, _diagnosis(row["diagnosis"]), _date(row["record_id"]))
+
+
+_MEASURED = {"TSH": "tsh", "T3": "t3", "TT4": "t4_total", "T4U": "captacion_t4", "FTI": "indice_t4_libre"}
+
+_FLAGGED = {
+    "on_thyroxine": "toma_tiroxina",
+    "query_on_thyroxine": "posible_tiroxina",
+    "on_antithyroid_medication": "medicacion_antitiroidea",
+    "sick": "enfermedad_aguda",
+    "pregnant": "embarazo",
+    "thyroid_surgery": "cirugia_tiroidea",
+    "I131_treatment": "tratamiento_i131",
+    "query_hypothyroid": "sospecha_hipotiroidismo",
+    "query_hyperthyroid": "sospecha_hipertiroidismo",
+    "lithium": "litio",
+    "goitre": "bocio",
+    "tumor": "tumor",
+    "hypopituitary": "hipopituitarismo",
+    "psych": "trastorno_psiquiatrico",
+}
+
+_LETTERS = {
+    "-": "sin_alteracion",
+    "EFGH": "hipotiroidismo",
+    "K": "enfermedad_no_tiroidea",
+    "LMNOPQ": "seguimiento_tratamiento",
+    "IJ": "proteinas_transportadoras",
+    "ABCD": "hipertiroidismo",
+    "R": "resultados_discordantes",
+}
+_DIAGNOSIS_OF = {letter: code for letters, code in _LETTERS.items() for letter in letters}
+
+
+def _diagnosis(comment: str) -> str:
+    """Read the laboratory's comment: `X|Y` is "consistent with X, more likely Y"; otherwise the first letter counts."""
+    letter = comment.partition("|")[2][:1] or comment[:1]
+    try:
+        return _DIAGNOSIS_OF[letter]
+    except KeyError:
+        message = f"unknown diagnosis letter {letter!r}"
+        raise ValueError(message) from None
+
+
+def _date(record_id: str) -> dt.date:
+    """Read the date of the request, the first six digits of its id (`YYMMDDnnn`)."""
+    return dt.datetime.strptime(record_id[:6], "%y%m%d").replace(tzinfo=dt.UTC).date()

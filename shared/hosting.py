@@ -1,0 +1,207 @@
+"""How a service lives: one HTTP application, its health, its signals and an exit code that tells the truth.
+
+A service opens its resources in one async context manager that yields a `Part`; `http_app` turns parts into an
+application; `host` binds the port, serves until SIGTERM or SIGINT, drains, and unwinds the resources in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from shared import problems
+from shared.patient import PatientClassError
+from shared.settings import BAD_SETTINGS, SettingsError
+from shared.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from shared.settings import ServiceSettings
+
+LARGEST_BODY = 256 * 1024
+"""Bytes of a request body; more is a 413, whether its length was announced or not."""
+SHUTDOWN_SECONDS = 10
+"""How long requests in flight may take to finish once the service stops."""
+UNAVAILABLE = 69
+"""Exit code when something outside prevents the start, such as a used port: EX_UNAVAILABLE of sysexits(3)."""
+
+
+class StartError(Exception):
+    """The service cannot start, through no fault of a setting; one line that says what, where and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One running service: its routes, and why it cannot do its job (component to reason; empty when it can)."""
+
+    routers: tuple[APIRouter, ...]
+    unready: Callable[[], Mapping[str, str]]
+
+
+def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
+    """Build the application of one or several parts, with health, metrics, offline `/docs` and errors in Spanish."""
+    app = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY)
+    problems.install(app)
+
+    @app.get("/health/live", tags=["salud"])
+    async def live() -> dict[str, str]:
+        return {"estado": "vivo"}
+
+    @app.get("/health/ready", tags=["salud"])
+    async def ready() -> Response:
+        reasons = {name: reason for part in parts for name, reason in part.unready().items()}
+        if draining is not None and draining.is_set():
+            reasons["servicio"] = "stopping"
+        if reasons:
+            return JSONResponse({"estado": "no disponible", "motivos": reasons}, 503)
+        return JSONResponse({"estado": "listo"})
+
+    @app.get("/metrics", tags=["salud"])
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    for part in parts:
+        for router in part.routers:
+            app.include_router(router)
+    return app
+
+
+class LocalOnly:
+    """Refuse requests for other host names or from other sites' pages: loopback is reachable from any browser tab.
+
+    A page of another site can reach a service on loopback by rebinding its own name to 127.0.0.1 (DNS rebinding), or
+    by a plain cross-origin POST. The first shows in `Host`, the second in `Origin`.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: str) -> None:
+        """Allow the comma-separated `allowed_hosts`, each without port."""
+        self._app = app
+        self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 403."""
+        if scope["type"] == "http":
+            for name, value in scope["headers"]:
+                if (name == b"host" and not self._is_ours(value)) or (
+                    name == b"origin" and not self._is_ours(value.partition(b"//")[2])
+                ):
+                    rule = "host" if name == b"host" else "origin"
+                    detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
+                    await problems.ProblemError(403, rule, detail).response()(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+    def _is_ours(self, netloc: bytes) -> bool:
+        host = netloc.decode("latin-1").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        return name in self._hosts
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers (code after its `serve` would never run), and with a line when it is up."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for sock in sockets or ():
+            address, port = sock.getsockname()[:2]
+            shown = f"[{address}]" if ":" in address else address
+            print(f"ready on http://{shown}:{port}", flush=True)  # noqa: T201 - the one line for whoever started it
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+Opened = Callable[[CollectorRegistry], "AbstractAsyncContextManager[tuple[Part, ...]]"]
+
+
+def host(service: str, settings: ServiceSettings, opened: Opened) -> int:
+    """Run `service` until it is told to stop; returns the exit code. Expected failures are one line, no traceback."""
+    configure_logging(settings.log_level, service=service)
+    code = 0
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(service, settings, opened))
+    except* (SettingsError, PatientClassError) as group:
+        code = _failed(service, group, BAD_SETTINGS)
+    except* StartError as group:
+        code = _failed(service, group, UNAVAILABLE)
+    return code
+
+
+async def _serve(service: str, settings: ServiceSettings, opened: Opened) -> None:
+    registry = CollectorRegistry()
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    with _listen(settings.host, settings.port) as sock:
+        async with opened(registry) as parts:
+            app = http_app(f"Predecir: {service}", *parts, registry=registry, draining=stopping)
+            server = _Server(
+                uvicorn.Config(
+                    LocalOnly(app, settings.allowed_hosts),
+                    http="httptools",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+                )
+            )
+            serving = asyncio.create_task(server.serve(sockets=[sock]))
+            stopped = asyncio.create_task(stopping.wait())
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(settings.drain_seconds)
+            server.should_exit = True
+            await serving
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    try:
+        loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        loopback = address == "localhost"
+    if not loopback:
+        message = "settings: HOST: without keys only a loopback address is allowed, such as 127.0.0.1"
+        raise SettingsError(message)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        message = f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose PORT=…"
+        raise StartError(message) from None
+    return sock
+
+
+def _failed(service: str, group: BaseExceptionGroup[Exception], code: int) -> int:
+    for error in _leaves(group):
+        print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,261 @@
+"""The patient: one Pydantic class per disease, from which everything else is derived.
+
+A disease subclasses `Patient`, declares each feature with `measure`, `choice` or `flag`, and sets `disease`. Request
+validation, OpenAPI, the model's columns, the reference-range warnings, the data dictionary and the digest that keeps
+gateway and model together all come from that class; nothing repeats it. `docs/another-disease.md` walks through one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+
+Kind = Literal["number", "integer", "flag", "choice"]
+Range = tuple[float, float]
+
+_DEFAULT_GROUP = "Datos generales"
+_MISSING = math.nan
+
+
+class PatientClassError(Exception):
+    """The patient class cannot be used: not found, or declared wrongly. The message says what to change."""
+
+
+class DiscardedRowError(Exception):
+    """A raw row that training leaves out; the message is the reason, without any value of the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One class of the model: its code in answers and tables, and the Spanish label a doctor reads."""
+
+    code: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disease:
+    """What is diagnosed: `name` is also the model's name in the registry; `title` is shown to the doctor.
+
+    Raise `revision` when a rule, a derivation or the cleaning changes meaning without changing a declaration:
+    it is part of the digest, so models trained before the change are refused instead of served wrongly.
+    """
+
+    name: str
+    title: str
+    diagnoses: tuple[Diagnosis, ...]
+    revision: int = 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The codes, in declaration order."""
+        return tuple(diagnosis.code for diagnosis in self.diagnoses)
+
+    def label(self, code: str) -> str:
+        """The Spanish label of `code`."""
+        return next(diagnosis.label for diagnosis in self.diagnoses if diagnosis.code == code)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One declared feature, as derived from its field: limits and reference are in `unit`."""
+
+    name: str
+    kind: Kind
+    label: str
+    description: str
+    group: str
+    unit: str
+    limits: Range | None
+    reference: Range | None
+    choices: tuple[str, ...]
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A remark on an accepted patient: the field, a stable code, and a Spanish sentence that never repeats a value."""
+
+    field: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One training example: a patient, the diagnosis code, and the date it was seen (None where unknown)."""
+
+    patient: Patient
+    diagnosis: str
+    date: dt.date | None = None
+
+
+def measure(  # noqa: PLR0913 - each is one fact of a measurement
+    label: str,
+    *,
+    unit: str,
+    limits: Range,
+    reference: Range | None = None,
+    required: bool = False,
+    group: str = _DEFAULT_GROUP,
+    description: str = "",
+) -> Any:  # noqa: ANN401 - stands as the default of a field of any numeric type
+    """Declare a number: outside `limits` it is refused, outside `reference` it is warned about."""
+    extra: dict[str, Any] = {"unidad": unit, "grupo": group}
+    if reference is not None:
+        extra["referencia"] = list(reference)
+    return Field(
+        ... if required else None,
+        title=label,
+        description=description or None,
+        ge=limits[0],
+        le=limits[1],
+        json_schema_extra=extra,
+    )
+
+
+def choice(label: str, *, required: bool = False, group: str = _DEFAULT_GROUP, description: str = "") -> Any:  # noqa: ANN401
+    """Declare a category: the field's type is `Literal[...] | None`."""
+    return Field(
+        ... if required else None, title=label, description=description or None, json_schema_extra={"grupo": group}
+    )
+
+
+def flag(label: str, *, group: str = _DEFAULT_GROUP, description: str = "") -> Any:  # noqa: ANN401
+    """Declare a yes or no that is false unless said."""
+    return Field(default=False, title=label, description=description or None, json_schema_extra={"grupo": group})
+
+
+def rule_broken(field: str, rule: str, message: str) -> PydanticCustomError:
+    """Build the error that a cross-field rule raises: it names `field` and `rule`, in Spanish, without a value."""
+    return PydanticCustomError("regla", "{mensaje}", {"campo": field, "regla": rule, "mensaje": message})
+
+
+class Patient(BaseModel):
+    """A patient of some disease. Strict: no coercion, no unknown field, no infinite number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    disease: ClassVar[Disease]
+    features: ClassVar[tuple[Feature, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
+    digest: ClassVar[str] = ""
+    _codes: ClassVar[tuple[tuple[str, dict[str | None, float] | None], ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
+        """Derive features, columns, encoding and digest once, when the class is declared."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.features = tuple(_feature(name, info) for name, info in cls.model_fields.items())
+        cls.columns = tuple(feature.name for feature in cls.features)
+        cls._codes = tuple((feature.name, _category_codes(feature)) for feature in cls.features)
+        cls.digest = _digest(cls)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Case:  # noqa: ARG003 - for those who override it
+        """Turn one row of the raw CSV into a case, or raise `DiscardedRowError` with the reason it is left out."""
+        message = f"{cls.__name__} has no from_row: it cannot be trained"
+        raise PatientClassError(message)
+
+    def derived(self) -> dict[str, Any]:
+        """Values that follow from others, for features the doctor left empty. Training and serving both use them."""
+        return {}
+
+    def remarks(self) -> list[Remark]:
+        """Cross-field remarks of this disease (reference ranges are checked for every disease by the gateway)."""
+        return []
+
+    def encode(self) -> list[float]:
+        """Give the row a model reads: one number per column, NaN where missing, 0 or 1 for a flag, a choice's index."""
+        values = self.__dict__
+        if derived := self.derived():
+            values = values | derived
+        return [
+            _MISSING if (value := values[name]) is None else (float(value) if codes is None else codes[value])
+            for name, codes in self._codes
+        ]
+
+
+def load_patient(path: str) -> type[Patient]:
+    """Import the patient class named `package.module:Class`.
+
+    Raises:
+        PatientClassError: the path cannot be imported or is not a usable `Patient`.
+
+    """
+    module_name, _, class_name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = f"PREDECIR_PACIENTE={path}: cannot import it ({error}); expected package.module:Class"
+        raise PatientClassError(message) from error
+    if not (isinstance(found, type) and issubclass(found, Patient) and hasattr(found, "disease")):
+        message = f"PREDECIR_PACIENTE={path}: not a subclass of shared.patient.Patient with a `disease`"
+        raise PatientClassError(message)
+    return found
+
+
+def _feature(name: str, info: FieldInfo) -> Feature:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    types = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
+    lower = next((m.ge for m in info.metadata if isinstance(m, Ge)), None)
+    upper = next((m.le for m in info.metadata if isinstance(m, Le)), None)
+    reference: Any = extra.get("referencia")
+    kind, choices = _kind(name, types)
+    return Feature(
+        name=name,
+        kind=kind,
+        label=info.title or name,
+        description=info.description or "",
+        group=str(extra.get("grupo", _DEFAULT_GROUP)),
+        unit=str(extra.get("unidad", "")),
+        limits=None if lower is None or upper is None else (float(lower), float(upper)),  # type: ignore[arg-type]
+        reference=None if reference is None else (float(reference[0]), float(reference[1])),
+        choices=choices,
+        required=info.is_required(),
+    )
+
+
+def _kind(name: str, types: list[Any]) -> tuple[Kind, tuple[str, ...]]:
+    kinds: dict[Any, Kind] = {float: "number", int: "integer", bool: "flag"}
+    if len(types) == 1 and types[0] in kinds:
+        return kinds[types[0]], ()
+    choices = tuple(value for kind in types for value in (get_args(kind) or (kind,)))
+    if choices and all(isinstance(value, str) and ":" not in value for value in choices):
+        return "choice", choices
+    message = f"feature {name}: use float, int, bool or a Literal of strings without ':', each optionally `| None`"
+    raise PatientClassError(message)
+
+
+def _category_codes(feature: Feature) -> dict[str | None, float] | None:
+    if feature.kind != "choice":
+        return None
+    return {value: float(index) for index, value in enumerate(feature.choices)}
+
+
+def _digest(cls: type[Patient]) -> str:
+    disease: Disease | None = getattr(cls, "disease", None)
+    if disease is None:
+        return ""
+    facts = {
+        "disease": disease.name,
+        "revision": disease.revision,
+        "classes": disease.classes,
+        "features": [[f.name, f.kind, f.unit, f.limits, f.choices] for f in cls.features],
+    }
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

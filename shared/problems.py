@@ -1,0 +1,155 @@
+"""Refusals a person can act on: RFC 9457 problem details, in Spanish, naming field and rule and never a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fastapi import FastAPI
+    from pydantic_core import ErrorDetails
+    from starlette.requests import Request
+
+    from shared.patient import Feature
+
+MEDIA_TYPE = "application/problem+json"
+_LONGEST_NAME = 64
+
+_TITLES = {
+    400: "La petición no se entiende",
+    403: "Petición no permitida",
+    404: "No encontrado",
+    405: "Método no permitido",
+    409: "Conflicto",
+    413: "Petición demasiado grande",
+    415: "Tipo de contenido no admitido",
+    422: "Datos no válidos",
+    500: "Error interno",
+    503: "Servicio no disponible por el momento",
+}
+
+
+class ProblemError(Exception):
+    """A refusal on its way to the client; `rule` is a stable code, `detail` a Spanish sentence."""
+
+    def __init__(
+        self,
+        status: int,
+        rule: str,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        """Hold what `problem` needs; `retry_after` is in seconds."""
+        super().__init__(rule)
+        self.status, self.rule, self.detail = status, rule, detail
+        self.errors, self.retry_after = errors, retry_after
+
+    def response(self) -> Response:
+        """Render as `application/problem+json`."""
+        content: dict[str, Any] = {
+            "type": f"urn:predecir:problema:{self.rule}",
+            "title": _TITLES.get(self.status, "Error"),
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            content["errores"] = self.errors
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return Response(orjson.dumps(content), self.status, headers, MEDIA_TYPE)
+
+
+def invalid_data(errors: Iterable[ErrorDetails], features: Mapping[str, Feature]) -> ProblemError:
+    """Translate Pydantic's errors about a patient; broken JSON is a 400, everything else a 422."""
+    details = list(errors)
+    if any(error["type"] == "json_invalid" for error in details):
+        return ProblemError(400, "json_no_valido", "El cuerpo no es JSON válido.")
+    listed = [_explained(error, features) for error in details]
+    return ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=listed)
+
+
+def _explained(error: ErrorDetails, features: Mapping[str, Feature]) -> dict[str, str]:
+    context = error.get("ctx") or {}
+    if error["type"] == "regla":
+        return {"campo": context["campo"], "regla": context["regla"], "mensaje": context["mensaje"]}
+    name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
+    feature = features.get(name)
+    return {"campo": name, "regla": _rule(error["type"]), "mensaje": _sentence(error["type"], feature)}
+
+
+_RULES = {
+    "missing": "obligatorio",
+    "extra_forbidden": "campo_desconocido",
+    "finite_number": "numero_finito",
+    "greater_than_equal": "limites",
+    "less_than_equal": "limites",
+    "literal_error": "opciones",
+}
+
+
+def _rule(kind: str) -> str:
+    return _RULES.get(kind, "tipo")
+
+
+def _sentence(kind: str, feature: Feature | None) -> str:
+    if kind == "extra_forbidden":
+        return "Este campo no existe."
+    if feature is None:
+        return "Debe ser un objeto JSON con los datos del paciente."
+    if kind == "missing":
+        empty = "" if feature.kind == "flag" else "; si no se conoce, envíe null"
+        return f"{feature.label}: falta este dato{empty}."
+    return f"{feature.label}: {_expected(feature)}."
+
+
+def _expected(feature: Feature) -> str:
+    match feature.kind:
+        case "flag":
+            return "debe ser true o false"
+        case "choice":
+            return f"debe ser una de estas opciones: {', '.join(feature.choices)}"
+        case _:
+            noun = "un número entero" if feature.kind == "integer" else "un número"
+            return f"debe ser {noun}{between(feature.limits, feature.unit)}"
+
+
+def between(limits: tuple[float, float] | None, unit: str) -> str:
+    """Say a range in Spanish: ` entre 0,2 y 6 mU/L`."""
+    if limits is None:
+        return ""
+    low, high = (f"{limit:g}".replace(".", ",") for limit in limits)
+    return f" entre {low} y {high} {unit}".rstrip()
+
+
+def install(app: FastAPI) -> None:
+    """Make every error response of `app` a problem in Spanish."""
+
+    async def refused(_: Request, error: Exception) -> Response:
+        return error.response() if isinstance(error, ProblemError) else internal_error()
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        return ProblemError(status, "http", f"{_TITLES.get(status, 'La petición no se pudo atender')}.").response()
+
+    async def bad_parameters(_: Request, error: Exception) -> Response:
+        details = error.errors() if isinstance(error, RequestValidationError) else []
+        names = sorted({str(detail["loc"][-1])[:_LONGEST_NAME] for detail in details})
+        listed = [{"campo": name, "regla": "parametro", "mensaje": "El valor no es válido."} for name in names]
+        return ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed).response()
+
+    app.add_exception_handler(ProblemError, refused)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, bad_parameters)
+    app.add_exception_handler(Exception, refused)
+
+
+def internal_error() -> Response:
+    """Say that it is our fault, without saying more."""
+    return ProblemError(500, "interno", "Ocurrió un error inesperado; no se dio ningún resultado.").response()

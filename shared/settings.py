@@ -1,0 +1,60 @@
+"""Settings: environment variables (or a `.env` beside the run), read once at the edge into frozen classes.
+
+Each service declares its own class; `.env.example` lists them all, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound=BaseSettings)
+
+BAD_SETTINGS = 78
+"""Exit code for a setting that is wrong or missing: EX_CONFIG of sysexits(3)."""
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing; the message names it and what is expected, never its value."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback is refused as long as no keys exist."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port; 0 takes a free one and prints it."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """Least severe event that is logged."""
+    drain_seconds: float = Field(default=0, ge=0)
+    """How long readiness fails before the service stops, so that a balancer notices first."""
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    """Host names a request may be addressed to, comma separated, without port."""
+    predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
+    """The patient class, as package.module:Class."""
+    var: Path = Field(default=Path("var"), alias="PREDECIR_VAR")
+    """Folder for all state but the database."""
+
+
+def read_settings(kind: type[S]) -> S:
+    """Read `kind` from the environment.
+
+    Raises:
+        SettingsError: one line that names each variable that is wrong.
+
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            for e in error.errors(include_input=False, include_url=False)
+        )
+        message = f"settings: {wrong} (see .env.example)"
+        raise SettingsError(message) from None
