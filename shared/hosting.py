@@ -13,8 +13,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import uvicorn
 import uvloop
@@ -25,15 +25,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from shared import problems
 from shared.patient import PatientClassError
-from shared.settings import BAD_SETTINGS, SettingsError
+from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from shared.settings import ServiceSettings
 
 LARGEST_BODY = 256 * 1024
 """Bytes of a request body; more is a 413, whether its length was announced or not."""
@@ -49,10 +47,14 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One running service: its routes, and why it cannot do its job (component to reason; empty when it can)."""
+    """One running service: its routes, and why it cannot do its job (component to reason; empty when it can).
+
+    `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
+    """
 
     routers: tuple[APIRouter, ...]
     unready: Callable[[], Mapping[str, str]]
+    hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
 
 
 def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
@@ -83,30 +85,36 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
     return app
 
 
-class LocalOnly:
-    """Refuse requests for other host names or from other sites' pages: loopback is reachable from any browser tab.
+class Entrance:
+    """What every request passes first: the address check, then a hot application or the framework.
 
-    A page of another site can reach a service on loopback by rebinding its own name to 127.0.0.1 (DNS rebinding), or
-    by a plain cross-origin POST. The first shows in `Host`, the second in `Origin`.
+    Loopback is reachable from any browser tab. A page of another site can get there by rebinding its own name to
+    127.0.0.1 (DNS rebinding), which shows in `Host`, or by a plain cross-origin POST, which shows in `Origin`.
     """
 
-    def __init__(self, app: ASGIApp, allowed_hosts: str) -> None:
-        """Allow the comma-separated `allowed_hosts`, each without port."""
-        self._app = app
+    def __init__(self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str) -> None:
+        """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`."""
+        self._app, self._hot = app, dict(hot)
         self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403."""
-        if scope["type"] == "http":
-            for name, value in scope["headers"]:
-                if (name == b"host" and not self._is_ours(value)) or (
-                    name == b"origin" and not self._is_ours(value.partition(b"//")[2])
-                ):
-                    rule = "host" if name == b"host" else "origin"
-                    detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
-                    await problems.ProblemError(403, rule, detail).response()(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif (foreign := self._foreign(scope)) is not None:
+            detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
+            await problems.ProblemError(403, foreign, detail).response()(scope, receive, send)
+        else:
+            app = self._hot.get((scope["method"], scope["path"]), self._app)
+            await app(scope, receive, send)
+
+    def _foreign(self, scope: Scope) -> str | None:
+        for name, value in scope["headers"]:
+            if name == b"host" and not self._is_ours(value):
+                return "host"
+            if name == b"origin" and not self._is_ours(value.partition(b"//")[2]):
+                return "origin"
+        return None
 
     def _is_ours(self, netloc: bytes) -> bool:
         host = netloc.decode("latin-1").lower()
@@ -129,14 +137,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-Opened = Callable[[CollectorRegistry], "AbstractAsyncContextManager[tuple[Part, ...]]"]
+S = TypeVar("S", bound=ServiceSettings)
+Opened = Callable[[S, CollectorRegistry], "AbstractAsyncContextManager[tuple[Part, ...]]"]
 
 
-def host(service: str, settings: ServiceSettings, opened: Opened) -> int:
-    """Run `service` until it is told to stop; returns the exit code. Expected failures are one line, no traceback."""
-    configure_logging(settings.log_level, service=service)
+def main(service: str, kind: type[S], opened: Opened[S]) -> int:
+    """Run `service` until it is told to stop; returns the exit code. Expected failures are one line, no traceback.
+
+    `kind` are the service's settings, read here once; `opened` opens what it needs and yields its parts.
+    """
     code = 0
     try:
+        settings = read_settings(kind)
+        configure_logging(settings.log_level, service=service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, opened))
     except* (SettingsError, PatientClassError) as group:
@@ -146,17 +159,18 @@ def host(service: str, settings: ServiceSettings, opened: Opened) -> int:
     return code
 
 
-async def _serve(service: str, settings: ServiceSettings, opened: Opened) -> None:
+async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     registry = CollectorRegistry()
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     with _listen(settings.host, settings.port) as sock:
-        async with opened(registry) as parts:
+        async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, registry=registry, draining=stopping)
+            hot = {key: endpoint for part in parts for key, endpoint in part.hot.items()}
             server = _Server(
                 uvicorn.Config(
-                    LocalOnly(app, settings.allowed_hosts),
+                    Entrance(app, hot, settings.allowed_hosts),
                     http="httptools",
                     lifespan="off",
                     log_config=None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -33,6 +34,24 @@ _TITLES = {
     500: "Error interno",
     503: "Servicio no disponible por el momento",
 }
+
+
+class Fault(BaseModel):
+    """Un campo que no cumple una regla."""
+
+    campo: str
+    regla: str
+    mensaje: str
+
+
+class Problem(BaseModel):
+    """Por qué no se atendió la petición (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errores: list[Fault] = []
 
 
 class ProblemError(Exception):

@@ -1,0 +1,102 @@
+"""The answer a doctor gets: the most probable diagnosis, how sure the model is, and what to be wary of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from shared.problems import between
+
+if TYPE_CHECKING:
+    from shared.model import ModelInfo, Score
+    from shared.patient import Patient, Remark
+
+
+class Modelo(BaseModel):
+    """El modelo que calculó la respuesta."""
+
+    nombre: str
+    version: str
+
+
+class Aviso(BaseModel):
+    """Algo que conviene comprobar en los datos enviados."""
+
+    campo: str
+    codigo: str
+    mensaje: str
+
+
+class Respuesta(BaseModel):
+    """El diagnóstico más probable para un paciente."""
+
+    id: str = Field(description="Identificador de la predicción, para consultarla después.")
+    prediccion: str = Field(description="Código del diagnóstico más probable.")
+    etiqueta: str = Field(description="El diagnóstico en palabras.")
+    probabilidad: float = Field(description="Probabilidad de ese diagnóstico, entre 0 y 1.")
+    probabilidades: dict[str, float] = Field(description="Probabilidad de cada diagnóstico posible.")
+    baja_prevalencia: bool = Field(description="Si el diagnóstico es poco frecuente en los datos de entrenamiento.")
+    modelo: Modelo
+    avisos: list[Aviso] = Field(description="Valores fuera de rango o contradictorios, sin repetir el valor.")
+
+
+class Answers:
+    """Makes answers for one patient class; what does not depend on the patient is prepared once."""
+
+    def __init__(self, patient: type[Patient]) -> None:
+        """Prepare labels and reference remarks of `patient`."""
+        self._labels = {diagnosis.code: diagnosis.label for diagnosis in patient.disease.diagnoses}
+        self._features = {f.name: f for f in patient.features}
+        self._references = [
+            (f.name, *f.reference, self._outside(f.name, "fuera_de_referencia", "del rango de referencia", f.reference))
+            for f in patient.features
+            if f.reference is not None
+        ]
+        self._trained: tuple[str, list[tuple[str, float, float, dict[str, str]]]] = ("", [])
+
+    def make(self, answer_id: str, patient: Patient, score: Score) -> dict[str, Any]:
+        """Make the content of a `Respuesta`."""
+        model, probabilities = score.model, score.probabilities
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        code = model.classes[best]
+        return {
+            "id": answer_id,
+            "prediccion": code,
+            "etiqueta": self._labels[code],
+            "probabilidad": probabilities[best],
+            "probabilidades": dict(zip(model.classes, probabilities, strict=True)),
+            "baja_prevalencia": code in model.low_prevalence,
+            "modelo": {"nombre": model.name, "version": model.version},
+            "avisos": self._remarks(patient, model),
+        }
+
+    def _remarks(self, patient: Patient, model: ModelInfo) -> list[dict[str, str]]:
+        values = patient.__dict__
+        found = [
+            remark
+            for ranges in (self._references, self._training_ranges(model))
+            for name, low, high, remark in ranges
+            if (value := values[name]) is not None and not low <= value <= high
+        ]
+        found.extend(_shown(remark) for remark in patient.remarks())
+        return found
+
+    def _training_ranges(self, model: ModelInfo) -> list[tuple[str, float, float, dict[str, str]]]:
+        if self._trained[0] != model.digest:
+            code, what = "fuera_de_entrenamiento", "de lo que el modelo conoce"
+            ranges = model.training_ranges.items()
+            self._trained = (
+                model.digest,
+                [(name, low, high, self._outside(name, code, what, (low, high))) for name, (low, high) in ranges],
+            )
+        return self._trained[1]
+
+    def _outside(self, name: str, code: str, what: str, limits: tuple[float, float]) -> dict[str, str]:
+        feature = self._features[name]
+        sentence = f"{feature.label}: fuera {what},{between(limits, feature.unit)}."
+        return {"campo": name, "codigo": code, "mensaje": sentence}
+
+
+def _shown(remark: Remark) -> dict[str, str]:
+    return {"campo": remark.field, "codigo": remark.code, "mensaje": remark.message}

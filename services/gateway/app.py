@@ -1,0 +1,86 @@
+"""The gateway, put together: outbox, disk, relay and the way of one prediction."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import Gauge
+
+from services.gateway.disk import Disk
+from services.gateway.outbox import Outbox, OutboxError
+from services.gateway.predict import Predict
+from services.gateway.relay import Relay
+from services.gateway.routes import gateway_router
+from shared.hosting import Part, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from prometheus_client import CollectorRegistry
+
+    from services.gateway.settings import GatewaySettings
+    from shared.model import Scorer
+    from shared.patient import Patient
+    from shared.transport import Transport
+
+DRAIN_SECONDS = 5
+"""How long a stopping gateway hands over what its outbox holds; the rest waits on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway at work."""
+
+    part: Part
+    outbox: Outbox
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: GatewaySettings,
+    registry: CollectorRegistry,
+    *,
+    patient: type[Patient],
+    scorer: Scorer,
+    transport: Transport,
+) -> AsyncIterator[Gateway]:
+    """Open the outbox and start the relay; unwinding hands over what is left.
+
+    Raises:
+        StartError: the outbox cannot be opened.
+
+    """
+    folder = settings.var / "gateway"
+    try:
+        outbox = await Outbox.open(folder / "outbox.db", keep_answers=settings.gateway_idempotency_hours * 3600)
+    except OutboxError as error:
+        raise StartError(str(error)) from None
+    disk = Disk(folder, min_free_mb=settings.outbox_min_free_mb)
+    relay = Relay(
+        outbox,
+        transport,
+        disk,
+        batch_events=settings.relay_batch_events,
+        linger_seconds=settings.relay_linger_ms / 1000,
+    )
+    Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
+    predict = Predict(patient, scorer, outbox, disk, settings, registry)
+
+    def unready() -> dict[str, str]:
+        reasons = {"modelo": scorer.unavailable(), "disco": None if disk.has_room() else "no room for answers"}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            relaying = tasks.create_task(relay.run())
+            yield Gateway(
+                Part((gateway_router(patient, predict),), unready, {("POST", "/predecir"): predict}),
+                outbox,
+            )
+            relaying.cancel()
+        await relay.drain(DRAIN_SECONDS)
+    finally:
+        await outbox.close()

@@ -1,0 +1,263 @@
+"""The outbox: a SQLite file that holds every answer from before it is given until it is recorded elsewhere.
+
+One thread owns the only connection that writes (SQLite before 3.51.3 can corrupt a WAL that two connections write).
+Appends that arrive while a commit is running share the next one (group commit): one row of `outbox` is one commit,
+its events joined by newlines, so that the cost of SQLite and of handing the GIL over is paid per commit, not per
+event. `seq` is the place of an event in everything this gateway ever answered: from 1, without gaps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+from shared.transport import Delivery, OutboxState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS account (gateway_id TEXT NOT NULL, next_seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (first_seq INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS answered (
+    id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, response BLOB NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answered_expires ON answered (expires);
+"""
+_OLDEST = "SELECT coalesce((SELECT min(first_seq) FROM outbox), (SELECT next_seq FROM account))"
+_PRUNE_SECONDS = 60
+
+
+class OutboxError(Exception):
+    """The outbox cannot take the answer, so it must not be given; the message says why."""
+
+
+class KeyReusedError(Exception):
+    """The `Idempotency-Key` was used before with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What a repeatable request adds: its id, the hash of what was asked, and the response to repeat."""
+
+    id: str
+    request_hash: bytes
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The events of one commit, the first of which is number `first_seq`."""
+
+    first_seq: int
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(slots=True)
+class _Append:
+    event: bytes
+    keyed: Keyed | None
+    stored: asyncio.Future[bytes | None]
+
+
+class Outbox:
+    """Open with `Outbox.open`, close with `close`. All methods belong to the event loop that opened it."""
+
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, *, keep_answers: float) -> None:
+        """Take over an opened file; `keep_answers` is for how many seconds keyed answers are repeated."""
+        self._connection = connection
+        self._thread = thread
+        self._keep_answers = keep_answers
+        self._next_prune = 0.0
+        self.gateway_id, self._next_seq = _account(connection)
+        self._oldest: int = connection.execute(_OLDEST).fetchone()[0]
+        self.pending: int = connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()[0]
+        self._gathered: list[_Append] = []
+        self._commits: asyncio.Task[None] | None = None
+        self.filled = asyncio.Event()
+        if self.pending:
+            self.filled.set()
+
+    @classmethod
+    async def open(cls, path: Path, *, keep_answers: float) -> Outbox:
+        """Open or create the file at `path`.
+
+        Raises:
+            OutboxError: it cannot be opened or written.
+
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await loop.run_in_executor(thread, _connect, path)
+        except (sqlite3.Error, OSError) as error:
+            thread.shutdown()
+            used = "; does another gateway use it?" if "locked" in str(error) else ""
+            raise OutboxError(f"{path}: the outbox cannot be opened ({error}{used})") from error
+        return cls(connection, thread, keep_answers=keep_answers)
+
+    async def close(self) -> None:
+        """Finish what was begun, and close the file."""
+        while self._commits is not None:
+            await asyncio.wait({self._commits})
+        await self._run(self._connection.close)
+        self._thread.shutdown()
+
+    @property
+    def state(self) -> OutboxState:
+        """The account of what this gateway answered."""
+        return OutboxState(self.gateway_id, self._next_seq - 1, self._oldest)
+
+    async def append(self, event: bytes, keyed: Keyed | None = None) -> bytes | None:
+        """Keep `event`; returns once it is on disk. A repeated key stores nothing and returns the earlier response.
+
+        Raises:
+            OutboxError: it could not be written; nothing was kept.
+            KeyReusedError: the key was used before with another request.
+
+        """
+        stored: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._gathered.append(_Append(event, keyed, stored))
+        if self._commits is None:
+            self._commits = asyncio.create_task(self._commit_gathered())
+        return await stored
+
+    async def segments(self, most_events: int) -> list[Segment]:
+        """Read the oldest segments, at least one if there is any, together about `most_events` events."""
+        rows = await self._run(self._read, most_events)
+        return [
+            Segment(
+                first,
+                tuple(Delivery(self.gateway_id, first + i, event) for i, event in enumerate(body.split(b"\n"))),
+            )
+            for first, body in rows
+        ]
+
+    async def discard(self, segments: list[Segment]) -> None:
+        """Remove segments that are durable elsewhere.
+
+        Raises:
+            OutboxError: they could not be removed, and will be handed over again.
+
+        """
+        try:
+            self._oldest = await self._run(self._delete, [segment.first_seq for segment in segments])
+        except sqlite3.Error as error:
+            raise OutboxError(f"the outbox cannot be written ({error})") from error
+        self.pending -= sum(len(segment.deliveries) for segment in segments)
+        if not self.pending:
+            self.filled.clear()
+
+    async def _commit_gathered(self) -> None:
+        try:
+            while self._gathered:
+                batch, self._gathered = self._gathered, []
+                await self._commit(batch)
+        finally:
+            self._commits = None
+
+    async def _commit(self, batch: list[_Append]) -> None:
+        try:
+            outcomes, added = await self._run(self._write, batch)
+        except sqlite3.Error as error:
+            for append in batch:
+                if not append.stored.done():
+                    append.stored.set_exception(OutboxError(f"the outbox cannot be written ({error})"))
+            return
+        if added:
+            self._next_seq += added
+            self.pending += added
+            self.filled.set()
+        for append, outcome in zip(batch, outcomes, strict=True):
+            if append.stored.done():  # its request was cancelled; the answer is kept all the same
+                continue
+            if isinstance(outcome, KeyReusedError):
+                append.stored.set_exception(outcome)
+            else:
+                append.stored.set_result(outcome)
+
+    def _run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> asyncio.Future[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    # What follows runs in the outbox's thread.
+
+    def _write(self, batch: list[_Append]) -> tuple[list[bytes | KeyReusedError | None], int]:
+        with _transaction(self._connection) as db:
+            outcomes = [None if append.keyed is None else self._claim(append.keyed) for append in batch]
+            new = [append.event for append, outcome in zip(batch, outcomes, strict=True) if outcome is None]
+            if new:
+                body = b"\n".join(new)
+                db.execute("INSERT INTO outbox VALUES (?, ?, ?)", (self._next_seq, len(new), body))
+                db.execute("UPDATE account SET next_seq = next_seq + ?", (len(new),))
+        return outcomes, len(new)
+
+    def _claim(self, keyed: Keyed) -> bytes | KeyReusedError | None:
+        now = time.time()
+        if now > self._next_prune:
+            self._connection.execute("DELETE FROM answered WHERE expires < ?", (now,))
+            self._next_prune = now + _PRUNE_SECONDS
+        query = "SELECT request_hash, response FROM answered WHERE id = ?"
+        earlier = self._connection.execute(query, (keyed.id,)).fetchone()
+        if earlier is None:
+            row = (keyed.id, keyed.request_hash, keyed.response, now + self._keep_answers)
+            self._connection.execute("INSERT INTO answered VALUES (?, ?, ?, ?)", row)
+            return None
+        request_hash, response = earlier
+        return bytes(response) if request_hash == keyed.request_hash else KeyReusedError()
+
+    def _read(self, most_events: int) -> list[tuple[int, bytes]]:
+        query = "SELECT first_seq, body FROM outbox WHERE first_seq < ? ORDER BY first_seq"
+        return self._connection.execute(query, (self._oldest + most_events,)).fetchall()
+
+    def _delete(self, first_seqs: list[int]) -> int:
+        with _transaction(self._connection) as db:
+            db.executemany("DELETE FROM outbox WHERE first_seq = ?", [(first,) for first in first_seqs])
+            oldest: int = db.execute(_OLDEST).fetchone()[0]
+        return oldest
+
+
+def request_hash(inputs: bytes) -> bytes:
+    """Hash what was asked, to tell a retry from another request under the same key."""
+    return hashlib.sha256(inputs).digest()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(0o600)
+    connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one gateway per file, and no shared-memory file
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.executescript(_SCHEMA)
+    return connection
+
+
+def _account(connection: sqlite3.Connection) -> tuple[str, int]:
+    row = connection.execute("SELECT gateway_id, next_seq FROM account").fetchone()
+    if row is None:
+        row = (str(uuid.uuid4()), 1)
+        connection.execute("INSERT INTO account VALUES (?, ?)", row)
+    return row[0], row[1]
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,26 @@
+"""The gateway's settings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """Environment variables of the gateway, beside those every service reads."""
+
+    gateway_max_in_flight: int = Field(default=1024, ge=1)
+    """Requests being answered at once; more are refused with 503 before any work is done for them."""
+    gateway_deadline_seconds: float = Field(default=5, gt=0)
+    """How long one answer may take in all; after that it is a 503."""
+    gateway_idempotency_hours: float = Field(default=24, gt=0)
+    """How long a repeated `Idempotency-Key` gets the answer it got before."""
+    outbox_max_events: int = Field(default=1_000_000, ge=1)
+    """Answers waiting to be recorded; at this many, new requests are refused."""
+    outbox_min_free_mb: int = Field(default=64, ge=1)
+    """MiB that must be free on the outbox's disk for a request to be accepted."""
+    relay_linger_ms: int = Field(default=20, ge=0)
+    """How long the relay lets answers gather before it hands them over in one batch."""
+    relay_batch_events: int = Field(default=1000, ge=1)
+    """Most answers in one batch handed over."""
