@@ -1,0 +1,81 @@
+# `make` alone prints this menu. CI and pre-commit call the same targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+VENV := $(ROOT)/.venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+LOCKS := run gateway inference recorder
+
+# The folder of a disease: params.yaml, data, var/ and predicciones.db all live there. Ours is this repository.
+PREDECIR_PARAMS ?= params.yaml
+FOLDER := $(patsubst %/,%,$(dir $(abspath $(PREDECIR_PARAMS))))
+export PREDECIR_PACIENTE ?= shared.diseases.thyroid:DatosPaciente
+export PYTHONPATH := $(ROOT):$(FOLDER)
+
+##@ Use
+.PHONY: run
+run: $(VENV)/.run ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model first if none is in production
+	@ls $(FOLDER)/var/models/*/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
+	@cd $(FOLDER) && exec $(PY) -m services.local
+
+.PHONY: train
+train: $(VENV)/.run ## Run the pipeline: prepare, train, evaluate, register; promotes what passes its gates
+	@cd $(FOLDER) && exec $(PY) -m training.pipeline
+
+##@ Develop
+.PHONY: test
+test: check servers ## Everything: checks, then all tests against real servers
+	@$(PY) -m pytest
+
+.PHONY: check
+check: $(VENV)/.dev ## Format, lint, types, import rules
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy --no-error-summary .
+	@$(VENV)/bin/lint-imports --no-logo >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; rm /tmp/lint-imports.$$$$; exit 1; }; rm /tmp/lint-imports.$$$$
+	@echo "checks passed"
+
+.PHONY: servers
+servers: ## Install the servers that tests start themselves (Debian packages; needs root or sudo)
+	@tests/install-servers
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure speed and memory against the ceiling and the simplest design; writes docs/benchmarks/
+	@BENCH=1 tests/install-servers && exec $(PY) -m bench.local
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses
+	@$(UV) pip compile $(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	@$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra local --extra training pyproject.toml -o requirements/run.txt
+	@for service in gateway inference recorder; do \
+		$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra $$service pyproject.toml -o requirements/$$service.txt; done
+	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
+COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: clean
+clean: ## Remove the environment and caches; keeps var/ and predicciones.db
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(ROOT)/Makefile
+
+# The environments. uv installs in seconds; where it cannot (an index known only to pip), pip does the same, slowly.
+$(VENV)/.uv: $(ROOT)/requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Predecir needs Python 3.11 or newer; $(PYTHON) is older. Choose one with PYTHON=python3.12" >&2; exit 1; }
+	@echo "environment: creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.run $(VENV)/.dev: $(VENV)/.%: $(ROOT)/requirements/%.txt $(VENV)/.uv
+	@echo "environment: installing $$(grep -c == $<) packages"
+	@$(UV) pip install --quiet --python $(PY) --require-hashes -r $< || { \
+		echo "environment: uv could not; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
+	@touch $@
