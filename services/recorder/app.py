@@ -1,0 +1,71 @@
+"""The composition root: opens the database and wires writer, read API and readiness."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.recorder.database import open_database, read_url
+from services.recorder.metrics import Metrics
+from services.recorder.routes import ReadDeps, read_router
+from services.recorder.store import Store
+from services.recorder.transport import InProcess
+from shared.hosting import Part
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from services.recorder.settings import RecorderSettings
+    from shared.transport import OutboxState, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """A running recorder: its routes and readiness, the way in for a relay of the same process, and the store."""
+
+    part: Part
+    transport: Transport
+    store: Store
+
+
+async def no_outboxes() -> Sequence[OutboxState]:
+    """Say that no gateway's outbox can be read from this process."""
+    return ()
+
+
+@asynccontextmanager
+async def open_recorder(
+    settings: RecorderSettings,
+    registry: CollectorRegistry,
+    outboxes: Callable[[], Awaitable[Sequence[OutboxState]]] = no_outboxes,
+) -> AsyncIterator[Recorder]:
+    """Open the database, creating or upgrading its tables, and run the recorder on it.
+
+    `outboxes` gives the state of the gateways of this process, for `/conciliacion`.
+
+    Raises:
+        SettingsError: `DATABASE_URL` has neither of the two forms.
+        StartError: the database cannot be used.
+
+    """
+    url = read_url(settings.database_url.get_secret_value())
+    async with open_database(url) as database:
+        store = Store(database.writer, Metrics(registry))
+
+        def unready() -> Mapping[str, str]:
+            down = store.down()
+            return {} if down is None else {"base_de_datos": down}
+
+        async with store.watched():
+            router = read_router(ReadDeps(database.readers, outboxes))
+            yield Recorder(Part((router,), unready), InProcess(store.record), store)
+
+
+@asynccontextmanager
+async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
+    """Run the recorder as a service of its own."""
+    async with open_recorder(settings, registry) as recorder:
+        yield (recorder.part,)

@@ -1,0 +1,66 @@
+"""What the recorder counts; no patient values."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client import CollectorRegistry
+
+QUARANTINE_KINDS = ("unreadable", "conflict", "refused")
+
+
+class Metrics:
+    """Counters and histograms on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register on `registry`; every series starts at 0."""
+        self._recorded = Counter("predecir_recorder_predictions_recorded", "Predictions recorded.", registry=registry)
+        self._duplicates = Counter(
+            "predecir_recorder_duplicates", "Deliveries of what was recorded.", registry=registry
+        )
+        self._quarantined = Counter(
+            "predecir_recorder_quarantined", "Deliveries set aside.", ["kind"], registry=registry
+        )
+        self._failed = Counter(
+            "predecir_recorder_batches_failed", "Batches that the database did not take.", registry=registry
+        )
+        self._seconds = Histogram(
+            "predecir_recorder_batch_seconds",
+            "Time of one batch's transaction.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self._size = Histogram(
+            "predecir_recorder_batch_events",
+            "Events per batch.",
+            buckets=(1, 4, 16, 64, 128, 256, 512),
+            registry=registry,
+        )
+        for kind in QUARANTINE_KINDS:
+            self._quarantined.labels(kind)
+
+    @contextmanager
+    def batch(self, size: int) -> Iterator[None]:
+        """Time one batch of `size` events."""
+        start = time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            self._failed.inc()
+            raise
+        self._seconds.observe(time.perf_counter() - start)
+        self._size.observe(size)
+
+    def count(self, outcome: Mapping[str, int]) -> None:
+        """Add what one committed batch did; see `writing.Outcome`."""
+        self._recorded.inc(outcome["recorded"])
+        self._duplicates.inc(outcome["duplicate"])
+        for kind in QUARANTINE_KINDS:
+            self._quarantined.labels(kind).inc(outcome[kind])

@@ -1,0 +1,40 @@
+"""Bring the tables up to this code's schema, at every start; safe when several recorders start at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from shared.hosting import StartError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x70726564  # "pred": any number that only we use in this database
+
+
+def migrate(connection: Connection) -> None:
+    """Upgrade inside the transaction of `connection`, all or nothing.
+
+    Whoever comes second waits for the first, reads the version after that, and finds nothing to do: SQLite's writing
+    transaction began with BEGIN IMMEDIATE, PostgreSQL takes an advisory lock that the end of the transaction frees.
+
+    Raises:
+        StartError: the tables were made by newer code.
+
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        message = f"the database's tables cannot be brought up to date: {error}; was it used by a newer version?"
+        raise StartError(message) from None

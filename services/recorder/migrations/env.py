@@ -1,0 +1,16 @@
+"""Run by Alembic: migrate over the connection, and inside the transaction, that `services.recorder.migrate` opened."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from services.recorder.schema import METADATA
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    transactional_ddl=True,  # SQLite's too: the transaction is opened by us, not by the driver
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

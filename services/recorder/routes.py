@@ -1,0 +1,153 @@
+"""The read API: what was recorded, and the account of what was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.recorder.database import DATABASE_ERRORS
+from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
+from services.recorder.reconcile import reconcile
+from shared.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from shared.transport import OutboxState
+
+T = TypeVar("T")
+LARGEST_PAGE = 500
+_RETRY_SECONDS = 2
+
+
+class Prediccion(BaseModel):
+    """Una predicción registrada."""
+
+    id: UUID
+    timestamp: datetime = Field(description="Cuándo se respondió, en UTC.")
+    inputs: dict[str, Any] = Field(description="Los datos del paciente, como se enviaron.")
+    output: str = Field(description="La clase respondida.")
+    probabilidad: float = Field(description="Probabilidad de esa clase, de 0 a 1.")
+    probabilidades: dict[str, float] = Field(description="Probabilidad de cada clase.")
+    modelo: str
+    modelo_version: str
+    modelo_digest: str
+    paciente_digest: str
+    gateway_id: str = Field(description="Quién respondió.")
+    seq: int = Field(description="Número de la respuesta en ese gateway, sin huecos.")
+    hash: str = Field(description="SHA-256 de la pregunta y la respuesta.")
+    registrado: datetime = Field(description="Cuándo se registró, en UTC.")
+
+
+class Pagina(BaseModel):
+    """Una página de predicciones, de la más nueva a la más antigua."""
+
+    predicciones: list[Prediccion]
+    siguiente: str | None = Field(description="Valor de `cursor` para la página siguiente; null en la última.")
+
+
+class Cuenta(BaseModel):
+    """Cuenta de un gateway: respondidas = registradas + duplicadas + en_cuarentena + en_outbox + diferencia."""
+
+    gateway_id: str
+    respondidas: int
+    registradas: int
+    duplicadas: int = Field(description="Repeticiones de una respuesta que ya estaba registrada.")
+    en_outbox: int
+    en_cuarentena: int
+    diferencia: int = Field(description="Respuestas que faltan; 0 si no falta ninguna.")
+
+
+class Conciliacion(BaseModel):
+    """Todo lo respondido está registrado, en cuarentena o en camino."""
+
+    gateways: list[Cuenta]
+    diferencia: int = Field(description="Suma de las diferencias; 0 si no falta ninguna respuesta.")
+
+
+class Filtro(BaseModel):
+    """Qué predicciones se piden; una fecha sin zona horaria se entiende en UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    desde: datetime | None = Field(None, description="Desde este momento, incluido.")
+    hasta: datetime | None = Field(None, description="Hasta este momento, sin incluirlo.")
+    output: str | None = Field(None, description="Solo esta clase.")
+    modelo_version: str | None = Field(None, description="Solo esta versión del modelo.")
+    limite: int = Field(50, ge=1, le=LARGEST_PAGE, description="Cuántas como máximo.")
+    cursor: str | None = Field(None, description="El valor de `siguiente` de la página anterior.")
+
+    def wanted(self) -> Wanted:
+        """Translate for the query."""
+        since, until = _utc(self.desde), _utc(self.hasta)
+        return Wanted(self.limite, since, until, self.output, self.modelo_version, self.cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDeps:
+    """What the routes need: the database to read, and the state of the gateways' outboxes known in this process."""
+
+    readers: AsyncEngine
+    outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]
+
+
+def read_router(deps: ReadDeps) -> APIRouter:
+    """Build the routes."""
+    router = APIRouter(tags=["historial"])
+
+    @router.get("/predicciones", summary="Predicciones registradas, de la más nueva a la más antigua")
+    async def predicciones(filtro: Annotated[Filtro, Query()]) -> Pagina:
+        try:
+            rows, following = await _answered(read_page(deps.readers, filtro.wanted()))
+        except BadCursorError:
+            listed = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
+            raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed) from None
+        return Pagina(predicciones=[Prediccion.model_validate(dict(row)) for row in rows], siguiente=following)
+
+    @router.get("/predicciones/{id}", summary="Una predicción por su id")
+    async def prediccion(id: str) -> Prediccion:  # noqa: A002 - the contract's name
+        try:
+            row = await _answered(read_one(deps.readers, str(UUID(id))))
+        except ValueError:
+            row = None
+        if row is None:
+            raise ProblemError(404, "prediccion_no_encontrada", "No hay ninguna predicción registrada con ese id.")
+        return Prediccion.model_validate(dict(row))
+
+    @router.get("/conciliacion", summary="¿Está todo lo respondido? La cuenta de cada gateway")
+    async def conciliacion() -> Conciliacion:
+        accounts = await _answered(reconcile(deps.readers, deps.outboxes))
+        listed = [
+            Cuenta(
+                gateway_id=account.gateway_id,
+                respondidas=account.answered,
+                registradas=account.recorded,
+                duplicadas=account.duplicates,
+                en_outbox=account.in_outbox,
+                en_cuarentena=account.quarantined,
+                diferencia=account.missing,
+            )
+            for account in accounts
+        ]
+        return Conciliacion(gateways=listed, diferencia=sum(account.missing for account in accounts))
+
+    return router
+
+
+async def _answered(reading: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await reading
+    except DATABASE_ERRORS:
+        detail = "La base de datos no responde por el momento; intente de nuevo."
+        raise ProblemError(503, "base_de_datos", detail, retry_after=_RETRY_SECONDS) from None
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

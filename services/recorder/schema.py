@@ -1,0 +1,75 @@
+"""The tables. Every change here needs a migration; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from services.recorder.columns import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+PREDICCIONES = Table(
+    "predicciones",
+    METADATA,
+    Column("id", UUID_TEXT, primary_key=True, comment="the prediction's, a UUID: makes recording idempotent"),
+    Column("timestamp", UtcTimestamp, nullable=False, comment="when it was answered, UTC"),
+    Column("inputs", JSON_DOCUMENT, nullable=False, comment="the patient as asked"),
+    Column("output", Text, nullable=False, comment="the class answered"),
+    Column("probabilidad", Double, nullable=False, comment="of that class, 0 to 1"),
+    Column("probabilidades", JSON_DOCUMENT, nullable=False, comment="per class, 0 to 1"),
+    Column("modelo", Text, nullable=False, comment="name of the model that answered"),
+    Column("modelo_version", Text, nullable=False, comment="its version in the registry"),
+    Column("modelo_digest", Text, nullable=False, comment="SHA-256 of its manifest"),
+    Column("paciente_digest", Text, nullable=False, comment="SHA-256 of the patient class it was asked with"),
+    Column("gateway_id", Text, nullable=False, comment="who answered"),
+    Column("seq", BigInteger, nullable=False, comment="counts that gateway's answers, from 1, without gaps"),
+    Column("hash", Text, nullable=False, comment="SHA-256 of question and answer"),
+    Column("registrado", UtcTimestamp, nullable=False, comment="when it was recorded here, UTC"),
+    Index(None, "timestamp"),
+    Index(None, "output", "timestamp"),
+    Index(None, "modelo_version", "timestamp"),
+    Index(None, "gateway_id", "seq"),
+)
+
+DUPLICADOS = Table(
+    "duplicados",
+    METADATA,
+    Column("gateway_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("prediccion_id", UUID_TEXT, nullable=False, comment="the row with the same question and answer"),
+    Column("recibido", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("gateway_id", "seq"),
+    comment="answers that were recorded already under another gateway or seq: one request, repeated",
+)
+
+CUARENTENA = Table(
+    "cuarentena",
+    METADATA,
+    Column("id", BIG_KEY, Identity(), primary_key=True),
+    Column("recibido", UtcTimestamp, nullable=False),
+    Column("motivo", Text, nullable=False, comment="why it was not recorded, without patient values"),
+    Column("gateway_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("cuerpo", LargeBinary, nullable=False, comment="the event, byte by byte as received"),
+    Column("prediccion_id", UUID_TEXT, nullable=True, comment="the id in the event, where it could be read"),
+    UniqueConstraint("gateway_id", "seq"),
+    comment="deliveries that could not be recorded and wait for a person",
+)

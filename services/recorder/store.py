@@ -1,0 +1,118 @@
+"""Recording: a batch of deliveries becomes rows in one transaction, or nothing happened and the reason is known."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from services.recorder.database import DATABASE_ERRORS, reason, refuses_values
+from services.recorder.rows import Poison, Row, read_row
+from services.recorder.writing import Outcome, touch, write_batch, write_each
+from shared.transport import TransportDownError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from services.recorder.metrics import Metrics
+    from shared.transport import Delivery
+
+T = TypeVar("T")
+_READ_AT_ONCE = 32
+"""Events read before the event loop gets its turn: below a millisecond."""
+_log = structlog.get_logger()
+
+
+class Store:
+    """The one writer of the database."""
+
+    def __init__(self, writer: AsyncEngine, metrics: Metrics) -> None:
+        """Write through `writer`."""
+        self._writer = writer
+        self._metrics = metrics
+        self._writing: set[asyncio.Task[Outcome]] = set()
+        self._failure: str | None = None
+        self._failed = asyncio.Event()
+
+    async def record(self, batch: Sequence[Delivery]) -> set[int]:
+        """Record or quarantine every delivery of `batch`, in one transaction; returns their `seq`, all durable now.
+
+        What was recorded before is absorbed. Cancelling the caller does not cut the transaction short.
+
+        Raises:
+            TransportDownError: the database cannot be written; nothing was done.
+
+        """
+        rows: list[Row] = []
+        poison: list[Poison] = []
+        for start in range(0, len(batch), _READ_AT_ONCE):
+            for delivery in batch[start : start + _READ_AT_ONCE]:
+                read = read_row(delivery)
+                if isinstance(read, Row):
+                    rows.append(read)
+                else:
+                    poison.append(read)
+            await asyncio.sleep(0)
+        writing = asyncio.create_task(self._write(rows, poison))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        outcome = await asyncio.shield(writing)
+        self._metrics.count(outcome)
+        return {delivery.seq for delivery in batch}
+
+    def down(self) -> str | None:
+        """Why the database cannot be written, as of the last attempt, or None."""
+        return self._failure
+
+    @asynccontextmanager
+    async def watched(self, every_seconds: float = 1) -> AsyncIterator[None]:
+        """Notice by itself when a database that was down works again; at the end, wait for what is being written."""
+        watch = asyncio.create_task(self._watch(every_seconds))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, *self._writing, return_exceptions=True)
+
+    async def _write(self, rows: Sequence[Row], poison: Sequence[Poison]) -> Outcome:
+        now = datetime.now(UTC)
+        with self._metrics.batch(len(rows) + len(poison)):
+            try:
+                return await self._transaction(lambda connection: write_batch(connection, rows, poison, now))
+            except DATABASE_ERRORS as error:
+                if not refuses_values(error):
+                    raise self._is_down(error) from None
+            try:
+                return await self._transaction(lambda connection: write_each(connection, rows, poison, now))
+            except DATABASE_ERRORS as error:
+                raise self._is_down(error) from None
+
+    async def _transaction(self, work: Callable[[Connection], T]) -> T:
+        async with self._writer.begin() as connection:
+            result = await connection.run_sync(work)
+        if self._failed.is_set():
+            self._failed.clear()
+            self._failure = None
+            _log.info("database_writable_again")
+        return result
+
+    def _is_down(self, error: Exception) -> TransportDownError:
+        self._failure = f"the database cannot be written: {reason(error)}"
+        if not self._failed.is_set():
+            self._failed.set()
+            _log.error("database_not_writable", reason=reason(error))
+        return TransportDownError(self._failure)
+
+    async def _watch(self, every_seconds: float) -> None:
+        while await self._failed.wait():
+            await asyncio.sleep(every_seconds)
+            try:
+                await self._transaction(touch)
+            except DATABASE_ERRORS as error:
+                self._is_down(error)

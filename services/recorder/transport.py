@@ -1,0 +1,22 @@
+"""The way from a gateway to the recorder when both run in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from shared.transport import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """A `shared.transport.Transport` that is done when the database has committed."""
+
+    record: Callable[[Sequence[Delivery]], Awaitable[set[int]]]
+
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        """Record `batch`; see `Store.record`."""
+        return await self.record(batch)
