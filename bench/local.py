@@ -1,0 +1,219 @@
+"""`make bench`: the local profile against the ceiling and the simplest design, in one run on one machine.
+
+(a) `ceiling`: FastAPI with the same validation and no work. (b) `local`: this system, everything durable.
+(c) `simplest`: the same trained model, unpickled, with a `BackgroundTasks` insert. Rounds alternate, so that what else
+the machine does falls on all of them; figures are medians over the rounds. Writes docs/benchmarks/local.{json,md}.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.servers import ROOT, Server, load, running
+from shared.diseases.thyroid import DatosPaciente
+from shared.patient import DiscardedRowError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDS = 5
+SECONDS = 4
+CONNECTIONS = (32, 1)
+WARMING = 8
+PATIENTS = 2000
+_DRAIN_SECONDS = 30
+_LIBRARIES = ("fastapi", "starlette", "uvicorn", "pydantic", "scikit-learn", "onnxruntime", "sqlalchemy")
+
+
+def main() -> int:
+    """Run, print, write; returns 1 if an answered request is missing from the database."""
+    production = ROOT / "var" / "models" / DatosPaciente.disease.name / "production"
+    if not production.exists():
+        print("no model in production: run `make train` first", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(dir=ROOT / "var") as name:
+        folder = Path(name)
+        report = {"machine": _machine(), "fsync_ms": _fsync_ms(folder), **_measured(folder, production)}
+    target = ROOT / "docs" / "benchmarks"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "local.json").write_text(json.dumps(report, indent=1) + "\n")
+    table = _table(report)
+    (target / "local.md").write_text(table)
+    print(table)
+    return 0 if report["kept"]["missing"] == 0 else 1
+
+
+def _measured(folder: Path, production: Path) -> dict[str, Any]:
+    patients = folder / "patients.jsonl"
+    patients.write_text("\n".join(_patients()) + "\n")
+    homes = {name: folder / name for name in ("ceiling", "local", "simplest")}
+    for home in homes.values():
+        home.mkdir()
+    shutil.copytree(ROOT / "var" / "keys", homes["local"] / "var" / "keys")
+    shutil.copytree(production.parent, homes["local"] / "var" / "models" / production.parent.name, symlinks=True)
+    python = sys.executable
+    with (
+        running([python, "-m", "bench.ceiling", "{port}"], homes["ceiling"]) as ceiling,
+        running([python, "-m", "services.local"], homes["local"]) as local,
+        running(
+            [python, "-m", "bench.simplest", "{port}", str(production.resolve() / "model.pkl")], homes["simplest"]
+        ) as simplest,
+    ):
+        servers = {"ceiling": ceiling, "local": local, "simplest": simplest}
+        runs = list(_rounds(servers, patients))
+        answered = sum(run["requests"] for run in runs if run["server"] == "local")
+        return {
+            "ready_seconds": {name: server.ready_seconds for name, server in servers.items()},
+            "rss_mib": {name: server.rss_mib for name, server in servers.items()},
+            "runs": runs,
+            "kept": _kept(local, answered, max(CONNECTIONS) * len(runs)),
+            "ratios": _ratios(runs),
+        }
+
+
+def _rounds(servers: dict[str, Server], patients: Path) -> Iterator[dict[str, Any]]:
+    for name, server in servers.items():  # warmed at another count, so that no median takes it
+        yield {"server": name, "connections": WARMING, **asdict(load(server, patients, connections=WARMING, seconds=2))}
+    for number in range(ROUNDS):
+        for connections in CONNECTIONS:
+            for name, server in servers.items():
+                seen = load(server, patients, connections=connections, seconds=SECONDS)
+                print(
+                    f"round {number + 1}/{ROUNDS} {name:9} {connections:3} connections {seen.rate:8.0f}/s", flush=True
+                )
+                yield {"server": name, "connections": connections, **asdict(seen)}
+
+
+def _kept(local: Server, answered: int, cut_off: int) -> dict[str, int]:
+    """Wait until the outbox is empty, and compare. wrk hangs up on at most `cut_off` requests that were answered."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while time.monotonic() < deadline:
+        account = json.loads(local.get("/conciliacion"))["gateways"][0]
+        if account["en_outbox"] == 0:
+            break
+        time.sleep(0.1)
+    return {
+        "answered_to_clients": answered,
+        "recorded": account["registradas"],
+        "missing": max(account["diferencia"], answered - account["registradas"], account["en_outbox"]),
+        "cut_off_at_most": cut_off,
+    }
+
+
+def _median(runs: list[dict[str, Any]], server: str, connections: int, field: str) -> float:
+    picked = [run[field] for run in runs if run["server"] == server and run["connections"] == connections]
+    return float(statistics.median(picked))
+
+
+def _ratios(runs: list[dict[str, Any]]) -> dict[str, float]:
+    rate = {name: _median(runs, name, 32, "rate") for name in ("ceiling", "local", "simplest")}
+    return {
+        "local_to_ceiling": rate["local"] / rate["ceiling"],
+        "local_to_simplest": rate["local"] / rate["simplest"],
+        "p50_local_to_ceiling": _median(runs, "local", 1, "p50_ms") / _median(runs, "ceiling", 1, "p50_ms"),
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    machine, runs, kept, ratios = report["machine"], report["runs"], report["kept"], report["ratios"]
+    lines = [
+        "# Local profile: speed and memory",
+        "",
+        (
+            f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
+            f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}."
+        ),
+        f"Medians of {ROUNDS} alternating rounds of {SECONDS} s with wrk; one fsync takes {report['fsync_ms']:.2f} ms.",
+        "",
+        "| server | connections | requests/s | p50 ms | p99 ms | CPU µs/request | failed | RSS MiB | ready s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in ("ceiling", "local", "simplest"):
+        for connections in CONNECTIONS:
+            value = {
+                field: _median(runs, name, connections, field)
+                for field in ("rate", "p50_ms", "p99_ms", "cpu_us", "failed")
+            }
+            lines.append(
+                f"| {name} | {connections} | {value['rate']:,.0f} | {value['p50_ms']:.2f} | {value['p99_ms']:.2f} "
+                f"| {value['cpu_us']:.0f} | {value['failed']:.0f} | {report['rss_mib'][name]:.0f} "
+                f"| {report['ready_seconds'][name]:.1f} |"
+            )
+    lines += [
+        "",
+        (
+            "`ceiling`: FastAPI with the same validation and no work. `local`: this system, every answer fsynced "
+            "before it is given and recorded in SQLite. `simplest`: the same model, unpickled, `BackgroundTasks` insert."
+        ),
+        "",
+        (
+            f"- requests/s at 32 connections: {ratios['local_to_ceiling']:.2f} of the ceiling, "
+            f"{ratios['local_to_simplest']:.1f} times the simplest design"
+        ),
+        f"- p50 at 1 connection: {ratios['p50_local_to_ceiling']:.1f} times the ceiling's",
+        (
+            f"- answered to clients {kept['answered_to_clients']:,}, recorded {kept['recorded']:,} (wrk hangs up on up "
+            f"to {kept['cut_off_at_most']} requests that were answered), missing {kept['missing']}"
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _patients() -> Iterator[str]:
+    """Take valid patients from the end of the raw data, as a doctor would send them."""
+    with (ROOT / "data" / "raw.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[-PATIENTS:]
+    for row in rows:
+        try:
+            yield DatosPaciente.from_row(row).patient.model_dump_json(exclude_defaults=True)
+        except DiscardedRowError:
+            continue
+
+
+def _fsync_ms(folder: Path) -> float:
+    """Median of 200 appends of a page, each with fdatasync."""
+    seconds = []
+    with (folder / "fsync").open("wb", buffering=0) as file:
+        for _ in range(200):
+            file.write(bytes(4096))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1000
+
+
+def _machine() -> dict[str, Any]:
+    processor = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,327 @@
+"""`POST /predecir` in process: the real application, outbox and relay; only model and recorder are doubles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from services.gateway.app import Gateway, open_gateway
+from services.gateway.settings import GatewaySettings
+from shared.diseases.thyroid import DatosPaciente
+from shared.events import read_prediction
+from shared.hosting import Entrance, http_app
+from tests.doubles import Down, NoModel, Remembering, ThyroidByTsh
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.model import Scorer
+    from shared.transport import Transport
+
+HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
+PROBLEM = "application/problem+json"
+
+
+class Client(httpx.AsyncClient):
+    """A client of one gateway under test."""
+
+    gateway: Gateway
+    recorder: Remembering
+    registry: CollectorRegistry
+
+    async def predict(self, body: object, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.post("/predecir", content=content, headers={"Content-Type": "application/json"} | headers)
+
+    def answered(self) -> int:
+        return self.gateway.outbox.state.answered
+
+
+@asynccontextmanager
+async def gateway(
+    folder: Path,
+    *,
+    scorer: Scorer | None = None,
+    transport: Transport | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> AsyncIterator[Client]:
+    recorder, registry = Remembering(), CollectorRegistry()
+    kept = GatewaySettings(PREDECIR_VAR=folder, **({"outbox_min_free_mb": 1, "relay_linger_ms": 0} | settings))
+    async with open_gateway(
+        kept, registry, patient=DatosPaciente, scorer=scorer or ThyroidByTsh(), transport=transport or recorder
+    ) as opened:
+        app = Entrance(
+            http_app("test", opened.part, registry=registry), opened.part.hot, allowed_hosts="localhost,127.0.0.1"
+        )
+        async with Client(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
+            client.gateway, client.recorder, client.registry = opened, recorder, registry
+            yield client
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async with gateway(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_patient_gets_an_answer_with_all_its_parts(client: Client) -> None:
+    response = await client.predict(HYPER)
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer["prediccion"] == "hipertiroidismo"
+    assert answer["etiqueta"] == "Hipertiroidismo"
+    assert answer["probabilidad"] == answer["probabilidades"]["hipertiroidismo"] == 0.94
+    assert list(answer["probabilidades"]) == list(DatosPaciente.disease.classes)
+    assert answer["baja_prevalencia"] is True
+    assert answer["modelo"] == {"nombre": "tiroides", "version": "7"}
+
+
+async def test_the_answer_is_in_the_outbox_before_it_is_given_and_leaves_only_for_the_recorder(tmp_path: Path) -> None:
+    recorder = Remembering()
+    down = Down(recorder)
+    async with gateway(tmp_path, transport=down) as client:
+        given = (await client.predict(HYPER)).json()
+        assert client.gateway.outbox.pending == 1
+        await down.tried.wait()
+        assert client.gateway.outbox.pending == 1
+        down.back.set()
+        await until(lambda: client.gateway.outbox.pending == 0)
+    [delivery] = recorder.deliveries
+    event = read_prediction(delivery.body)
+    assert (event.id, delivery.seq) == (given["id"], 1)
+    assert event.data.inputs["tsh"] == 0.05
+    assert event.data.inputs["litio"] is False
+    assert event.data.probabilidades == given["probabilidades"]
+    assert event.data.modelo.digest == "d" * 64
+
+
+@pytest.mark.parametrize(
+    ("values", "remarks"),
+    [
+        ({}, {("tsh", "fuera_de_referencia"), ("t3", "fuera_de_referencia"), ("t4_total", "fuera_de_referencia")}),
+        ({"tsh": 2, "t3": None, "t4_total": None}, set()),
+        ({"tsh": 600, "t3": 2, "t4_total": 100}, {("tsh", "fuera_de_referencia"), ("tsh", "fuera_de_entrenamiento")}),
+        ({"edad": 120, "tsh": 1, "t3": 2, "t4_total": 100}, {("edad", "fuera_de_entrenamiento")}),
+        ({"tsh": 1, "t3": 2, "t4_total": 90, "indice_t4_libre": 120}, {("indice_t4_libre", "indice_contradictorio")}),
+    ],
+)
+async def test_what_to_be_wary_of_is_said_without_repeating_a_value(
+    client: Client, values: dict[str, Any], remarks: set[tuple[str, str]]
+) -> None:
+    answer = (await client.predict(HYPER | values)).json()
+    assert {(remark["campo"], remark["codigo"]) for remark in answer["avisos"]} == remarks
+
+
+LIMITS = "Edad: debe ser un número entero entre 0 y 120 años."
+DEEP = b'{"edad":' + b"[" * 40 + b"]" * 40 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field", "rule"),
+    [
+        ({"sexo": "F", "tsh": 1}, 422, "edad", "obligatorio"),
+        (HYPER | {"peso": 70}, 422, "peso", "campo_desconocido"),
+        (HYPER | {"edad": "47"}, 422, "edad", "tipo"),
+        (HYPER | {"litio": 1}, 422, "litio", "tipo"),
+        (HYPER | {"sexo": "X"}, 422, "sexo", "opciones"),
+        (HYPER | {"edad": 121}, 422, "edad", "limites"),
+        (HYPER | {"tsh": 0}, 422, "tsh", "limites"),
+        (b'{"edad":47,"sexo":"F","tsh":NaN}', 422, "tsh", "numero_finito"),
+        (b'{"edad":47,"sexo":"F","tsh":1e999}', 422, "tsh", "numero_finito"),
+        (b'{"edad":47,"sexo":"F","tsh":-Infinity}', 422, "tsh", "numero_finito"),
+        ({"edad": 47, "sexo": "F"}, 422, "tsh", "sin_laboratorio"),
+        (HYPER | {"sexo": "M", "embarazo": True}, 422, "embarazo", "embarazo_y_sexo"),
+        (["no", "un", "objeto"], 422, "", "tipo"),
+        (b'{"edad":47,"edad":74,"sexo":"F","tsh":1}', 422, None, "campo_repetido"),
+        (b'{"edad":47,"sexo":"F","tsh":', 400, None, "json_no_valido"),
+        (b"", 400, None, "json_no_valido"),
+        (b'{"edad":47,"sexo":"\xff","tsh":1}', 400, None, "json_no_valido"),
+        (DEEP, 400, None, "anidamiento"),
+    ],
+)
+async def test_bad_data_is_refused_by_field_and_rule_and_nothing_is_kept(
+    client: Client,
+    body: object,
+    status: int,
+    field: str | None,
+    rule: str,
+) -> None:
+    response = await client.predict(body)
+    assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM)
+    problem = response.json()
+    if field is None:
+        assert problem["type"].endswith(rule)
+    else:
+        assert (field, rule) in {(fault["campo"], fault["regla"]) for fault in problem["errores"]}
+    assert client.answered() == 0
+
+
+async def test_an_error_is_a_spanish_sentence_with_the_rule_and_without_the_value(client: Client) -> None:
+    response = await client.predict(HYPER | {"edad": 470})
+    assert [fault["mensaje"] for fault in response.json()["errores"]] == [LIMITS]
+    assert "470" not in response.text
+
+
+async def test_refusals_and_failures_reach_neither_logs_nor_metrics_with_values(client: Client) -> None:
+    with capture_logs() as logs:
+        await client.predict(HYPER | {"edad": 4711, "sexo": "zzz", "quien": "Juana"})
+    metrics = (await client.get("/metrics")).text
+    assert [entry["event"] for entry in logs] == ["request_refused"]
+    for secret in ("4711", "zzz", "Juana", "quien"):
+        assert secret not in str(logs)
+        assert secret not in metrics
+    assert 'predecir_refusals_total{rule="datos_no_validos"} 1.0' in metrics
+
+
+async def test_another_content_type_is_refused(client: Client) -> None:
+    response = await client.predict(HYPER, **{"Content-Type": "text/plain"})
+    assert (response.status_code, response.headers["content-type"]) == (415, PROBLEM)
+    assert (await client.predict(HYPER, **{"Content-Type": "application/json; charset=utf-8"})).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_over_256_kib_is_refused(client: Client, *, chunked: bool) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * 16 * 1024
+
+    response = await client.post(
+        "/predecir",
+        content=chunks() if chunked else b" " * (256 * 1024 + 1),
+        headers={"Content-Type": "application/json"},
+    )
+    assert (response.status_code, response.headers["content-type"]) == (413, PROBLEM)
+
+
+async def test_a_chunked_body_within_limits_is_answered(client: Client) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        whole = json.dumps(HYPER).encode()
+        yield whole[:10]
+        yield whole[10:]
+
+    response = await client.post("/predecir", content=chunks(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 200
+
+
+async def test_a_repeated_key_gets_the_same_answer_and_is_one_event(client: Client) -> None:
+    first, second = [await client.predict(HYPER, **{"Idempotency-Key": "k1"}) for _ in range(2)]
+    assert first.content == second.content
+    assert client.answered() == 1
+
+
+async def test_fifty_at_once_with_one_key_are_one_event(client: Client) -> None:
+    responses = await asyncio.gather(*(client.predict(HYPER, **{"Idempotency-Key": "k1"}) for _ in range(50)))
+    assert len({response.content for response in responses}) == 1
+    assert client.answered() == 1
+
+
+async def test_a_key_reused_with_another_body_is_refused(client: Client) -> None:
+    await client.predict(HYPER, **{"Idempotency-Key": "k1"})
+    response = await client.predict(HYPER | {"edad": 48}, **{"Idempotency-Key": "k1"})
+    assert response.status_code == 422
+    assert response.json()["type"].endswith("clave_reutilizada")
+    assert client.answered() == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+async def test_an_unusable_key_is_refused(client: Client, key: str) -> None:
+    assert (await client.predict(HYPER, **{"Idempotency-Key": key})).status_code == 400
+
+
+async def test_without_a_model_it_is_503_with_retry_after_and_not_ready(tmp_path: Path) -> None:
+    async with gateway(tmp_path, scorer=NoModel()) as client:
+        response = await client.predict(HYPER)
+        ready = await client.get("/health/ready")
+        assert client.answered() == 0
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert ready.status_code == 503
+    assert ready.json()["motivos"] == {"modelo": "no model in production"}
+
+
+async def test_a_full_outbox_refuses_before_any_inference(tmp_path: Path) -> None:
+    scorer = ThyroidByTsh()
+    async with gateway(tmp_path, scorer=scorer, transport=Down(Remembering()), outbox_max_events=2) as client:
+        statuses = [(await client.predict(HYPER)).status_code for _ in range(3)]
+    assert statuses == [200, 200, 503]
+    assert len(scorer.rows) == 2
+
+
+async def test_a_disk_without_room_refuses_before_any_inference(tmp_path: Path) -> None:
+    scorer = ThyroidByTsh()
+    async with gateway(tmp_path, scorer=scorer, outbox_min_free_mb=10**9) as client:
+        response = await client.predict(HYPER)
+        ready = await client.get("/health/ready")
+    assert (response.status_code, response.json()["type"]) == (503, "urn:predecir:problema:sin_espacio")
+    assert ready.json()["motivos"] == {"disco": "no room for answers"}
+    assert scorer.rows == []
+
+
+async def test_more_requests_than_allowed_at_once_are_refused(tmp_path: Path) -> None:
+    async with gateway(tmp_path, gateway_max_in_flight=5) as client:
+        responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(40)))
+    statuses = {response.status_code for response in responses}
+    assert statuses == {200, 503}
+
+
+async def test_what_was_answered_before_a_stop_is_handed_over_after_the_next_start(tmp_path: Path) -> None:
+    async with gateway(tmp_path, transport=Down(Remembering())) as client:
+        given = (await client.predict(HYPER)).json()["id"]
+    async with gateway(tmp_path) as client:
+        recorder = client.recorder
+        await until(lambda: client.gateway.outbox.pending == 0)
+    assert [read_prediction(delivery.body).id for delivery in recorder.deliveries] == [given]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "localhost:8000", "Origin": "https://evil.example"}, 403),
+        ({"Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000"}, 200),
+    ],
+)
+async def test_a_page_of_another_site_cannot_ask(client: Client, headers: dict[str, str], status: int) -> None:
+    assert (await client.predict(HYPER, **headers)).status_code == status
+    assert (await client.get("/predicciones", headers=headers)).status_code in {403, 404}
+
+
+async def test_the_documentation_loads_nothing_from_elsewhere(client: Client) -> None:
+    page = (await client.get("/docs")).text
+    assert "http" not in page.replace("http-equiv", "")
+    script = page.partition('src="')[2].partition('"')[0]
+    assert (await client.get(script)).status_code == 200
+
+
+async def test_the_documentation_describes_the_patient_and_the_answer(client: Client) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/predecir"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == set(DatosPaciente.columns)
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("Respuesta")
+
+
+async def test_the_documented_route_and_the_hot_one_are_the_same(client: Client) -> None:
+    """The hot path only skips layers: the framework's own route answers alike."""
+    registry = CollectorRegistry()
+    slow = http_app("test", client.gateway.part, registry=registry)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(slow), base_url="http://localhost") as framework:
+        response = await framework.post("/predecir", json=HYPER)
+    hot = await client.predict(HYPER)
+    assert response.status_code == hot.status_code == 200
+    assert response.json() | {"id": ""} == hot.json() | {"id": ""}
+    assert client.answered() == 2
+
+
+async def test_an_unknown_address_is_a_problem_in_spanish(client: Client) -> None:
+    for response in (await client.get("/nada"), await client.get("/predecir")):
+        assert response.headers["content-type"] == PROBLEM
+    assert (await client.get("/nada")).json()["title"] == "No encontrado"

@@ -1,0 +1,80 @@
+"""Doubles that tests own, named by behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from shared.diseases.thyroid import DatosPaciente
+from shared.model import ModelInfo, ModelUnavailableError, Score
+from shared.transport import TransportDownError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.transport import Delivery
+
+MODEL = ModelInfo(
+    name="tiroides",
+    version="7",
+    digest="d" * 64,
+    patient_digest=DatosPaciente.digest,
+    columns=DatosPaciente.columns,
+    classes=DatosPaciente.disease.classes,
+    prevalence=dict.fromkeys(DatosPaciente.disease.classes, 1 / 7),
+    low_prevalence=frozenset({"hipertiroidismo"}),
+    training_ranges={"tsh": (0.005, 530), "edad": (1, 97)},
+)
+
+
+class ThyroidByTsh:
+    """Scores by the sign of TSH alone: below 0.2 hyper, above 6 hypo, else nothing wrong."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+
+    async def score(self, row: list[float]) -> Score:
+        self.rows.append(row)
+        tsh = row[MODEL.columns.index("tsh")]
+        found = "hipertiroidismo" if tsh < 0.2 else "hipotiroidismo" if tsh > 6 else "sin_alteracion"
+        return Score([0.94 if code == found else 0.01 for code in MODEL.classes], MODEL)
+
+    def unavailable(self) -> str | None:
+        return None
+
+
+class NoModel:
+    """Has no model to answer with."""
+
+    async def score(self, row: list[float]) -> Score:
+        del row
+        raise ModelUnavailableError(self.unavailable())
+
+    def unavailable(self) -> str:
+        return "no model in production"
+
+
+class Remembering:
+    """A transport that keeps what it is given, and says so."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        self.deliveries.extend(batch)
+        return {delivery.seq for delivery in batch}
+
+
+class Down:
+    """A transport that takes nothing until `back` is set, and then hands on to `next_one`."""
+
+    def __init__(self, next_one: Remembering) -> None:
+        self.back = asyncio.Event()
+        self.tried = asyncio.Event()
+        self._next = next_one
+
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        self.tried.set()
+        if not self.back.is_set():
+            raise TransportDownError("not today")
+        return await self._next.publish(batch)

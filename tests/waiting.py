@@ -1,0 +1,28 @@
+"""Waiting for an observation, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_STEP = 0.01
+
+
+async def until(holds: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Return as soon as `holds()`; raise TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is observed lies in files, databases and other processes
+            await asyncio.sleep(_STEP)
+
+
+def until_now(holds: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Return as soon as `holds()`; raise TimeoutError after `seconds`. For tests without an event loop."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_STEP)
