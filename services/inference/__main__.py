@@ -1,0 +1,12 @@
+"""`python -m services.inference`: the Open Inference Protocol alone, on its own port."""
+
+from __future__ import annotations
+
+import sys
+
+from services.inference.app import alone
+from services.inference.settings import InferenceSettings
+from shared.hosting import main
+
+if __name__ == "__main__":
+    sys.exit(main("inference", InferenceSettings, alone))

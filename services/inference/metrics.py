@@ -1,0 +1,51 @@
+"""What Prometheus sees of the model: how much it answers, how fast, and which version it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from shared.model import ModelInfo
+
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
+_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)
+
+
+class Metrics:
+    """The inference service's metrics on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register them; no model is loaded yet."""
+        self._rows = Histogram(
+            "inference_batch_rows", "Patients per model call", registry=registry, buckets=_BATCH_SIZES
+        )
+        self._seconds = Histogram(
+            "inference_batch_seconds", "Duration of a model call", registry=registry, buckets=_SECONDS
+        )
+        self._failures = Counter("inference_batch_failures", "Model calls that failed", registry=registry)
+        self._loads = Counter("inference_load_failures", "Models that were refused or missing", registry=registry)
+        self._loaded = Gauge("inference_model_loaded", "1 while a model serves", registry=registry)
+        self._info = Gauge("inference_model", "The model that serves", ["name", "version", "digest"], registry=registry)
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """Count one model call."""
+        self._rows.observe(rows)
+        self._seconds.observe(seconds)
+
+    def failed(self) -> None:
+        """Count one model call that gave no answer."""
+        self._failures.inc()
+
+    def not_loaded(self) -> None:
+        """Count one attempt to load a model that failed."""
+        self._loads.inc()
+
+    def serving(self, info: ModelInfo) -> None:
+        """Show `info` as the model that serves, and no other."""
+        self._info.clear()
+        self._info.labels(info.name, info.version, info.digest).set(1)
+        self._loaded.set(1)

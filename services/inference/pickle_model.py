@@ -1,0 +1,29 @@
+"""The model as the pickled scikit-learn estimator, for those whose ONNX form was not proven equal."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from services.inference.model import Probabilities, Rows
+    from shared.model import ModelInfo
+
+
+class PickleModel:
+    """`model.pkl` of a bundle: anything with scikit-learn's `predict_proba`."""
+
+    platform = "sklearn_pickle"
+    blocking = True
+
+    def __init__(self, content: bytes, info: ModelInfo) -> None:
+        """Unpickle `content`, which runs whatever it says: only ever bytes whose signature held."""
+        self.info = info
+        self._estimator = pickle.loads(content)  # noqa: S301 - opened by `shared.bundle`, which verified them
+
+    def probabilities(self, rows: Rows) -> Probabilities:
+        """Compute the probabilities of `rows`."""
+        found: Probabilities = np.asarray(self._estimator.predict_proba(rows), dtype=np.float64)
+        return found

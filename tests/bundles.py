@@ -1,0 +1,128 @@
+"""Signed bundles for tests: a real, tiny model of any patient class, laid out under `var` as training leaves it.
+
+The model is trained on random rows: its answers mean nothing, but they differ from row to row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import pickle
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from shared.bundle import ONNX, PICKLE, PRODUCTION, Golden, Manifest, Parity, file_digest, seal, signing_key
+from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOLERANCE = 1e-5
+
+
+class PacienteDePrueba(Patient):
+    """Datos de un paciente con una enfermedad inventada."""
+
+    disease: ClassVar[Disease] = Disease(
+        name="prueba",
+        title="Enfermedad de prueba",
+        diagnoses=(Diagnosis("sano", "Sano"), Diagnosis("enfermo", "Enfermo")),
+    )
+
+    edad: int | None = measure("Edad", unit="años", limits=(0, 120), required=True)
+    sexo: Literal["F", "M"] | None = choice("Sexo")
+    glucosa: float | None = measure("Glucosa", unit="mg/dL", limits=(10, 1000), reference=(70, 100))
+    fumador: bool = flag("Fumador")
+
+
+def random_rows(patient: type[Patient], count: int, *, seed: int = 0) -> list[list[float]]:
+    """Give `count` encoded rows within the limits of `patient`, one value in ten missing; exact in float32."""
+    rng = np.random.default_rng(seed)
+    spans = [
+        f.limits or (0.0, float(max(len(f.choices) - 1, 1))) for f in patient.features
+    ]  # a flag or a choice is an index
+    low, high = np.array(spans).T
+    rows = rng.uniform(low, high, size=(count, len(spans)))
+    whole = [f.kind != "number" for f in patient.features]
+    rows[:, whole] = rows[:, whole].round()
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    found: list[list[float]] = rows.astype(np.float32).tolist()
+    return found
+
+
+def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants different
+    var: Path,
+    patient: type[Patient],
+    *,
+    version: str = "1",
+    serves: Literal["onnx", "pickle"] = "onnx",
+    seed: int = 0,
+    pickled: bytes | None = None,
+    golden_error: float = 0.0,
+) -> Path:
+    """Write `<var>/models/<disease>/<version>`, sign it with the pair in `<var>/keys`, and make it production.
+
+    `pickled` replaces the bytes of `model.pkl`; `golden_error` is added to what the golden rows should answer.
+    Returns the folder of the version.
+    """
+    model, pickle_bytes, onnx_bytes = _trained(patient, seed)
+    rows = random_rows(patient, 20, seed=seed + 1)
+    golden = model.predict_proba(np.array(rows, dtype=np.float32)) + golden_error
+    files = {PICKLE: pickled or pickle_bytes}
+    if serves == "onnx":
+        files[ONNX] = onnx_bytes
+    folder = var / "models" / patient.disease.name / version
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    manifest = Manifest(
+        name=patient.disease.name,
+        version=version,
+        run_id="test",
+        created=dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
+        patient_digest=patient.digest,
+        columns=list(patient.columns),
+        classes=list(patient.disease.classes),
+        prevalence=dict.fromkeys(patient.disease.classes, 1 / len(patient.disease.classes)),
+        low_prevalence=[patient.disease.classes[-1]],
+        training_ranges={f.name: f.limits for f in patient.features if f.limits},
+        serves=serves,
+        parity=Parity(rows=20, max_abs_difference=0, label_flips=0, tolerance=TOLERANCE, passed=serves == "onnx"),
+        golden=Golden(
+            rows=[[None if np.isnan(value) else value for value in row] for row in rows], probabilities=golden.tolist()
+        ),
+        metrics={"accuracy": 0.5},
+        files={name: file_digest(content) for name, content in files.items()},
+        libraries={},
+        parameters={},
+        data_hash="test",
+        git_commit="test",
+    )
+    seal(folder, manifest, signing_key(var / "keys"))
+    point_production(folder)
+    return folder
+
+
+def point_production(folder: Path) -> None:
+    """Make the version in `folder` the one that serves, as a promotion does: in one rename."""
+    link = folder.parent / f".{folder.name}.link"
+    link.symlink_to(folder.name)
+    link.replace(folder.parent / PRODUCTION)
+
+
+@functools.cache
+def _trained(patient: type[Patient], seed: int) -> tuple[Any, bytes, bytes]:
+    # Imported here: seconds, which only those who make a bundle should pay.
+    from skl2onnx import to_onnx  # noqa: PLC0415
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
+
+    rows = np.array(random_rows(patient, 300, seed=seed), dtype=np.float32)
+    labels = np.arange(len(rows)) % len(patient.disease.classes)
+    rows[:, 0] += 5 * labels  # something to learn, so that answers differ
+    model = HistGradientBoostingClassifier(max_iter=4, max_leaf_nodes=5, random_state=seed).fit(rows, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx gives protobuf a bool where it takes an int
+        onnx = to_onnx(model, rows[:1], options={"zipmap": False})
+    return model, pickle.dumps(model), onnx.SerializeToString()
