@@ -1,0 +1,26 @@
+"""Looks into a local profile's database and accounts, as an analyst would."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.processes import Process
+
+
+def query(folder: Path, sql: str, *parameters: object) -> list[Any]:
+    """Ask `predicciones.db` in `folder`, read-only."""
+    connection = sqlite3.connect(f"file:{folder / 'predicciones.db'}?mode=ro", uri=True, timeout=10)
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.close()
+
+
+def is_settled(process: Process) -> bool:
+    """Whether everything that was answered is accounted for and has left the outbox."""
+    account = process.get("/conciliacion").json()
+    return account["diferencia"] == 0 and all(gateway["en_outbox"] == 0 for gateway in account["gateways"])

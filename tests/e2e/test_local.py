@@ -1,0 +1,201 @@
+"""The local profile as a real process: what a doctor, an operator and a bad day meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import PacienteDePrueba, make_bundle
+from tests.database import is_settled, query
+from tests.processes import Process, refused, running
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    return tmp_path
+
+
+@pytest.fixture
+def local(folder: Path) -> Iterator[Process]:
+    with running("services.local", folder) as process:
+        yield process
+
+
+def predict(process: Process) -> httpx.Response:
+    return httpx.post(f"{process.url}/predecir", json=HYPER, timeout=10)
+
+
+def reasons(process: Process) -> dict[str, str]:
+    response = process.get("/health/ready")
+    return {} if response.status_code == 200 else response.json()["motivos"]
+
+
+def test_an_answer_is_a_row_within_a_second(local: Process, folder: Path) -> None:
+    answer = predict(local)
+    assert answer.status_code == 200
+    given = answer.json()
+    columns = "id, output, probabilidad, inputs, modelo, modelo_version, seq, timestamp"
+    until_now(lambda: bool(query(folder, f"SELECT {columns} FROM predicciones")), seconds=1)  # noqa: S608
+    [row] = query(folder, f"SELECT {columns} FROM predicciones")  # noqa: S608
+    assert row[:3] == (given["id"], given["prediccion"], given["probabilidad"])
+    assert json.loads(row[3])["tsh"] == 0.05
+    assert row[4:7] == (given["modelo"]["nombre"], given["modelo"]["version"], 1)
+    read_back = local.get(f"/predicciones/{given['id']}").json()
+    assert read_back["probabilidades"] == given["probabilidades"]
+    until_now(lambda: is_settled(local))
+
+
+def test_every_service_of_the_process_answers(local: Process) -> None:
+    assert local.get("/health/live").status_code == 200
+    until_now(lambda: reasons(local) == {})
+    assert local.get("/v2/models/tiroides").json()["versions"] == ["1"]
+    assert local.get("/predicciones").json() == {"predicciones": [], "siguiente": None}
+    metrics = local.get("/metrics").text
+    assert "predecir_outbox_pending 0.0" in metrics
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_hands_over_what_was_answered_and_ends_with_0(folder: Path, signum: int) -> None:
+    with running("services.local", folder, {"RELAY_LINGER_MS": "5000"}) as process:
+        given = {predict(process).json()["id"] for _ in range(20)}
+        assert process.stop(signum) == 0
+    assert {row[0] for row in query(folder, "SELECT id FROM predicciones")} == given
+
+
+def test_a_killed_process_hands_over_after_the_next_start(folder: Path) -> None:
+    with running("services.local", folder, {"RELAY_LINGER_MS": "60000"}) as process:
+        given = {predict(process).json()["id"] for _ in range(20)}
+        process.kill()
+    with running("services.local", folder) as process:
+        until_now(lambda: is_settled(process))
+    assert {row[0] for row in query(folder, "SELECT id FROM predicciones")} == given
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("HOST", "0.0.0.0", "HOST"),  # noqa: S104 - refused, which is the point
+        ("PORT", "eighty", "PORT"),
+        ("OUTBOX_MAX_EVENTS", "-1", "OUTBOX_MAX_EVENTS"),
+        ("DATABASE_URL", "mysql://u:secreto@db/x", "DATABASE_URL"),
+        ("PREDECIR_PACIENTE", "nowhere:Class", "PREDECIR_PACIENTE"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_78(folder: Path, setting: str, value: str, said: str) -> None:
+    code, errors = refused("services.local", folder, {setting: value})
+    assert code == 78
+    assert len(errors.splitlines()) == 1
+    assert said in errors
+    assert "secreto" not in errors
+
+
+def test_a_used_port_is_one_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        code, errors = refused("services.local", folder, {"PORT": str(port)})
+    assert code == 69
+    assert len(errors.splitlines()) == 1
+    assert f"port {port}" in errors
+    assert "PORT=" in errors
+
+
+def test_a_second_process_on_the_same_folder_is_one_line(local: Process, folder: Path) -> None:
+    predict(local)
+    code, errors = refused("services.local", folder, {})
+    assert code == 69
+    assert "another" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(folder: Path) -> None:
+    (folder / "predicciones.db").write_bytes(b"a letter, not a database; long enough to be looked at" * 20)
+    code, errors = refused("services.local", folder, {})
+    assert code == 69
+    assert len(errors.splitlines()) == 1
+    assert "predicciones.db" in errors
+
+
+def test_a_locked_database_is_waited_for_while_answers_are_given(local: Process, folder: Path) -> None:
+    until_now(lambda: reasons(local) == {})
+    blocker = sqlite3.connect(folder / "predicciones.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    given = predict(local)
+    until_now(lambda: "base_de_datos" in reasons(local), seconds=30)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    until_now(lambda: is_settled(local), seconds=30)
+    assert given.status_code == 200
+    assert query(folder, "SELECT id FROM predicciones") == [(given.json()["id"],)]
+    until_now(lambda: reasons(local) == {})
+
+
+@pytest.mark.parametrize("harm", ["missing", "tampered", "other patient"])
+def test_a_model_that_must_not_serve_is_503_with_the_reason(tmp_path: Path, harm: str) -> None:
+    said = {"missing": "make train", "tampered": "refused", "other patient": "PREDECIR_PACIENTE"}[harm]
+    if harm != "missing":
+        bundle = make_bundle(tmp_path / "var", DatosPaciente)
+    if harm == "tampered":
+        model = bundle / "model.onnx"
+        model.write_bytes(model.read_bytes()[:-1] + b"\x00")
+    if harm == "other patient":
+        make_bundle(tmp_path / "other", PacienteDePrueba)
+        (tmp_path / "other/models/prueba/1").rename(bundle.parent / "2")
+        (bundle.parent / "production").unlink()
+        (bundle.parent / "production").symlink_to("2")
+        (tmp_path / "var/keys/bundle.pub").write_bytes((tmp_path / "other/keys/bundle.pub").read_bytes())
+    with running("services.local", tmp_path) as process:
+        until_now(lambda: said in reasons(process).get("modelo", ""))
+        answer = predict(process)
+        assert answer.status_code == 503
+        assert answer.json()["type"].endswith("modelo")
+        assert "Traceback" not in process.errors()
+
+
+def test_a_full_disk_refuses_and_heals_and_nothing_answered_is_lost(folder: Path) -> None:
+    """The disk is a real one of 24 MiB, in a mount namespace of its own."""
+    with running("services.local", folder, prefix=_on_small_disk(folder / "var/gateway")) as process:
+        until_now(lambda: reasons(process) == {})
+        given = {predict(process).json()["id"] for _ in range(5)}
+        disk = f"/proc/{process.popen.pid}/root{folder}/var/gateway"
+        filler = os.path.join(disk, "filler")  # noqa: PTH118 - a path of another mount namespace
+        _fill(filler)
+        until_now(lambda: "disco" in reasons(process))
+        refusal = predict(process)
+        assert refusal.status_code == 503
+        assert refusal.headers["retry-after"]
+        os.unlink(filler)  # noqa: PTH108
+        until_now(lambda: reasons(process) == {})
+        given.add(predict(process).json()["id"])
+        until_now(lambda: is_settled(process))
+    assert {row[0] for row in query(folder, "SELECT id FROM predicciones")} == given
+
+
+def _on_small_disk(path: Path) -> list[str]:
+    path.mkdir(parents=True)
+    script = f'mount -t tmpfs -o size=24m none "{path}" && exec "$@"'
+    return ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh"]
+
+
+def _fill(path: str) -> None:
+    with open(path, "wb", buffering=0) as file:  # noqa: PTH123
+        try:
+            while True:
+                file.write(bytes(64 * 1024))
+        except OSError:
+            return

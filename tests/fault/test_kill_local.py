@@ -1,0 +1,63 @@
+"""`kill -9` of the local process, again and again under load: what was answered is recorded, once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import httpx
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import make_bundle
+from tests.database import is_settled, query
+from tests.processes import Process, running
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KILLS = 20
+CLIENTS = 16
+LONGEST_LIFE = 0.8
+
+
+async def _ask(client: httpx.AsyncClient, answered: list[str], number: int) -> None:
+    """Ask until the process dies under us; only what came back whole counts as answered."""
+    while True:
+        patient = {"edad": number % 100, "sexo": "F", "tsh": 1 + len(answered) % 50}
+        try:
+            response = await client.post("/predecir", json=patient)
+        except httpx.TransportError:
+            return
+        if response.status_code == 200:
+            answered.append(response.json()["id"])
+
+
+async def _loaded_until_killed(process: Process, seconds: float) -> list[str]:
+    answered: list[str] = []
+    async with httpx.AsyncClient(base_url=process.url, timeout=10) as client, asyncio.TaskGroup() as tasks:
+        for number in range(CLIENTS):
+            tasks.create_task(_ask(client, answered, number))
+        asyncio.get_running_loop().call_later(seconds, process.kill)
+    return answered
+
+
+def test_twenty_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    seed = random.Random(20)  # noqa: S311 - when to kill, repeatably
+    answered: list[str] = []
+    for _ in range(KILLS):
+        with running("services.local", tmp_path) as process:
+            answered += asyncio.run(_loaded_until_killed(process, seed.uniform(0.05, LONGEST_LIFE)))
+    with running("services.local", tmp_path) as process:
+        until_now(lambda: is_settled(process), seconds=60)
+        account = process.get("/conciliacion").json()
+    recorded = [row[0] for row in query(tmp_path, "SELECT id FROM predicciones")]
+    assert len(answered) > KILLS * 10
+    assert len(answered) == len(set(answered))
+    assert set(answered) <= set(recorded)
+    assert len(recorded) == len(set(recorded))
+    assert account["diferencia"] == 0
+    assert [gateway["respondidas"] for gateway in account["gateways"]] == [len(recorded)]
+    assert query(tmp_path, "SELECT count(*) FROM cuarentena") == [(0,)]

@@ -1,0 +1,100 @@
+"""Our services as real processes: started on a free port, watched, and always stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).parent.parent
+_READY = "ready on "
+_START_SECONDS = 30
+_STOP_SECONDS = 30
+
+
+class Process:
+    """One running `python -m SERVICE`, and where it listens."""
+
+    def __init__(self, popen: subprocess.Popen[str], errors: Path) -> None:
+        self.popen, self._errors = popen, errors
+        self.url = self._announced()
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=10)
+
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait(_STOP_SECONDS)
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        self.popen.send_signal(signum)
+        return self.popen.wait(_STOP_SECONDS)
+
+    def _announced(self) -> str:
+        """Read the address off the line that says it is ready. The test run's own limit bounds a silent start."""
+        assert self.popen.stdout is not None
+        deadline = time.monotonic() + _START_SECONDS
+        for line in self.popen.stdout:
+            if line.startswith(_READY):
+                return line.removeprefix(_READY).strip()
+            if time.monotonic() > deadline:
+                break
+        code = self.popen.wait(_STOP_SECONDS)
+        raise AssertionError(f"it ended with {code} before it was ready:\n{self.errors()}")
+
+
+@contextmanager
+def running(
+    service: str, folder: Path, environment: Mapping[str, str] | None = None, *, prefix: Sequence[str] = ()
+) -> Iterator[Process]:
+    """Run `python -m service` in `folder` on a free port; `prefix` is a command that execs it."""
+    errors = folder / "stderr.log"
+    with errors.open("a") as file:
+        popen = subprocess.Popen(
+            [*prefix, sys.executable, "-m", service],
+            cwd=folder,
+            env=_environment(environment),
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+        )
+    try:
+        yield Process(popen, errors)
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait(_STOP_SECONDS)
+        assert popen.stdout is not None
+        popen.stdout.close()
+
+
+def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run a service that should not start; returns its exit code and what it said."""
+    ended = subprocess.run(
+        [sys.executable, "-m", service],
+        cwd=folder,
+        env=_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=_START_SECONDS,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+def _environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "PORT": "0", "OUTBOX_MIN_FREE_MB": "1", **(changes or {})}
