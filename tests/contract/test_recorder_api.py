@@ -1,0 +1,225 @@
+"""The read API in process: what analysts, and whoever checks the account, get to see."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from services.recorder.app import Recorder, open_recorder
+from services.recorder.settings import RecorderSettings
+from shared.hosting import StartError, http_app
+from shared.settings import SettingsError
+from shared.transport import OutboxState, TransportDownError
+from tests.recorder_suite import delivery, event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+
+def settings(url: str) -> RecorderSettings:
+    return RecorderSettings(database_url=SecretStr(url))
+
+
+@asynccontextmanager
+async def served(folder: Path, *states: OutboxState) -> AsyncIterator[tuple[Recorder, httpx.AsyncClient]]:
+    async def outboxes() -> Sequence[OutboxState]:
+        return states
+
+    registry = CollectorRegistry()
+    async with open_recorder(settings(f"sqlite:///{folder}/predicciones.db"), registry, outboxes) as recorder:
+        app = http_app("test", recorder.part, registry=registry)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield recorder, client
+
+
+async def test_what_the_relay_hands_over_is_listed_and_found(tmp_path: Path) -> None:
+    body = event()
+    sent = orjson.loads(body)
+    async with served(tmp_path) as (recorder, client):
+        assert await recorder.transport.publish([delivery(1, body)]) == {1}
+        page = (await client.get("/predicciones")).json()
+        one = await client.get(f"/predicciones/{sent['id'].upper()}")
+
+    assert page["siguiente"] is None
+    (listed,) = page["predicciones"]
+    assert listed == one.json()
+    assert listed.pop("registrado").endswith("Z")
+    assert listed == {
+        "id": sent["id"],
+        "timestamp": "2026-03-01T12:00:00Z",
+        "inputs": sent["data"]["inputs"],
+        "output": "negativo",
+        "probabilidad": sent["data"]["probabilidad"],
+        "probabilidades": sent["data"]["probabilidades"],
+        "modelo": "tiroides",
+        "modelo_version": "3",
+        "modelo_digest": "d" * 64,
+        "paciente_digest": "a" * 64,
+        "gateway_id": "g1",
+        "seq": 1,
+        "hash": sent["datahash"],
+    }
+
+
+async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
+    async with served(tmp_path) as (recorder, client):
+        await recorder.transport.publish([delivery(seq) for seq in range(1, 8)])
+        seen: list[int] = []
+        query: dict[str, Any] | None = {"limite": 3, "desde": "2026-03-01", "hasta": "2026-03-01T12:00:01Z"}
+        while query is not None:
+            page = (await client.get("/predicciones", params=query)).json()
+            seen += [row["seq"] for row in page["predicciones"]]
+            query = {**query, "cursor": page["siguiente"]} if page["siguiente"] else None
+
+    assert sorted(seen) == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_filters_reach_the_query(tmp_path: Path) -> None:
+    async with served(tmp_path) as (recorder, client):
+        await recorder.transport.publish(
+            [delivery(1, event(version="4")), delivery(2, event(output="hipertiroidismo"))]
+        )
+
+        async def found(**query: str) -> list[int]:
+            return [row["seq"] for row in (await client.get("/predicciones", params=query)).json()["predicciones"]]
+
+        assert await found(modelo_version="4") == [1]
+        assert await found(output="hipertiroidismo") == [2]
+        assert await found(desde="2026-03-01T12:00:00") != []
+        assert await found(desde="2026-03-01T12:00:00-05:00") == []
+        assert await found(hasta="2026-03-01T12:00:00") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("limite=501", "limite"), ("limite=0", "limite"), ("cursor=zzz", "cursor"), ("desde=ayer", "desde"), ("x=1", "x")],
+)
+async def test_a_wrong_parameter_is_named(tmp_path: Path, query: str, field: str) -> None:
+    async with served(tmp_path) as (_, client):
+        answer = await client.get(f"/predicciones?{query}")
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [error["campo"] for error in answer.json()["errores"]] == [field]
+
+
+@pytest.mark.parametrize("unknown", ["0190a1b2-0000-7000-8000-000000000001", "nada"])
+async def test_an_unknown_prediction_is_a_problem_in_spanish(tmp_path: Path, unknown: str) -> None:
+    async with served(tmp_path) as (_, client):
+        answer = await client.get(f"/predicciones/{unknown}")
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "No hay ninguna predicción registrada con ese id."
+
+
+async def test_the_account_closes_over_rows_duplicates_quarantine_and_outbox(tmp_path: Path) -> None:
+    body = event()
+    async with served(tmp_path, OutboxState("g1", 6, 5)) as (recorder, client):
+        await recorder.transport.publish([delivery(1), delivery(2, body), delivery(3, body), delivery(4, b"poison")])
+        account = (await client.get("/conciliacion")).json()
+
+    expected = {"respondidas": 6, "registradas": 2, "duplicadas": 1, "en_outbox": 2, "en_cuarentena": 1}
+    assert account == {"gateways": [{"gateway_id": "g1", **expected, "diferencia": 0}], "diferencia": 0}
+
+
+async def test_missing_answers_of_all_gateways_are_summed(tmp_path: Path) -> None:
+    async with served(tmp_path, OutboxState("g1", 3, 4)) as (recorder, client):
+        await recorder.transport.publish([delivery(2), delivery(3, gateway="g2")])
+        account = (await client.get("/conciliacion")).json()
+
+    assert [gateway["diferencia"] for gateway in account["gateways"]] == [2, 2]
+    assert account["diferencia"] == 4
+
+
+async def test_readiness_tells_that_the_database_cannot_be_written(tmp_path: Path) -> None:
+    async with served(tmp_path) as (recorder, client):
+        assert (await client.get("/health/ready")).status_code == 200
+        other = sqlite3.connect(tmp_path / "predicciones.db", isolation_level=None)
+        other.execute("ALTER TABLE predicciones RENAME TO hidden")
+        with pytest.raises(TransportDownError):
+            await recorder.transport.publish([delivery(1)])
+        answer = await client.get("/health/ready")
+        unread = await client.get("/predicciones")
+        other.execute("ALTER TABLE hidden RENAME TO predicciones")
+        other.close()
+        await recorder.transport.publish([delivery(1)])
+        again = await client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["motivos"].keys() == {"base_de_datos"}
+    assert (unread.status_code, unread.headers["retry-after"]) == (503, "2")
+    assert again.status_code == 200
+
+
+async def test_metrics_count_without_patients(tmp_path: Path) -> None:
+    async with served(tmp_path) as (recorder, client):
+        await recorder.transport.publish([delivery(1), delivery(2, b"poison")])
+        metrics = (await client.get("/metrics")).text
+
+    assert "predecir_recorder_predictions_recorded_total 1.0" in metrics
+    assert 'predecir_recorder_quarantined_total{kind="unreadable"} 1.0' in metrics
+    assert "predecir_recorder_batch_events_sum 2.0" in metrics
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:p@localhost/db",
+        "postgres://u:p@localhost/db",
+        "postgresql+asyncpg://u:p@localhost/db",
+        "postgresql://localhost/db",
+        "postgresql://u:p@localhost",
+        "postgresql://u:p@localhost:port/db",
+        "postgresql://u:p@localhost/db?sslmode=require",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite+aiosqlite:///x.db",
+        "predicciones.db",
+    ],
+)
+async def test_any_other_url_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^settings: DATABASE_URL: expected .+\(see .env.example\)$") as caught:
+        async with open_recorder(settings(url), CollectorRegistry()):
+            pass
+    assert "u:p@" not in str(caught.value)
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"/nowhere/p\.db: .*No such file.*; create its folder, or change") as caught:
+        async with open_recorder(settings(f"sqlite:///{tmp_path}/nowhere/p.db"), CollectorRegistry()):
+            pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("made", ["text", "folder", "table", "newer"])
+async def test_a_file_that_is_not_our_database_is_refused_and_left_alone(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "predicciones.db"
+    statements = {
+        "table": "CREATE TABLE predicciones (id INTEGER)",
+        "newer": "CREATE TABLE alembic_version (version_num TEXT); INSERT INTO alembic_version VALUES ('9999')",
+    }
+    if made == "folder":
+        path.mkdir()
+    elif made == "text":
+        path.write_text("nombre,edad\n" * 1000)
+    else:
+        other = sqlite3.connect(path)
+        other.executescript(statements[made])
+        other.close()
+
+    with pytest.raises(StartError, match="database") as caught:
+        async with open_recorder(settings(f"sqlite:///{path}"), CollectorRegistry()):
+            pass
+
+    assert "\n" not in str(caught.value)
+    if made == "text":
+        assert path.read_text() == "nombre,edad\n" * 1000

@@ -1,0 +1,112 @@
+"""The store's promises on PostgreSQL, and what only PostgreSQL has."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.register_assert_rewrite("tests.recorder_suite")
+
+from shared.transport import OutboxState, TransportDownError  # noqa: E402 - after the line above
+from tests.postgres import PostgresServer, postgres_server  # noqa: E402
+from tests.recorder_suite import *  # noqa: E402, F403 - the suite itself
+from tests.recorder_suite import Recording, Target, delivery, event, recording  # noqa: E402
+from tests.waiting import until  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class PostgresTarget:
+    """A database of its own per test."""
+
+    server: PostgresServer
+    database: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.database)
+
+    @contextmanager
+    def unwritable(self) -> Iterator[None]:
+        """Make the database read-only, as after a failover to a standby, for connections made from now on."""
+        self._become("SET default_transaction_read_only = on")
+        yield
+        self._become("RESET default_transaction_read_only")
+
+    def _become(self, setting: str) -> None:
+        cut = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.database}'"  # noqa: S608 - ours
+        self.server.query("postgres", f"ALTER DATABASE {self.database} {setting}", cut)
+
+    def open_transactions(self) -> int:
+        """Count sessions that hold a transaction and do nothing."""
+        where = f"datname = '{self.database}' AND state LIKE 'idle in transaction%'"
+        return len(self.server.query("postgres", f"SELECT pid FROM pg_stat_activity WHERE {where}"))  # noqa: S608 - ours
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def target(server: PostgresServer) -> Target:
+    return PostgresTarget(server, server.new_database())
+
+
+async def test_a_server_that_stops_and_starts_again_loses_nothing(recorder: Recording, server: PostgresServer) -> None:
+    first = delivery(1)
+    await recorder.store.record([first])
+    server.stop()
+    try:
+        with pytest.raises(TransportDownError, match="the database cannot be written"):
+            await recorder.store.record([delivery(2)])
+    finally:
+        server.start()
+
+    await until(lambda: recorder.store.down() is None)
+    assert await recorder.store.record([first, delivery(2)]) == {1, 2}
+    assert [row.seq for row in await recorder.rows()] == [1, 2]
+
+
+async def test_a_value_that_postgresql_refuses_is_quarantined_and_its_batch_recorded(recorder: Recording) -> None:
+    batch = [delivery(1), delivery(2, event(note="NUL: \0")), delivery(3, b"poison")]
+
+    for _ in range(2):
+        assert await recorder.store.record(batch) == {1, 2, 3}
+
+    assert [row.seq for row in await recorder.rows()] == [1]
+    assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
+    assert recorder.registry.get_sample_value("predecir_recorder_quarantined_total", {"kind": "refused"}) == 1
+
+
+async def test_recorders_that_write_the_same_events_in_opposite_orders_do_not_deadlock(target: Target) -> None:
+    batch = [delivery(seq) for seq in range(1, 401)]
+    async with recording(target) as one, recording(target) as other:
+        for start in range(0, 400, 100):
+            part = batch[start : start + 100]
+            await asyncio.gather(one.store.record(part), other.store.record(part[::-1]), other.store.record(part))
+        assert len(await one.rows()) == 400
+
+
+async def test_the_columns_are_what_analysts_expect(recorder: Recording, target: PostgresTarget) -> None:
+    await recorder.store.record([delivery(1)])
+
+    types = "SELECT data_type FROM information_schema.columns WHERE table_name = 'predicciones' AND column_name = "
+    kinds = {
+        name: target.server.query(target.database, f"{types}'{name}'")[0]
+        for name in ("id", "timestamp", "inputs", "probabilidades", "probabilidad")
+    }
+    assert kinds == {
+        "id": "uuid",
+        "timestamp": "timestamp with time zone",
+        "inputs": "jsonb",
+        "probabilidades": "jsonb",
+        "probabilidad": "double precision",
+    }

@@ -1,0 +1,111 @@
+"""A PostgreSQL server of the tests' own: started on a free port of loopback, and gone afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BINARIES = Path("/usr/lib/postgresql")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A running server; each test takes a database of its own from it."""
+
+    binaries: Path
+    data: Path
+    port: int
+    password: str
+
+    def url(self, database: str) -> str:
+        """Give the `DATABASE_URL` of `database`."""
+        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """Create an empty database; returns its name."""
+        name = f"test_{secrets.token_hex(6)}"
+        self.query("postgres", f"CREATE DATABASE {name}")
+        return name
+
+    def query(self, database: str, *statements: str) -> list[Any]:
+        """Run `statements` over a connection of their own; returns the first column of the last one's rows."""
+
+        async def run() -> list[Any]:
+            connection = await asyncpg.connect(self.url(database))
+            try:
+                for statement in statements[:-1]:
+                    await connection.execute(statement)
+                return [row[0] for row in await connection.fetch(statements[-1])]
+            finally:
+                await connection.close()
+
+        # In a thread: the caller's own event loop may be running.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, run()).result()
+
+    def stop(self) -> None:
+        """Stop the server, cutting its connections."""
+        _run(self.binaries / "pg_ctl", "stop", "--pgdata", self.data, "--mode=fast", "--wait", cwd=self.data)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        log = self.data / "server.log"
+        command = ("start", "--pgdata", self.data, "--log", log, "--wait", "--options", options)
+        _run(self.binaries / "pg_ctl", *command, cwd=self.data)
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Make a cluster in a temporary folder and run it; as `postgres` when we are root, which PostgreSQL refuses."""
+    found = sorted(_BINARIES.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if not found:
+        pytest.fail(f"no PostgreSQL server under {_BINARIES}: install Debian's package `postgresql`", pytrace=False)
+    binaries = found[-1].parent
+    folder = Path(tempfile.mkdtemp(prefix="predecir-postgres-"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        server = PostgresServer(binaries, folder / "data", port, secrets.token_hex(16))
+        secret = folder / "password"
+        secret.write_text(server.password)
+        arguments = ("--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--pwfile", secret)
+        _run(binaries / "initdb", "--pgdata", server.data, *arguments, cwd=folder)
+        secret.unlink()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run(*command: str | Path, cwd: Path) -> None:
+    user = "postgres" if os.geteuid() == 0 else None
+    # No pipes: the server would inherit them, and reading to their end would wait for it.
+    with tempfile.TemporaryFile() as said:
+        result = subprocess.run(command, stdout=said, stderr=said, cwd=cwd, user=user, check=False)
+        if result.returncode:
+            said.seek(0)
+            pytest.fail(f"{command[0]} failed: {said.read().decode(errors='replace')}", pytrace=False)

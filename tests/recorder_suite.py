@@ -1,0 +1,387 @@
+"""What the recorder's store promises, written once and run on SQLite and on PostgreSQL.
+
+A test file imports everything from here and gives the fixture `target`: a fresh database and ways to disturb it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, func, inspect, select
+
+from services.recorder.database import Database, open_database, read_url
+from services.recorder.metrics import Metrics
+from services.recorder.migrate import alembic_config
+from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
+from services.recorder.reconcile import Account, reconcile
+from services.recorder.schema import CUARENTENA, METADATA, PREDICCIONES
+from services.recorder.store import Store
+from shared.events import write_prediction
+from shared.model import ModelInfo, Score
+from shared.transport import Delivery, OutboxState, TransportDownError
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy import Table
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Target(Protocol):
+    """A database under test."""
+
+    @property
+    def url(self) -> str:
+        """Its `DATABASE_URL`."""
+
+    def unwritable(self) -> AbstractContextManager[None]:
+        """Refuse every write meanwhile."""
+
+    def open_transactions(self) -> int:
+        """Count transactions that someone left open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An open store and what reads behind its back."""
+
+    store: Store
+    database: Database
+    registry: CollectorRegistry
+
+    async def rows(self, table: Table = PREDICCIONES) -> Sequence[Any]:
+        async with self.database.readers.connect() as connection:
+            return (await connection.execute(select(table).order_by(table.c.seq))).all()
+
+    async def account(self, *states: OutboxState) -> dict[str, Account]:
+        async def outboxes() -> Sequence[OutboxState]:
+            return states
+
+        return {account.gateway_id: account for account in await reconcile(self.database.readers, outboxes)}
+
+
+@asynccontextmanager
+async def recording(target: Target, *, busy_seconds: float = 0.05) -> AsyncIterator[Recording]:
+    registry = CollectorRegistry()
+    async with open_database(read_url(target.url), busy_seconds=busy_seconds) as database:
+        store = Store(database.writer, Metrics(registry))
+        async with store.watched(every_seconds=0.02):
+            yield Recording(store, database, registry)
+
+
+@pytest.fixture
+async def recorder(target: Target) -> AsyncIterator[Recording]:
+    async with recording(target) as opened:
+        yield opened
+
+
+def event(  # noqa: PLR0913 - each is one fact of the event
+    *,
+    event_id: str | None = None,
+    time: datetime = START,
+    tsh: float | None = 1.37,
+    note: str = "ñandú",
+    output: str = "negativo",
+    version: str = "3",
+    probability: float = 0.9123456789012345,
+) -> bytes:
+    classes = ("negativo", "hipertiroidismo")
+    model = ModelInfo("tiroides", version, "d" * 64, "a" * 64, ("tsh",), classes, {}, frozenset(), {})
+    other = round(1 - probability, 16)
+    probabilities = [probability, other] if output == "negativo" else [other, probability]
+    return write_prediction(
+        event_id=event_id or str(uuid.uuid4()),
+        source="gateway",
+        time=time.isoformat(),
+        inputs={"edad": 41, "sexo": "F", "tsh": tsh, "observación": note},
+        output=output,
+        score=Score(probabilities, model),
+    )
+
+
+def delivery(seq: int, body: bytes | None = None, *, gateway: str = "g1") -> Delivery:
+    return Delivery(gateway, seq, event() if body is None else body)
+
+
+async def test_a_recorded_row_holds_the_event_exactly(recorder: Recording) -> None:
+    body = event(time=datetime(2026, 3, 1, 13, 30, 0, 250000, tzinfo=UTC))
+    before = datetime.now(UTC)
+
+    assert await recorder.store.record([delivery(1, body)]) == {1}
+
+    (row,) = await recorder.rows()
+    sent = orjson.loads(body)
+    assert str(row.id) == sent["id"]
+    assert row.timestamp == datetime(2026, 3, 1, 13, 30, 0, 250000, tzinfo=UTC)
+    assert row.timestamp.tzinfo is not None
+    assert row.inputs == sent["data"]["inputs"]
+    assert row.output == "negativo"
+    assert row.probabilidad == 0.9123456789012345
+    assert row.probabilidades == sent["data"]["probabilidades"]
+    assert (row.modelo, row.modelo_version, row.modelo_digest) == ("tiroides", "3", "d" * 64)
+    assert row.paciente_digest == "a" * 64
+    assert (row.gateway_id, row.seq, row.hash) == ("g1", 1, sent["datahash"])
+    assert before <= row.registrado <= datetime.now(UTC)
+
+
+async def test_nothing_to_record_is_done_at_once(recorder: Recording) -> None:
+    assert await recorder.store.record([]) == set()
+
+
+async def test_a_batch_delivered_again_is_absorbed(recorder: Recording) -> None:
+    batch = [delivery(seq) for seq in range(1, 301)]
+    await recorder.store.record(batch[:200])
+
+    assert await recorder.store.record(batch) == set(range(1, 301))
+
+    assert [row.seq for row in await recorder.rows()] == list(range(1, 301))
+    assert recorder.registry.get_sample_value("predecir_recorder_predictions_recorded_total") == 300
+    assert recorder.registry.get_sample_value("predecir_recorder_duplicates_total") == 200
+    assert (await recorder.account(OutboxState("g1", 300, 301)))["g1"] == Account("g1", 300, 300, 0, 0, 0, 0)
+
+
+async def test_the_same_id_with_another_answer_is_quarantined_and_never_overwrites(recorder: Recording) -> None:
+    first = event(event_id="0190a1b2-0000-7000-8000-000000000001", tsh=1)
+    other = event(event_id="0190a1b2-0000-7000-8000-000000000001", tsh=2)
+    await recorder.store.record([delivery(1, first)])
+
+    batch = [delivery(9, other, gateway="g2"), delivery(10, gateway="g2")]
+    for _ in range(2):
+        assert await recorder.store.record(batch) == {9, 10}
+
+    kept, new = await recorder.rows()
+    assert (kept.hash, kept.inputs["tsh"], new.seq) == (orjson.loads(first)["datahash"], 1, 10)
+    (quarantined,) = await recorder.rows(CUARENTENA)
+    assert (quarantined.gateway_id, quarantined.seq, bytes(quarantined.cuerpo)) == ("g2", 9, other)
+    assert str(quarantined.prediccion_id) == "0190a1b2-0000-7000-8000-000000000001"
+    assert quarantined.motivo == "its id is recorded with another question or answer"
+    assert recorder.registry.get_sample_value("predecir_recorder_quarantined_total", {"kind": "conflict"}) == 1
+
+
+async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantines_the_other(
+    recorder: Recording,
+) -> None:
+    same = "0190a1b2-0000-7000-8000-000000000002"
+    await recorder.store.record([delivery(1, event(event_id=same, tsh=1)), delivery(2, event(event_id=same, tsh=2))])
+
+    assert [row.seq for row in await recorder.rows()] == [1]
+    assert [row.seq for row in await recorder.rows(CUARENTENA)] == [2]
+    assert (await recorder.account())["g1"] == Account("g1", 2, 1, 0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        pytest.param(b"\x00\xffnot json", "not JSON", id="bytes"),
+        pytest.param(b'"text"', "not an event of type prediccion.realizada", id="not-an-object"),
+        pytest.param(event().replace(b'"version":1', b'"version":7', 1), "unknown version", id="version"),
+        pytest.param(event().replace(b"1.37", b"1.38", 1), "its datahash does not hold", id="hash"),
+        pytest.param(event(event_id="UNA"), "its id is not a canonical UUID", id="id"),
+        pytest.param(event().replace(b'"source"', b'"sauce"', 1), "fields missing or wrong: source", id="field"),
+    ],
+)
+async def test_what_cannot_be_read_is_quarantined_once_with_its_bytes(
+    recorder: Recording, body: bytes, reason: str
+) -> None:
+    batch = [delivery(1), delivery(2, body), delivery(3)]
+    for _ in range(2):
+        assert await recorder.store.record(batch) == {1, 2, 3}
+
+    (quarantined,) = await recorder.rows(CUARENTENA)
+    assert bytes(quarantined.cuerpo) == body
+    assert quarantined.motivo.startswith(reason)
+    assert recorder.registry.get_sample_value("predecir_recorder_quarantined_total", {"kind": "unreadable"}) == 1
+    assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
+
+
+async def test_one_request_answered_by_two_gateways_is_one_row_and_both_accounts_close(recorder: Recording) -> None:
+    body = event()
+    await recorder.store.record([delivery(1), delivery(2, body), delivery(3)])
+
+    batch = [delivery(1, body, gateway="g2"), delivery(2, gateway="g2")]
+    for _ in range(2):
+        await recorder.store.record(batch)
+
+    assert len(await recorder.rows()) == 4
+    accounts = await recorder.account(OutboxState("g1", 3, 4), OutboxState("g2", 2, 3))
+    assert accounts == {"g1": Account("g1", 3, 3, 0, 0, 0, 0), "g2": Account("g2", 2, 1, 1, 0, 0, 0)}
+
+
+async def test_one_request_answered_twice_in_one_batch_is_one_row_and_the_account_closes(recorder: Recording) -> None:
+    body = event()
+    await recorder.store.record([delivery(1, body), delivery(2, body)])
+
+    assert (await recorder.account(OutboxState("g1", 2, 3)))["g1"] == Account("g1", 2, 1, 1, 0, 0, 0)
+
+
+async def test_a_seq_that_is_recorded_and_quarantined_counts_once(recorder: Recording) -> None:
+    same = "0190a1b2-0000-7000-8000-000000000003"
+    await recorder.store.record([delivery(1, event(event_id=same, tsh=1))])
+    await recorder.store.record([delivery(1, event(event_id=same, tsh=2))])
+
+    assert len(await recorder.rows(CUARENTENA)) == 1
+    assert (await recorder.account(OutboxState("g1", 1, 2)))["g1"] == Account("g1", 1, 1, 0, 0, 0, 0)
+
+
+async def test_a_hole_in_what_left_the_outbox_is_reported(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1), delivery(2, b"poison"), delivery(4), delivery(5)])
+
+    accounts = await recorder.account(OutboxState("g1", answered=7, oldest_pending=5))
+
+    assert accounts["g1"] == Account("g1", 7, recorded=2, duplicates=0, quarantined=1, in_outbox=3, missing=1)
+
+
+async def test_a_hole_of_a_gateway_without_an_outbox_here_is_reported(recorder: Recording) -> None:
+    await recorder.store.record([delivery(2, gateway="away"), delivery(5, b"poison", gateway="away")])
+
+    assert await recorder.account() == {"away": Account("away", 5, 1, 0, 1, 0, missing=3)}
+
+
+async def test_a_gateway_that_lost_everything_is_reported(recorder: Recording) -> None:
+    accounts = await recorder.account(OutboxState("g1", answered=3, oldest_pending=4))
+
+    assert accounts["g1"].missing == 3
+
+
+async def test_a_database_that_cannot_be_written_takes_nothing_and_then_recovers_by_itself(
+    recorder: Recording, target: Target
+) -> None:
+    await recorder.store.record([delivery(1)])
+    with target.unwritable():
+        with pytest.raises(TransportDownError, match=r"^the database cannot be written: .+") as caught:
+            await recorder.store.record([delivery(2), delivery(3, b"poison")])
+        assert "\n" not in str(caught.value)
+        assert recorder.store.down() == str(caught.value)
+        assert [row.seq for row in await recorder.rows()] == [1]
+        assert not await recorder.rows(CUARENTENA)
+
+    await until(lambda: recorder.store.down() is None)
+    assert await recorder.store.record([delivery(2), delivery(3, b"poison")]) == {2, 3}
+    assert [row.seq for row in await recorder.rows()] == [1, 2]
+
+
+async def test_a_cancelled_caller_leaves_no_open_transaction(recorder: Recording, target: Target) -> None:
+    cancelled = 0
+    for turns in range(0, 600, 6):
+        caller = asyncio.create_task(recorder.store.record([delivery(turns * 2 + 1), delivery(turns * 2 + 2)]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        caller.cancel()
+        cancelled += isinstance((await asyncio.gather(caller, return_exceptions=True))[0], asyncio.CancelledError)
+    assert cancelled > 10
+
+    assert await recorder.store.record([delivery(100_000)]) == {100_000}
+    await until(lambda: target.open_transactions() == 0)
+    seqs = {row.seq for row in await recorder.rows()}
+    assert all((seq in seqs) == (seq + 1 in seqs) for seq in range(1, 1200, 2)), "a batch was cut in two"
+
+
+async def test_closing_waits_for_what_a_cancelled_caller_was_writing(target: Target) -> None:
+    async with recording(target) as opened:
+        caller = asyncio.create_task(opened.store.record([delivery(seq) for seq in range(1, 31)]))
+        while "Checked out connections: 1" not in opened.database.writer.pool.status():  # noqa: ASYNC110 - of a pool
+            await asyncio.sleep(0)  # every turn, or it is over before it was seen
+        caller.cancel()
+    async with recording(target) as opened:
+        assert len(await opened.rows()) == 30
+
+
+async def test_pages_are_newest_first_and_complete_even_with_equal_times(recorder: Recording) -> None:
+    times = [START + timedelta(seconds=n // 3) for n in range(20)]
+    await recorder.store.record([delivery(n + 1, event(time=time)) for n, time in enumerate(times)])
+
+    seen: list[Any] = []
+    cursor = None
+    while True:
+        rows, cursor = await read_page(recorder.database.readers, Wanted(limit=7, cursor=cursor))
+        seen += rows
+        if cursor is None:
+            break
+        await recorder.store.record([delivery(1000 + len(seen), event(time=START + timedelta(days=1)))])
+
+    assert [len(seen), len({row["id"] for row in seen})] == [20, 20]
+    assert [row["timestamp"] for row in seen] == sorted(times, reverse=True)
+
+
+async def test_filters_narrow_by_time_class_and_model_version(recorder: Recording) -> None:
+    day = timedelta(days=1)
+    await recorder.store.record(
+        [
+            delivery(1, event(time=START)),
+            delivery(2, event(time=START + day, output="hipertiroidismo")),
+            delivery(3, event(time=START + 2 * day, version="4")),
+        ]
+    )
+
+    async def found(**wanted: Any) -> list[int]:  # noqa: ANN401 - any of Wanted's
+        rows, _ = await read_page(recorder.database.readers, Wanted(limit=10, **wanted))
+        return [row["seq"] for row in rows]
+
+    assert await found() == [3, 2, 1]
+    assert await found(since=START + day) == [3, 2]
+    assert await found(until=START + day) == [1]
+    assert await found(since=START + day, until=START + 2 * day) == [2]
+    assert await found(output="hipertiroidismo") == [2]
+    assert await found(model_version="4") == [3]
+    assert await found(output="hipertiroidismo", model_version="4") == []
+
+
+async def test_a_cursor_that_no_page_gave_is_refused(recorder: Recording) -> None:
+    for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
+        with pytest.raises(BadCursorError):
+            await read_page(recorder.database.readers, Wanted(limit=1, cursor=cursor))
+
+
+async def test_one_prediction_is_found_by_its_id(recorder: Recording) -> None:
+    body = event()
+    await recorder.store.record([delivery(1, body)])
+
+    found = await read_one(recorder.database.readers, orjson.loads(body)["id"])
+
+    assert found is not None
+    assert found["seq"] == 1
+    assert await read_one(recorder.database.readers, str(uuid.uuid4())) is None
+
+
+async def test_readers_cannot_write(recorder: Recording) -> None:
+    async with recorder.database.readers.connect() as connection:
+        with pytest.raises(Exception, match=r"read-?only"):
+            await connection.execute(PREDICCIONES.delete())
+
+
+async def test_several_recorders_that_start_at_once_migrate_once(target: Target) -> None:
+    async def start() -> int:
+        async with recording(target, busy_seconds=20) as one, one.database.readers.connect() as connection:
+            return (await connection.execute(select(func.count()).select_from(PREDICCIONES))).scalar_one()
+
+    assert await asyncio.gather(*(start() for _ in range(6))) == [0] * 6
+
+
+async def test_the_migrations_build_exactly_the_schema_and_can_be_undone(recorder: Recording) -> None:
+    def difference(connection: Connection) -> list[Any]:
+        return list(compare_metadata(MigrationContext.configure(connection), METADATA))
+
+    def undo(connection: Connection) -> list[str]:
+        command.downgrade(alembic_config(connection), "base")
+        return inspect(connection).get_table_names()
+
+    async with recorder.database.writer.begin() as connection:
+        assert await connection.run_sync(difference) == []
+    async with recorder.database.writer.begin() as connection:
+        assert await connection.run_sync(undo) == ["alembic_version"]
+    async with recorder.database.writer.begin() as connection:
+        await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
+        assert await connection.run_sync(difference) == []

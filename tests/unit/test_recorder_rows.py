@@ -1,0 +1,71 @@
+"""From deliveries to rows, and times as text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
+
+from services.recorder.columns import UtcTimestamp, iso_utc
+from services.recorder.rows import Poison, Row, read_row
+from services.recorder.schema import PREDICCIONES
+from tests.recorder_suite import delivery, event
+
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@given(MOMENTS, MOMENTS)
+def test_times_as_text_sort_like_the_times(one: datetime, other: datetime) -> None:
+    assert (iso_utc(one) < iso_utc(other)) == (one < other)
+    assert datetime.fromisoformat(iso_utc(one)) == one
+
+
+def test_a_row_is_in_utc_whatever_the_offset_of_the_event() -> None:
+    lima = datetime(2026, 3, 1, 7, tzinfo=timezone(timedelta(hours=-5)))
+
+    row = read_row(delivery(1, event(time=lima)))
+
+    assert isinstance(row, Row)
+    assert row.timestamp == lima
+    assert row.timestamp.utcoffset() == timedelta(0)
+
+
+def test_a_row_has_the_columns_of_its_table_in_their_order() -> None:
+    assert (*Row._fields[:-1], "registrado") == tuple(PREDICCIONES.columns.keys())
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (event(time=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))), "its time is out of range"),
+        (event(event_id="0190A1B2-0000-7000-8000-000000000001"), "its id is not a canonical UUID"),
+    ],
+)
+def test_what_one_of_the_databases_could_not_hold_is_poison(body: bytes, reason: str) -> None:
+    poison = read_row(delivery(1, body))
+
+    assert isinstance(poison, Poison)
+    assert (poison.kind, poison.reason) == ("unreadable", reason)
+
+
+def test_poison_never_quotes_the_patient() -> None:
+    body = event(note="secreto").replace(b'"probabilidad":0.', b'"probabilidad":"secreto",', 1)
+
+    poison = read_row(delivery(1, body))
+
+    assert isinstance(poison, Poison)
+    assert "secreto" not in poison.reason
+    assert poison.body == body
+
+
+def test_sqlite_text_without_an_offset_never_leaves() -> None:
+    moment = datetime(2026, 3, 1, 7, tzinfo=timezone(timedelta(hours=-5)))
+    dialect = sqlite.dialect()
+
+    written = UtcTimestamp().process_bind_param(moment, dialect)
+
+    assert written == "2026-03-01T12:00:00.000000Z"
+    assert UtcTimestamp().process_result_value(written, dialect) == moment
