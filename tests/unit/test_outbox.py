@@ -140,9 +140,15 @@ async def test_a_file_that_is_no_database_is_refused_by_name(path: Path) -> None
         await Outbox.open(path, keep_answers=60)
 
 
-async def test_only_the_owner_may_read_the_file(outbox: Outbox, path: Path) -> None:
-    await outbox.append(b"event")
-    assert {entry.stat().st_mode & 0o077 for entry in path.parent.iterdir()} == {0}
+def test_only_the_owner_may_read_the_file(path: Path) -> None:
+    async def keep_one() -> set[int]:
+        outbox = await Outbox.open(path, keep_answers=60)
+        await outbox.append(b"event")
+        modes = {entry.stat().st_mode & 0o077 for entry in path.parent.iterdir()}
+        await outbox.close()
+        return modes
+
+    assert asyncio.run(keep_one()) == {0}
 
 
 async def test_the_database_is_synced_fully_before_an_append_returns(outbox: Outbox) -> None:

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry, Counter
+
+from shared.hosting import Entrance, Part, http_app
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp
+
+
+def part(reasons: Mapping[str, str] | None = None) -> Part:
+    router = APIRouter()
+
+    @router.get("/breaks")
+    async def breaks(secret: str) -> None:
+        raise RuntimeError(secret)
+
+    @router.get("/counts")
+    async def counts(many: int) -> int:
+        return many
+
+    return Part((router,), lambda: reasons or {})
+
+
+async def get(app: ASGIApp, path: str, **headers: str) -> httpx.Response:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.get(path, headers=headers)
+
+
+async def test_ready_says_what_is_missing_in_any_part() -> None:
+    app = http_app("test", part(), part({"modelo": "none yet"}), registry=CollectorRegistry())
+    response = await get(app, "/health/ready")
+    assert (response.status_code, response.json()["motivos"]) == (503, {"modelo": "none yet"})
+    assert (await get(app, "/health/live")).status_code == 200
+
+
+async def test_a_draining_service_is_alive_and_not_ready() -> None:
+    draining = asyncio.Event()
+    app = http_app("test", part(), registry=CollectorRegistry(), draining=draining)
+    assert (await get(app, "/health/ready")).status_code == 200
+    draining.set()
+    assert (await get(app, "/health/ready")).status_code == 503
+    assert (await get(app, "/health/live")).status_code == 200
+
+
+async def test_metrics_are_those_of_the_given_registry() -> None:
+    registry = CollectorRegistry()
+    Counter("things", "Things", registry=registry).inc(3)
+    assert "things_total 3.0" in (await get(http_app("test", part(), registry=registry), "/metrics")).text
+
+
+async def test_an_unexpected_error_is_a_problem_that_tells_nothing() -> None:
+    response = await get(http_app("test", part(), registry=CollectorRegistry()), "/breaks?secret=Juana")
+    assert (response.status_code, response.headers["content-type"]) == (500, "application/problem+json")
+    assert "Juana" not in response.text
+
+
+async def test_a_wrong_parameter_is_named_and_not_repeated() -> None:
+    response = await get(http_app("test", part(), registry=CollectorRegistry()), "/counts?many=Juana")
+    assert response.status_code == 422
+    assert [fault["campo"] for fault in response.json()["errores"]] == ["many"]
+    assert "Juana" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8000", 200),
+        ("127.0.0.1:1234", 200),
+        ("[::1]:8000", 200),
+        ("[::1]", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example:8000", 403),
+        ("", 403),
+    ],
+)
+async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
+    app = Entrance(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost,127.0.0.1,[::1]")
+    assert (await get(app, "/health/live", Host=host)).status_code == status
+
+
+@pytest.mark.parametrize(("origin", "status"), [("http://localhost:8000", 200), ("null", 403), ("https://a.b", 403)])
+async def test_only_our_own_pages_may_ask(origin: str, status: int) -> None:
+    app = Entrance(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost")
+    assert (await get(app, "/health/live", Origin=origin)).status_code == status

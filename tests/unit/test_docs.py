@@ -1,0 +1,41 @@
+"""The documentation keeps its word: settings, targets and links exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.gateway.settings import GatewaySettings
+from services.inference.settings import InferenceSettings
+from services.recorder.settings import RecorderSettings
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = sorted(page for page in ROOT.glob("**/*.md") if not {".venv", "var"} & set(page.relative_to(ROOT).parts))
+
+
+def variables() -> dict[str, str]:
+    """Each variable that some service reads, with its default as text."""
+    return {
+        (info.alias or name).upper(): str(info.default.get_secret_value() if name == "database_url" else info.default)
+        for kind in (RecorderSettings, InferenceSettings, GatewaySettings)
+        for name, info in kind.model_fields.items()
+    }
+
+
+def test_env_example_lists_every_setting_with_its_default_and_no_other() -> None:
+    listed = re.findall(r"^#([A-Z_]+)=(\S*)", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert {name: default or "None" for name, default in listed} == variables() | {"PORT": "8000"}
+
+
+def test_every_make_target_that_is_documented_exists_and_is_in_the_menu() -> None:
+    menu = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for page in PAGES for target in re.findall(r"`make ([a-z-]+)", page.read_text())}
+    assert {"run", "test"} <= named <= menu
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
