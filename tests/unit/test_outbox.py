@@ -133,11 +133,11 @@ async def test_a_second_gateway_on_the_same_file_is_refused(outbox: Outbox, path
         await Outbox.open(path, keep_answers=60)
 
 
-async def test_a_file_that_is_no_database_is_refused_by_name(path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_by_name(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to be mistaken for one" * 10)
     with pytest.raises(OutboxError, match=r"outbox\.db: the outbox cannot be opened"):
-        await Outbox.open(path, keep_answers=60)
+        asyncio.run(Outbox.open(path, keep_answers=60))
 
 
 def test_only_the_owner_may_read_the_file(path: Path) -> None:
