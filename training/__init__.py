@@ -1,0 +1,1 @@
+"""From raw data to a registered, signed model: prepare, train, evaluate, register; each is one DVC stage."""

@@ -1,0 +1,102 @@
+"""The cases that stages hand on: an open CSV table and a JSON description, so that any tool can read them.
+
+`cases.csv` has one column per model column (empty where missing, a number otherwise), `diagnosis` (a class code) and
+`date` (ISO 8601, empty where unknown). Numbers are float32, written with as many digits as identify them.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Sequence
+
+FOLDER = Path("var/pipeline")
+CASES = FOLDER / "cases.csv"
+PREPARATION = FOLDER / "preparation.json"
+
+Rows: TypeAlias = npt.NDArray[np.float32]
+Labels: TypeAlias = npt.NDArray[np.int64]
+Days: TypeAlias = npt.NDArray[np.datetime64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Example: TypeAlias = "tuple[list[float], str, dt.date | None]"
+"""One encoded row with its diagnosis and date."""
+
+
+class Preparation(BaseModel):
+    """What `prepare` says of the cases; later stages know the disease only by this."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: str
+    patient_digest: str
+    data_hash: str
+    columns: list[str]
+    measured: list[str]
+    classes: list[str]
+    rows_read: int
+    discarded: dict[str, int]
+    cases: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """n cases: `rows` n x columns, `labels` n indices into the classes, `days` n dates or None if any is unknown."""
+
+    rows: Rows
+    labels: Labels
+    days: Days | None
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.labels)
+
+    def where(self, chosen: Mask) -> Cases:
+        """Only the cases that are `chosen`."""
+        return Cases(self.rows[chosen], self.labels[chosen], None if self.days is None else self.days[chosen])
+
+
+def write_cases(path: Path, columns: Sequence[str], cases: Iterable[Example]) -> None:
+    """Write encoded rows with their diagnosis and date."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, "diagnosis", "date"])
+        for row, diagnosis, day in cases:
+            numbers = ["" if np.isnan(value) else _shortest(value) for value in row]
+            writer.writerow([*numbers, diagnosis, "" if day is None else day.isoformat()])
+
+
+def read_cases(path: Path, classes: Sequence[str]) -> Cases:
+    """Read what `write_cases` wrote."""
+    index = {code: position for position, code in enumerate(classes)}
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))[1:]
+    days = [line[-1] for line in lines]
+    return Cases(
+        rows=np.array([[float(value or "nan") for value in line[:-2]] for line in lines], dtype=np.float32),
+        labels=np.array([index[line[-2]] for line in lines], dtype=np.int64),
+        days=np.array(days, dtype="datetime64[D]") if all(days) else None,
+    )
+
+
+def read_preparation() -> Preparation:
+    """Read what `prepare` said."""
+    return Preparation.model_validate_json(PREPARATION.read_text(encoding="utf-8"))
+
+
+def decimal(value: np.float32) -> float:
+    """Give the shortest decimal number that is `value` in float32: 0.7, where float() says 0.699999988."""
+    return float(str(value))
+
+
+def _shortest(value: float) -> str:
+    return str(np.float32(value)).removesuffix(".0")

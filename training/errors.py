@@ -1,0 +1,42 @@
+"""What can go wrong in training, through no fault of the code; each message is one line for a person, without values.
+
+    TrainingError               exit code
+    ├── ParametersError         78  params.yaml, or a setting, is wrong or missing
+    ├── DataError               65  the data are missing, or do not fit the patient class or the split
+    ├── RegistryError           69  the model registry cannot be used
+    └── GatesFailedError        1   registered, but not good enough for production
+
+`shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TrainingError(Exception):
+    """A stage cannot do its work; the message says what, where and what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ParametersError(TrainingError):
+    """`params.yaml` or a setting is wrong: EX_CONFIG of sysexits(3)."""
+
+    exit_code = 78
+
+
+class DataError(TrainingError):
+    """The data cannot be used: EX_DATAERR of sysexits(3)."""
+
+    exit_code = 65
+
+
+class RegistryError(TrainingError):
+    """The registry or its files cannot be read or written: EX_UNAVAILABLE of sysexits(3)."""
+
+    exit_code = 69
+
+
+class GatesFailedError(TrainingError):
+    """The model is in staging; production keeps what it had."""

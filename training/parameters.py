@@ -1,0 +1,160 @@
+"""`params.yaml`, read through one strict and frozen model: nothing is guessed, and nothing has a hidden default."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from training.errors import ParametersError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FILE = Path("params.yaml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _in_quotes(value: object) -> object:
+    """Refuse a YAML date: DVC, which reads the same file, knows none."""
+    if isinstance(value, dt.date):
+        raise PydanticCustomError("date_unquoted", 'put the date in quotes, "{date}"', {"date": value.isoformat()})
+    return value
+
+
+class TimeSplit(_Section):
+    """Train on what was seen before `date`; report on that day and later."""
+
+    method: Literal["time"]
+    date: Annotated[dt.date, Field(strict=False), BeforeValidator(_in_quotes)]
+
+
+class RandomSplit(_Section):
+    """Report on a random share of every class: for data without dates."""
+
+    method: Literal["random"]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ModelParameters(_Section):
+    """Gradient-boosted trees: the names are those of scikit-learn's HistGradientBoostingClassifier where it has one."""
+
+    max_iter: Annotated[int, Field(ge=1, le=2000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    max_leaf_nodes: Annotated[int, Field(ge=2, le=255)]
+    min_samples_leaf: Annotated[int, Field(ge=1)]
+    l2_regularization: Annotated[float, Field(ge=0)]
+    max_features: Annotated[float, Field(gt=0, le=1)]
+    members: Annotated[int, Field(ge=1, le=20)]
+    recency_half_life_months: Annotated[float, Field(gt=0)] | None
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Choice(_Section):
+    """What is chosen inside the training period: how strongly rare classes are weighted, by forward or random folds."""
+
+    folds: Annotated[int, Field(ge=2, le=20)]
+    class_weight_powers: Annotated[list[Share], Field(min_length=1, max_length=20)]
+
+
+class Evaluation(_Section):
+    """How the reported figures are computed."""
+
+    calibration_bins: Annotated[int, Field(ge=2, le=100)]
+    bootstrap_resamples: Annotated[int, Field(ge=50, le=10_000)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ParityRule(_Section):
+    """How equal `model.onnx` must be to `model.pkl` to serve in its place."""
+
+    tolerance: Annotated[float, Field(gt=0, le=0.01)]
+
+
+class Gates(_Section):
+    """What a model must reach on the later period to go into production."""
+
+    accuracy: Share
+    balanced_accuracy: Share
+    average_precision: dict[str, Share]
+    recall: dict[str, Share]
+    expected_calibration_error: Share
+    onnx_parity: bool
+
+    @property
+    def classes(self) -> set[str]:
+        """The codes of the classes that a gate names."""
+        return {*self.average_precision, *self.recall}
+
+
+class Parameters(_Section):
+    """Everything in `params.yaml`."""
+
+    split: Annotated[TimeSplit | RandomSplit, Field(discriminator="method")]
+    model: ModelParameters
+    choice: Choice
+    low_prevalence: Share
+    evaluation: Evaluation
+    parity: ParityRule
+    gates: Gates
+
+    def check_classes(self, classes: Iterable[str]) -> None:
+        """Refuse gates for classes that the disease does not have.
+
+        Raises:
+            ParametersError: naming them.
+
+        """
+        if unknown := sorted(self.gates.classes - set(classes)):
+            message = f"{FILE}: gates: no such class: {', '.join(unknown)}; the classes are {', '.join(classes)}"
+            raise ParametersError(message)
+
+
+def read_parameters(path: Path = FILE) -> Parameters:
+    """Read `path`.
+
+    Raises:
+        ParametersError: one line that names every key that is wrong.
+
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); run this in the folder that has it"
+        raise ParametersError(message) from None
+    except yaml.YAMLError as error:
+        line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"
+        message = f"{path}: not YAML (line {line})"
+        raise ParametersError(message) from None
+    try:
+        return Parameters.model_validate(content)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{_key(e['loc'])}: {_RULES.get(e['type'], e['msg'])}"
+            for e in error.errors(include_input=False, include_url=False)
+        )
+        message = f"{path}: {wrong}"
+        raise ParametersError(message) from None
+
+
+_RULES = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "float_type": "must be a number (YAML needs the dot in 1.0e-5)",
+    "union_tag_invalid": "method must be time or random",
+    "union_tag_not_found": "method is missing: time or random",
+}
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if part not in {"time", "random"}) or "the whole file"

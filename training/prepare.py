@@ -1,0 +1,147 @@
+"""`python -m training.prepare`: read the raw CSV through the patient class, and write the cases a model learns from."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pydantic
+
+from shared.patient import Case, DiscardedRowError, PatientClassError, load_patient
+from shared.settings import read_settings
+from training.cases import CASES, PREPARATION, Preparation, write_cases
+from training.errors import DataError
+from training.settings import TrainingSettings
+from training.stage import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic_core import ErrorDetails
+
+    from shared.patient import Patient
+    from training.cases import Example
+
+RAW = Path("data/raw.csv")
+_MEASURED_KINDS = {"number", "integer"}
+_FREE_TEXT = {"value_error", "assertion_error"}
+"""Errors whose message an author writes, and which might repeat a value."""
+
+
+class _RuleError(Exception):
+    """A row breaks a rule; the message names it, without any value."""
+
+
+class _Row(dict[str, str]):
+    """One row by column name; asking for a column that the file lacks says so, where a bare KeyError would not."""
+
+    def __missing__(self, column: str) -> str:
+        message = f"from_row reads {column!r}, which is no column of the file"
+        raise _RuleError(message)
+
+
+def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparation]:
+    """Read every row of `raw`; returns the cases that are kept, encoded, and what was found.
+
+    Raises:
+        DataError: there is no such file, or a row breaks a rule; names the first line and its rule, never a value.
+
+    """
+    examples: list[Example] = []
+    discarded: Counter[str] = Counter()
+    broken: list[str] = []
+    for line, row in _rows(raw):
+        try:
+            examples.append(_example(row, patient))
+        except DiscardedRowError as error:
+            discarded[str(error)] += 1
+        except PatientClassError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a disease's own code may raise anything; its author needs line and rule
+            broken.append(f"line {line}: {_rule(error, patient)}")
+    if broken:
+        more = f" (and {len(broken) - 1:,} more rows)" if len(broken) > 1 else ""
+        message = f"{raw}, {broken[0]}{more}; correct the file, or mend or discard such rows in from_row"
+        raise DataError(message)
+    if not examples:
+        message = f"{raw}: no row is left to learn from ({discarded.total():,} left out by from_row)"
+        raise DataError(message)
+    kept = Counter(diagnosis for _, diagnosis, _ in examples)
+    return examples, Preparation(
+        name=patient.disease.name,
+        patient_digest=patient.digest,
+        data_hash=hashlib.md5(raw.read_bytes(), usedforsecurity=False).hexdigest(),
+        columns=list(patient.columns),
+        measured=[feature.name for feature in patient.features if feature.kind in _MEASURED_KINDS],
+        classes=list(patient.disease.classes),
+        rows_read=len(examples) + discarded.total(),
+        discarded=dict(sorted(discarded.items())),
+        cases={code: kept[code] for code in patient.disease.classes},
+    )
+
+
+def main() -> str:
+    """Run the stage; returns its summary."""
+    patient = load_patient(read_settings(TrainingSettings).predecir_paciente)
+    examples, report = prepare(RAW, patient)
+    CASES.parent.mkdir(parents=True, exist_ok=True)
+    write_cases(CASES, patient.columns, examples)
+    PREPARATION.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    left_out = ", ".join(f"{count:,} ({reason})" for reason, count in report.discarded.items())
+    return f"{len(examples):,} cases of {report.rows_read:,} rows" + (f"; left out: {left_out}" if left_out else "")
+
+
+def _rows(raw: Path) -> Iterator[tuple[int, _Row]]:
+    try:
+        with raw.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                if None in row or None in row.values():
+                    message = f"{raw}, line {reader.line_num}: not as many fields as the header has"
+                    raise DataError(message)
+                yield reader.line_num, _Row(row)
+    except OSError as error:
+        message = f"{raw}: cannot be read ({error.strerror}); put the data there, one row per patient, with a header"
+        raise DataError(message) from None
+    except (UnicodeDecodeError, csv.Error):
+        message = f"{raw}: not a CSV file in UTF-8"
+        raise DataError(message) from None
+
+
+def _example(row: _Row, patient: type[Patient]) -> Example:
+    case = patient.from_row(row)
+    if not isinstance(case, Case):
+        message = "from_row returns no Case"
+        raise _RuleError(message)
+    if case.diagnosis not in patient.disease.classes:
+        message = f"from_row gives a diagnosis that {patient.__name__}.disease does not list"
+        raise _RuleError(message)
+    return case.patient.encode(), case.diagnosis, case.date
+
+
+def _rule(error: Exception, patient: type[Patient]) -> str:
+    """Name what is wrong without repeating any value of the row."""
+    if isinstance(error, _RuleError):
+        return str(error)
+    if isinstance(error, pydantic.ValidationError):
+        return "; ".join(_broken(e) for e in error.errors(include_input=False, include_url=False))
+    module = Path(sys.modules[patient.__module__].__file__ or "")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename) == module] or frames
+    return f"{type(error).__name__} in line {own[-1].lineno} of {Path(own[-1].filename).name}: {own[-1].line}"
+
+
+def _broken(error: ErrorDetails) -> str:
+    if error["type"] == "regla":
+        return f"{error['ctx']['campo']}: {error['ctx']['regla']}"
+    rule = error["type"] if error["type"] in _FREE_TEXT else error["msg"]
+    return f"{'.'.join(map(str, error['loc'])) or 'row'}: {rule}"
+
+
+if __name__ == "__main__":
+    sys.exit(run("prepare", main))

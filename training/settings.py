@@ -1,0 +1,21 @@
+"""What training reads from the environment (or a `.env` beside the run): which patient, and where the registry is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class TrainingSettings(BaseSettings):
+    """Read by the stages and the pipeline, once each."""
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
+    """The patient class, as package.module:Class."""
+    var: Path = Field(default=Path("var"), alias="PREDECIR_VAR")
+    """Folder for the registry, the published models and the keys."""
+    mlflow_tracking_uri: str | None = None
+    """The MLflow server to register with; without one, an SQLite file under the folder above."""

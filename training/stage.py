@@ -1,0 +1,42 @@
+"""How a stage runs: its summary on one line, its failure on one line, its exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from shared.patient import PatientClassError
+from shared.settings import BAD_SETTINGS, SettingsError
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and SIGINT, as shells have it."""
+
+
+def say(name: str, text: str) -> None:
+    """Tell whoever watches what stage `name` is doing."""
+    print(f"{name:<9} {text}", flush=True)  # noqa: T201 - the pipeline's one output
+
+
+def run(name: str, work: Callable[[], str]) -> int:
+    """Run `work`, which returns its summary, as stage `name`; returns the exit code."""
+    started = time.perf_counter()
+    try:
+        summary = work()
+    except TrainingError as error:
+        return _failed(name, error, error.exit_code)
+    except (PatientClassError, SettingsError) as error:
+        return _failed(name, error, BAD_SETTINGS)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    say(name, f"{summary} ({time.perf_counter() - started:.1f} s)")
+    return 0
+
+
+def _failed(name: str, error: Exception, code: int) -> int:
+    print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - a person reads this, in one line
+    return code
