@@ -1,7 +1,7 @@
 """Rows of concurrent callers in one model call, without a timer: what arrives during a call is the next batch.
 
-A quick model is called in the event loop, right after the callers that are ready now have left their rows: handing
-over to a thread and back would cost more than the call. A blocking model is called in a thread of its own.
+A quick call is made in the event loop, right after the callers that are ready now have left their rows: handing over
+to a thread and back costs more than it frees. A longer one is made in a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,143 +17,138 @@ import numpy as np
 from shared.model import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from services.inference.metrics import Metrics
-    from services.inference.model import Model, Probabilities, Rows
+    from services.inference.model import Loaded, Model, Probabilities, Rows
+
+_STOPPED = "the service stops"
 
 
 class Batcher:
     """The `Scorer` of this process. It holds the one model that serves; `serve` swaps it between two batches."""
 
     def __init__(self, *, max_batch: int, max_queue: int, metrics: Metrics) -> None:
-        """Let at most `max_queue` rows wait, and at most `max_batch` of them travel in one call."""
+        """Let at most `max_queue` rows wait, and at most `max_batch` of different callers travel in one call."""
         self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
-        self._model: Model | None = None
+        self._loaded: Loaded | None = None
         self._reason = "no model has been loaded yet"
         self._rows: list[list[float]] = []
         self._callers: list[asyncio.Future[Score]] = []
-        self._busy = False
-        self._queued = 0
+        self._flushing = False
+        self._rows_in_thread = 0
         self._thread = ThreadPoolExecutor(1, "model")
 
     @property
-    def model(self) -> Model | None:
+    def loaded(self) -> Loaded | None:
         """The model that serves now."""
-        return self._model
+        return self._loaded
 
-    def serve(self, model: Model) -> None:
-        """Answer with `model` from the next batch on."""
-        self._model = model
-        self._metrics.serving(model.info)
+    def serve(self, loaded: Loaded) -> None:
+        """Answer with this model from the next batch on."""
+        self._loaded = loaded
+        self._metrics.serving(loaded.model.info)
 
     def refuse(self, reason: str) -> None:
         """Say why there is no model yet."""
         self._reason = reason
 
+    def close(self) -> None:
+        """Take no more rows, and fail those that wait."""
+        self._loaded, self._reason = None, _STOPPED
+        self._fail(self._callers, _STOPPED)
+        self._rows, self._callers = [], []
+        self._thread.shutdown(wait=False)
+
     def unavailable(self) -> str | None:
         """Why no score can be given right now, or None."""
-        return self._reason if self._model is None else None
+        return self._reason if self._loaded is None else None
 
     async def score(self, row: list[float]) -> Score:
         """Score one encoded row; see `shared.model.Scorer`."""
-        if self._model is None:
+        if self._loaded is None:
             raise ModelUnavailableError(self._reason)
         if len(self._rows) >= self._max_queue:
-            raise self._too_many()
+            raise self._full()
         loop = asyncio.get_running_loop()
         caller: asyncio.Future[Score] = loop.create_future()
         self._rows.append(row)
         self._callers.append(caller)
-        if not self._busy:
-            self._busy = True
-            loop.call_soon(self._next_batch)
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush)
         return await caller
 
-    async def infer(self, rows: Rows, model: Model) -> Probabilities:
+    async def infer(self, rows: Rows, loaded: Loaded) -> Probabilities:
         """Compute the probabilities of `rows`, a batch that somebody else put together.
 
         Raises:
             ModelUnavailableError: too many rows wait already, or the model fails on these.
 
         """
-        if not model.blocking and len(rows) <= self._max_batch:
-            return self._computed(model, lambda: rows)
-        if self._queued and self._queued + len(rows) > self._max_queue:
-            raise self._too_many()
-        self._queued += len(rows)
+        if len(rows) <= loaded.quick_rows:
+            return self._computed(loaded.model, rows)
+        if self._rows_in_thread and self._rows_in_thread + len(rows) > self._max_queue:
+            raise self._full()
+        self._rows_in_thread += len(rows)
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._computed, model, lambda: rows)
+            return await loop.run_in_executor(self._thread, self._computed, loaded.model, rows)
         finally:
-            self._queued -= len(rows)
+            self._rows_in_thread -= len(rows)
 
-    def close(self) -> None:
-        """Wait for the call in flight, if any, and fail those who wait."""
-        self._thread.shutdown()
-        self._fail(self._callers, ModelUnavailableError("the service stops"))
-        self._rows, self._callers = [], []
-
-    def _next_batch(self) -> None:
-        rows, self._rows = self._rows[: self._max_batch], self._rows[self._max_batch :]
-        callers, self._callers = self._callers[: self._max_batch], self._callers[self._max_batch :]
-        model = self._model
-        if not rows or model is None:
-            self._busy = False
+    def _flush(self) -> None:
+        loaded, most = self._loaded, self._max_batch
+        if loaded is None or not self._rows:
+            self._flushing = False
             return
-        if model.blocking:
-            asyncio.create_task(self._batch_in_thread(model, rows, callers))  # noqa: RUF006
-            return
-        try:
-            answers = self._computed(model, lambda: np.array(rows, dtype=np.float32))
-        except ModelUnavailableError as error:
-            self._fail(callers, error)
-        else:
-            self._answer(callers, answers, model)
-        self._continue()
-
-    def _continue(self) -> None:
-        if self._rows:
-            asyncio.get_running_loop().call_soon(self._next_batch)
-        else:
-            self._busy = False
-
-    async def _batch_in_thread(
-        self, model: Model, rows: list[list[float]], callers: list[asyncio.Future[Score]]
-    ) -> None:
+        rows, self._rows = self._rows[:most], self._rows[most:]
+        callers, self._callers = self._callers[:most], self._callers[most:]
         loop = asyncio.get_running_loop()
+        if len(rows) > loaded.quick_rows:
+            call = loop.run_in_executor(self._thread, self._computed, loaded.model, rows)
+            call.add_done_callback(partial(self._finish, callers, loaded.model))
+            return
         try:
-            answers = await loop.run_in_executor(
-                self._thread, self._computed, model, lambda: np.array(rows, dtype=np.float32)
-            )
+            self._answer(callers, loaded.model, self._computed(loaded.model, rows))
         except ModelUnavailableError as error:
-            self._fail(callers, error)
-        else:
-            self._answer(callers, answers, model)
-        self._continue()
+            self._fail(callers, str(error))
+        self._flush_later(loop)
 
-    def _computed(self, model: Model, rows: Callable[[], Rows]) -> Probabilities:
+    def _finish(self, callers: list[asyncio.Future[Score]], model: Model, call: asyncio.Future[Probabilities]) -> None:
+        error = call.exception()
+        if error is None:
+            self._answer(callers, model, call.result())
+        else:
+            self._fail(callers, str(error))
+        self._flush_later(call.get_loop())
+
+    def _flush_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._flushing = bool(self._rows)
+        if self._flushing:
+            loop.call_soon(self._flush)
+
+    def _computed(self, model: Model, rows: Rows | list[list[float]]) -> Probabilities:
         started = time.perf_counter()
         try:
-            batch = rows()
-            answers = model.probabilities(batch)
+            answers = model.probabilities(np.asarray(rows, dtype=np.float32))
         except Exception as error:
             self._metrics.failed()
             message = f"model {model.info.version} failed on a batch ({type(error).__name__})"
             raise ModelUnavailableError(message) from error
-        self._metrics.answered(len(batch), time.perf_counter() - started)
+        self._metrics.answered(len(rows), time.perf_counter() - started)
         return answers
 
-    def _answer(self, callers: list[asyncio.Future[Score]], answers: Probabilities, model: Model) -> None:
+    @staticmethod
+    def _answer(callers: list[asyncio.Future[Score]], model: Model, answers: Probabilities) -> None:
         info = model.info
         for caller, probabilities in zip(callers, answers.tolist(), strict=True):
-            if not caller.done():
+            if not caller.done():  # cancelled: nobody waits, and the others do not care
                 caller.set_result(Score(probabilities, info))
 
-    def _fail(self, callers: list[asyncio.Future[Score]], error: ModelUnavailableError) -> None:
+    @staticmethod
+    def _fail(callers: list[asyncio.Future[Score]], reason: str) -> None:
         for caller in callers:
             if not caller.done():
-                caller.set_exception(ModelUnavailableError(str(error)))
+                caller.set_exception(ModelUnavailableError(reason))
 
-    def _too_many(self) -> ModelUnavailableError:
+    def _full(self) -> ModelUnavailableError:
         return ModelUnavailableError(f"more than {self._max_queue} patients wait for the model already")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ Probabilities: TypeAlias = npt.NDArray[np.float64]
 
 
 class Model(Protocol):
-    """One loaded model version. `probabilities` may be called from any thread, one call at a time."""
+    """One loaded model version. `probabilities` may be called from any thread."""
 
     @property
     def info(self) -> ModelInfo:
@@ -27,9 +28,13 @@ class Model(Protocol):
     def platform(self) -> str:
         """The Open Inference Protocol's name of what computes."""
 
-    @property
-    def blocking(self) -> bool:
-        """Whether a call takes so long that it must not run in the event loop."""
-
     def probabilities(self, rows: Rows) -> Probabilities:
         """Compute the probabilities of `rows`; any exception means that these rows have no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that may serve, and how many rows it answers fast enough to be called in the event loop (maybe none)."""
+
+    model: Model
+    quick_rows: int

@@ -21,7 +21,6 @@ class OnnxModel:
     """`model.onnx` of a bundle: one float32 input, n x columns; the last output is n x classes."""
 
     platform = "onnx_onnxv1"
-    blocking = False
 
     def __init__(self, content: bytes, info: ModelInfo) -> None:
         """Build the graph from `content`. Raises what onnxruntime raises when it is not a graph it can run."""
@@ -36,7 +35,7 @@ class OnnxModel:
     def probabilities(self, rows: Rows) -> Probabilities:
         """Compute the probabilities of `rows`; the same bits for a row whatever the batch around it."""
         count = len(rows)
-        if count % _LANES:
-            rows = np.concatenate([rows, np.repeat(rows[-1:], _LANES - count % _LANES, axis=0)])
+        if missing := -count % _LANES:
+            rows = np.concatenate([rows, np.zeros((missing, rows.shape[1]), np.float32)])
         found: Probabilities = self._session.run(self._outputs, {self._input: rows})[0][:count].astype(np.float64)
         return found

@@ -16,7 +16,6 @@ class PickleModel:
     """`model.pkl` of a bundle: anything with scikit-learn's `predict_proba`."""
 
     platform = "sklearn_pickle"
-    blocking = True
 
     def __init__(self, content: bytes, info: ModelInfo) -> None:
         """Unpickle `content`, which runs whatever it says: only ever bytes whose signature held."""

@@ -1,26 +1,202 @@
-"""The Open Inference Protocol v2 over REST."""
+"""The Open Inference Protocol v2 over REST; what it says is in `shared.inference`.
+
+Status: 400 not understood, 404 unknown model or version, 413 too large, 503 no model or no room; always `ErrorBody`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from services.inference.rows import read_rows
+from shared.inference import (
+    EXTENSION,
+    INPUT,
+    OUTPUT,
+    ErrorBody,
+    InferOutput,
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    ProtocolError,
+    ResponseParameters,
+    ServerMetadata,
+    describe,
+    read_request,
+)
+from shared.model import ModelUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from services.inference.batching import Batcher
+    from services.inference.model import Loaded, Probabilities, Rows
+    from shared.model import ModelInfo
     from shared.patient import Patient
 
+SERVER = "predecir"
+PROTOCOL_VERSION = "2"
+_LONGEST_NUMBER = 32
+"""Bytes that a number, its comma and white space take in a request body."""
+_INLINE_BYTES = 32 * 1024
+"""Bodies above this are parsed and written in a thread."""
 
-def router(batcher: Batcher, patient: type[Patient], *, max_rows: int) -> APIRouter:  # noqa: ARG001
-    """Build the routes under `/v2`."""
-    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+T = TypeVar("T")
+
+
+class _UnknownError(Exception):
+    """The model or version asked for is not the one that is served."""
+
+
+class _TooLargeError(Exception):
+    """The request has more bytes than the most rows can need."""
+
+
+class _OpenInferenceRoute(APIRoute):
+    """Turns every refusal into the protocol's error body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except ProtocolError as error:
+                return _refusal(400, str(error))
+            except _UnknownError as error:
+                return _refusal(404, str(error))
+            except _TooLargeError as error:
+                return _refusal(413, str(error))
+            except ModelUnavailableError as error:
+                return _refusal(503, str(error))
+
+        return handle
+
+
+def router(batcher: Batcher, patient: type[Patient], *, max_rows: int) -> APIRouter:
+    """Build the routes under `/v2` for the one model of `patient`; a request may have up to `max_rows` rows."""
+    errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 404, 413, 503)}
+    routes = APIRouter(
+        prefix="/v2", tags=["Open Inference Protocol"], route_class=_OpenInferenceRoute, responses=errors
+    )
+    asked_for = partial(_asked_for, batcher, patient.disease.name)
+    _add_metadata(routes, batcher, asked_for)
+    _add_infer(routes, batcher, asked_for, len(patient.columns), max_rows)
+    return routes
+
+
+def _add_metadata(routes: APIRouter, batcher: Batcher, asked_for: Callable[[str, str | None], Loaded | None]) -> None:
+    @routes.get("")
+    async def server_metadata() -> ServerMetadata:
+        return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=[EXTENSION])
+
+    @routes.get("/health/live")
+    async def server_live() -> dict[str, bool]:
+        return {"live": True}
 
     @routes.get("/health/ready")
-    async def ready() -> JSONResponse:
-        reason = batcher.unavailable()
-        return JSONResponse(
-            {"ready": True} if reason is None else {"ready": False, "error": reason}, 503 if reason else 200
-        )
+    async def server_ready() -> Response:
+        return _readiness({"live": True}, batcher.unavailable())
 
-    return routes
+    @routes.get("/models/{name}/ready")
+    @routes.get("/models/{name}/versions/{version}/ready")
+    async def model_ready(name: str, version: str | None = None) -> Response:
+        asked_for(name, version)
+        return _readiness({"name": name}, batcher.unavailable())
+
+    @routes.get("/models/{name}")
+    @routes.get("/models/{name}/versions/{version}")
+    async def model_metadata(name: str, version: str | None = None) -> ModelMetadata:
+        model = _serving(batcher, asked_for(name, version)).model
+        return describe(model.info, model.platform)
+
+
+def _add_infer(
+    routes: APIRouter,
+    batcher: Batcher,
+    asked_for: Callable[[str, str | None], Loaded | None],
+    columns: int,
+    max_rows: int,
+) -> None:
+    example = {"inputs": [{"name": INPUT, "datatype": "FP32", "shape": [1, columns], "data": [None] * columns}]}
+    options: dict[str, Any] = {
+        "response_model": InferResponse,
+        "openapi_extra": {"requestBody": {"content": {"application/json": {"example": example}}, "required": True}},
+        "max_body_size": sys.maxsize,  # `_body` has the limit, so that its refusal speaks the protocol
+    }
+    largest = max_rows * columns * _LONGEST_NUMBER
+
+    @routes.post("/models/{name}/infer", **options)
+    @routes.post("/models/{name}/versions/{version}/infer", **options)
+    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+        loaded = _serving(batcher, asked_for(name, version))
+        body = await _body(request, largest)
+        asked, rows = await _run(len(body), partial(_read, body, columns, max_rows))
+        answers = await batcher.infer(rows, loaded)
+        written = await _run(len(body), partial(_write, asked, loaded.model.info, answers))
+        return Response(written, media_type="application/json")
+
+
+def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) -> Loaded | None:
+    """Give the model that serves, if any; raise if it is not the one in the path."""
+    loaded = batcher.loaded
+    if name != served:
+        raise _UnknownError(f"unknown model; this server has {served}")
+    if loaded is not None and version not in (None, loaded.model.info.version):
+        raise _UnknownError(f"unknown version; {served} is served in version {loaded.model.info.version}")
+    return loaded
+
+
+def _serving(batcher: Batcher, loaded: Loaded | None) -> Loaded:
+    if loaded is None:
+        raise ModelUnavailableError(batcher.unavailable())
+    return loaded
+
+
+def _readiness(body: dict[str, Any], reason: str | None) -> Response:
+    if reason is None:
+        return JSONResponse({**body, "ready": True})
+    return JSONResponse({**body, "ready": False, "error": reason}, 503)
+
+
+async def _body(request: Request, largest: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > largest:
+            raise _TooLargeError(f"the body has more than {largest} bytes; send fewer rows at a time")
+    return bytes(body)
+
+
+def _read(body: bytes, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
+    asked = read_request(body)
+    return asked, read_rows(asked, columns, most=max_rows)
+
+
+def _write(asked: InferRequest, info: ModelInfo, answers: Probabilities) -> bytes:
+    output = InferOutput.model_construct(
+        name=OUTPUT, shape=list(answers.shape), datatype="FP64", data=answers.ravel().tolist()
+    )
+    response = InferResponse.model_construct(
+        model_name=info.name,
+        model_version=info.version,
+        parameters=ResponseParameters(digest=info.digest),
+        outputs=[output],
+        id=asked.id,
+    )
+    return response.model_dump_json(exclude_none=True).encode()
+
+
+async def _run(size: int, work: Callable[[], T]) -> T:
+    """Do `work` here, or in a thread if it is about a body of many bytes."""
+    return work() if size <= _INLINE_BYTES else await asyncio.to_thread(work)
+
+
+def _refusal(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status)

@@ -1,0 +1,223 @@
+"""The Open Inference Protocol v2 over REST, as spoken between the inference service and any client.
+
+Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md. Ours beyond it:
+`null` in `data` is a missing value, and the metadata of a model has `parameters` (see `ModelParameters`).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.model import ModelInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+INPUT = "paciente"
+"""The one input tensor, n x columns."""
+OUTPUT = "probabilidades"
+"""The one output tensor, n x classes."""
+EXTENSION = "predecir_model_parameters"
+"""What `ModelParameters` is called among the server's extensions."""
+
+_INTEGERS = frozenset({int, type(None)})
+_NUMBERS = _INTEGERS | {float}
+DATATYPES = dict.fromkeys(("FP32", "FP64"), _NUMBERS) | dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), _INTEGERS)
+"""Accepted datatypes, and what their elements are in JSON. Whatever is said, the model reads float32."""
+
+
+class ProtocolError(Exception):
+    """A request that is not understood: the message names the part and the rule, and never a value."""
+
+
+class _Message(BaseModel):
+    """Strict in what it reads; attributes it does not know are extensions, and ignored."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", protected_namespaces=())
+
+
+class InferInput(_Message):
+    """An input tensor. `data` is flat in row-major order, or nested as `shape` says."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class RequestedOutput(_Message):
+    """An output tensor that is wanted."""
+
+    name: str
+
+
+class InferRequest(_Message):
+    """Body of `POST v2/models/{name}[/versions/{version}]/infer`; without `outputs`, all are wanted."""
+
+    inputs: list[InferInput]
+    outputs: list[RequestedOutput] | None = None
+    id: str | None = None
+
+
+class InferOutput(_Message):
+    """An output tensor; `data` is flat in row-major order."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float]
+
+
+class ResponseParameters(_Message):
+    """Which model version computed the response: the digest of its manifest."""
+
+    digest: str
+
+
+class InferResponse(_Message):
+    """Body of a response to infer; `id` is the request's, if it had one."""
+
+    model_name: str
+    model_version: str
+    parameters: ResponseParameters
+    outputs: list[InferOutput]
+    id: str | None = None
+
+
+class TensorMetadata(_Message):
+    """Shape of a tensor; -1 stands for any number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelParameters(_Message):
+    """What a gateway has to know of a model beyond its tensors; see `shared.model.ModelInfo`."""
+
+    digest: str
+    patient_digest: str
+    columns: list[str]
+    classes: list[str]
+    prevalence: dict[str, float]
+    low_prevalence: list[str]
+    training_ranges: dict[str, list[float]]
+
+
+class ModelMetadata(_Message):
+    """Body of `GET v2/models/{name}[/versions/{version}]`; `versions` are those that can be asked now."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    parameters: ModelParameters
+
+
+class ServerMetadata(_Message):
+    """Body of `GET v2`."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ErrorBody(_Message):
+    """Body of every response that is not a success."""
+
+    error: str
+
+
+def read_request(body: bytes) -> InferRequest:
+    """Parse a request to infer.
+
+    Raises:
+        ProtocolError: not JSON (NaN and Infinity are not), or not a request.
+
+    """
+    try:
+        return InferRequest.model_validate(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        raise ProtocolError("the body is not JSON; write a missing value as null") from None
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(map(str, wrong["loc"])) or "the body"
+        raise ProtocolError(f"{where}: {wrong['msg']}") from None
+
+
+def flat_rows(request: InferRequest, columns: int, *, most: int) -> list[float]:
+    """Give the elements of the request's tensor, n x `columns` in row-major order, NaN where null; n is 1 to `most`.
+
+    Raises:
+        ProtocolError: another tensor, datatype, shape or kind of element, or an output that does not exist.
+
+    """
+    if unknown := [output for output in request.outputs or () if output.name != OUTPUT]:
+        raise ProtocolError(f"outputs: {len(unknown)} unknown; the model has one output, {OUTPUT}")
+    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
+        raise ProtocolError(f"inputs: exactly one is expected, {INPUT}")
+    tensor = request.inputs[0]
+    kinds = DATATYPES.get(tensor.datatype)
+    if kinds is None:
+        raise ProtocolError(f"{INPUT}: datatype must be one of {', '.join(DATATYPES)}")
+    if len(tensor.shape) != 2 or tensor.shape[1] != columns or not 1 <= tensor.shape[0] <= most:  # noqa: PLR2004
+        raise ProtocolError(f"{INPUT}: shape must be [n, {columns}], n from 1 to {most}")
+    elements = _flattened(tensor)
+    if not kinds.issuperset(map(type, elements)):
+        raise ProtocolError(f"{INPUT}: data has an element that is not {tensor.datatype} or null")
+    return [math.nan if element is None else element for element in elements]
+
+
+def _flattened(tensor: InferInput) -> list[Any]:
+    count, columns = tensor.shape
+    elements: Iterable[Any] = tensor.data
+    if isinstance(tensor.data[0] if tensor.data else None, list):
+        if not all(isinstance(row, list) and len(row) == columns for row in tensor.data):
+            raise ProtocolError(f"{INPUT}: each row of nested data must have {columns} elements")
+        elements = chain.from_iterable(tensor.data)
+    flat = list(elements)
+    if len(flat) != count * columns:
+        raise ProtocolError(f"{INPUT}: data and shape disagree")
+    return flat
+
+
+def describe(info: ModelInfo, platform: str) -> ModelMetadata:
+    """Build the metadata of the model `info`, computed by `platform`."""
+    return ModelMetadata(
+        name=info.name,
+        versions=[info.version],
+        platform=platform,
+        inputs=[TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, len(info.columns)])],
+        outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1, len(info.classes)])],
+        parameters=ModelParameters(
+            digest=info.digest,
+            patient_digest=info.patient_digest,
+            columns=list(info.columns),
+            classes=list(info.classes),
+            prevalence=dict(info.prevalence),
+            low_prevalence=sorted(info.low_prevalence),
+            training_ranges={name: list(span) for name, span in info.training_ranges.items()},
+        ),
+    )
+
+
+def model_info(metadata: ModelMetadata) -> ModelInfo:
+    """Rebuild what `describe` described."""
+    said = metadata.parameters
+    return ModelInfo(
+        name=metadata.name,
+        version=metadata.versions[0],
+        digest=said.digest,
+        patient_digest=said.patient_digest,
+        columns=tuple(said.columns),
+        classes=tuple(said.classes),
+        prevalence=said.prevalence,
+        low_prevalence=frozenset(said.low_prevalence),
+        training_ranges={name: (low, high) for name, (low, high) in said.training_ranges.items()},
+    )

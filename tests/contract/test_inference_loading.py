@@ -1,0 +1,144 @@
+"""Coming to serve: what is refused and why, and how the service gets well by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.inference.app import open_inference
+from services.inference.loading import UnusableModelError, load_model
+from services.inference.onnx_model import OnnxModel
+from services.inference.settings import InferenceSettings
+from shared.bundle import ONNX, open_bundle
+from shared.model import ModelUnavailableError
+from tests.bundles import PacienteDePrueba, make_bundle, random_rows
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Literal
+
+    from services.inference.app import Inference
+
+ROWS = random_rows(PacienteDePrueba, 50, seed=9)
+ROOT = Path(__file__).parent.parent.parent
+
+
+@asynccontextmanager
+async def running(var: Path, registry: CollectorRegistry | None = None) -> AsyncIterator[Inference]:
+    settings = InferenceSettings(PREDECIR_VAR=var, inference_retry_seconds=0.02)
+    async with open_inference(settings, registry or CollectorRegistry(), PacienteDePrueba) as inference:
+        yield inference
+
+
+@pytest.mark.parametrize("serves", ["onnx", "pickle"])
+async def test_a_sound_bundle_serves_from_the_start(tmp_path: Path, serves: Literal["onnx", "pickle"]) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="3", serves=serves)
+    registry = CollectorRegistry()
+    async with running(tmp_path, registry) as inference:
+        assert inference.part.unready() == {}
+        assert inference.scorer.unavailable() is None
+        score = await inference.scorer.score(ROWS[0])
+    assert score.model.version == "3"
+    assert sum(score.probabilities) == pytest.approx(1)
+    labels = {"name": "prueba", "version": "3", "digest": score.model.digest}
+    assert registry.get_sample_value("inference_model", labels) == 1
+    assert registry.get_sample_value("inference_model_loaded") == 1
+
+
+async def test_onnx_and_pickle_give_the_same_answers(tmp_path: Path) -> None:
+    kinds: tuple[Literal["onnx", "pickle"], ...] = ("onnx", "pickle")
+    answers = []
+    for serves in kinds:
+        make_bundle(tmp_path, PacienteDePrueba, version=serves, serves=serves)
+        async with running(tmp_path) as inference:
+            answers.append(np.array([(await inference.scorer.score(row)).probabilities for row in ROWS]))
+    onnx, pickled = answers
+    assert np.abs(onnx - pickled).max() < 1e-6
+    assert np.ptp(onnx, axis=0).min() > 0.1  # they differ from row to row
+
+
+async def test_without_a_model_it_says_so_and_serves_as_soon_as_there_is_one(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    async with running(tmp_path, registry) as inference:
+        reason = inference.part.unready()["modelo"]
+        assert "train a model first" in reason
+        with pytest.raises(ModelUnavailableError, match="train a model first"):
+            await inference.scorer.score(ROWS[0])
+        assert registry.get_sample_value("inference_model_loaded") == 0
+        make_bundle(tmp_path, PacienteDePrueba)
+        await until(lambda: inference.scorer.unavailable() is None)
+        assert inference.part.unready() == {}
+        assert len((await inference.scorer.score(ROWS[0])).probabilities) == 2
+
+
+async def test_a_tampered_model_never_serves(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba)
+    model = folder / ONNX
+    model.write_bytes(model.read_bytes() + b"\0")
+    registry = CollectorRegistry()
+    async with running(tmp_path, registry) as inference:
+        await until(lambda: (registry.get_sample_value("inference_load_failures_total") or 0) >= 3)
+        assert "SHA-256" in inference.part.unready()["modelo"]
+
+
+async def test_a_refusal_is_logged_once_and_not_at_every_attempt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = CollectorRegistry()
+    async with running(tmp_path, registry):
+        await until(lambda: (registry.get_sample_value("inference_load_failures_total") or 0) >= 3)
+    logged = capsys.readouterr()
+    assert (logged.out + logged.err).count("model_refused") == 1
+
+
+async def test_a_model_for_another_patient_class_never_serves(tmp_path: Path) -> None:
+    class OtroPaciente(PacienteDePrueba):
+        peso: float | None = None
+
+    make_bundle(tmp_path, OtroPaciente)
+    async with running(tmp_path) as inference:
+        assert "PREDECIR_PACIENTE" in inference.part.unready()["modelo"]
+
+
+@pytest.mark.parametrize("serves", ["onnx", "pickle"])
+def test_a_model_that_misses_its_golden_rows_is_refused(tmp_path: Path, serves: Literal["onnx", "pickle"]) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba, serves=serves, golden_error=1e-4)
+    with pytest.raises(UnusableModelError, match="golden"):
+        load_model(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+
+
+def test_signed_bytes_that_are_no_model_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=b"no pickle")
+    with pytest.raises(UnusableModelError, match="does not load"):
+        load_model(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+
+
+def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba, calibrated=True)
+    bundle = open_bundle(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+    model = OnnxModel(bundle.files[ONNX], bundle.info)
+    rows = np.array(random_rows(PacienteDePrueba, 500, seed=3), dtype=np.float32)
+    together = model.probabilities(rows)
+    for size in (1, 2, 3, 5, 7, 64):
+        apart = [model.probabilities(rows[start : start + size]) for start in range(0, len(rows), size)]
+        assert (np.concatenate(apart) == together).all()
+
+
+def test_serving_onnx_leaves_scikit_learn_out_of_memory(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba)
+    script = (
+        "import sys; from pathlib import Path; from services.inference.loading import load_model;"
+        f"load_model(Path({str(folder)!r}), Path({str(tmp_path)!r}) / 'keys/bundle.pub',"
+        f" patient_digest={PacienteDePrueba.digest!r});"
+        "print([name for name in ('sklearn', 'scipy', 'pandas', 'skl2onnx', 'onnx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

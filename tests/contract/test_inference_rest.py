@@ -1,0 +1,202 @@
+"""The Open Inference Protocol v2 over REST, against the real application and a real model."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.inference.app import open_inference
+from services.inference.settings import InferenceSettings
+from shared.hosting import LARGEST_BODY, http_app
+from shared.inference import ErrorBody, InferResponse, ModelMetadata, model_info
+from tests.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from services.inference.app import Inference
+
+MODEL = "/v2/models/prueba"
+ROWS = random_rows(PacienteDePrueba, 1000, seed=5)
+
+
+def opened(var: Path, registry: CollectorRegistry) -> AbstractAsyncContextManager[Inference]:
+    return open_inference(InferenceSettings(PREDECIR_VAR=var), registry, PacienteDePrueba)
+
+
+def client_of(inference: Inference, registry: CollectorRegistry) -> httpx.AsyncClient:
+    app = http_app("test", inference.part, registry=registry)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost")
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+async def inference(tmp_path: Path, registry: CollectorRegistry) -> AsyncIterator[Inference]:
+    make_bundle(tmp_path, PacienteDePrueba, version="7")
+    async with opened(tmp_path, registry) as inference:
+        yield inference
+
+
+@pytest.fixture
+async def client(inference: Inference, registry: CollectorRegistry) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(inference, registry) as client:
+        yield client
+
+
+@pytest.fixture
+async def empty_client(tmp_path: Path, registry: CollectorRegistry) -> AsyncIterator[httpx.AsyncClient]:
+    async with opened(tmp_path, registry) as inference, client_of(inference, registry) as client:
+        yield client
+
+
+def body(rows: list[list[float]], **changes: object) -> dict[str, Any]:
+    data = [[None if np.isnan(value) else value for value in row] for row in rows]
+    tensor = {"name": "paciente", "shape": [len(rows), 4], "datatype": "FP32", "data": data}
+    return {"inputs": [tensor | changes]}
+
+
+async def test_a_batch_answers_what_the_scorer_of_the_process_answers(
+    client: httpx.AsyncClient, inference: Inference
+) -> None:
+    response = await client.post(f"{MODEL}/infer", json=body(ROWS[:20]) | {"id": "42"})
+    assert response.status_code == 200
+    answer = InferResponse.model_validate_json(response.content)
+    scores = await asyncio.gather(*(inference.scorer.score(row) for row in ROWS[:20]))
+    assert (answer.model_name, answer.model_version, answer.id) == ("prueba", "7", "42")
+    assert answer.parameters.digest == scores[0].model.digest
+    (output,) = answer.outputs
+    assert (output.name, output.datatype, output.shape) == ("probabilidades", "FP64", [20, 2])
+    assert output.data == [probability for score in scores for probability in score.probabilities]
+
+
+async def test_flat_data_and_a_version_and_a_wanted_output_change_nothing(client: httpx.AsyncClient) -> None:
+    nested = body(ROWS[:3])
+    flat = body(ROWS[:3], data=[*chain(*nested["inputs"][0]["data"])]) | {"outputs": [{"name": "probabilidades"}]}
+    responses = [
+        await client.post(f"{MODEL}/infer", json=nested),
+        await client.post(f"{MODEL}/versions/7/infer", json=flat),
+    ]
+    assert [response.status_code for response in responses] == [200, 200]
+    assert responses[0].json() == responses[1].json()
+    assert "id" not in responses[0].json()
+
+
+async def test_a_thousand_rows_in_one_request(client: httpx.AsyncClient, inference: Inference) -> None:
+    answer = InferResponse.model_validate_json((await client.post(f"{MODEL}/infer", json=body(ROWS))).content)
+    assert answer.outputs[0].shape == [1000, 2]
+    assert answer.outputs[0].data[-2:] == (await inference.scorer.score(ROWS[-1])).probabilities
+
+
+async def test_a_body_may_be_larger_than_elsewhere_but_not_without_limit(client: httpx.AsyncClient) -> None:
+    spaces = b" " * LARGEST_BODY
+    content = httpx.Request("POST", "http://localhost", json=body(ROWS[:1])).content
+    assert (await client.post(f"{MODEL}/infer", content=content + spaces)).status_code == 200
+
+    async def in_chunks() -> AsyncIterator[bytes]:
+        yield content
+        for _ in range(8):
+            yield spaces
+
+    for too_much in (content + spaces * 8, in_chunks()):
+        refused = await client.post(f"{MODEL}/infer", content=too_much)
+        assert refused.status_code == 413
+        assert ErrorBody.model_validate_json(refused.content).error
+
+
+async def test_metadata_tell_a_gateway_all_it_needs(client: httpx.AsyncClient, inference: Inference) -> None:
+    response = await client.get(MODEL)
+    assert response.json() == (await client.get(f"{MODEL}/versions/7")).json()
+    metadata = ModelMetadata.model_validate_json(response.content)
+    assert (metadata.platform, metadata.versions) == ("onnx_onnxv1", ["7"])
+    assert (metadata.inputs[0].shape, metadata.outputs[0].shape) == ([-1, 4], [-1, 2])
+    assert model_info(metadata) == (await inference.scorer.score(ROWS[0])).model
+
+
+async def test_server_metadata_and_health(client: httpx.AsyncClient) -> None:
+    server = (await client.get("/v2")).json()
+    assert server == {"name": "predecir", "version": "2", "extensions": ["predecir_model_parameters"]}
+    for path, said in {
+        "/v2/health/live": {"live": True},
+        "/v2/health/ready": {"live": True, "ready": True},
+        f"{MODEL}/ready": {"name": "prueba", "ready": True},
+        f"{MODEL}/versions/7/ready": {"name": "prueba", "ready": True},
+    }.items():
+        response = await client.get(path)
+        assert (response.status_code, response.json()) == (200, said)
+    assert (await client.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "/versions/7", "/ready", "/versions/7/ready"])
+async def test_without_a_model_every_question_about_it_is_503_with_the_reason(
+    empty_client: httpx.AsyncClient, path: str
+) -> None:
+    response = await empty_client.get(MODEL + path)
+    assert response.status_code == 503
+    assert "train a model first" in ErrorBody.model_validate_json(response.content).error
+
+
+async def test_without_a_model_it_lives_but_is_not_ready_and_infers_nothing(empty_client: httpx.AsyncClient) -> None:
+    assert (await empty_client.get("/v2/health/live")).status_code == 200
+    assert (await empty_client.get("/v2/health/ready")).json()["ready"] is False
+    assert (await empty_client.get("/health/live")).status_code == 200
+    ready = await empty_client.get("/health/ready")
+    assert (ready.status_code, list(ready.json()["motivos"])) == (503, ["modelo"])
+    refused = await empty_client.post(f"{MODEL}/infer", json=body(ROWS[:1]))
+    assert refused.status_code == 503
+    assert "train a model first" in ErrorBody.model_validate_json(refused.content).error
+
+
+@pytest.mark.parametrize("path", ["/v2/models/otro", "/v2/models/otro/ready", f"{MODEL}/versions/8"])
+async def test_an_unknown_model_or_version_is_404(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert response.status_code == 404
+    assert "prueba" in ErrorBody.model_validate_json(response.content).error
+
+
+@pytest.mark.parametrize("path", ["/v2/models/otro/infer", f"{MODEL}/versions/8/infer"])
+async def test_an_unknown_model_or_version_infers_nothing(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.post(path, json=body(ROWS[:1]))
+    assert response.status_code == 404
+    assert ErrorBody.model_validate_json(response.content).error
+
+
+@pytest.mark.parametrize(
+    "changes", [{"shape": [1, 5]}, {"datatype": "BYTES"}, {"data": ["x"] * 4}, {"data": [1e39, 0, 0, 0]}, {"name": "x"}]
+)
+async def test_what_is_not_understood_is_400(client: httpx.AsyncClient, changes: dict[str, Any]) -> None:
+    response = await client.post(f"{MODEL}/infer", json=body(ROWS[:1], **changes))
+    assert response.status_code == 400
+    assert ErrorBody.model_validate_json(response.content).error
+
+
+async def test_more_rows_than_allowed_is_400(client: httpx.AsyncClient) -> None:
+    request = body([], shape=[10_001, 4], data=[0] * 40_004)
+    response = await client.post(f"{MODEL}/infer", json=request)
+    assert (response.status_code, "10000" in response.json()["error"]) == (400, True)
+
+
+async def test_metrics_count_rows_and_calls(client: httpx.AsyncClient) -> None:
+    await client.post(f"{MODEL}/infer", json=body(ROWS[:20]))
+    lines = (await client.get("/metrics")).text.splitlines()
+    assert "inference_batch_rows_sum 20.0" in lines
+    assert "inference_batch_rows_count 1.0" in lines
+
+
+async def test_the_folder_can_be_chosen(tmp_path: Path, registry: CollectorRegistry) -> None:
+    older = make_bundle(tmp_path, PacienteDePrueba, version="1")
+    point_production(make_bundle(tmp_path, PacienteDePrueba, version="2"))
+    settings = InferenceSettings(PREDECIR_VAR=tmp_path, inference_bundle=older)
+    async with open_inference(settings, registry, PacienteDePrueba) as inference:
+        assert (await inference.scorer.score(ROWS[0])).model.version == "1"

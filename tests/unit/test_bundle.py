@@ -1,0 +1,117 @@
+"""Opening a bundle: every byte is checked before anything of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.inference.loading import UnusableModelError, load_model
+from shared.bundle import (
+    MANIFEST,
+    PICKLE,
+    SIGNATURE,
+    BundleMismatchError,
+    BundleMissingError,
+    BundleTamperedError,
+    open_bundle,
+    signing_key,
+)
+from tests.bundles import PacienteDePrueba, make_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DIGEST = PacienteDePrueba.digest
+
+
+class Marker:
+    """Unpickling it creates `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=pickle.dumps("harmless"))
+
+
+@pytest.fixture
+def public_key(tmp_path: Path) -> Path:
+    return tmp_path / "keys" / "bundle.pub"
+
+
+def flip(path: Path, index: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[index] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_sound_bundle_gives_the_verified_bytes_and_the_manifests_digest(sealed: Path, public_key: Path) -> None:
+    bundle = open_bundle(sealed, public_key, patient_digest=DIGEST)
+    assert bundle.files == {PICKLE: pickle.dumps("harmless")}
+    assert bundle.digest == hashlib.sha256((sealed / MANIFEST).read_bytes()).hexdigest()
+    assert bundle.info.columns == PacienteDePrueba.columns
+    assert bundle.info.digest == bundle.digest
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE])
+@pytest.mark.parametrize("index", [0, 10, -1])
+def test_one_flipped_bit_anywhere_is_refused(sealed: Path, public_key: Path, name: str, index: int) -> None:
+    flip(sealed / name, index)
+    with pytest.raises(BundleTamperedError):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE])
+def test_a_shortened_file_is_refused(sealed: Path, public_key: Path, name: str) -> None:
+    (sealed / name).write_bytes((sealed / name).read_bytes()[:-1])
+    with pytest.raises(BundleTamperedError):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE])
+def test_a_missing_file_is_named(sealed: Path, public_key: Path, name: str) -> None:
+    (sealed / name).unlink()
+    with pytest.raises(BundleMissingError, match=name):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+def test_a_missing_public_key_is_named(sealed: Path, public_key: Path) -> None:
+    public_key.unlink()
+    with pytest.raises(BundleMissingError, match=r"bundle\.pub"):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+def test_a_bundle_signed_by_somebody_else_is_refused(sealed: Path, tmp_path: Path) -> None:
+    signing_key(tmp_path / "other")
+    with pytest.raises(BundleTamperedError, match="signature"):
+        open_bundle(sealed, tmp_path / "other" / "bundle.pub", patient_digest=DIGEST)
+
+
+def test_a_bundle_for_another_patient_class_is_refused(sealed: Path, public_key: Path) -> None:
+    with pytest.raises(BundleMismatchError, match="PREDECIR_PACIENTE"):
+        open_bundle(sealed, public_key, patient_digest="0" * 64)
+
+
+def test_a_model_is_unpickled_only_after_its_digest_held(sealed: Path, public_key: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    (sealed / PICKLE).write_bytes(pickle.dumps(Marker(marker)))
+    with pytest.raises(BundleTamperedError):
+        load_model(sealed, public_key, patient_digest=DIGEST)
+    assert not marker.exists()
+
+
+def test_the_same_model_signed_is_unpickled_and_then_refused_for_it_is_none(tmp_path: Path, public_key: Path) -> None:
+    marker = tmp_path / "executed"
+    folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=pickle.dumps(Marker(marker)))
+    with pytest.raises(UnusableModelError, match="golden"):
+        load_model(folder, public_key, patient_digest=DIGEST)
+    assert marker.exists()

@@ -1,0 +1,190 @@
+"""Natural batching: few calls for many callers, each with its own answer, whatever happens to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.inference.batching import Batcher
+from services.inference.metrics import Metrics
+from services.inference.model import Loaded
+from shared.model import ModelInfo, ModelUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from services.inference.model import Probabilities, Rows
+
+INLINE, IN_THREAD = 1000, 0
+
+
+def info(version: str = "1") -> ModelInfo:
+    return ModelInfo("prueba", version, "d" * 64, "p" * 64, ("a", "b"), ("sum",), {}, frozenset(), {})
+
+
+class SumModel:
+    """Answers the sum of the row, and remembers the size of each call."""
+
+    platform = "sum"
+
+    def __init__(self, version: str = "1") -> None:
+        self.info = info(version)
+        self.calls: list[int] = []
+        self.threads: set[str] = set()
+
+    def probabilities(self, rows: Rows) -> Probabilities:
+        self.calls.append(len(rows))
+        self.threads.add(threading.current_thread().name)
+        answers: Probabilities = rows.sum(axis=1, keepdims=True).astype(np.float64)
+        return answers
+
+
+class HeldModel(SumModel):
+    """Answers once it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def probabilities(self, rows: Rows) -> Probabilities:
+        self.released.wait(10)
+        return super().probabilities(rows)
+
+
+class FailingModel(SumModel):
+    """Fails on a batch that has a negative number."""
+
+    def probabilities(self, rows: Rows) -> Probabilities:
+        if (rows < 0).any():
+            raise ValueError("negative")
+        return super().probabilities(rows)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def batcher(registry: CollectorRegistry) -> Iterator[Batcher]:
+    batcher = Batcher(max_batch=64, max_queue=200, metrics=Metrics(registry))
+    yield batcher
+    batcher.close()
+
+
+@pytest.mark.parametrize("quick_rows", [INLINE, IN_THREAD])
+async def test_a_hundred_callers_share_two_calls_and_each_gets_its_own_answer(
+    batcher: Batcher, registry: CollectorRegistry, quick_rows: int
+) -> None:
+    model = SumModel()
+    batcher.serve(Loaded(model, quick_rows))
+    scores = await asyncio.gather(*(batcher.score([float(n), 0.5]) for n in range(100)))
+    assert [score.probabilities for score in scores] == [[n + 0.5] for n in range(100)]
+    assert model.calls == [64, 36]
+    assert registry.get_sample_value("inference_batch_rows_count") == 2
+    assert registry.get_sample_value("inference_batch_rows_sum") == 100
+
+
+async def test_a_quick_model_is_called_in_the_event_loop_and_a_slow_one_in_a_thread(batcher: Batcher) -> None:
+    quick, slow = SumModel(), SumModel()
+    for model, rows in ((quick, INLINE), (slow, IN_THREAD)):
+        batcher.serve(Loaded(model, rows))
+        await batcher.score([1, 1])
+    assert quick.threads == {threading.current_thread().name}
+    assert slow.threads.isdisjoint(quick.threads)
+
+
+async def test_callers_that_come_during_a_call_form_the_next_batch(batcher: Batcher) -> None:
+    model = HeldModel()
+    batcher.serve(Loaded(model, IN_THREAD))
+    first = asyncio.create_task(batcher.score([1, 0]))
+    await asyncio.sleep(0)  # the caller leaves its row
+    await asyncio.sleep(0)  # the batch leaves with it
+    others = [asyncio.create_task(batcher.score([n, 0])) for n in range(10)]
+    await asyncio.sleep(0)
+    assert not first.done()
+    model.released.set()
+    await asyncio.gather(first, *others)
+    assert model.calls == [1, 10]
+
+
+@pytest.mark.parametrize("quick_rows", [INLINE, IN_THREAD])
+async def test_a_cancelled_caller_does_not_disturb_its_batch(batcher: Batcher, quick_rows: int) -> None:
+    batcher.serve(Loaded(SumModel(), quick_rows))
+    tasks = [asyncio.create_task(batcher.score([n, 0])) for n in range(5)]
+    await asyncio.sleep(0)  # they leave their rows
+    tasks[2].cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers.pop(2), asyncio.CancelledError)
+    assert [getattr(answer, "probabilities", None) for answer in answers] == [[0], [1], [3], [4]]
+
+
+@pytest.mark.parametrize("quick_rows", [INLINE, IN_THREAD])
+async def test_a_failing_call_fails_its_callers_and_not_the_next(
+    batcher: Batcher, registry: CollectorRegistry, quick_rows: int
+) -> None:
+    batcher.serve(Loaded(FailingModel(), quick_rows))
+    failed = await asyncio.gather(batcher.score([-1, 0]), batcher.score([1, 0]), return_exceptions=True)
+    assert [type(error) for error in failed] == [ModelUnavailableError] * 2
+    assert "ValueError" in str(failed[0])
+    assert failed[0] is not failed[1]  # one exception raised twice would chain tracebacks
+    assert (await batcher.score([1, 0])).probabilities == [1]
+    assert registry.get_sample_value("inference_batch_failures_total") == 1
+
+
+async def test_a_full_queue_refuses_one_more_at_once(batcher: Batcher) -> None:
+    batcher.serve(Loaded(SumModel(), INLINE))
+    waiting = [asyncio.create_task(batcher.score([0, 0])) for _ in range(200)]
+    await asyncio.sleep(0)
+    with pytest.raises(ModelUnavailableError, match="200"):
+        await batcher.score([0, 0])
+    assert len(await asyncio.gather(*waiting)) == 200
+
+
+async def test_a_swap_lies_between_two_batches_and_each_score_says_who_computed_it(batcher: Batcher) -> None:
+    old, new = HeldModel(), SumModel("2")
+    batcher.serve(Loaded(old, IN_THREAD))
+    before = asyncio.create_task(batcher.score([1, 0]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    batcher.serve(Loaded(new, IN_THREAD))
+    after = asyncio.create_task(batcher.score([2, 0]))
+    old.released.set()
+    assert (await before).model is old.info
+    assert (await after).model is new.info
+    assert (old.calls, new.calls) == ([1], [1])
+
+
+async def test_without_a_model_the_reason_is_given(batcher: Batcher) -> None:
+    batcher.refuse("no model: train one")
+    assert batcher.unavailable() == "no model: train one"
+    with pytest.raises(ModelUnavailableError, match="train one"):
+        await batcher.score([0, 0])
+
+
+async def test_closing_fails_those_who_wait(batcher: Batcher) -> None:
+    batcher.serve(Loaded(SumModel(), INLINE))
+    waiting = asyncio.create_task(batcher.score([0, 0]))
+    await asyncio.sleep(0)
+    batcher.close()
+    with pytest.raises(ModelUnavailableError, match="stops"):
+        await waiting
+    assert batcher.unavailable() is not None
+
+
+async def test_big_batches_of_others_are_bounded_too(batcher: Batcher) -> None:
+    model = HeldModel()
+    loaded = Loaded(model, IN_THREAD)
+    batcher.serve(loaded)
+    rows = np.ones((150, 2), dtype=np.float32)
+    first = asyncio.create_task(batcher.infer(rows, loaded))
+    await asyncio.sleep(0)
+    with pytest.raises(ModelUnavailableError, match="200"):
+        await batcher.infer(rows, loaded)
+    model.released.set()
+    assert (await first).tolist() == [[2.0]] * 150
