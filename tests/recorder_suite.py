@@ -10,7 +10,7 @@ import uuid
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import orjson
 import pytest
@@ -22,7 +22,7 @@ from sqlalchemy import Connection, func, inspect, select
 
 from services.recorder.database import Database, open_database, read_url
 from services.recorder.metrics import Metrics
-from services.recorder.migrate import alembic_config
+from services.recorder.migrate import alembic_config, migrate
 from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
 from services.recorder.reconcile import Account, reconcile
 from services.recorder.schema import CUARENTENA, METADATA, PREDICCIONES
@@ -33,10 +33,13 @@ from shared.transport import Delivery, OutboxState, TransportDownError
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from sqlalchemy import Table
 
+    from services.recorder.database import Writer
+
+T = TypeVar("T")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -289,12 +292,26 @@ async def test_a_cancelled_caller_leaves_no_open_transaction(recorder: Recording
     assert all((seq in seqs) == (seq + 1 in seqs) for seq in range(1, 1200, 2)), "a batch was cut in two"
 
 
+class Announcing:
+    """A writer that says when a transaction is about to begin."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.begun = asyncio.Event()
+
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        self.begun.set()
+        return await self._writer.transaction(work)
+
+
 async def test_closing_waits_for_what_a_cancelled_caller_was_writing(target: Target) -> None:
-    async with recording(target) as opened:
-        caller = asyncio.create_task(opened.store.record([delivery(seq) for seq in range(1, 31)]))
-        while "Checked out connections: 1" not in opened.database.writer.pool.status():  # noqa: ASYNC110 - of a pool
-            await asyncio.sleep(0)  # every turn, or it is over before it was seen
-        caller.cancel()
+    async with open_database(read_url(target.url)) as database:
+        writer = Announcing(database.writer)
+        store = Store(writer, Metrics(CollectorRegistry()))
+        async with store.watched():
+            caller = asyncio.create_task(store.record([delivery(seq) for seq in range(1, 31)]))
+            await writer.begun.wait()
+            caller.cancel()
     async with recording(target) as opened:
         assert len(await opened.rows()) == 30
 
@@ -378,10 +395,8 @@ async def test_the_migrations_build_exactly_the_schema_and_can_be_undone(recorde
         command.downgrade(alembic_config(connection), "base")
         return inspect(connection).get_table_names()
 
-    async with recorder.database.writer.begin() as connection:
-        assert await connection.run_sync(difference) == []
-    async with recorder.database.writer.begin() as connection:
-        assert await connection.run_sync(undo) == ["alembic_version"]
-    async with recorder.database.writer.begin() as connection:
-        await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
-        assert await connection.run_sync(difference) == []
+    transaction = recorder.database.writer.transaction
+    assert await transaction(difference) == []
+    assert await transaction(undo) == ["alembic_version"]
+    await transaction(migrate)
+    assert await transaction(difference) == []

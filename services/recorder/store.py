@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from services.recorder.database import Writer
     from services.recorder.metrics import Metrics
     from shared.transport import Delivery
 
@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 class Store:
     """The one writer of the database."""
 
-    def __init__(self, writer: AsyncEngine, metrics: Metrics) -> None:
+    def __init__(self, writer: Writer, metrics: Metrics) -> None:
         """Write through `writer`."""
         self._writer = writer
         self._metrics = metrics
@@ -94,8 +94,7 @@ class Store:
                 raise self._is_down(error) from None
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
-        async with self._writer.begin() as connection:
-            result = await connection.run_sync(work)
+        result = await self._writer.transaction(work)
         if self._failed.is_set():
             self._failed.clear()
             self._failure = None

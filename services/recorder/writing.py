@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -28,12 +29,15 @@ _CASTS = {"id": "::uuid", "inputs": "::jsonb", "probabilidades": "::jsonb"}
 _LOOKED_UP = 500
 """Ids per look-up, far below what either database takes."""
 
-# Plain SQL for the one statement that runs for every event: binding through Core costs as much as inserting. SQLite is
-# fastest row by row; PostgreSQL takes one statement with an array per column, whatever the size of the batch.
-_INSERT_SQLITE = (
-    f"INSERT INTO predicciones ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - our names
-    "ON CONFLICT (id) DO NOTHING"
-)
+# Plain SQL for the one statement that runs for every event: binding through Core costs as much as inserting. Rows go in
+# together, because each statement has to win the interpreter lock back; of a few sizes, because SQLite's driver keeps
+# statements prepared by their text. PostgreSQL takes an array per column, whatever the size of the batch.
+_INSERT_SQLITE = {
+    size: f"INSERT INTO predicciones ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - our names
+    + ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * size)
+    + " ON CONFLICT (id) DO NOTHING"
+    for size in (256, 32, 4, 1)
+}
 _INSERT_POSTGRES = (
     f"INSERT INTO predicciones ({', '.join(_COLUMNS)}) "  # noqa: S608 - our names
     f"SELECT {', '.join(f'c{n}' + _CASTS.get(name, '') for n, name in enumerate(_COLUMNS))} FROM unnest("
@@ -89,8 +93,14 @@ def _insert(connection: Connection, rows: Sequence[Row], now: datetime) -> int:
         arrays = (*map(list, columns), [now] * len(rows))
         return connection.exec_driver_sql(_INSERT_POSTGRES, arrays).rowcount
     stamp = iso_utc(now)
-    values = [(row[0], iso_utc(row[1]), *row[2:13], stamp) for row in rows]
-    return connection.exec_driver_sql(_INSERT_SQLITE, values).rowcount
+    recorded = start = 0
+    while start < len(rows):
+        size = next(size for size in _INSERT_SQLITE if size <= len(rows) - start)
+        part = rows[start : start + size]
+        values = tuple(chain.from_iterable((row[0], iso_utc(row[1]), *row[2:13], stamp) for row in part))
+        recorded += connection.exec_driver_sql(_INSERT_SQLITE[size], values).rowcount
+        start += size
+    return recorded
 
 
 def _known(connection: Connection, rows: Sequence[Row]) -> tuple[list[Row], list[Poison]]:

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("tests.recorder_suite")
-
-from shared.transport import TransportDownError  # noqa: E402 - after the line above
-from tests.recorder_suite import *  # noqa: E402, F403 - the suite itself
-from tests.recorder_suite import Recording, Target, delivery  # noqa: E402
+from shared.transport import TransportDownError
+from tests.recorder_suite import *  # noqa: F403 - the suite itself
+from tests.recorder_suite import Recording, Target, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

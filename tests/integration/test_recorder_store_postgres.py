@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("tests.recorder_suite")
-
-from shared.transport import OutboxState, TransportDownError  # noqa: E402 - after the line above
-from tests.postgres import PostgresServer, postgres_server  # noqa: E402
-from tests.recorder_suite import *  # noqa: E402, F403 - the suite itself
-from tests.recorder_suite import Recording, Target, delivery, event, recording  # noqa: E402
-from tests.waiting import until  # noqa: E402
+from shared.transport import OutboxState, TransportDownError
+from tests.postgres import PostgresServer, postgres_server
+from tests.recorder_suite import *  # noqa: F403 - the suite itself
+from tests.recorder_suite import Recording, Target, delivery, event, recording
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

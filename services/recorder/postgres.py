@@ -1,0 +1,58 @@
+"""PostgreSQL: a few writing connections, and a few that only read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import URL
+
+T = TypeVar("T")
+_STATEMENT_SECONDS = 30
+_CONNECT_SECONDS = 5
+
+
+class PostgresWriter:
+    """Runs transactions side by side, at most `size` of them."""
+
+    def __init__(self, url: URL, *, size: int) -> None:
+        """Write to `url`."""
+        self._engine = _engine(url, "predecir-recorder", size=size)
+
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in one transaction. Cancelling it can leak the connection: shield it."""
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+
+def postgres_readers(url: URL, *, size: int) -> AsyncEngine:
+    """Read from `url` over at most `size` connections that cannot write; each transaction sees one moment."""
+    session = {"default_transaction_read_only": "on"}
+    return _engine(url, "predecir-recorder-read", session, size=size, isolation_level="REPEATABLE READ")
+
+
+def _engine(url: URL, name: str, session: dict[str, str] | None = None, *, size: int, **options: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
+    connect = {
+        "server_settings": {"application_name": name, "timezone": "UTC", **(session or {})},
+        "timeout": _CONNECT_SECONDS,
+        "command_timeout": _STATEMENT_SECONDS,
+    }
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        json_deserializer=orjson.loads,
+        connect_args=connect,
+        **options,
+    )

@@ -1,0 +1,91 @@
+"""SQLite: one file, one writing connection on a thread of its own, and readers beside it.
+
+One writing connection: before 3.51.3, two that write or checkpoint one WAL file can corrupt it
+(https://www.sqlite.org/wal.html). It writes with synchronous=FULL, so a commit is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+from sqlalchemy import create_engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import URL
+
+T = TypeVar("T")
+
+
+class SqliteWriter:
+    """Runs transactions one after the other on one connection and one thread.
+
+    A whole transaction is one hop to that thread. In the local profile the gateway's event loop shares the process:
+    each hop, and each statement, has to win the interpreter lock back from it.
+    """
+
+    def __init__(self, url: URL, *, busy_seconds: float) -> None:
+        """Write to `url`, waiting `busy_seconds` while another program holds SQLite's lock."""
+        options = {"timeout": busy_seconds, "check_same_thread": False}
+        engine = create_engine(
+            url.set(drivername="sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
+        )
+        _prepare(engine, ("journal_mode=WAL", "synchronous=FULL"), begin="BEGIN IMMEDIATE")
+        self._engine = engine
+        self._path = Path(url.database or "")
+        self._thread = ThreadPoolExecutor(1, "recorder-writer")
+
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in one transaction, which is finished even if the caller is cancelled."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    async def close(self) -> None:
+        """Wait for what is being written, and close the connection."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        self._thread.shutdown()
+
+    def create(self) -> None:
+        """Create the file, readable by its owner only: it holds patients. SQLite's companion files follow its mode."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
+            return work(connection)
+
+
+def sqlite_readers(url: URL, *, size: int, busy_seconds: float) -> AsyncEngine:
+    """Read from `url` over at most `size` connections that cannot write."""
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        pool_size=size,
+        max_overflow=0,
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": busy_seconds},
+    )
+    _prepare(engine.sync_engine, ("query_only=1",), begin="BEGIN")
+    return engine
+
+
+def _prepare(engine: Engine, pragmas: tuple[str, ...], *, begin: str) -> None:
+    """Begin transactions with `begin`, not where the driver guesses, and set `pragmas` on every connection."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's connection
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
