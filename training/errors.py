@@ -4,20 +4,19 @@
     ├── ParametersError         78  params.yaml, or a setting, is wrong or missing
     ├── DataError               65  the data are missing, or do not fit the patient class or the split
     ├── RegistryError           69  the model registry cannot be used
-    └── GatesFailedError        1   registered, but not good enough for production
+    ├── GatesFailedError        1   registered, but not good enough for production
+    └── StageFailedError        that of the stage, which has said why
 
 `shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class TrainingError(Exception):
     """A stage cannot do its work; the message says what, where and what to do."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class ParametersError(TrainingError):
@@ -40,3 +39,12 @@ class RegistryError(TrainingError):
 
 class GatesFailedError(TrainingError):
     """The model is in staging; production keeps what it had."""
+
+
+class StageFailedError(TrainingError):
+    """A stage of the pipeline failed, and has said why; nothing after it was run."""
+
+    def __init__(self, stage: str, exit_code: int) -> None:
+        """Name the stage, and how its process ended."""
+        super().__init__(f"stopped at {stage}")
+        self.exit_code = exit_code

@@ -1,0 +1,117 @@
+"""`python -m training.pipeline`, which is `make train`: run the stages whose inputs changed, in the current folder.
+
+The folder holds `params.yaml` and `data/raw.csv` of one disease, whose class `PREDECIR_PACIENTE` names. DVC decides
+what has to run; each stage says what it did on a line of its own, and the exit code is that of the stage that failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.patient import load_patient
+from shared.settings import read_settings
+from training.errors import DataError, ParametersError, StageFailedError, TrainingError
+from training.parameters import FILE, read_parameters
+from training.project import RAW, check_data, lay_out
+from training.settings import TrainingSettings
+from training.stage import INTERRUPTED, run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INTERRUPTED = {INTERRUPTED, -2}
+"""Exit codes of a stage after Ctrl-C: it says so, or SIGINT ended it."""
+
+
+def main() -> str:
+    """Check everything that can be checked at once, then let DVC run; returns the summary."""
+    settings = read_settings(TrainingSettings)
+    _check_name(os.environ)
+    patient = load_patient(settings.predecir_paciente)
+    read_parameters().check_classes(patient.disease.classes)
+    pull = check_data()
+    say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
+    if lay_out(patient, settings.predecir_paciente):
+        say("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
+    site = Path("var/dvc/site").resolve()
+    (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, writable for everyone
+    os.environ.update(_quiet(os.environ, site))
+    return _reproduce(pull=pull)
+
+
+def _check_name(environment: Mapping[str, str]) -> None:
+    given = environment.get("PREDECIR_PARAMS", FILE.name)
+    if Path(given).name != FILE.name:
+        message = f"PREDECIR_PARAMS={given}: the file must be called {FILE.name}, in a folder of its own per disease"
+        raise ParametersError(message)
+
+
+def _quiet(environment: Mapping[str, str], site: Path) -> dict[str, str]:
+    """Environment for DVC and the stages: our Python first, all state in this folder, nothing reported to anyone."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}",
+        "DVC_SITE_CACHE_DIR": str(site),
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _reproduce(*, pull: bool) -> str:
+    # Imported here: a second, which a wrong parameter should not cost, and it reads the environment set above.
+    from dvc.exceptions import DvcException, ReproductionError  # noqa: PLC0415
+    from dvc.repo import Repo  # noqa: PLC0415
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it would say is raised, too
+    try:
+        with Repo(".") as repo:
+            if pull:
+                _pull(repo)
+            ran = {stage.addressing for stage in repo.reproduce()}
+            rest = [stage.addressing for stage in repo.index.stages if stage.addressing not in ran and stage.cmd]
+    except ReproductionError as error:
+        raise _failure(error) from error
+    except DvcException as error:
+        message = f"DVC: {_one_line(error)}"
+        raise TrainingError(message) from error
+    return f"done{_unchanged(rest)}"
+
+
+def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types
+    from dvc.exceptions import DvcException  # noqa: PLC0415
+
+    started = time.perf_counter()
+    try:
+        repo.pull(targets=[f"{RAW}.dvc"])
+    except DvcException as error:
+        message = f"{RAW}: DVC cannot pull it from its remote ({_one_line(error)}); see .dvc/config"
+        raise DataError(message) from error
+    say("pull", f"{RAW}, {RAW.stat().st_size / 1e6:.1f} MB ({time.perf_counter() - started:.1f} s)")
+
+
+def _failure(error: Exception) -> BaseException:
+    """Tell what made DVC stop: a stage that ended with a code, and has said why, or DVC itself."""
+    cause = error.__cause__ or error
+    ended = re.search(r"-m training\.(\w+), exited with (-?\d+)$", str(cause))
+    if ended is None:
+        return TrainingError(f"DVC: {_one_line(cause)}")
+    stage, code = ended[1], int(ended[2])
+    return KeyboardInterrupt() if code in _INTERRUPTED else StageFailedError(stage, code)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _unchanged(stages: list[str]) -> str:
+    return f"; nothing changed for {', '.join(stages)}" if stages else ""
+
+
+if __name__ == "__main__":
+    sys.exit(run("pipeline", main))

@@ -1,0 +1,101 @@
+"""The DVC project of the current folder: this repository's own, or one laid out for a disease that lives elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from training.errors import DataError, ParametersError
+
+if TYPE_CHECKING:
+    from shared.patient import Patient
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = Path("dvc.yaml")
+RAW = Path("data/raw.csv")
+
+_GENERATED = "# Written by training.pipeline, and again at every run; without this line it is yours.\n"
+_CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+    no_scm = true
+[cache]
+    dir = ../var/dvc/cache
+    type = copy
+"""
+_GITIGNORE = "var/\npredicciones.db*\n.env\n__pycache__/\n"
+
+
+def lay_out(patient: type[Patient], path: str) -> bool:
+    """Write what DVC needs to run our stages here for `patient`, named by `path`; nothing that exists is touched.
+
+    Returns whether this folder is new to the pipeline.
+
+    Raises:
+        ParametersError: this folder belongs to another patient class.
+
+    """
+    if STAGES.exists() and not STAGES.read_text(encoding="utf-8").startswith(_GENERATED):
+        _check_owner(path)
+        return False
+    new = not STAGES.exists()
+    STAGES.write_text(_stages(patient, path), encoding="utf-8")
+    if not Path(".dvc").exists():
+        Path(".dvc").mkdir()
+        Path(".dvc/config").write_text(_CONFIG, encoding="utf-8")
+        Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n", encoding="utf-8")
+    for file, text in ((".dvcignore", (ROOT / ".dvcignore").read_text(encoding="utf-8")), (".gitignore", _GITIGNORE)):
+        if not Path(file).exists():
+            Path(file).write_text(text, encoding="utf-8")
+    return new
+
+
+def check_data() -> bool:
+    """Say whether the raw data must be pulled.
+
+    Raises:
+        DataError: there are none, and nothing says where they are.
+
+    """
+    if RAW.exists():
+        return False
+    if RAW.with_name(f"{RAW.name}.dvc").exists():
+        return True
+    message = f"{RAW}: not there; put the data into {Path.cwd() / RAW}, one row per patient, with a header line"
+    raise DataError(message)
+
+
+def _check_owner(path: str) -> None:
+    owner = _variables(yaml.safe_load(STAGES.read_text(encoding="utf-8"))).get("patient", path)
+    if owner != path:
+        message = (
+            f"{STAGES} here is for PREDECIR_PACIENTE={owner}, not {path}; give each disease a folder of its own "
+            "and name its parameters: PREDECIR_PARAMS=FOLDER/params.yaml"
+        )
+        raise ParametersError(message)
+
+
+def _variables(stages: object) -> dict[str, str]:
+    """Read the `vars` of a dvc.yaml, a list of one-key mappings."""
+    listed = stages.get("vars", []) if isinstance(stages, dict) else []
+    return {str(key): str(value) for entry in listed if isinstance(entry, dict) for key, value in entry.items()}
+
+
+def _stages(patient: type[Patient], path: str) -> str:
+    """Give our dvc.yaml with its variables set for `patient`: the stages are the same for every disease."""
+    text = (ROOT / STAGES).read_text(encoding="utf-8")
+    values = {
+        "code": os.path.relpath(ROOT),
+        "patient": path,
+        "patient_file": os.path.relpath(inspect.getfile(patient)),
+    }
+    for name, ours in _variables(yaml.safe_load(text)).items():
+        quoted = json.dumps(values[name], ensure_ascii=False)  # a JSON string is a YAML string
+        text = text.replace(f"  - {name}: {ours}\n", f"  - {name}: {quoted}\n")
+    return _GENERATED + text[text.index("vars:") :]
