@@ -1,0 +1,68 @@
+"""The model as ONNX, and the proof that it answers as the pickle does, on float32 rows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+from skl2onnx import to_onnx
+
+from shared.bundle import Parity
+from training.boosting import predict, thresholds
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from training.cases import Floats, Rows
+
+GOLDEN_ROWS = 32
+
+
+def convert(model: HistGradientBoostingClassifier) -> bytes:
+    """Convert `model`: one input of n x columns, float32, NaN where missing; outputs labels and probabilities."""
+    sample = np.zeros((1, model.n_features_in_), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx hands protobuf a bool where it takes an int
+        content: bytes = to_onnx(model, sample, options={"zipmap": False}).SerializeToString()
+    return content
+
+
+def parity(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float) -> Parity:
+    """Compare both on `rows`: the largest difference of a probability, and how many answers change."""
+    expected, found = predict(model, rows), _predict_onnx(onnx, rows)
+    same_shape = expected.shape == found.shape
+    difference = float(np.abs(expected - found).max()) if same_shape else 1.0
+    flips = int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()) if same_shape else len(rows)
+    return Parity(
+        rows=len(rows),
+        max_abs_difference=difference,
+        label_flips=flips,
+        tolerance=tolerance,
+        passed=difference <= tolerance and flips == 0,
+    )
+
+
+def boundary_rows(model: HistGradientBoostingClassifier, rows: Rows, seed: int) -> Rows:
+    """Take, for every threshold of the model, three of `rows` with that column just below, at and just above it."""
+    compared = [(column, value) for column, value in thresholds(model) if np.isfinite(value)]
+    found = rows[np.random.default_rng(seed).integers(len(rows), size=3 * len(compared))].copy()
+    for place, (column, value) in enumerate(compared):
+        below, above = np.nextafter(value, np.float32(-np.inf)), np.nextafter(value, np.float32(np.inf))
+        found[3 * place : 3 * place + 3, column] = below, value, above
+    return found
+
+
+def golden_rows(rows: Rows, seed: int) -> Rows:
+    """Make rows that are nobody: each column drawn on its own from `rows`. They travel in the bundle's manifest."""
+    drawn = np.random.default_rng(seed).integers(len(rows), size=(GOLDEN_ROWS, rows.shape[1]))
+    return rows[drawn, np.arange(rows.shape[1])]
+
+
+def _predict_onnx(onnx: bytes, rows: Rows) -> Floats:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    found: Floats = session.run([session.get_outputs()[1].name], {session.get_inputs()[0].name: rows})[0]
+    return found.astype(np.float64)

@@ -1,0 +1,94 @@
+"""`python -m training.evaluate`: report on the cases kept from training, and prove the ONNX model equal."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from shared.bundle import Golden, Parity
+from training.boosting import predict
+from training.cases import CASES, FOLDER, read_cases, read_preparation
+from training.conversion import boundary_rows, convert, golden_rows, parity
+from training.measures import Interval, figures, intervals
+from training.parameters import read_parameters
+from training.pictures import draw_all
+from training.splitting import reported
+from training.stage import run
+from training.train import MODEL
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from training.cases import Floats, Rows
+
+ONNX = FOLDER / "model.onnx"
+METRICS = FOLDER / "metrics.json"
+PROOF = FOLDER / "proof.json"
+PICTURES = FOLDER / "pictures"
+
+
+class Metrics(BaseModel):
+    """What the reported cases say: every figure of `training.measures`, and its 95 % interval."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    cases: int
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+class Proof(BaseModel):
+    """That `model.onnx` answers as `model.pkl`, and the rows by which whoever loads them can tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parity: Parity
+    golden: Golden
+
+
+def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float, *, seed: int) -> Proof:
+    """Compare `onnx` with `model` on `rows`, on rows around every threshold, and on the golden rows."""
+    golden = golden_rows(rows, seed)
+    everything = np.concatenate([rows, boundary_rows(model, rows, seed), golden])
+    return Proof(
+        parity=parity(model, onnx, everything, tolerance),
+        golden=Golden(
+            rows=[[None if np.isnan(value) else float(value) for value in row] for row in golden],
+            probabilities=predict(model, golden).tolist(),
+        ),
+    )
+
+
+def main() -> str:
+    """Run the stage; returns its summary."""
+    parameters, preparation = read_parameters(), read_preparation()
+    cases = read_cases(CASES, preparation.classes)
+    later = reported(cases, parameters.split)
+    test, training = cases.where(later), cases.where(~later)
+    model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
+    probabilities: Floats = predict(model, test.rows)
+    settings, classes = parameters.evaluation, preparation.classes
+    metrics = Metrics(
+        cases=len(test),
+        figures=figures(probabilities, test.labels, classes, settings.calibration_bins),
+        intervals=intervals(probabilities, test.labels, classes, settings),
+    )
+    onnx = convert(model)
+    proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
+    draw_all(PICTURES, probabilities, test.labels, classes, settings.calibration_bins)
+    ONNX.write_bytes(onnx)
+    METRICS.write_text(metrics.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    PROOF.write_text(proof.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    found, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"
+    return (
+        f"{len(test):,} cases kept from training: accuracy {found['accuracy']:.3f}, "
+        f"balanced {found['balanced_accuracy']:.3f}; ONNX {equal} the pickle on {proof.parity.rows:,} rows"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run("evaluate", main))

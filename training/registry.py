@@ -1,0 +1,150 @@
+"""The model registry: MLflow, in an SQLite file of the run or on a server, behind the few verbs that training needs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import mlflow.sklearn
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from training.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+_BUILD = "build"
+_BUNDLE = "bundle"
+
+
+class Registry:
+    """Runs and versions of one model. A version is complete once it carries the tag of its build."""
+
+    def __init__(self, name: str, *, uri: str | None, var: Path) -> None:
+        """Use the server at `uri`, or else `mlflow.db` and `mlartifacts` in `var`.
+
+        Raises:
+            RegistryError: neither can be used.
+
+        """
+        self._name = name
+        artifacts = None
+        if uri is None:
+            if not os.access(var, os.W_OK):
+                message = f"{var}: cannot be written; the model registry lives there"
+                raise RegistryError(message)
+            uri = f"sqlite:///{var / 'mlflow.db'}"
+            artifacts = (var / "mlartifacts").resolve().as_uri()
+        _quiet()
+        with _translated(uri):
+            mlflow.set_tracking_uri(uri)
+            self._client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                self._experiment_id = self._client.create_experiment(name, artifact_location=artifacts)
+            else:
+                self._experiment_id = experiment.experiment_id
+        self._uri = uri
+
+    def version_of(self, build: str) -> str | None:
+        """Give the version that was registered from `build`, if one was."""
+        with _translated(self._uri):
+            found = self._client.search_model_versions(f"name = '{self._name}' and tags.{_BUILD} = '{build}'")
+        return max((str(version.version) for version in found), key=int, default=None)
+
+    def aliases(self) -> dict[str, str]:
+        """Give the version of each alias."""
+        with _translated(self._uri):
+            found = self._client.search_registered_models(f"name = '{self._name}'")
+            return {alias: str(version) for model in found for alias, version in model.aliases.items()}
+
+    def fetch_bundle(self, version: str, folder: Path) -> Path:
+        """Copy the bundle of `version` into `folder`; returns where it is."""
+        with _translated(self._uri):
+            run_id = self._client.get_model_version(self._name, version).run_id or ""
+            return Path(self._client.download_artifacts(run_id, _BUNDLE, str(folder)))
+
+    @contextlib.contextmanager
+    def run(self, tags: Mapping[str, str]) -> Iterator[str]:
+        """Open a run and yield its id; it counts as failed if the body does."""
+        with _translated(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
+            yield run.info.run_id
+
+    def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path, verdicts: str) -> None:
+        """Log what led to the model and how good it is, in the open run."""
+        mlflow.log_params(dict(parameters))
+        mlflow.log_metrics(dict(metrics))
+        mlflow.log_artifacts(str(pictures), "pictures")
+        mlflow.log_text(verdicts, "gates.txt")
+
+    def create_version(
+        self,
+        model: HistGradientBoostingClassifier,
+        columns: Sequence[str],
+        classes: Sequence[str],
+        requirements: Sequence[str],
+    ) -> str:
+        """Log `model` in the open run and make it the next version of the registered model."""
+        run = mlflow.active_run()
+        info = mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=signature(columns, classes),
+            pip_requirements=list(requirements),
+            pyfunc_predict_fn="predict_proba",
+            serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
+            metadata={"classes": list(classes)},
+        )
+        with contextlib.suppress(MlflowException):  # it is there from an earlier version
+            self._client.create_registered_model(self._name)
+        version = self._client.create_model_version(
+            self._name, info.model_uri, run_id=run.info.run_id if run else None, model_id=info.model_id
+        )
+        return str(version.version)
+
+    def log_bundle(self, folder: Path) -> None:
+        """Keep the sealed bundle with the open run."""
+        mlflow.log_artifacts(str(folder), _BUNDLE)
+
+    def complete(self, version: str, build: str, aliases: Sequence[str]) -> None:
+        """Give `version` its aliases, then mark it as what became of `build`."""
+        with _translated(self._uri):
+            for alias in aliases:
+                self._client.set_registered_model_alias(self._name, alias, version)
+            self._client.set_model_version_tag(self._name, version, _BUILD, build)
+
+
+def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:
+    """Declare the model's rows (float32, NaN where missing) and its answer, a probability per class."""
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.float, column) for column in columns]),
+        outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, len(classes)), "probabilities")]),
+    )
+
+
+@contextlib.contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        reason = str(error).partition("\n")[0]
+        message = f"model registry {uri.partition('@')[2] or uri}: {reason}"
+        raise RegistryError(message) from error
+
+
+def _quiet() -> None:
+    """Leave the output to the pipeline: MLflow narrates migrations, and warns of pickles, which our bundle seals."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="mlflow")

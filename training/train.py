@@ -1,0 +1,148 @@
+"""`python -m training.train`: choose inside the training period, calibrate there, fit on all of it, write the model."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from training import boosting
+from training.cases import CASES, FOLDER, decimal, read_cases, read_preparation
+from training.errors import DataError
+from training.measures import figures
+from training.parameters import read_parameters
+from training.splitting import check_enough, folds, reported
+from training.stage import run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from training.cases import Cases
+    from training.parameters import Parameters
+    from training.splitting import Fold
+
+MODEL = FOLDER / "model.pkl"
+TRAINING = FOLDER / "training.json"
+
+
+class Candidate(BaseModel):
+    """One way to weigh the classes, validated out of fold inside the training period."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    class_weight_power: float
+    temperature: float
+    score: float
+    figures: dict[str, float]
+
+
+class Training(BaseModel):
+    """What `train` did: what it chose among, and what others must know of the training period."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    cases: int
+    reported_cases: int
+    chosen: Candidate
+    candidates: list[Candidate]
+    prevalence: dict[str, float]
+    low_prevalence: list[str]
+    training_ranges: dict[str, tuple[float, float]]
+
+
+def train(
+    cases: Cases, classes: Sequence[str], parameters: Parameters
+) -> tuple[HistGradientBoostingClassifier, list[Candidate], Candidate]:
+    """Choose, calibrate and fit on the training `cases`; returns the model, the candidates and the chosen one.
+
+    Raises:
+        DataError: there are too few cases for the folds.
+
+    """
+    if parameters.model.recency_half_life_months is not None and cases.days is None:
+        message = "params.yaml: model.recency_half_life_months needs a date in every case; set it to null"
+        raise DataError(message)
+    check_enough(cases, classes, parameters.choice.folds)
+    parts = folds(cases, parameters.split, parameters.choice.folds, parameters.model.seed)
+    candidates = []
+    for power in parameters.choice.class_weight_powers:
+        candidate = _validated(power, cases, classes, parts, parameters)
+        found = candidate.figures
+        say(
+            "train",
+            f"class weights to the power {power:g}: accuracy {found['accuracy']:.3f}, "
+            f"balanced {found['balanced_accuracy']:.3f} inside the training period",
+        )
+        candidates.append(candidate)
+    chosen = max(candidates, key=lambda candidate: candidate.score)
+    members = boosting.fit(cases, chosen.class_weight_power, parameters.model)
+    return boosting.merge(members, chosen.temperature), candidates, chosen
+
+
+def main() -> str:
+    """Run the stage; returns its summary."""
+    parameters, preparation = read_parameters(), read_preparation()
+    cases = read_cases(CASES, preparation.classes)
+    later = reported(cases, parameters.split)
+    training = cases.where(~later)
+    model, candidates, chosen = train(training, preparation.classes, parameters)
+    shares = np.bincount(training.labels, minlength=len(preparation.classes)) / len(training)
+    prevalence = {code: round(float(share), 6) for code, share in zip(preparation.classes, shares, strict=True)}
+    report = Training(
+        cases=len(training),
+        reported_cases=int(later.sum()),
+        chosen=chosen,
+        candidates=candidates,
+        prevalence=prevalence,
+        low_prevalence=[code for code, share in prevalence.items() if share < parameters.low_prevalence],
+        training_ranges=_ranges(training, preparation.columns, preparation.measured),
+    )
+    MODEL.write_bytes(pickle.dumps(model, protocol=5))
+    TRAINING.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return (
+        f"{len(training):,} cases; class weights to the power {chosen.class_weight_power:g}, "
+        f"temperature {chosen.temperature:.2f}, {MODEL.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def read_training() -> Training:
+    """Read what `train` wrote."""
+    return Training.model_validate(json.loads(TRAINING.read_text(encoding="utf-8")), strict=False)
+
+
+def _validated(
+    power: float, cases: Cases, classes: Sequence[str], parts: list[Fold], parameters: Parameters
+) -> Candidate:
+    scores, labels, latest = [], [], []
+    for part in parts:
+        members = boosting.fit(cases.where(part.fit), power, parameters.model)
+        validation = cases.where(part.validate)
+        scores.append(boosting.log_scores(members, validation.rows, len(classes)))
+        labels.append(validation.labels)
+        latest.append(np.full(len(validation), part.latest))
+    all_scores, all_labels, recent = np.concatenate(scores), np.concatenate(labels), np.concatenate(latest)
+    temperature = boosting.best_temperature(all_scores[recent], all_labels[recent])
+    probabilities = boosting.softmax(all_scores / temperature)
+    found = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
+    score = round((found["accuracy"] + found["balanced_accuracy"]) / 2, 6)
+    return Candidate(class_weight_power=power, temperature=temperature, score=score, figures=found)
+
+
+def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Give the least and greatest value seen of each measurement that was ever there."""
+    found = {}
+    for column in measured:
+        values = training.rows[:, columns.index(column)]
+        if len(values := values[~np.isnan(values)]):
+            found[column] = (decimal(values.min()), decimal(values.max()))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(run("train", main))
