@@ -13,18 +13,21 @@ from services.gateway.disk import Disk
 from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.predict import Predict
 from services.gateway.relay import Relay
+from services.gateway.remote_scorer import open_remote_scorer
 from services.gateway.routes import gateway_router
 from shared.hosting import Part, StartError
+from shared.patient import load_patient
+from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
     from services.gateway.settings import GatewaySettings
     from shared.model import Scorer
     from shared.patient import Patient
-    from shared.transport import Transport
+    from shared.transport import Delivery, Transport
 
 DRAIN_SECONDS = 5
 """How long a stopping gateway hands over what its outbox holds; the rest waits on disk."""
@@ -84,3 +87,24 @@ async def open_gateway(
         await relay.drain(DRAIN_SECONDS)
     finally:
         await outbox.close()
+
+
+@asynccontextmanager
+async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
+    """Run the gateway as a service of its own: inference over HTTP, and answers kept in the outbox."""
+    patient = load_patient(settings.predecir_paciente)
+    deadline = settings.gateway_deadline_seconds
+    async with (
+        open_remote_scorer(settings.inference_url, patient, deadline=deadline) as scorer,
+        open_gateway(settings, registry, patient=patient, scorer=scorer, transport=NoBroker()) as gateway,
+    ):
+        yield (gateway.part,)
+
+
+class NoBroker:
+    """A transport that takes nothing: until a broker can be set, answers wait in the outbox."""
+
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        """Refuse `batch`."""
+        del batch
+        raise TransportDownError("no broker is set")

@@ -10,6 +10,8 @@ from shared.settings import ServiceSettings
 class GatewaySettings(ServiceSettings):
     """Environment variables of the gateway, beside those every service reads."""
 
+    inference_url: str = "http://127.0.0.1:8001"
+    """Where to ask for scores, when the gateway runs alone."""
     gateway_max_in_flight: int = Field(default=1024, ge=1)
     """Requests being answered at once; more are refused with 503 before any work is done for them."""
     gateway_deadline_seconds: float = Field(default=5, gt=0)

@@ -1,9 +1,12 @@
 """`python -m services.local`: the whole system in one process."""
 
+from __future__ import annotations
+
 import sys
 
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.hosting import main
 
-sys.exit(main("local", GatewaySettings, open_local))
+if __name__ == "__main__":
+    sys.exit(main("local", GatewaySettings, open_local))

@@ -1,0 +1,140 @@
+"""Scores from an inference service by the Open Inference Protocol v2; rows of concurrent requests share calls.
+
+Natural batching, without a timer: while as many calls as allowed are in flight, rows gather and travel in the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import orjson
+from pydantic import ValidationError
+
+from shared.inference import INPUT, InferResponse, ModelMetadata, model_info
+from shared.model import ModelUnavailableError, Score
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.model import ModelInfo
+    from shared.patient import Patient
+
+CALLS = 2
+"""Calls in flight at once: while one is computed, the next one is on its way."""
+LARGEST_BATCH = 64
+"""Rows in one call."""
+_WATCH_SECONDS = 1
+_NOT_ASKED_YET = "inference has not been reached yet"
+
+
+class RemoteScorer:
+    """A `shared.model.Scorer` behind a URL."""
+
+    def __init__(self, session: aiohttp.ClientSession, patient: type[Patient]) -> None:
+        """Ask by `session`, whose base is the service's URL, for the model of `patient`."""
+        self._session, self._patient = session, patient
+        self._model_path = f"/v2/models/{patient.disease.name}"
+        self._known: dict[str, ModelInfo] = {}
+        self._waiting: list[tuple[list[float], asyncio.Future[Score]]] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._reason: str | None = _NOT_ASKED_YET
+
+    def unavailable(self) -> str | None:
+        """Why no score can be given right now, as of the last look, or None."""
+        return self._reason
+
+    async def score(self, row: list[float]) -> Score:
+        """Score one encoded row; see `shared.model.Scorer`."""
+        loop = asyncio.get_running_loop()
+        scored: asyncio.Future[Score] = loop.create_future()
+        self._waiting.append((row, scored))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._call)
+        return await scored
+
+    async def watch(self) -> None:
+        """Look once a second whether the service is ready, until cancelled."""
+        while True:
+            self._reason = await self._look()
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    def _call(self) -> None:
+        while self._waiting and len(self._calls) < CALLS:
+            batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
+            call = asyncio.create_task(self._score_batch(batch))
+            self._calls.add(call)
+            call.add_done_callback(self._called)
+
+    def _called(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._call()
+
+    async def _score_batch(self, batch: list[tuple[list[float], asyncio.Future[Score]]]) -> None:
+        try:
+            scores = await self._scores([row for row, _ in batch])
+        except ModelUnavailableError as error:
+            for _, scored in batch:
+                if not scored.done():
+                    scored.set_exception(ModelUnavailableError(str(error)))
+            return
+        for (_, scored), score in zip(batch, scores, strict=True):
+            if not scored.done():
+                scored.set_result(score)
+
+    async def _scores(self, rows: list[list[float]]) -> list[Score]:
+        tensor = {"name": INPUT, "datatype": "FP32", "shape": [len(rows), len(self._patient.columns)], "data": rows}
+        body = orjson.dumps({"inputs": [tensor]})  # NaN becomes null, which means missing
+        content = await self._asked("POST", f"{self._model_path}/infer", body)
+        try:
+            answer = InferResponse.model_validate_json(content)
+            model = await self._model(answer.model_version, answer.parameters.digest)
+        except ValidationError:
+            raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
+        data, classes = answer.outputs[0].data, len(model.classes)
+        if answer.outputs[0].shape != [len(rows), classes] or len(data) != len(rows) * classes:
+            raise ModelUnavailableError("inference answered with another shape than was asked for")
+        return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]
+
+    async def _model(self, version: str, digest: str) -> ModelInfo:
+        if digest not in self._known:
+            described = await self._asked("GET", f"{self._model_path}/versions/{version}")
+            model = model_info(ModelMetadata.model_validate_json(described))
+            if model.patient_digest != self._patient.digest:
+                raise ModelUnavailableError("inference serves a model of another patient class")
+            self._known[model.digest] = model
+        try:
+            return self._known[digest]
+        except KeyError:
+            raise ModelUnavailableError(f"inference no longer describes version {version}") from None
+
+    async def _asked(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        headers = {"Content-Type": "application/json"} if body is not None else None
+        try:
+            async with self._session.request(method, path, data=body, headers=headers) as response:
+                content = await response.read()
+                if not response.ok:
+                    raise ModelUnavailableError(f"inference answered {response.status}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ModelUnavailableError(f"inference cannot be reached ({type(error).__name__})") from error
+        return content
+
+    async def _look(self) -> str | None:
+        try:
+            await self._asked("GET", f"{self._model_path}/ready")
+        except ModelUnavailableError as error:
+            return str(error)
+        return None
+
+
+@asynccontextmanager
+async def open_remote_scorer(url: str, patient: type[Patient], *, deadline: float) -> AsyncIterator[RemoteScorer]:
+    """Reach the inference service at `url`; a call may take `deadline` seconds."""
+    timeout = aiohttp.ClientTimeout(total=deadline)
+    async with aiohttp.ClientSession(url, timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+        scorer = RemoteScorer(session, patient)
+        watching = tasks.create_task(scorer.watch())
+        yield scorer
+        watching.cancel()

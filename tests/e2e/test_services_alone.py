@@ -1,0 +1,89 @@
+"""Each service as a process of its own: gateway and inference over HTTP, and the recorder's read API."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import PacienteDePrueba, make_bundle
+from tests.processes import Process, running
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def inference(tmp_path: Path) -> Iterator[Process]:
+    folder = tmp_path / "inference"
+    folder.mkdir()
+    make_bundle(folder / "var", DatosPaciente)
+    with running("services.inference", folder) as process:
+        yield process
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, inference: Process) -> Iterator[Process]:
+    folder = tmp_path / "gateway"
+    folder.mkdir()
+    with running("services.gateway", folder, {"INFERENCE_URL": inference.url}) as process:
+        until_now(lambda: process.get("/health/ready").status_code == 200)
+        yield process
+
+
+def predict(gateway: Process, tsh: float) -> httpx.Response:
+    return httpx.post(f"{gateway.url}/predecir", json={"edad": 47, "sexo": "F", "tsh": tsh}, timeout=10)
+
+
+def probabilities(inference: Process, tsh: float) -> list[float]:
+    row: list[float | None] = [47, 0, tsh, *[None] * 4, *[0] * 14]
+    tensor = {"name": "paciente", "datatype": "FP32", "shape": [1, 21], "data": row}
+    answer: dict[str, Any] = httpx.post(
+        f"{inference.url}/v2/models/tiroides/infer", json={"inputs": [tensor]}, timeout=10
+    ).json()
+    data: list[float] = answer["outputs"][0]["data"]
+    return data
+
+
+def test_concurrent_patients_each_get_their_own_probabilities(gateway: Process, inference: Process) -> None:
+    levels = [0.1 + number for number in range(100)]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda tsh: predict(gateway, tsh), levels))
+    assert {answer.status_code for answer in answers} == {200}
+    for answer, tsh in zip(answers, levels, strict=True):
+        assert list(answer.json()["probabilidades"].values()) == pytest.approx(probabilities(inference, tsh), abs=1e-6)
+
+
+def test_a_dead_inference_is_503_with_retry_after_and_not_ready(gateway: Process, inference: Process) -> None:
+    assert predict(gateway, 1).status_code == 200
+    inference.kill()
+    answer = predict(gateway, 1)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    until_now(lambda: "modelo" in gateway.get("/health/ready").json().get("motivos", {}))
+
+
+def test_a_model_of_another_patient_class_is_not_asked(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", PacienteDePrueba)
+    other = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
+    with (
+        running("services.inference", tmp_path, other) as inference,
+        running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url}) as gateway,
+    ):
+        assert predict(gateway, 1).status_code == 503
+
+
+@pytest.mark.parametrize("service", ["services.gateway", "services.inference", "services.recorder"])
+def test_every_service_alone_has_health_metrics_and_documentation_and_ends_with_0(tmp_path: Path, service: str) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    with running(service, tmp_path) as process:
+        assert process.get("/health/live").status_code == 200
+        assert process.get("/health/ready").status_code in {200, 503}
+        assert process.get("/metrics").status_code == 200
+        assert process.get("/docs").status_code == 200
+        assert process.stop() == 0
+    assert "Traceback" not in process.errors()
