@@ -200,8 +200,11 @@ def load_patient(path: str) -> type[Patient]:
     module_name, _, class_name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        message = f"PREDECIR_PACIENTE={path}: cannot import it ({error}); expected package.module:Class"
+    except PatientClassError:
+        raise
+    except Exception as error:  # a disease's own module may fail in any way; its author needs one line
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        message = f"PREDECIR_PACIENTE={path}: cannot import it ({reason}); expected package.module:Class"
         raise PatientClassError(message) from error
     if not (isinstance(found, type) and issubclass(found, Patient) and hasattr(found, "disease")):
         message = f"PREDECIR_PACIENTE={path}: not a subclass of shared.patient.Patient with a `disease`"

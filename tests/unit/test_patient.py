@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, PatientClassError, choice, flag, load_patient, measure
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 YES_NO = (Diagnosis("si", "Sí"), Diagnosis("no", "No"))
 
@@ -52,6 +55,26 @@ def test_a_type_that_cannot_be_encoded_is_refused_when_declared() -> None:
 def test_a_wrong_path_is_one_clear_error(path: str) -> None:
     with pytest.raises(PatientClassError, match="PREDECIR_PACIENTE"):
         load_patient(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("class Paciente(Patient:", "SyntaxError"),
+        ("class Paciente(Patient):\n    edad = 3", "non-annotated attribute"),
+        ("class Paciente(Patient):\n    edad: bytes", "feature edad: use float"),
+    ],
+)
+def test_a_module_that_does_not_import_is_one_line(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"broken_{hash(code) & 0xFFFF}"
+    (tmp_path / f"{name}.py").write_text(f"from shared.patient import Patient\n\n\n{code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PatientClassError) as caught:
+        load_patient(f"{name}:Paciente")
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_default_patient_is_found() -> None:

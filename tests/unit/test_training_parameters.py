@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from training.errors import ParametersError
+from training.parameters import RandomSplit, TimeSplit, read_parameters
+
+ROOT = Path(__file__).parents[2]
+OURS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ParametersError) as caught:
+        read_parameters(path)
+    assert caught.value.exit_code == 78
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def changed(section: str, **values: Any) -> str:  # noqa: ANN401
+    return yaml.safe_dump(OURS | {section: OURS[section] | values})
+
+
+def test_ours_are_read_as_they_are_written() -> None:
+    parameters = read_parameters(ROOT / "params.yaml")
+    assert isinstance(parameters.split, TimeSplit)
+    assert parameters.split.date.isoformat() == OURS["split"]["date"]
+    parameters.check_classes(["hipertiroidismo"])
+
+
+def test_data_without_dates_are_split_at_random(tmp_path: Path) -> None:
+    split = {"method": "random", "test_share": 0.25, "seed": 7}
+    parameters = read_parameters(written(tmp_path, yaml.safe_dump(OURS | {"split": split})))
+    assert parameters.split == RandomSplit(method="random", test_share=0.25, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (changed("gates", acuracy=0.9), "gates.acuracy: unknown key"),
+        (changed("gates", accuracy="0.9"), "gates.accuracy: must be a number"),
+        (changed("gates", accuracy=92), "gates.accuracy: Input should be less than or equal to 1"),
+        (changed("gates", accuracy=float("nan")), "gates.accuracy"),
+        (changed("parity", tolerance="1e-5"), "1.0e-5"),
+        (changed("split", date=1986), "split.date"),
+        (changed("split", date="July"), "split.date"),
+        (changed("split", method="forward"), "method must be time or random"),
+        (changed("model", max_iter=0), "model.max_iter"),
+        (yaml.safe_dump({name: part for name, part in OURS.items() if name != "model"}), "model: missing"),
+        ("", "the whole file"),
+        ("a: [1", "not YAML (line"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(written(tmp_path, text))
+
+
+def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
+    said = refusal(written(tmp_path, changed("gates", accuracy=2, acuracy=1)))
+    assert "gates.accuracy" in said
+    assert "gates.acuracy" in said
+
+
+def test_a_date_without_quotes_is_refused_because_dvc_cannot_read_it(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace('"1986-07-01"', "1986-07-01")
+    assert 'put the date in quotes, "1986-07-01"' in refusal(written(tmp_path, text))
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    assert "run this in the folder that has it" in refusal(tmp_path / "params.yaml")
+
+
+def test_a_gate_for_a_class_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ParametersError, match="no such class: hipertiroidismo; the classes are sano, enfermo"):
+        read_parameters(ROOT / "params.yaml").check_classes(["sano", "enfermo"])

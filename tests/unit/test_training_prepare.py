@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+import pytest
+from pydantic import model_validator
+
+from shared.diseases.thyroid import DatosPaciente
+from shared.patient import Case, Diagnosis, DiscardedRowError, Disease, Patient, flag, measure, rule_broken
+from tests.data import thyroid_csv
+from training.cases import read_cases, write_cases
+from training.errors import DataError
+from training.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PRIVATE = "4711"
+"""A value that no error may repeat."""
+
+
+class Gripe(Patient):
+    disease: ClassVar[Disease] = Disease(
+        "gripe", "Gripe", (Diagnosis("sin_gripe", "Sin gripe"), Diagnosis("gripe", "Gripe"))
+    )
+    temperatura: float | None = measure("Temperatura", unit="°C", limits=(30, 45))
+    tos: bool = flag("Tos")
+
+    @model_validator(mode="after")
+    def _coughing(self) -> Self:
+        if self.tos and self.temperatura is None:
+            raise rule_broken("tos", "tos_sin_temperatura", "Con tos, indique la temperatura.")
+        return self
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Case:
+        if row["t"] == "?":
+            raise DiscardedRowError("no reading")
+        patient = cls(temperatura=float(row["t"]) if row["t"] else None, tos=row["cough"] == "1")
+        return Case(patient, {"y": "gripe", "n": "sin_gripe", "x": "resfriado"}[row["flu"]])
+
+
+def table(folder: Path, *rows: str, header: str = "t,cough,flu") -> Path:
+    path = folder / "raw.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_the_thyroid_data_are_cleaned_as_their_page_says() -> None:
+    examples, report = prepare(thyroid_csv(), DatosPaciente)
+    assert (report.rows_read, len(examples)) == (9172, 8856)
+    assert report.discarded == {"only TBG was measured": 306, "no laboratory value": 10}
+    assert report.cases == {
+        "sin_alteracion": 6540,
+        "hipotiroidismo": 659,
+        "enfermedad_no_tiroidea": 455,
+        "seguimiento_tratamiento": 389,
+        "proteinas_transportadoras": 388,
+        "hipertiroidismo": 228,
+        "resultados_discordantes": 197,
+    }
+    assert report.data_hash == "f6b5d875b949c15f3ddc92f096d39249"
+
+
+def test_rows_become_encoded_examples_and_discarded_ones_are_counted_by_reason(tmp_path: Path) -> None:
+    examples, report = prepare(table(tmp_path, "36.6,0,n", "?,0,n", "39.5,1,y", "?,1,y", ""), Gripe)
+    assert examples == [([36.6, 0.0], "sin_gripe", None), ([39.5, 1.0], "gripe", None)]
+    assert (report.rows_read, report.discarded) == (4, {"no reading": 2})
+    assert (report.columns, report.measured, report.classes) == (
+        ["temperatura", "tos"],
+        ["temperatura"],
+        ["sin_gripe", "gripe"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (f"{PRIVATE},0,n", "temperatura: Input should be less than or equal to 45"),
+        (f"{PRIVATE}x,0,n", "ValueError in line"),
+        (f"37,0,{PRIVATE}", "KeyError in line"),
+        (",1,n", "tos: tos_sin_temperatura"),
+        ("37,0,x", "a diagnosis that Gripe.disease does not list"),
+        ("37,0", "not as many fields as the header has"),
+        (f"37,0,n,{PRIVATE}", "not as many fields as the header has"),
+    ],
+)
+def test_a_row_that_breaks_a_rule_is_named_by_line_and_rule_and_never_by_value(
+    tmp_path: Path, row: str, said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(table(tmp_path, "36.6,0,n", row), Gripe)
+    assert "raw.csv, line 3: " in str(caught.value)
+    assert said in str(caught.value)
+    assert PRIVATE not in str(caught.value)
+    assert caught.value.exit_code == 65
+
+
+def test_the_other_broken_rows_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2: .* \(and 2 more rows\)"):
+        prepare(table(tmp_path, "99,0,n", "37,0,n", "98,0,n", "97,0,n"), Gripe)
+
+
+def test_a_column_that_the_file_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="from_row reads 'cough', which is no column of the file"):
+        prepare(table(tmp_path, "37,1,n", header="t,tos,flu"), Gripe)
+
+
+def test_an_answer_that_is_no_case_is_named(tmp_path: Path) -> None:
+    class Forgetful(Gripe):
+        @classmethod
+        def from_row(cls, row: Mapping[str, str]) -> Case:
+            return super().from_row(row).patient  # type: ignore[return-value]
+
+    with pytest.raises(DataError, match="from_row returns no Case"):
+        prepare(table(tmp_path, "37,1,n"), Forgetful)
+
+
+@pytest.mark.parametrize("rows", [[], ["?,0,n"]])
+def test_no_case_at_all_is_refused(tmp_path: Path, rows: list[str]) -> None:
+    with pytest.raises(DataError, match="no row is left"):
+        prepare(table(tmp_path, *rows), Gripe)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        prepare(tmp_path / "raw.csv", Gripe)
+    (tmp_path / "raw.csv").write_bytes(b"t,cough,flu\n\xff\xfe,0,n\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        prepare(tmp_path / "raw.csv", Gripe)
+
+
+def test_a_file_saved_by_a_spreadsheet_with_its_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = table(tmp_path, "37,1,n")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(prepare(path, Gripe)[0]) == 1
+
+
+def test_what_is_written_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.lognormal(0, 4, size=(500, 2))).astype(np.float32)
+    values[::7, 1] = np.nan
+    days = [dt.date(1986, 1, 1) + dt.timedelta(days=n) for n in range(500)]
+    path = tmp_path / "cases.csv"
+    write_cases(path, ["a", "b"], zip(values.tolist(), ["x", "y"] * 250, days, strict=True))
+    cases = read_cases(path, ["y", "x"])
+    assert cases.rows.tobytes() == values.tobytes()
+    assert cases.labels[:2].tolist() == [1, 0]
+    assert cases.days is not None
+    assert cases.days.tolist() == days
+
+
+def test_one_case_without_a_date_leaves_the_table_without_dates(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    write_cases(path, ["a"], [([1.0], "x", dt.date(1986, 1, 1)), ([math.nan], "x", None)])
+    assert read_cases(path, ["x"]).days is None
+
+
+def test_the_table_is_plain_csv(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    write_cases(path, ["a", "b"], [([0.1, math.nan], "x", dt.date(1986, 1, 2))])
+    assert path.read_text() == "a,b,diagnosis,date\n0.1,,x,1986-01-02\n"

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from shared.diseases.thyroid import DatosPaciente
+from training.errors import DataError, ParametersError
+from training.project import ROOT, check_data, lay_out
+
+if TYPE_CHECKING:
+    from shared.patient import Patient
+
+THYROID = "shared.diseases.thyroid:DatosPaciente"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> type[Patient]:
+    (folder / "asma_de_fuera.py").write_text(
+        "from typing import ClassVar\nfrom shared.patient import Diagnosis, Disease, Patient, flag\n\n\n"
+        "class Paciente(Patient):\n    disease: ClassVar[Disease] = Disease('asma', 'Asma', (Diagnosis('si', 'Sí'),))\n"
+        "    tos: bool = flag('Tos')\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    found: type[Patient] = importlib.import_module("asma_de_fuera").Paciente
+    return found
+
+
+def variables() -> dict[str, str]:
+    return {
+        key: value for entry in yaml.safe_load(Path("dvc.yaml").read_text())["vars"] for key, value in entry.items()
+    }
+
+
+def test_a_new_folder_gets_our_stages_with_its_own_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lay_out(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
+    assert variables() == {
+        "code": os.path.relpath(ROOT),
+        "patient": "asma_de_fuera:Paciente",
+        "patient_file": "asma_de_fuera.py",
+    }
+    ours = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert yaml.safe_load(Path("dvc.yaml").read_text())["stages"] == ours
+    assert Path(".dvc/config").exists()
+
+
+def test_a_folder_that_was_laid_out_follows_the_class_and_keeps_what_its_owner_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
+    Path(".dvc/config").write_text("[core]\n    no_scm = true\n")
+    Path(".gitignore").write_text("mine\n")
+    assert not lay_out(DatosPaciente, THYROID)
+    assert variables()["patient"] == THYROID
+    assert Path(".dvc/config").read_text() == "[core]\n    no_scm = true\n"
+    assert Path(".gitignore").read_text() == "mine\n"
+
+
+def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (ROOT / "dvc.yaml").read_bytes()
+    monkeypatch.chdir(ROOT)
+    assert not lay_out(DatosPaciente, THYROID)
+    with pytest.raises(ParametersError, match="give each disease a folder of its own"):
+        lay_out(DatosPaciente, "asma_de_fuera:Paciente")
+    assert (ROOT / "dvc.yaml").read_bytes() == before
+
+
+def test_data_are_there_or_can_be_pulled_or_the_path_is_said(folder: Path) -> None:
+    with pytest.raises(DataError, match=f"put the data into {folder}/data/raw.csv"):
+        check_data()
+    Path("data").mkdir()
+    Path("data/raw.csv.dvc").write_text("")
+    assert check_data()
+    Path("data/raw.csv").write_text("")
+    assert not check_data()
