@@ -59,7 +59,6 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
     version: str = "1",
     serves: Literal["onnx", "pickle"] = "onnx",
     seed: int = 0,
-    calibrated: bool = False,
     pickled: bytes | None = None,
     golden_error: float = 0.0,
 ) -> Path:
@@ -70,7 +69,7 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
     """
     rows = random_rows(patient, 20, seed=seed + 1)
     if pickled is None:
-        model, pickled, onnx = _trained(patient, seed, calibrated=calibrated)
+        model, pickled, onnx = _trained(patient, seed)
         golden = model.predict_proba(np.array(rows, dtype=np.float32)) + golden_error
         files = {PICKLE: pickled, ONNX: onnx} if serves == "onnx" else {PICKLE: pickled}
     else:
@@ -115,17 +114,14 @@ def point_production(folder: Path) -> None:
 
 
 @functools.cache
-def _trained(patient: type[Patient], seed: int, *, calibrated: bool) -> tuple[Any, bytes, bytes]:
+def _trained(patient: type[Patient], seed: int) -> tuple[Any, bytes, bytes]:
     # Imported here: seconds, which only those who make a bundle should pay.
     from skl2onnx import to_onnx  # noqa: PLC0415
-    from sklearn.calibration import CalibratedClassifierCV  # noqa: PLC0415
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
 
     rows = np.array(random_rows(patient, 300, seed=seed), dtype=np.float32)
     labels = np.nan_to_num(rows[:, 0]).argsort().argsort() * len(patient.disease.classes) // len(rows)
     model = HistGradientBoostingClassifier(max_iter=4, max_leaf_nodes=5, random_state=seed)
-    if calibrated:
-        model = CalibratedClassifierCV(model, cv=2, ensemble=False)
     model.fit(rows, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx gives protobuf a bool where it takes an int

@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from services.inference.model import Probabilities, Rows
     from shared.model import ModelInfo
 
-_LANES = 4
-"""Rows a batch is padded to a multiple of. onnxruntime computes `exp` and the like four values at a time and the rest
-one at a time, and the two differ in the last bit: without padding, the same patient would get 1e-7 more or less
-depending on who else was in the batch."""
-
 
 class OnnxModel:
     """`model.onnx` of a bundle: one float32 input, n x columns; the last output is n x classes."""
@@ -33,9 +28,6 @@ class OnnxModel:
         self._outputs = [self._session.get_outputs()[-1].name]
 
     def probabilities(self, rows: Rows) -> Probabilities:
-        """Compute the probabilities of `rows`; the same bits for a row whatever the batch around it."""
-        count = len(rows)
-        if missing := -count % _LANES:
-            rows = np.concatenate([rows, np.zeros((missing, rows.shape[1]), np.float32)])
-        found: Probabilities = self._session.run(self._outputs, {self._input: rows})[0][:count].astype(np.float64)
+        """Compute the probabilities of `rows`."""
+        found: Probabilities = self._session.run(self._outputs, {self._input: rows})[0].astype(np.float64)
         return found

@@ -17,6 +17,7 @@ from services.inference.loading import UnusableModelError, load_model
 from services.inference.onnx_model import OnnxModel
 from services.inference.settings import InferenceSettings
 from shared.bundle import ONNX, open_bundle
+from shared.diseases.thyroid import DatosPaciente
 from shared.model import ModelUnavailableError
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
 from tests.waiting import until
@@ -122,10 +123,10 @@ def test_signed_bytes_that_are_no_model_are_refused_in_a_sentence(tmp_path: Path
 
 
 def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Path) -> None:
-    folder = make_bundle(tmp_path, PacienteDePrueba, calibrated=True)
-    bundle = open_bundle(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+    folder = make_bundle(tmp_path, DatosPaciente)
+    bundle = open_bundle(folder, tmp_path / "keys" / "bundle.pub", patient_digest=DatosPaciente.digest)
     model = OnnxModel(bundle.files[ONNX], bundle.info)
-    rows = np.array(random_rows(PacienteDePrueba, 500, seed=3), dtype=np.float32)
+    rows = np.array(random_rows(DatosPaciente, 500, seed=3), dtype=np.float32)
     together = model.probabilities(rows)
     for size in (1, 2, 3, 5, 7, 64):
         apart = [model.probabilities(rows[start : start + size]) for start in range(0, len(rows), size)]
