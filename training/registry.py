@@ -44,8 +44,8 @@ class Registry:
             if not os.access(var, os.W_OK):
                 message = f"{var}: cannot be written; the model registry lives there"
                 raise RegistryError(message)
-            uri = f"sqlite:///{var / 'mlflow.db'}"
-            artifacts = (var / "mlartifacts").resolve().as_uri()
+            uri = f"sqlite:///{var.resolve() / 'mlflow.db'}"
+            artifacts = (var.resolve() / "mlartifacts").as_uri()
         _quiet()
         with _translated(uri):
             mlflow.set_tracking_uri(uri)
@@ -148,3 +148,4 @@ def _quiet() -> None:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="mlflow")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,0 +1,62 @@
+"""Made-up cases to train on in a second: three classes that the first two columns tell apart, with a little noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.cases import Cases
+from training.parameters import (
+    Choice,
+    Evaluation,
+    Gates,
+    ModelParameters,
+    Parameters,
+    ParityRule,
+    RandomSplit,
+    TimeSplit,
+)
+
+CLASSES = ("sano", "enfermo", "grave")
+
+
+def made_up_cases(count: int = 400, *, classes: int = 3, dated: bool = True, seed: int = 0) -> Cases:
+    """Give `count` cases of `classes` classes, the later ones rarer, a day apart."""
+    rng = np.random.default_rng(seed)
+    labels = np.minimum(rng.geometric(0.55, count) - 1, classes - 1).astype(np.int64)
+    rows = rng.normal(size=(count, 4)).astype(np.float32)
+    rows[:, 0] += 3 * labels
+    rows[:, 1] -= 2 * (labels == 1)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    days = np.datetime64("2020-01-01") + np.arange(count) if dated else None
+    return Cases(rows, labels, days)
+
+
+def small_parameters(*, split: str = "time") -> Parameters:
+    """Give parameters that train in a second."""
+    by_time = TimeSplit.model_validate({"method": "time", "date": "2020-10-01"})
+    return Parameters(
+        split=by_time if split == "time" else RandomSplit(method="random", test_share=0.25, seed=0),
+        model=ModelParameters(
+            max_iter=8,
+            learning_rate=0.3,
+            max_leaf_nodes=6,
+            min_samples_leaf=3,
+            l2_regularization=0.0,
+            max_features=0.7,
+            members=2,
+            recency_half_life_months=12 if split == "time" else None,
+            seed=0,
+        ),
+        choice=Choice(folds=2, class_weight_powers=[0.0, 0.5]),
+        low_prevalence=0.2,
+        evaluation=Evaluation(calibration_bins=10, bootstrap_resamples=100, seed=0),
+        parity=ParityRule(tolerance=1e-5),
+        gates=Gates(
+            accuracy=0.5,
+            balanced_accuracy=0.4,
+            average_precision={"enfermo": 0.3},
+            recall={"grave": 0.1},
+            expected_calibration_error=0.5,
+            onnx_parity=True,
+        ),
+    )
