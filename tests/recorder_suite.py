@@ -317,19 +317,21 @@ async def test_closing_waits_for_what_a_cancelled_caller_was_writing(target: Tar
 
 
 async def test_pages_are_newest_first_and_complete_even_with_equal_times(recorder: Recording) -> None:
-    times = [START + timedelta(seconds=n // 3) for n in range(20)]
-    await recorder.store.record([delivery(n + 1, event(time=time)) for n, time in enumerate(times)])
+    times = [START + timedelta(seconds=n // 10) for n in range(60)]
+    batch = [delivery(n + 1, event(time=time)) for n, time in enumerate(times)]
+    for n in range(10):  # rows of one time in ten transactions, so that they do not lie in the order of their ids
+        await recorder.store.record(batch[n::10])
 
     seen: list[Any] = []
     cursor = None
     while True:
-        rows, cursor = await read_page(recorder.database.readers, Wanted(limit=7, cursor=cursor))
+        rows, cursor = await read_page(recorder.database.readers, Wanted(limit=13, cursor=cursor))
         seen += rows
         if cursor is None:
             break
         await recorder.store.record([delivery(1000 + len(seen), event(time=START + timedelta(days=1)))])
 
-    assert [len(seen), len({row["id"] for row in seen})] == [20, 20]
+    assert [len(seen), len({row["id"] for row in seen})] == [60, 60]
     assert [row["timestamp"] for row in seen] == sorted(times, reverse=True)
 
 

@@ -81,7 +81,6 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(_TABLE.modelo_version == wanted.model_version)
     if wanted.cursor is not None:
         moment, prediction_id = _read_cursor(wanted.cursor)
-        conditions.append(_TABLE.timestamp <= moment)  # implied by the next, and what an index can use
         conditions.append(tuple_(_TABLE.timestamp, _TABLE.id) < (moment, prediction_id))
     return conditions
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy
 
+from services.recorder.queries import Wanted, read_page
 from shared.transport import TransportDownError
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.recorder_suite import Recording, Target, delivery
+from tests.recorder_suite import START, Recording, Target, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,3 +91,32 @@ async def test_times_are_text_that_sorts(recorder: Recording, tmp_path: Path) ->
     found = other.execute("SELECT timestamp, typeof(probabilidad), inputs ->> 'edad' FROM predicciones").fetchone()
     other.close()
     assert found == ("2026-03-01T12:00:00.000000Z", "real", 41)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "ix_predicciones_timestamp"),
+        ({"since": START, "until": START + timedelta(days=1)}, "ix_predicciones_timestamp"),
+        ({"output": "negativo"}, "ix_predicciones_output_timestamp"),
+        ({"model_version": "3", "since": START}, "ix_predicciones_modelo_version_timestamp"),
+    ],
+)
+async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
+    recorder: Recording, wanted: dict[str, Any], index: str
+) -> None:
+    await recorder.store.record([delivery(seq) for seq in range(1, 4)])
+    plans: list[str] = []
+
+    @sqlalchemy.event.listens_for(recorder.database.readers.sync_engine, "before_cursor_execute")
+    def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:  # noqa: ANN401 - the driver's
+        if statement.startswith("SELECT"):
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append(" / ".join(row[3] for row in cursor.fetchall()))
+
+    _, cursor = await read_page(recorder.database.readers, Wanted(limit=1, **wanted))
+    await read_page(recorder.database.readers, Wanted(limit=1, cursor=cursor, **wanted))
+
+    first, second = plans
+    assert index in first
+    assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)

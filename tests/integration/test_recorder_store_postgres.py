@@ -85,12 +85,12 @@ async def test_a_value_that_postgresql_refuses_is_quarantined_and_its_batch_reco
 
 
 async def test_recorders_that_write_the_same_events_in_opposite_orders_do_not_deadlock(target: Target) -> None:
-    batch = [delivery(seq) for seq in range(1, 401)]
+    batch = [delivery(seq) for seq in range(1, 4001)]
     async with recording(target) as one, recording(target) as other:
-        for start in range(0, 400, 100):
-            part = batch[start : start + 100]
+        for start in range(0, 4000, 1000):
+            part = batch[start : start + 1000]
             await asyncio.gather(one.store.record(part), other.store.record(part[::-1]), other.store.record(part))
-        assert len(await one.rows()) == 400
+        assert len(await one.rows()) == 4000
 
 
 async def test_the_columns_are_what_analysts_expect(recorder: Recording, target: PostgresTarget) -> None:
