@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shared.transport import Delivery
 
 T = TypeVar("T")
-_READ_AT_ONCE = 32
-"""Events read before the event loop gets its turn: below a millisecond."""
+_READ_AT_ONCE = 100
+"""Events read before the event loop gets its turn: about a millisecond. A busy loop's turns are longer than that."""
 _log = structlog.get_logger()
 
 
