@@ -33,10 +33,13 @@ def test_a_line_is_json_with_event_level_time_and_service(capsys: pytest.Capture
 
 
 def test_a_log_that_cannot_be_written_ends_nothing() -> None:
-    program = (
-        "import structlog; from shared.telemetry import configure_logging; configure_logging('info', service='gateway');"
-        "structlog.get_logger().error('disk_full'); print('went on')"
-    )
+    program = """
+import structlog
+from shared.telemetry import configure_logging
+configure_logging("info", service="gateway")
+structlog.get_logger().error("disk_full")
+print("went on")
+"""
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(
             [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True, check=False
