@@ -137,8 +137,9 @@ def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:
 def _translated(uri: str) -> Iterator[None]:
     try:
         yield
-    except MlflowException as error:
-        reason = str(error).partition("\n")[0]
+    except (MlflowException, OSError) as error:
+        unreachable = isinstance(error.__cause__ or error.__context__, OSError)
+        reason = "cannot be reached" if unreachable else str(error).partition("\n")[0]
         message = f"model registry {uri.partition('@')[2] or uri}: {reason}"
         raise RegistryError(message) from error
 

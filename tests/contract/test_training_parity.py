@@ -22,12 +22,23 @@ def test_the_onnx_model_equals_the_pickle_on_training_boundary_and_golden_rows(c
     assert np.array(proof.golden.probabilities).shape == (len(proof.golden.rows), classes)
 
 
-def test_the_onnx_model_of_other_trees_is_refused() -> None:
+def test_an_onnx_model_of_another_temperature_is_refused_though_no_answer_changes() -> None:
     cases = made_up_cases()
-    model, other = (boosting.merge(boosting.fit(cases, power, small_parameters().model), 1.0) for power in (0.0, 1.0))
+    members = boosting.fit(cases, 0.0, small_parameters().model)
+    model, other = boosting.merge(members, 1.0), boosting.merge(members, 1.2)
     found = parity(model, convert(other), cases.rows, TOLERANCE)
     assert not found.passed
     assert found.max_abs_difference > TOLERANCE
+    assert found.label_flips == 0
+
+
+def test_an_onnx_model_that_changes_an_answer_is_refused_however_little_it_differs() -> None:
+    cases = made_up_cases()
+    model, other = (boosting.merge(boosting.fit(cases, power, small_parameters().model), 1.0) for power in (0.0, 1.0))
+    found = parity(model, convert(other), cases.rows, tolerance=1.0)
+    assert not found.passed
+    assert found.max_abs_difference <= found.tolerance
+    assert found.label_flips > 0
 
 
 def test_the_onnx_model_of_another_number_of_classes_is_refused() -> None:

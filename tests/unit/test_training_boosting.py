@@ -7,6 +7,7 @@ import pytest
 
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
 from training import boosting
+from training.cases import Cases
 from training.errors import DataError
 from training.train import train
 
@@ -30,6 +31,17 @@ def test_lowered_thresholds_are_float32_and_send_every_float32_value_the_same_wa
         around = np.nextafter(value, np.float32(-np.inf)), value, np.nextafter(value, np.float32(np.inf))
         rows[3 * place : 3 * place + 3, column] = around
     assert boosting.predict(merged, rows) == pytest.approx(boosting.predict(members[0], rows), abs=1e-12)
+
+
+def test_neighbours_in_float32_stay_apart() -> None:
+    odd = np.nextafter(np.float32(1), np.float32(2))
+    even = np.nextafter(odd, np.float32(2))  # the middle of the two rounds to this one, above the threshold
+    labels = np.tile(np.array([0, 1]), 100)
+    cases = Cases(np.array([odd, even])[labels][:, None], labels, None)
+    parameters = small_parameters(split="random").model.model_copy(update={"members": 1})
+    merged = boosting.merge(boosting.fit(cases, 0.0, parameters), 1.0)
+    assert [value for _, value in boosting.thresholds(merged)] == [odd]
+    assert (boosting.predict(merged, cases.rows).argmax(axis=1) == labels).all()
 
 
 def test_training_twice_gives_the_same_bytes() -> None:
