@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +21,12 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from training.errors import DataError, ParametersError, StageFailedError, TrainingError
 from training.parameters import FILE, read_parameters
-from training.project import RAW, check_data, lay_out
+from training.project import RAW, check_data, check_owner, lay_out
 from training.settings import TrainingSettings
 from training.stage import INTERRUPTED, run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _INTERRUPTED = {INTERRUPTED, -2}
 """Exit codes of a stage after Ctrl-C: it says so, or SIGINT ended it."""
@@ -34,6 +37,7 @@ def main() -> str:
     settings = read_settings(TrainingSettings)
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
+    check_owner(settings.predecir_paciente)
     read_parameters().check_classes(patient.disease.classes)
     pull = check_data()
     say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
@@ -73,7 +77,8 @@ def _reproduce(*, pull: bool) -> str:
         with Repo(".") as repo:
             if pull:
                 _pull(repo)
-            ran = {stage.addressing for stage in repo.reproduce()}
+            with _interrupts_held_back():
+                ran = {stage.addressing for stage in repo.reproduce()}
             rest = [stage.addressing for stage in repo.index.stages if stage.addressing not in ran and stage.cmd]
     except ReproductionError as error:
         raise _failure(error) from error
@@ -81,6 +86,22 @@ def _reproduce(*, pull: bool) -> str:
         message = f"DVC: {_one_line(error)}"
         raise TrainingError(message) from error
     return f"done{_unchanged(rest)}"
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let processes start with SIGINT blocked: a stage that is still being imported could only end with a traceback.
+
+    They unblock it themselves (`training.stage`). Ours is taken by a thread that was there before.
+    """
+    done = threading.Event()
+    threading.Thread(target=done.wait, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        done.set()
 
 
 def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types

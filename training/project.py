@@ -36,13 +36,8 @@ def lay_out(patient: type[Patient], path: str) -> bool:
     """Write what DVC needs to run our stages here for `patient`, named by `path`; nothing that exists is touched.
 
     Returns whether this folder is new to the pipeline.
-
-    Raises:
-        ParametersError: this folder belongs to another patient class.
-
     """
-    if STAGES.exists() and not STAGES.read_text(encoding="utf-8").startswith(_GENERATED):
-        _check_owner(path)
+    if _has_own_stages():
         return False
     new = not STAGES.exists()
     STAGES.write_text(_stages(patient, path), encoding="utf-8")
@@ -54,6 +49,22 @@ def lay_out(patient: type[Patient], path: str) -> bool:
         if not Path(file).exists():
             Path(file).write_text(text, encoding="utf-8")
     return new
+
+
+def check_owner(path: str) -> None:
+    """Refuse a folder whose own dvc.yaml is for a patient class other than the one named by `path`.
+
+    Raises:
+        ParametersError: it is, as that of this repository is for its own disease.
+
+    """
+    owner = _variables(yaml.safe_load(STAGES.read_text(encoding="utf-8"))).get("patient") if _has_own_stages() else None
+    if owner not in {None, path}:
+        message = (
+            f"{STAGES} here is for PREDECIR_PACIENTE={owner}, not {path}; give each disease a folder of its own "
+            "and name its parameters: PREDECIR_PARAMS=FOLDER/params.yaml"
+        )
+        raise ParametersError(message)
 
 
 def check_data() -> bool:
@@ -71,14 +82,8 @@ def check_data() -> bool:
     raise DataError(message)
 
 
-def _check_owner(path: str) -> None:
-    owner = _variables(yaml.safe_load(STAGES.read_text(encoding="utf-8"))).get("patient", path)
-    if owner != path:
-        message = (
-            f"{STAGES} here is for PREDECIR_PACIENTE={owner}, not {path}; give each disease a folder of its own "
-            "and name its parameters: PREDECIR_PARAMS=FOLDER/params.yaml"
-        )
-        raise ParametersError(message)
+def _has_own_stages() -> bool:
+    return STAGES.exists() and not STAGES.read_text(encoding="utf-8").startswith(_GENERATED)
 
 
 def _variables(stages: object) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ def run(name: str, work: Callable[[], str]) -> int:
     """Run `work`, which returns its summary, as stage `name`; returns the exit code."""
     started = time.perf_counter()
     try:
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, {signal.SIGINT}
+        )  # what the pipeline holds back while we are imported
         summary = work()
     except TrainingError as error:
         return _failed(name, error, error.exit_code)

@@ -10,7 +10,7 @@ import yaml
 
 from shared.diseases.thyroid import DatosPaciente
 from training.errors import DataError, ParametersError
-from training.project import ROOT, check_data, lay_out
+from training.project import ROOT, check_data, check_owner, lay_out
 
 if TYPE_CHECKING:
     from shared.patient import Patient
@@ -59,6 +59,7 @@ def test_a_folder_that_was_laid_out_follows_the_class_and_keeps_what_its_owner_c
     lay_out(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
     Path(".dvc/config").write_text("[core]\n    no_scm = true\n")
     Path(".gitignore").write_text("mine\n")
+    check_owner(THYROID)
     assert not lay_out(DatosPaciente, THYROID)
     assert variables()["patient"] == THYROID
     assert Path(".dvc/config").read_text() == "[core]\n    no_scm = true\n"
@@ -68,9 +69,10 @@ def test_a_folder_that_was_laid_out_follows_the_class_and_keeps_what_its_owner_c
 def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPatch) -> None:
     before = (ROOT / "dvc.yaml").read_bytes()
     monkeypatch.chdir(ROOT)
+    check_owner(THYROID)
     assert not lay_out(DatosPaciente, THYROID)
     with pytest.raises(ParametersError, match="give each disease a folder of its own"):
-        lay_out(DatosPaciente, "asma_de_fuera:Paciente")
+        check_owner("asma_de_fuera:Paciente")
     assert (ROOT / "dvc.yaml").read_bytes() == before
 
 
