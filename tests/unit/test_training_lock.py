@@ -1,0 +1,46 @@
+"""`dvc.lock` says what the committed pipeline last ran on; if it does not, `make train` and commit it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.data import thyroid_csv
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("prepare", "train", "evaluate", "register")
+
+
+def locked(stage: str) -> dict[str, Any]:
+    text = re.sub(r"(\d)e-", r"\1.0e-", (ROOT / "dvc.lock").read_text())  # DVC writes 1e-05, YAML 1.1's text
+    found: dict[str, Any] = yaml.safe_load(text)["stages"][stage]
+    return found
+
+
+def digest(path: str) -> str:
+    file = thyroid_csv() if path == "data/raw.csv" else ROOT / path
+    return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_input_is_the_one_that_the_stage_ran_on(stage: str) -> None:
+    inputs = {d["path"]: d["md5"] for d in locked(stage)["deps"] if not d["path"].startswith("var/")}
+    assert {path: digest(path) for path in inputs} == inputs, "run `make train`, and commit dvc.lock"
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_every_parameter_is_the_one_that_the_stage_ran_with(stage: str) -> None:
+    ours = yaml.safe_load((ROOT / "params.yaml").read_text())
+    used = locked(stage)["params"]["params.yaml"]
+    assert {name: ours[name] for name in used} == used, "run `make train`, and commit dvc.lock"
+
+
+def test_what_one_stage_made_is_what_the_next_one_read() -> None:
+    made = {out["path"]: out["md5"] for stage in STAGES for out in locked(stage).get("outs", [])}
+    read = {d["path"]: d["md5"] for stage in STAGES for d in locked(stage)["deps"] if d["path"].startswith("var/")}
+    assert read.items() <= made.items()
