@@ -27,6 +27,11 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model f
 train: $(VENV)/.run ## Run the pipeline: prepare, train, evaluate, register; promotes what passes its gates
 	@cd $(FOLDER) && exec $(PY) -m training.pipeline
 
+##@ Containers
+.PHONY: up-local
+up-local: ## One container for a laptop: predicciones.db in var/local/, the model from var/models/
+	@deploy/up-local
+
 ##@ Develop
 .PHONY: test
 test: check servers ## Everything: checks, then all tests against real servers
@@ -54,6 +59,8 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with 
 	@$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra local --extra training pyproject.toml -o requirements/run.txt
 	@for service in gateway inference recorder; do \
 		$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra $$service pyproject.toml -o requirements/$$service.txt; done
+	@echo mlflow==$$(sed -n 's/^mlflow==\([0-9.]*\).*/\1/p' requirements/dev.txt) boto3 | tr ' ' '\n' | \
+		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 wants an older dateutil than the rest
 	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -63,7 +70,7 @@ clean: ## Remove the environment and caches; keeps var/ and predicciones.db
 
 .PHONY: help
 help:
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(ROOT)/Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(ROOT)/Makefile
 
 # The environments. uv installs in seconds; where it cannot (an index known only to pip), pip does the same, slowly.
 $(VENV)/.uv: $(ROOT)/requirements/uv.txt
