@@ -1,12 +1,30 @@
-"""`python -m services.recorder`: the read API alone, on its own port."""
+"""`python -m services.recorder`: the service; with a command, a tool on its database."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from services.recorder.app import alone
+from services.recorder.moving import migrate_command
 from services.recorder.settings import RecorderSettings
 from shared.hosting import main
 
+
+def run(arguments: list[str]) -> int:
+    """Serve, or do what `arguments` ask for; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m services.recorder", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    migrate = commands.add_parser(
+        "migrate", help="copy all tables into another database, and prove that they are equal"
+    )
+    migrate.add_argument("--from", dest="source", required=True, metavar="URL", help="sqlite:///./predicciones.db")
+    migrate.add_argument("--to", dest="target", required=True, metavar="URL", help="postgresql://user:password@host/db")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "migrate":
+        return migrate_command(chosen.source, chosen.target)
+    return main("recorder", RecorderSettings, alone)
+
+
 if __name__ == "__main__":
-    sys.exit(main("recorder", RecorderSettings, alone))
+    sys.exit(run(sys.argv[1:]))

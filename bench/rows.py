@@ -1,0 +1,66 @@
+"""Made-up recorded predictions, for benchmarks of the database: no patient behind any of them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from services.recorder.rows import Row
+from shared.diseases.thyroid import DatosPaciente
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.patient import Feature
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+_SHARES = (70, 8, 6, 6, 4, 3, 3)
+
+
+def made_up(first: int, number: int) -> Iterator[Row]:
+    """Give `number` rows, a row every 20 seconds, from the `first` on (1 is the first). The same ones every time."""
+    classes = DatosPaciente.disease.classes
+    for seq in range(first, first + number):
+        rng = random.Random(seq)  # noqa: S311 - made-up patients, not keys
+        inputs = orjson.dumps({feature.name: _value(feature, rng) for feature in DatosPaciente.features})
+        output = rng.choices(classes, _SHARES)[0]
+        probability = 0.5 + rng.random() / 2
+        others = {name: (1 - probability) / (len(classes) - 1) for name in classes}
+        moment = START + timedelta(seconds=20 * seq, microseconds=rng.randrange(10**6))
+        yield Row(
+            _uuid7(moment, rng),
+            moment,
+            inputs.decode(),
+            output,
+            probability,
+            orjson.dumps(others | {output: probability}).decode(),
+            DatosPaciente.disease.name,
+            str(1 + seq // 200_000),
+            "d" * 64,
+            DatosPaciente.digest,
+            f"gateway-{seq % 2}",
+            seq,
+            hashlib.sha256(inputs).hexdigest(),
+            b"",
+        )
+
+
+def _uuid7(moment: datetime, rng: random.Random) -> str:
+    milliseconds = int(moment.timestamp() * 1000)
+    bits = (milliseconds << 80) | (7 << 76) | (rng.getrandbits(12) << 64) | (2 << 62) | rng.getrandbits(62)
+    return str(uuid.UUID(int=bits))
+
+
+def _value(feature: Feature, rng: random.Random) -> Any:  # noqa: ANN401 - of the feature's type
+    if feature.kind == "flag":
+        return rng.random() < 0.1  # noqa: PLR2004 - a share
+    if feature.kind == "choice":
+        return rng.choice([*feature.choices, None])
+    low, high = feature.reference or feature.limits or (0, 1)
+    value = rng.uniform(low, high)
+    return int(value) if feature.kind == "integer" else round(value, rng.randrange(1, 6))

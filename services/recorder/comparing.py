@@ -1,0 +1,113 @@
+"""Proving that every row of one database is in another, exactly: a digest per row, computed alike on both sides.
+
+The digest covers all that is copied: times to the microsecond, floats to their last bit, JSON by meaning, for
+`jsonb` keeps neither the order of keys nor the spelling of numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import JSON
+
+from services.recorder.columns import iso_utc
+from services.recorder.copying import copied_columns, count, key_places, read_keys, read_span, read_those
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from services.recorder.copying import Key, Values
+    from services.recorder.database import Database
+
+_MODULUS = 1 << 256
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How a table compares: rows here and there, the keys that lack or differ there, and the sum of the digests."""
+
+    table: str
+    here: int = 0
+    there: int = 0
+    missing: list[Key] = field(default_factory=list)
+    different: list[Key] = field(default_factory=list)
+    _sums: list[int] = field(default_factory=lambda: [0, 0])
+
+    @property
+    def equal(self) -> bool:
+        """Whether every row here is there, exactly."""
+        return not self.missing and not self.different
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """SHA-256 of each row here, and of the row of its key there, added up modulo 2^256, so in any order."""
+        return f"{self._sums[0]:064x}", f"{self._sums[1]:064x}"
+
+    def add(self, key: Key, here: bytes, there: bytes | None) -> None:
+        """Count one row by its digest on both sides; None where it lacks."""
+        self.here += 1
+        self._sums[0] = (self._sums[0] + int.from_bytes(here, "big")) % _MODULUS
+        if there is None:
+            self.missing.append(key)
+            return
+        self._sums[1] = (self._sums[1] + int.from_bytes(there, "big")) % _MODULUS
+        if here != there:
+            self.different.append(key)
+
+
+async def compare_table(
+    reading: AsyncConnection, target: Database, table: Table, told: Callable[[int], None]
+) -> Comparison:
+    """Compare every row that `reading` sees with the row of the same key in `target`. `told` hears of every batch."""
+    result = Comparison(table.name)
+    places = key_places(table)
+    after: Key | None = None
+    while keys := await read_keys(reading, table, after):
+        async with target.readers.connect() as connection:
+            found = {_key(places, row): row_digest(table, row) for row in await read_those(connection, table, keys)}
+        for row in await read_span(reading, table, after, keys[-1]):
+            key = _key(places, row)
+            result.add(key, row_digest(table, row), found.get(key))
+        after = keys[-1]
+        told(len(keys))
+    async with target.readers.connect() as connection:
+        result.there = await count(connection, table)
+    return result
+
+
+def row_digest(table: Table, row: Values) -> bytes:
+    """Compute the SHA-256 of a row's canonical form: JSON with sorted keys, numbers by value."""
+    pairs = zip(copied_columns(table), row, strict=True)
+    canonical = [_canonical(value, is_json=isinstance(column.type, JSON)) for column, value in pairs]
+    return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _key(places: tuple[int, ...], row: Values) -> Key:
+    return tuple(row[place] for place in places)
+
+
+def _canonical(value: Any, *, is_json: bool) -> Any:  # noqa: ANN401 - a column's value
+    if isinstance(value, datetime):
+        return iso_utc(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return _plain(orjson.loads(value)) if is_json else value
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Spell equal numbers alike: 5, 5.0 and 5e0 are one number to `jsonb`; an integer that no float holds stays."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        exact = float(value) + 0.0  # -0.0 becomes 0.0
+        return exact if exact == value else value
+    return value

@@ -1,0 +1,168 @@
+"""Copying one database's tables into another, batch by batch, so that it can be cut anywhere and run again.
+
+Rows are recognised by their natural key: the primary key, or the unique constraint where the database itself counts the
+primary key. A counted key is not copied: the target may have given the same number to another row.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import JSON, ColumnElement, Select, Table, Text, UniqueConstraint, cast, func, select, tuple_
+from sqlalchemy.exc import DBAPIError
+
+from services.recorder.columns import UUID_TEXT, UtcTimestamp, iso_utc
+from services.recorder.database import refuses_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Column, Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from services.recorder.database import Database
+
+BATCH = 2000
+"""Rows per transaction; a batch of 1.3 KB rows is a few MB in memory."""
+Key = tuple[Any, ...]
+Values = tuple[Any, ...]
+"""One row, in the order of `copied_columns`: text for UUIDs and JSON, aware datetimes, bytes, numbers."""
+_ARRAYS = {"BIGINT": "bigint", "DOUBLE": "float8", "BLOB": "bytea"}
+
+
+@lru_cache
+def key_columns(table: Table) -> tuple[Column[Any], ...]:
+    """Give the columns that tell which row it is, in both databases."""
+    if any(column.identity for column in table.primary_key):
+        return tuple(next(c for c in table.constraints if isinstance(c, UniqueConstraint)).columns)
+    return tuple(table.primary_key)
+
+
+@lru_cache
+def copied_columns(table: Table) -> tuple[Column[Any], ...]:
+    """Give the columns that are copied and compared: all that the database does not count by itself."""
+    return tuple(column for column in table.columns if not column.identity)
+
+
+@lru_cache
+def key_places(table: Table) -> tuple[int, ...]:
+    """Say where in `Values` the key is."""
+    columns = copied_columns(table)
+    return tuple(columns.index(column) for column in key_columns(table))
+
+
+async def count(reading: AsyncConnection, table: Table) -> int:
+    """Count the rows."""
+    return (await reading.execute(select(func.count()).select_from(table))).scalar_one()
+
+
+async def read_keys(reading: AsyncConnection, table: Table, after: Key | None) -> list[Key]:
+    """Read the next keys, at most `BATCH`, in the order of their own database."""
+    statement = select(*key_columns(table)).order_by(*key_columns(table)).limit(BATCH)
+    if after is not None:
+        statement = statement.where(_key(table) > after)
+    return [tuple(row) for row in await reading.execute(statement)]
+
+
+async def read_span(reading: AsyncConnection, table: Table, after: Key | None, last: Key) -> Sequence[Values]:
+    """Read the rows after `after`, up to `last`."""
+    statement = _values(table).where(_key(table) <= last).order_by(*key_columns(table))
+    if after is not None:
+        statement = statement.where(_key(table) > after)
+    return [tuple(row) for row in await reading.execute(statement)]
+
+
+async def read_those(reading: AsyncConnection, table: Table, keys: Sequence[Key]) -> Sequence[Values]:
+    """Read the rows of `keys` that are there."""
+    return [tuple(row) for row in await reading.execute(_values(table).where(_among(table, keys)))]
+
+
+async def copy_table(
+    reading: AsyncConnection, target: Database, table: Table, told: Callable[[int], None]
+) -> tuple[int, list[Key]]:
+    """Copy what the target lacks; returns how many rows went in, and the keys of those it refused.
+
+    A batch whose keys are all there is not read: that is how it goes on where it was cut. `told` hears of every batch.
+    """
+    copied, refused = 0, list[Key]()
+    after: Key | None = None
+    while keys := await read_keys(reading, table, after):
+        async with target.readers.connect() as connection:
+            there = await connection.execute(select(func.count()).select_from(table).where(_among(table, keys)))
+        if there.scalar_one() < len(keys):
+            rows = await read_span(reading, table, after, keys[-1])
+            written, bad = await target.writer.transaction(partial(_insert_all, table, rows))
+            copied += written
+            refused += bad
+        after = keys[-1]
+        told(len(keys))
+    return copied, refused
+
+
+def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) -> tuple[int, list[Key]]:
+    """Insert `rows`, halving a batch until a value that the target refuses (NUL in PostgreSQL's text) is alone."""
+    try:
+        with connection.begin_nested():
+            return _insert(table, rows, connection), []
+    except DBAPIError as error:
+        if not refuses_values(error):
+            raise
+    if len(rows) == 1:
+        return 0, [tuple(rows[0][place] for place in key_places(table))]
+    half = len(rows) // 2
+    first, second = (_insert_all(table, part, connection) for part in (rows[:half], rows[half:]))
+    return first[0] + second[0], first[1] + second[1]
+
+
+def _insert(table: Table, rows: Sequence[Values], connection: Connection) -> int:
+    if connection.dialect.name == "postgresql":
+        arrays = tuple(map(list, zip(*rows, strict=True)))
+        return connection.exec_driver_sql(_insert_postgres(table), arrays).rowcount
+    times = {n for n, column in enumerate(copied_columns(table)) if isinstance(column.type, UtcTimestamp)}
+    values = [tuple(iso_utc(value) if n in times else value for n, value in enumerate(row)) for row in rows]
+    return connection.exec_driver_sql(_insert_sqlite(table), values).rowcount
+
+
+@lru_cache
+def _insert_sqlite(table: Table) -> str:
+    names = [f'"{column.name}"' for column in copied_columns(table)]
+    places = ", ".join("?" * len(names))
+    return f'INSERT INTO "{table.name}" ({", ".join(names)}) VALUES ({places}) ON CONFLICT DO NOTHING'  # noqa: S608 - our names
+
+
+@lru_cache
+def _insert_postgres(table: Table) -> str:
+    """Take one array per column, whatever the number of rows; see `services.recorder.writing`."""
+    columns = copied_columns(table)
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    taken = ", ".join(f"c{n}{_cast(column)}" for n, column in enumerate(columns))
+    given = ", ".join(f"${n + 1}::{_array(column)}[]" for n, column in enumerate(columns))
+    aliases = ", ".join(f"c{n}" for n in range(len(columns)))
+    source = f"SELECT {taken} FROM unnest({given}) AS given({aliases})"  # noqa: S608 - our names
+    return f'INSERT INTO "{table.name}" ({names}) {source} ON CONFLICT DO NOTHING'
+
+
+def _cast(column: Column[Any]) -> str:
+    if isinstance(column.type, JSON):
+        return "::jsonb"
+    return "::uuid" if column.type is UUID_TEXT else ""
+
+
+def _array(column: Column[Any]) -> str:
+    return "timestamptz" if isinstance(column.type, UtcTimestamp) else _ARRAYS.get(str(column.type), "text")
+
+
+def _values(table: Table) -> Select[Any]:
+    return select(*(cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in copied_columns(table)))
+
+
+def _key(table: Table) -> Any:  # noqa: ANN401 - SQLAlchemy's tuple, which its types cannot name
+    return tuple_(*key_columns(table))
+
+
+def _among(table: Table, keys: Sequence[Key]) -> ColumnElement[bool]:
+    columns = key_columns(table)
+    if len(columns) == 1:
+        return columns[0].in_([key[0] for key in keys])
+    return tuple_(*columns).in_(keys)

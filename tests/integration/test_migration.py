@@ -1,0 +1,248 @@
+"""`python -m services.recorder migrate` between a real SQLite file and a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from bench.rows import made_up
+from services.recorder.database import open_database, read_url
+from services.recorder.writing import write_batch
+from tests.postgres import PostgresServer, postgres_server
+from tests.recorder_suite import START, delivery, event, recording
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from shared.transport import Delivery
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 120
+AWKWARD = (0.1 + 0.2, 5.0, -0.0, 1e16, 1e22, 1e-7, 5e-324, 1.7976931348623157e308, 12345678901234567, None)
+
+
+class Place:
+    """A database by its URL, as `recording` takes it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def file(path: Path) -> Any:  # noqa: ANN401 - stands for a Target; only its URL is needed
+    return Place(f"sqlite:///{path}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> str:
+    return server.new_database()
+
+
+def command(source: str, target: str) -> list[str]:
+    return [sys.executable, "-m", "services.recorder", "migrate", "--from", source, "--to", target]
+
+
+def migrate(source: str, target: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command(source, target),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+
+
+async def fill(target: Any, batch: Sequence[Delivery]) -> None:  # noqa: ANN401 - a Place
+    async with recording(target) as opened:
+        await opened.store.record(batch)
+
+
+def awkward() -> list[Delivery]:
+    """Give numbers that two databases spell differently, text in any script, a repetition, and two poisoned events."""
+    good = [event(tsh=value, note='日本語 "\\ \u2028 😀', probability=1 / 3) for value in AWKWARD]
+    times = [event(time=START.replace(microsecond=micro)) for micro in (0, 1, 999_999)]
+    batch = [delivery(seq, body) for seq, body in enumerate([*good, *times], 1)]
+    return [*batch, delivery(1, good[0], gateway="g2"), delivery(90, b"\x00\xff"), delivery(91, b"{", gateway="g2")]
+
+
+def all_rows(path: Path, table: str, columns: str, order: str) -> list[Any]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(f"SELECT {columns} FROM {table} ORDER BY {order}").fetchall()  # noqa: S608 - ours
+    finally:
+        connection.close()
+
+
+async def test_there_and_back_every_row_is_the_same(tmp_path: Path, server: PostgresServer, database: str) -> None:
+    await fill(file(tmp_path / "one.db"), awkward())
+
+    there = migrate("sqlite:///./one.db", server.url(database), tmp_path)
+    back = migrate(server.url(database), "sqlite:///./two.db", tmp_path)
+
+    assert (there.returncode, back.returncode) == (0, 0), there.stderr + back.stderr
+    assert "predicciones: 13 rows in the source, 13 in the target; 13 new; digest " in there.stdout
+    assert "duplicados: 1 rows in the source, 1 in the target; 1 new" in there.stdout
+    assert "cuarentena: 2 rows in the source, 2 in the target; 2 new" in there.stdout
+    assert there.stdout.splitlines() == back.stdout.splitlines()
+    plain = (
+        "id, timestamp, output, probabilidad, modelo, modelo_version, modelo_digest, paciente_digest, gateway_id, seq"
+    )
+    for table, columns, order in (
+        ("predicciones", f"{plain}, hash, registrado", "id"),
+        ("duplicados", "*", "gateway_id, seq"),
+        ("cuarentena", "recibido, motivo, gateway_id, seq, cuerpo, prediccion_id", "gateway_id, seq"),
+    ):
+        rows = all_rows(tmp_path / "one.db", table, columns, order)
+        assert rows
+        assert all_rows(tmp_path / "two.db", table, columns, order) == rows
+    documents = [
+        [(orjson.loads(a), orjson.loads(b)) for a, b in all_rows(tmp_path / name, "predicciones", *what)]
+        for name, what in ((name, ("inputs, probabilidades", "id")) for name in ("one.db", "two.db"))
+    ]
+    assert documents[0] == documents[1]
+
+
+async def test_it_may_be_run_again_and_then_copies_what_is_new(
+    tmp_path: Path, server: PostgresServer, database: str
+) -> None:
+    source = file(tmp_path / "one.db")
+    await fill(source, [delivery(seq) for seq in range(1, 6)])
+    assert migrate(source.url, server.url(database), tmp_path).returncode == 0
+    await fill(source, [delivery(seq) for seq in range(6, 9)])
+
+    again = [migrate(source.url, server.url(database), tmp_path) for _ in range(2)]
+
+    assert [ended.returncode for ended in again] == [0, 0]
+    assert "8 rows in the source, 8 in the target; 3 new" in again[0].stdout
+    assert "8 rows in the source, 8 in the target; 0 new" in again[1].stdout
+
+
+async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
+    tmp_path: Path, server: PostgresServer, database: str
+) -> None:
+    source, target = file(tmp_path / "one.db"), Place(server.url(database))
+    await fill(source, [delivery(1), delivery(2, b"poison"), delivery(3, b"poison")])
+    await fill(target, [delivery(1, gateway="g9"), delivery(2, b"other poison", gateway="g9")])
+
+    ended = migrate(source.url, target.url, tmp_path)
+    await fill(target, [delivery(3, b"more poison", gateway="g9")])
+
+    assert ended.returncode == 0, ended.stdout
+    assert "predicciones: 1 rows in the source, 2 in the target; 1 new" in ended.stdout
+    bodies = server.query(database, "SELECT convert_from(cuerpo, 'UTF8') FROM cuarentena ORDER BY gateway_id, seq")
+    assert bodies == ["poison", "poison", "other poison", "more poison"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "probabilidad = probabilidad + 1e-16",
+        "registrado = registrado + interval '1 microsecond'",
+        "inputs = jsonb_set(inputs, '{tsh}', '1.3700000000000003')",
+        "inputs = inputs - 'edad'",
+        "probabilidades = probabilidades || '{\"otra\": 0}'",
+    ],
+)
+async def test_one_row_that_differs_is_named_without_its_values_and_not_overwritten(
+    tmp_path: Path, server: PostgresServer, database: str, change: str
+) -> None:
+    source = file(tmp_path / "one.db")
+    same = "0190a1b2-0000-7000-8000-000000000001"
+    await fill(source, [delivery(1), delivery(2, event(event_id=same)), delivery(3)])
+    assert migrate(source.url, server.url(database), tmp_path).returncode == 0
+    server.query(database, f"UPDATE predicciones SET {change} WHERE id = '{same}'")  # noqa: S608 - ours
+
+    ended = migrate(source.url, server.url(database), tmp_path)
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("migrate: 1 rows differ")
+    assert f"  differs in the target: {same}\n" in ended.stdout
+    assert "1.37" not in ended.stdout + ended.stderr
+
+
+async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
+    tmp_path: Path, server: PostgresServer, database: str
+) -> None:
+    source = file(tmp_path / "one.db")
+    bad = "0190a1b2-0000-7000-8000-000000000009"
+    batch = [delivery(seq) for seq in range(1, 8)]
+    await fill(source, [*batch, delivery(8, event(event_id=bad, note="NUL: \0"))])
+
+    ended = migrate(source.url, server.url(database), tmp_path)
+
+    assert ended.returncode == 1
+    assert "8 rows in the source, 7 in the target; 7 new" in ended.stdout
+    assert f"  the target refuses a value in: {bad}\n" in ended.stdout
+    assert f"  lacks in the target: {bad}\n" in ended.stdout
+
+
+def cut_off(command: list[str], server: PostgresServer, database: str) -> int:
+    """Kill the copying as soon as some rows are there; returns how many are."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    counted = "SELECT count(*) FROM predicciones"
+    made = "SELECT count(*) FROM pg_tables WHERE tablename = 'predicciones'"
+    null = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=null, stderr=null) as process:
+        until_now(lambda: server.query(database, made) == [1], seconds=SECONDS)
+        until_now(lambda: server.query(database, counted)[0] > 0, seconds=SECONDS)
+        process.send_signal(signal.SIGKILL)
+    return int(server.query(database, counted)[0])
+
+
+async def test_killed_in_the_middle_it_goes_on_where_it_was_cut(
+    tmp_path: Path, server: PostgresServer, database: str
+) -> None:
+    total = 30_000
+    source = f"sqlite:///{tmp_path}/one.db"
+    async with open_database(read_url(source)) as opened:
+        rows = list(made_up(1, total))
+        await opened.writer.transaction(lambda connection: write_batch(connection, rows, [], START))
+    there = cut_off(command(source, server.url(database)), server, database)
+    assert 0 < there < total
+
+    ended = migrate(source, server.url(database), tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"30,000 rows in the source, 30,000 in the target; {total - there:,} new" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "code", "said"),
+    [
+        ("sqlite:///./none.db", "sqlite:///./b.db", 78, "migrate: --from: there is no file ./none.db; name the "),
+        ("sqlite:///./a.db", "sqlite:///./a.db", 78, "migrate: --from and --to are the same database; name two"),
+        ("sqlite:///./a.db", "mysql://u:secreto@h/db", 78, "migrate: --to: expected sqlite:///./predicciones.db or "),
+        ("sqlite:///./a.db", "postgresql://u:secreto@127.0.0.1:1/db", 69, "migrate: cannot use the database db on "),
+        ("sqlite:///./text.db", "sqlite:///./b.db", 69, "migrate: cannot use the database ./text.db: "),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_an_exit_code(
+    tmp_path: Path, source: str, target: str, code: int, said: str
+) -> None:
+    sqlite3.connect(tmp_path / "a.db").close()
+    (tmp_path / "a.db").touch()
+    (tmp_path / "text.db").write_text("not a database, whatever its name says")
+
+    ended = migrate(source, target, tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.startswith(said)
+    assert ended.stderr.count("\n") == 1
+    assert "secreto" not in ended.stderr
