@@ -83,6 +83,6 @@ $(VENV)/.uv: $(ROOT)/requirements/uv.txt
 
 $(VENV)/.run $(VENV)/.dev: $(VENV)/.%: $(ROOT)/requirements/%.txt $(VENV)/.uv
 	@echo "environment: installing $$(grep -c == $<) packages"
-	@$(UV) pip install --quiet --python $(PY) --require-hashes -r $< || { \
+	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $< || { \
 		echo "environment: uv could not; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
 	@touch $@

@@ -27,6 +27,7 @@ _TITLES = {
     403: "Petición no permitida",
     404: "No encontrado",
     405: "Método no permitido",
+    408: "La petición no llegó a tiempo",
     409: "Conflicto",
     413: "Petición demasiado grande",
     415: "Tipo de contenido no admitido",
@@ -143,7 +144,7 @@ def between(limits: tuple[float, float] | None, unit: str) -> str:
     """Say a range in Spanish: ` entre 0,2 y 6 mU/L`."""
     if limits is None:
         return ""
-    low, high = (f"{limit:g}".replace(".", ",") for limit in limits)
+    low, high = (f"{limit:.12g}".replace(".", ",") for limit in limits)
     return f" entre {low} y {high} {unit}".rstrip()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,6 +32,13 @@ def configure_logging(level: str, *, service: str) -> None:
     )
     # Libraries that log through the standard library: only what someone must act on.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def described(error: BaseException) -> str:
+    """Say what was raised and where, and nothing of what it says: a message may hold a patient's values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 class _StandardError(structlog.PrintLogger):

@@ -56,12 +56,12 @@ async def open_gateway(
         StartError: the outbox cannot be opened.
 
     """
-    folder = settings.var / "gateway"
+    file = settings.var / "gateway" / "outbox.db"
     try:
-        outbox = await Outbox.open(folder / "outbox.db", keep_answers=settings.gateway_idempotency_hours * 3600)
+        outbox = await Outbox.open(file, keep_answers=settings.gateway_idempotency_hours * 3600)
     except OutboxError as error:
         raise StartError(str(error)) from None
-    disk = Disk(folder, min_free_mb=settings.outbox_min_free_mb)
+    disk = Disk(file, min_free_mb=settings.outbox_min_free_mb)
     relay = Relay(
         outbox,
         transport,
@@ -83,6 +83,8 @@ async def open_gateway(
                 Part((gateway_router(patient, predict),), unready, {("POST", "/predecir"): predict}),
                 outbox,
             )
+            relay.stop()
+            await asyncio.wait({relaying}, timeout=DRAIN_SECONDS)
             relaying.cancel()
         await relay.drain(DRAIN_SECONDS)
     finally:

@@ -6,6 +6,7 @@ that what is recorded elsewhere can leave the outbox; it is laid down again once
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -20,12 +21,17 @@ _MIB = 1024 * 1024
 
 
 class Disk:
-    """Watches the disk of `folder`; `min_free_mb` MiB must be free for answers to be accepted."""
+    """Watches the disk under `file`; `min_free_mb` MiB must be free for answers to be accepted.
 
-    def __init__(self, folder: Path, *, min_free_mb: int) -> None:
-        """Lay down the ballast if there is room for it."""
-        self._folder = folder
-        self._ballast = folder / "ballast"
+    A disk that cannot be looked at, or a file that is not the one opened at the start, has no room: what would be
+    written there would be lost.
+    """
+
+    def __init__(self, file: Path, *, min_free_mb: int) -> None:
+        """Watch from now on; `file` exists."""
+        self._file = file
+        self._inode = file.stat().st_ino
+        self._ballast = file.with_name("ballast")
         self._min_free = min_free_mb * _MIB
         self._next_look = 0.0
         self._has_room = False
@@ -40,14 +46,18 @@ class Disk:
 
     def failed(self) -> None:
         """A write failed: give up the ballast, and accept nothing until there is room for it again."""
-        self._ballast.unlink(missing_ok=True)
         self._has_room = False
         self._next_look = time.monotonic() + _LOOK_SECONDS
+        with contextlib.suppress(OSError):
+            self._ballast.unlink(missing_ok=True)
 
     def _look(self) -> bool:
-        if shutil.disk_usage(self._folder).free < self._min_free:
+        try:
+            if self._file.stat().st_ino != self._inode or shutil.disk_usage(self._file).free < self._min_free:
+                return False
+            return self._ballast.exists() or self._lay_ballast()
+        except OSError:
             return False
-        return self._ballast.exists() or self._lay_ballast()
 
     def _lay_ballast(self) -> bool:
         try:

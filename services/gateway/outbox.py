@@ -31,12 +31,17 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS account (gateway_id TEXT NOT NULL, next_seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (first_seq INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS answered (
-    id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, response BLOB NOT NULL, expires REAL NOT NULL
+    id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, response BLOB, expires REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS answered_expires ON answered (expires);
+CREATE INDEX IF NOT EXISTS answered_expires ON answered (expires) WHERE response IS NOT NULL;
 """
 _OLDEST = "SELECT coalesce((SELECT min(first_seq) FROM outbox), (SELECT next_seq FROM account))"
-_PRUNE_SECONDS = 60
+# An id stays taken for ever: its row is somebody's. Only the response is forgotten, some at a time.
+_FORGET = """
+UPDATE answered SET response = NULL WHERE id IN (
+    SELECT id FROM answered WHERE response IS NOT NULL AND expires < ? ORDER BY expires LIMIT 100
+)
+"""
 
 
 class OutboxError(Exception):
@@ -45,6 +50,10 @@ class OutboxError(Exception):
 
 class KeyReusedError(Exception):
     """The `Idempotency-Key` was used before with another request."""
+
+
+class AnswerForgottenError(Exception):
+    """The request was answered before under this `Idempotency-Key`, too long ago to repeat the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,15 @@ class Segment:
     deliveries: tuple[Delivery, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    connection: sqlite3.Connection
+    gateway_id: str
+    next_seq: int
+    oldest: int
+    pending: int
+
+
 @dataclass(slots=True)
 class _Append:
     event: bytes
@@ -71,20 +89,23 @@ class _Append:
     stored: asyncio.Future[bytes | None]
 
 
+_Outcome = bytes | KeyReusedError | AnswerForgottenError | None
+"""Of one append: stored now, stored before with this response, or refused."""
+
+
 class Outbox:
     """Open with `Outbox.open`, close with `close`. All methods belong to the event loop that opened it."""
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, *, keep_answers: float) -> None:
+    def __init__(self, opened: _Opened, thread: ThreadPoolExecutor, *, keep_answers: float) -> None:
         """Take over an opened file; `keep_answers` is for how many seconds keyed answers are repeated."""
-        self._connection = connection
+        self._connection = opened.connection
         self._thread = thread
         self._keep_answers = keep_answers
-        self._next_prune = 0.0
-        self.gateway_id, self._next_seq = _account(connection)
-        self._oldest: int = connection.execute(_OLDEST).fetchone()[0]
-        self.pending: int = connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()[0]
+        self.gateway_id = opened.gateway_id
+        self._next_seq, self._oldest, self.pending = opened.next_seq, opened.oldest, opened.pending
         self._gathered: list[_Append] = []
         self._commits: asyncio.Task[None] | None = None
+        self._closing = False
         self.filled = asyncio.Event()
         if self.pending:
             self.filled.set()
@@ -98,17 +119,17 @@ class Outbox:
 
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
-        loop = asyncio.get_running_loop()
         try:
-            connection = await loop.run_in_executor(thread, _connect, path)
+            opened = await asyncio.get_running_loop().run_in_executor(thread, _open, path)
         except (sqlite3.Error, OSError) as error:
             thread.shutdown()
             used = "; does another gateway use it?" if "locked" in str(error) else ""
             raise OutboxError(f"{path}: the outbox cannot be opened ({error}{used})") from error
-        return cls(connection, thread, keep_answers=keep_answers)
+        return cls(opened, thread, keep_answers=keep_answers)
 
     async def close(self) -> None:
         """Finish what was begun, and close the file."""
+        self._closing = True
         while self._commits is not None:
             await asyncio.wait({self._commits})
         await self._run(self._connection.close)
@@ -125,8 +146,11 @@ class Outbox:
         Raises:
             OutboxError: it could not be written; nothing was kept.
             KeyReusedError: the key was used before with another request.
+            AnswerForgottenError: the key was used before with this request, and its answer is not kept any more.
 
         """
+        if self._closing or b"\n" in event:
+            raise OutboxError("the outbox is closing" if self._closing else "an event is one line")
         stored: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._gathered.append(_Append(event, keyed, stored))
         if self._commits is None:
@@ -134,8 +158,16 @@ class Outbox:
         return await stored
 
     async def segments(self, most_events: int) -> list[Segment]:
-        """Read the oldest segments, at least one if there is any, together about `most_events` events."""
-        rows = await self._run(self._read, most_events)
+        """Read the oldest segments, at least one if there is any, together about `most_events` events.
+
+        Raises:
+            OutboxError: they could not be read.
+
+        """
+        try:
+            rows = await self._run(self._read, most_events)
+        except sqlite3.Error as error:
+            raise OutboxError(f"the outbox cannot be read ({error})") from error
         return [
             Segment(
                 first,
@@ -145,12 +177,15 @@ class Outbox:
         ]
 
     async def discard(self, segments: list[Segment]) -> None:
-        """Remove segments that are durable elsewhere.
+        """Remove segments that are durable elsewhere. Cancelling the caller does not leave the account half done.
 
         Raises:
             OutboxError: they could not be removed, and will be handed over again.
 
         """
+        await asyncio.shield(asyncio.ensure_future(self._discard(segments)))
+
+    async def _discard(self, segments: list[Segment]) -> None:
         try:
             self._oldest = await self._run(self._delete, [segment.first_seq for segment in segments])
         except sqlite3.Error as error:
@@ -162,18 +197,22 @@ class Outbox:
     async def _commit_gathered(self) -> None:
         try:
             while self._gathered:
-                batch, self._gathered = self._gathered, []
-                await self._commit(batch)
+                # Who gave up meanwhile was told that nothing was kept; so nothing is.
+                batch = [append for append in self._gathered if not append.stored.done()]
+                self._gathered = []
+                if batch:
+                    await self._commit(batch)
         finally:
             self._commits = None
 
     async def _commit(self, batch: list[_Append]) -> None:
         try:
             outcomes, added = await self._run(self._write, batch)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must be told
+            reason = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
             for append in batch:
                 if not append.stored.done():
-                    append.stored.set_exception(OutboxError(f"the outbox cannot be written ({error})"))
+                    append.stored.set_exception(OutboxError(f"the outbox cannot be written ({reason})"))
             return
         if added:
             self._next_seq += added
@@ -182,7 +221,7 @@ class Outbox:
         for append, outcome in zip(batch, outcomes, strict=True):
             if append.stored.done():  # its request was cancelled; the answer is kept all the same
                 continue
-            if isinstance(outcome, KeyReusedError):
+            if isinstance(outcome, Exception):
                 append.stored.set_exception(outcome)
             else:
                 append.stored.set_result(outcome)
@@ -192,7 +231,7 @@ class Outbox:
 
     # What follows runs in the outbox's thread.
 
-    def _write(self, batch: list[_Append]) -> tuple[list[bytes | KeyReusedError | None], int]:
+    def _write(self, batch: list[_Append]) -> tuple[list[_Outcome], int]:
         with _transaction(self._connection) as db:
             outcomes = [None if append.keyed is None else self._claim(append.keyed) for append in batch]
             new = [append.event for append, outcome in zip(batch, outcomes, strict=True) if outcome is None]
@@ -202,11 +241,10 @@ class Outbox:
                 db.execute("UPDATE account SET next_seq = next_seq + ?", (len(new),))
         return outcomes, len(new)
 
-    def _claim(self, keyed: Keyed) -> bytes | KeyReusedError | None:
+    def _claim(self, keyed: Keyed) -> _Outcome:
+        """Take the key, or say what became of whoever took it before."""
         now = time.time()
-        if now > self._next_prune:
-            self._connection.execute("DELETE FROM answered WHERE expires < ?", (now,))
-            self._next_prune = now + _PRUNE_SECONDS
+        self._connection.execute(_FORGET, (now,))
         query = "SELECT request_hash, response FROM answered WHERE id = ?"
         earlier = self._connection.execute(query, (keyed.id,)).fetchone()
         if earlier is None:
@@ -214,11 +252,13 @@ class Outbox:
             self._connection.execute("INSERT INTO answered VALUES (?, ?, ?, ?)", row)
             return None
         request_hash, response = earlier
-        return bytes(response) if request_hash == keyed.request_hash else KeyReusedError()
+        if request_hash != keyed.request_hash:
+            return KeyReusedError()
+        return AnswerForgottenError() if response is None else bytes(response)
 
     def _read(self, most_events: int) -> list[tuple[int, bytes]]:
-        query = "SELECT first_seq, body FROM outbox WHERE first_seq < ? ORDER BY first_seq"
-        return self._connection.execute(query, (self._oldest + most_events,)).fetchall()
+        query = f"SELECT first_seq, body FROM outbox WHERE first_seq < ({_OLDEST}) + ? ORDER BY first_seq"  # noqa: S608
+        return self._connection.execute(query, (most_events,)).fetchall()
 
     def _delete(self, first_seqs: list[int]) -> int:
         with _transaction(self._connection) as db:
@@ -232,15 +272,22 @@ def request_hash(inputs: bytes) -> bytes:
     return hashlib.sha256(inputs).digest()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> _Opened:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(0o600)
     connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one gateway per file, and no shared-memory file
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.executescript(_SCHEMA)
-    return connection
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one gateway per file, and no shared-memory file
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+        gateway_id, next_seq = _account(connection)
+        oldest: int = connection.execute(_OLDEST).fetchone()[0]
+        pending: int = connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()[0]
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return _Opened(connection, gateway_id, next_seq, oldest, pending)
 
 
 def _account(connection: sqlite3.Connection) -> tuple[str, int]:

@@ -19,13 +19,16 @@ from pydantic import ValidationError
 
 from services.gateway.answer import Answers
 from services.gateway.identifiers import keyed_id, new_id
-from services.gateway.outbox import Keyed, KeyReusedError, OutboxError, request_hash
+from services.gateway.outbox import AnswerForgottenError, Keyed, KeyReusedError, OutboxError, request_hash
 from shared.events import write_prediction
 from shared.hosting import LARGEST_BODY
 from shared.model import ModelUnavailableError
 from shared.problems import ProblemError, internal_error, invalid_data
+from shared.telemetry import described
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope, Send
 
@@ -40,7 +43,8 @@ DEEPEST = 32
 LONGEST_KEY = 255
 """Characters of an `Idempotency-Key`."""
 
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+# Possessive, with the closing quote optional: linear in whatever is sent.
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 class Predict:
@@ -78,7 +82,6 @@ class Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         started = time.perf_counter()
-        self._in_flight += 1
         try:
             content = await self._answer(scope, receive)
         except ProblemError as problem:
@@ -89,11 +92,9 @@ class Predict:
             return
         except Exception as error:  # noqa: BLE001 - the edge: whoever asked gets a 500, never a hanging request
             self._refused.labels("interno").inc()
-            self._log.error("request_failed", error=type(error).__name__)
+            self._log.error("request_failed", error=described(error))
             await internal_error()(scope, receive, send)
             return
-        finally:
-            self._in_flight -= 1
         self._given.inc()
         self._seconds.observe(time.perf_counter() - started)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
@@ -104,17 +105,31 @@ class Predict:
         headers = dict(scope["headers"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise ProblemError(415, "tipo_de_contenido", "Envíe los datos como application/json.")
-        key = _key(headers)
-        patient = self._validated(await _body(headers, receive))
-        self._admit()
+        key = _key(scope["headers"])
+        patient = None
         try:
             async with asyncio.timeout(self._settings.gateway_deadline_seconds):
-                return await self._kept(patient, key)
+                patient = self._validated(await _body(headers, receive))
+                return await self._admitted(patient, key)
         except ModelUnavailableError as error:
             self._log.warning("model_unavailable", reason=str(error))
             raise _unavailable("modelo", "El modelo no está disponible en este momento.") from None
         except TimeoutError:
+            if patient is None:
+                raise ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.") from None
             raise _unavailable("plazo", "No se pudo responder a tiempo; inténtelo de nuevo.") from None
+
+    async def _admitted(self, patient: Patient, key: str | None) -> bytes:
+        """Refuse before any work is done for what could not be kept."""
+        if self._in_flight >= self._settings.gateway_max_in_flight:
+            raise _unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
+        if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
+            raise _unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
+        self._in_flight += 1
+        try:
+            return await self._kept(patient, key)
+        finally:
+            self._in_flight -= 1
 
     async def _kept(self, patient: Patient, key: str | None) -> bytes:
         """Score `patient` and keep the answer; the response is given only after that."""
@@ -136,6 +151,9 @@ class Predict:
         except KeyReusedError:
             detail = "Esta Idempotency-Key ya se usó con otros datos; use una nueva."
             raise ProblemError(422, "clave_reutilizada", detail) from None
+        except AnswerForgottenError:
+            detail = f"Esta petición ya se respondió hace tiempo; consulte la predicción {answer_id}."
+            raise ProblemError(409, "ya_respondida", detail) from None
         except OutboxError as error:
             self._disk.failed()
             self._log.error("answer_not_kept", reason=str(error))
@@ -154,39 +172,33 @@ class Predict:
             raise ProblemError(422, "campo_repetido", "Un campo aparece más de una vez.")
         return patient
 
-    def _admit(self) -> None:
-        """Refuse before any work is done for what could not be kept."""
-        if self._in_flight > self._settings.gateway_max_in_flight:
-            raise _unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
-        if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
-            raise _unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
-
 
 def _unavailable(rule: str, detail: str) -> ProblemError:
     return ProblemError(503, rule, detail, retry_after=1)
 
 
-def _key(headers: dict[bytes, bytes]) -> str | None:
-    raw = headers.get(b"idempotency-key")
-    if raw is None:
+def _key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    given = [value for name, value in headers if name == b"idempotency-key"]
+    if not given:
         return None
-    if not 0 < len(raw) <= LONGEST_KEY:
-        raise ProblemError(400, "clave", f"Idempotency-Key debe tener entre 1 y {LONGEST_KEY} caracteres.")
-    return raw.decode("latin-1")
+    if len(given) > 1 or not 0 < len(given[0]) <= LONGEST_KEY:
+        raise ProblemError(400, "clave", f"Idempotency-Key: una sola, de 1 a {LONGEST_KEY} caracteres.")
+    return given[0].decode("latin-1")
 
 
 async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     if int(headers.get(b"content-length", b"0")) > LARGEST_BODY:
         raise _too_large()
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+    body = b""
+    more = True
+    while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(400, "cortada", "La petición llegó incompleta.")
         body += message.get("body", b"")
         if len(body) > LARGEST_BODY:
             raise _too_large()
-    if message["type"] == "http.disconnect":
-        raise ProblemError(400, "cortada", "La petición llegó incompleta.")
+        more = message.get("more_body", False)
     return body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,29 +30,36 @@ class Relay:
         self._outbox, self._transport, self._disk = outbox, transport, disk
         self._batch_events, self._linger = batch_events, linger_seconds
         self._log = structlog.get_logger()
+        self._stopping = asyncio.Event()
         self.trouble: str | None = None
 
     async def run(self) -> None:
-        """Hand over whatever comes, until cancelled. Being cancelled is safe at any point."""
+        """Hand over whatever comes, until `stop`. Being cancelled is safe at any point, too."""
         wait = _FIRST_WAIT
-        while True:
-            await self._outbox.filled.wait()
+        while not self._stopping.is_set():
+            await self._first(self._outbox.filled, self._stopping)
+            if not self._outbox.pending:
+                continue
             if await self.hand_over():
                 wait = _FIRST_WAIT
                 # A row may come some milliseconds later; a batch costs far less than its rows one by one.
-                await asyncio.sleep(self._linger)
+                pause = self._linger
             else:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
+                pause, wait = wait, min(wait * 2, _LONGEST_WAIT)
+            await self._first(self._stopping, seconds=pause)
+
+    def stop(self) -> None:
+        """Let `run` end after the batch it is at."""
+        self._stopping.set()
 
     async def drain(self, seconds: float) -> None:
         """Hand over what is left, for at most `seconds`; the rest waits on disk for the next start."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._outbox.pending and await self.hand_over():
                     pass
-        except TimeoutError:
-            self._log.warning("outbox_not_drained", pending=self._outbox.pending)
+        if self._outbox.pending:
+            self._log.warning("outbox_not_drained", pending=self._outbox.pending, reason=self.trouble)
 
     async def hand_over(self) -> bool:
         """Hand over one batch; returns whether anything left the outbox."""
@@ -67,8 +75,20 @@ class Relay:
             self._disk.failed()
             self._report(str(error))
             return False
+        if segments and not done:
+            self._report("answers wait in the outbox: none was confirmed")
+            return False
         self._report(None)
         return bool(done)
+
+    async def _first(self, *events: asyncio.Event, seconds: float | None = None) -> None:
+        """Wait for one of `events`, for at most `seconds`."""
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     def _report(self, trouble: str | None) -> None:
         if trouble != self.trouble:

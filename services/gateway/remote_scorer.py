@@ -26,6 +26,8 @@ CALLS = 2
 """Calls in flight at once: while one is computed, the next one is on its way."""
 LARGEST_BATCH = 64
 """Rows in one call."""
+MOST_WAITING = 4096
+"""Rows that wait for a call, those that were given up meanwhile included."""
 _WATCH_SECONDS = 1
 _NOT_ASKED_YET = "inference has not been reached yet"
 
@@ -48,12 +50,20 @@ class RemoteScorer:
 
     async def score(self, row: list[float]) -> Score:
         """Score one encoded row; see `shared.model.Scorer`."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise ModelUnavailableError(f"more than {MOST_WAITING} patients wait for inference already")
         loop = asyncio.get_running_loop()
         scored: asyncio.Future[Score] = loop.create_future()
         self._waiting.append((row, scored))
         if len(self._waiting) == 1:
             loop.call_soon(self._call)
         return await scored
+
+    async def close(self) -> None:
+        """Give up the calls in flight."""
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def watch(self) -> None:
         """Look once a second whether the service is ready, until cancelled."""
@@ -62,6 +72,7 @@ class RemoteScorer:
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _call(self) -> None:
+        self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]  # less who gave up
         while self._waiting and len(self._calls) < CALLS:
             batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
             call = asyncio.create_task(self._score_batch(batch))
@@ -91,10 +102,11 @@ class RemoteScorer:
         try:
             answer = InferResponse.model_validate_json(content)
             model = await self._model(answer.model_version, answer.parameters.digest)
-        except ValidationError:
+            [output] = answer.outputs
+        except (ValidationError, ValueError, IndexError):
             raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
-        data, classes = answer.outputs[0].data, len(model.classes)
-        if answer.outputs[0].shape != [len(rows), classes] or len(data) != len(rows) * classes:
+        data, classes = output.data, len(model.classes)
+        if output.shape != [len(rows), classes] or len(data) != len(rows) * classes:
             raise ModelUnavailableError("inference answered with another shape than was asked for")
         return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]
 
@@ -138,3 +150,4 @@ async def open_remote_scorer(url: str, patient: type[Patient], *, deadline: floa
         watching = tasks.create_task(scorer.watch())
         yield scorer
         watching.cancel()
+        await scorer.close()

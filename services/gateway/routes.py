@@ -18,6 +18,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in {
         400: "El cuerpo no se entiende",
+        408: "El cuerpo no terminó de llegar",
+        409: "Ya se respondió con esta Idempotency-Key, y la respuesta ya no se guarda",
         413: "Más de 256 KiB",
         415: "No es application/json",
         422: "Datos no válidos; nombra campo y regla, nunca el valor",

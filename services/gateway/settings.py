@@ -10,7 +10,7 @@ from shared.settings import ServiceSettings
 class GatewaySettings(ServiceSettings):
     """Environment variables of the gateway, beside those every service reads."""
 
-    inference_url: str = "http://127.0.0.1:8001"
+    inference_url: str = Field(default="http://127.0.0.1:8001", pattern=r"^https?://[^/]+/?$")
     """Where to ask for scores, when the gateway runs alone."""
     gateway_max_in_flight: int = Field(default=1024, ge=1)
     """Requests being answered at once; more are refused with 503 before any work is done for them."""
@@ -22,7 +22,7 @@ class GatewaySettings(ServiceSettings):
     """Answers waiting to be recorded; at this many, new requests are refused."""
     outbox_min_free_mb: int = Field(default=64, ge=1)
     """MiB that must be free on the outbox's disk for a request to be accepted."""
-    relay_linger_ms: int = Field(default=20, ge=0)
+    relay_linger_ms: int = Field(default=100, ge=0)
     """How long the relay lets answers gather before it hands them over in one batch."""
     relay_batch_events: int = Field(default=1000, ge=1)
     """Most answers in one batch handed over."""

@@ -134,6 +134,9 @@ class Batcher:
             self._metrics.failed()
             message = f"model {model.info.version} failed on a batch ({type(error).__name__})"
             raise ModelUnavailableError(message) from error
+        if not np.isfinite(answers).all():
+            self._metrics.failed()
+            raise ModelUnavailableError(f"model {model.info.version} gave a probability that is not a number")
         self._metrics.answered(len(rows), time.perf_counter() - started)
         return answers
 

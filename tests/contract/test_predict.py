@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.model import Scorer
+    from shared.model import Score, Scorer
     from shared.transport import Transport
 
 HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
@@ -146,6 +146,7 @@ DEEP = b'{"edad":' + b"[" * 40 + b"]" * 40 + b"}"
         (b"", 400, None, "json_no_valido"),
         (b'{"edad":47,"sexo":"\xff","tsh":1}', 400, None, "json_no_valido"),
         (DEEP, 400, None, "anidamiento"),
+        (b"[" * 33 + b'"' + rb"\"" * 100_000, 400, None, "anidamiento"),
     ],
 )
 async def test_bad_data_is_refused_by_field_and_rule_and_nothing_is_kept(
@@ -232,6 +233,12 @@ async def test_a_key_reused_with_another_body_is_refused(client: Client) -> None
     assert client.answered() == 1
 
 
+async def test_two_keys_at_once_are_refused(client: Client) -> None:
+    headers = [("Content-Type", "application/json"), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    response = await client.post("/predecir", content=json.dumps(HYPER), headers=headers)
+    assert response.status_code == 400
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256])
 async def test_an_unusable_key_is_refused(client: Client, key: str) -> None:
     assert (await client.predict(HYPER, **{"Idempotency-Key": key})).status_code == 400
@@ -245,6 +252,49 @@ async def test_without_a_model_it_is_503_with_retry_after_and_not_ready(tmp_path
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert ready.status_code == 503
     assert ready.json()["motivos"] == {"modelo": "no model in production"}
+
+
+async def test_an_answer_that_could_not_be_kept_is_not_given(client: Client) -> None:
+    await client.predict(HYPER)
+    database = client.gateway.outbox._connection  # noqa: SLF001 - a disk that fills up under a running gateway
+    database.execute("PRAGMA max_page_count = 1")
+    responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(200)))
+    refused = [response for response in responses if response.status_code == 503]
+    assert refused
+    assert {response.json()["type"] for response in refused} == {"urn:predecir:problema:sin_espacio"}
+    assert "probabilidad" not in refused[0].text
+    assert client.answered() == 1 + len(responses) - len(refused)
+
+
+class NeverScores:
+    """Takes a row and does not come back."""
+
+    async def score(self, row: list[float]) -> Score:
+        del row
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def unavailable(self) -> str | None:
+        return None
+
+
+async def test_an_answer_that_takes_too_long_is_503(tmp_path: Path) -> None:
+    async with gateway(tmp_path, scorer=NeverScores(), gateway_deadline_seconds=0.05) as client:
+        response = await client.predict(HYPER)
+    assert (response.status_code, response.json()["type"]) == (503, "urn:predecir:problema:plazo")
+
+
+async def test_a_body_that_does_not_arrive_is_408_and_holds_no_place(tmp_path: Path) -> None:
+    async def stalls() -> AsyncIterator[bytes]:
+        yield b'{"edad":'
+        await asyncio.Event().wait()
+
+    async with gateway(tmp_path, gateway_deadline_seconds=0.2, gateway_max_in_flight=1) as client:
+        headers = {"Content-Type": "application/json"}
+        stalled = asyncio.create_task(client.post("/predecir", content=stalls(), headers=headers))
+        await asyncio.wait({stalled}, timeout=0)
+        assert (await client.predict(HYPER)).status_code == 200
+        assert (await stalled).status_code == 408
 
 
 async def test_a_full_outbox_refuses_before_any_inference(tmp_path: Path) -> None:
@@ -291,7 +341,7 @@ async def test_what_was_answered_before_a_stop_is_handed_over_after_the_next_sta
 )
 async def test_a_page_of_another_site_cannot_ask(client: Client, headers: dict[str, str], status: int) -> None:
     assert (await client.predict(HYPER, **headers)).status_code == status
-    assert (await client.get("/predicciones", headers=headers)).status_code in {403, 404}
+    assert (await client.get("/health/live", headers=headers)).status_code == status
 
 
 async def test_the_documentation_loads_nothing_from_elsewhere(client: Client) -> None:

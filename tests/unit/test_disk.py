@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from services.gateway.disk import Disk
 from tests.waiting import until_now
 
@@ -9,21 +11,41 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_there_is_room_and_a_ballast_is_laid(tmp_path: Path) -> None:
-    assert Disk(tmp_path, min_free_mb=1).has_room()
-    assert (tmp_path / "ballast").stat().st_blocks * 512 >= 8 * 1024 * 1024
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(b"")
+    return path
 
 
-def test_there_is_no_room_for_what_no_disk_has(tmp_path: Path) -> None:
-    assert not Disk(tmp_path, min_free_mb=10**9).has_room()
-    assert not (tmp_path / "ballast").exists()
+def test_there_is_room_and_a_ballast_is_laid(file: Path) -> None:
+    assert Disk(file, min_free_mb=1).has_room()
+    assert file.with_name("ballast").stat().st_blocks * 512 >= 8 * 1024 * 1024
 
 
-def test_a_failed_write_gives_the_ballast_up_and_it_is_laid_again_when_there_is_room(tmp_path: Path) -> None:
-    disk = Disk(tmp_path, min_free_mb=1)
+def test_there_is_no_room_for_what_no_disk_has(file: Path) -> None:
+    assert not Disk(file, min_free_mb=10**9).has_room()
+    assert not file.with_name("ballast").exists()
+
+
+def test_a_failed_write_gives_the_ballast_up_and_it_is_laid_again_when_there_is_room(file: Path) -> None:
+    disk = Disk(file, min_free_mb=1)
     assert disk.has_room()
     disk.failed()
-    assert not (tmp_path / "ballast").exists()
+    assert not file.with_name("ballast").exists()
     assert not disk.has_room()
     until_now(disk.has_room)
-    assert (tmp_path / "ballast").exists()
+    assert file.with_name("ballast").exists()
+
+
+def test_a_file_that_is_gone_or_another_has_no_room(file: Path) -> None:
+    disk = Disk(file, min_free_mb=1)
+    assert disk.has_room()
+    file.rename(file.with_name("moved"))
+    until_now(lambda: not disk.has_room())
+    file.write_bytes(b"another")
+    disk.failed()
+    assert not disk.has_room()
+    file.unlink()
+    file.with_name("moved").rename(file)
+    until_now(disk.has_room)

@@ -189,3 +189,9 @@ async def test_big_batches_of_others_are_bounded_too(batcher: Batcher) -> None:
         await batcher.infer(rows, loaded)
     model.released.set()
     assert (await first).tolist() == [[2.0]] * 150
+
+
+async def test_a_probability_that_is_not_a_number_is_no_answer(batcher: Batcher) -> None:
+    batcher.serve(Loaded(SumModel(), INLINE))
+    with pytest.raises(ModelUnavailableError, match="not a number"):
+        await batcher.score([float("nan"), 1])

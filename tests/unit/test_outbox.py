@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.outbox import Keyed, KeyReusedError, Outbox, OutboxError, request_hash
+from services.gateway.outbox import AnswerForgottenError, Keyed, KeyReusedError, Outbox, OutboxError, request_hash
 from shared.transport import OutboxState
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +28,17 @@ async def outbox(path: Path) -> AsyncIterator[Outbox]:
 
 def keyed(request: bytes = b"asked", response: bytes = b"answered") -> Keyed:
     return Keyed("the-id", request_hash(request), response)
+
+
+def fill(outbox: Outbox) -> None:
+    """Leave no page to grow into, as a full disk does."""
+    database = outbox._connection  # noqa: SLF001 - the disk is reached through the connection
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def make_room(outbox: Outbox) -> None:
+    outbox._connection.execute("PRAGMA max_page_count = 1000000")  # noqa: SLF001
 
 
 async def bodies(outbox: Outbox) -> list[tuple[int, bytes]]:
@@ -96,35 +107,80 @@ async def test_a_key_reused_for_another_request_is_refused(outbox: Outbox) -> No
     assert await bodies(outbox) == [(1, b"event")]
 
 
-async def test_a_key_is_forgotten_after_its_time(path: Path) -> None:
+async def test_a_key_is_still_taken_after_its_answer_was_forgotten(path: Path) -> None:
     outbox = await Outbox.open(path, keep_answers=-1)
+    await outbox.append(b"event", keyed())
+    with pytest.raises(AnswerForgottenError):
+        await outbox.append(b"event", keyed())
+    with pytest.raises(KeyReusedError):
+        await outbox.append(b"other", keyed(request=b"something else"))
+    assert await bodies(outbox) == [(1, b"event")]
+    await outbox.close()
+
+
+async def test_a_key_is_remembered_across_a_restart(path: Path) -> None:
+    outbox = await Outbox.open(path, keep_answers=60)
     await outbox.append(b"event", keyed())
     await outbox.close()
     again = await Outbox.open(path, keep_answers=60)
-    assert await again.append(b"event", keyed(request=b"something else")) is None
+    assert await again.append(b"event again", keyed()) == b"answered"
+    assert await bodies(again) == [(1, b"event")]
     await again.close()
+
+
+async def test_a_commit_that_fails_takes_no_key(outbox: Outbox) -> None:
+    fill(outbox)
+    with pytest.raises(OutboxError, match="full"):
+        await outbox.append(b"x" * 100_000, keyed())
+    make_room(outbox)
+    assert await outbox.append(b"event", keyed()) is None
+    assert await bodies(outbox) == [(1, b"event")]
 
 
 async def test_a_full_disk_refuses_and_leaves_no_gap(outbox: Outbox) -> None:
     await outbox.append(b"kept")
-    pages = outbox._connection.execute("PRAGMA page_count").fetchone()[0]  # noqa: SLF001 - the disk is the connection's
-    outbox._connection.execute(f"PRAGMA max_page_count = {pages}")  # noqa: SLF001
+    fill(outbox)
     with pytest.raises(OutboxError, match="full"):
         await outbox.append(b"x" * 100_000)
-    outbox._connection.execute("PRAGMA max_page_count = 1000000")  # noqa: SLF001
+    make_room(outbox)
     await outbox.append(b"kept too")
     assert await bodies(outbox) == [(1, b"kept"), (2, b"kept too")]
 
 
-async def test_a_cancelled_request_does_not_disturb_the_others_of_its_commit(outbox: Outbox) -> None:
-    given_up = asyncio.create_task(outbox.append(b"given up"))
-    waited_for = asyncio.create_task(outbox.append(b"waited for"))
+async def test_what_was_given_up_before_its_commit_is_not_kept(outbox: Outbox) -> None:
+    first = asyncio.create_task(outbox.append(b"first"))
+    await asyncio.wait({first}, timeout=0)  # its commit has begun; what comes now waits for the next
+    given_up, waited_for = (asyncio.create_task(outbox.append(body)) for body in (b"given up", b"waited for"))
     await asyncio.wait({given_up, waited_for}, timeout=0)
     given_up.cancel()
-    await waited_for
-    assert b"waited for" in {body for _, body in await bodies(outbox)}
+    await asyncio.gather(first, waited_for)
+    assert [body for _, body in await bodies(outbox)] == [b"first", b"waited for"]
     with pytest.raises(asyncio.CancelledError):
         await given_up
+
+
+async def test_a_cancelled_discard_leaves_the_account_right(outbox: Outbox) -> None:
+    for number in range(3):
+        await outbox.append(b"%d" % number)
+    discarding = asyncio.create_task(outbox.discard((await outbox.segments(1000))[:2]))
+    await asyncio.wait({discarding}, timeout=0)
+    discarding.cancel()
+    await asyncio.wait({discarding})
+    await until(lambda: outbox.pending == 1)
+    assert outbox.state.oldest_pending == 3
+    assert await bodies(outbox) == [(3, b"2")]
+
+
+async def test_an_event_of_two_lines_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(OutboxError, match="one line"):
+        await outbox.append(b"two\nlines")
+
+
+async def test_a_closed_outbox_refuses(path: Path) -> None:
+    outbox = await Outbox.open(path, keep_answers=60)
+    await outbox.close()
+    with pytest.raises(OutboxError, match="closing"):
+        await outbox.append(b"late")
 
 
 async def test_a_second_gateway_on_the_same_file_is_refused(outbox: Outbox, path: Path) -> None:
@@ -136,6 +192,19 @@ async def test_a_second_gateway_on_the_same_file_is_refused(outbox: Outbox, path
 def test_a_file_that_is_no_database_is_refused_by_name(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to be mistaken for one" * 10)
+    with pytest.raises(OutboxError, match=r"outbox\.db: the outbox cannot be opened"):
+        asyncio.run(Outbox.open(path, keep_answers=60))
+
+
+def test_a_damaged_file_is_refused_by_name(path: Path) -> None:
+    async def keep_one() -> None:
+        outbox = await Outbox.open(path, keep_answers=60)
+        await outbox.append(b"event" * 1000)
+        await outbox.close()
+
+    asyncio.run(keep_one())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
     with pytest.raises(OutboxError, match=r"outbox\.db: the outbox cannot be opened"):
         asyncio.run(Outbox.open(path, keep_answers=60))
 
@@ -154,7 +223,3 @@ def test_only_the_owner_may_read_the_file(path: Path) -> None:
 async def test_the_database_is_synced_fully_before_an_append_returns(outbox: Outbox) -> None:
     query = outbox._connection.execute  # noqa: SLF001
     assert (query("PRAGMA journal_mode").fetchone()[0], query("PRAGMA synchronous").fetchone()[0]) == ("wal", 2)
-
-
-def test_sqlite_is_new_enough_for_the_schema() -> None:
-    assert sqlite3.sqlite_version_info >= (3, 35)

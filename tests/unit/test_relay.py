@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from shared.transport import Delivery, Transport
 
 
+class Doubtful:
+    """Confirms nothing."""
+
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        del batch
+        return set()
+
+
 class OnlyEven:
     """Confirms even numbers the first time it sees them, and everything after that."""
 
@@ -38,7 +46,8 @@ async def outbox(tmp_path: Path) -> AsyncIterator[Outbox]:
 
 
 def relay(outbox: Outbox, transport: Transport, folder: Path, batch_events: int = 100) -> Relay:
-    return Relay(outbox, transport, Disk(folder, min_free_mb=1), batch_events=batch_events, linger_seconds=0)
+    disk = Disk(folder / "outbox.db", min_free_mb=1)
+    return Relay(outbox, transport, disk, batch_events=batch_events, linger_seconds=0)
 
 
 async def test_everything_is_handed_over_oldest_first(outbox: Outbox, tmp_path: Path) -> None:
@@ -93,3 +102,21 @@ async def test_draining_into_a_transport_that_is_down_ends(outbox: Outbox, tmp_p
     await outbox.append(b"one")
     await relay(outbox, Down(Remembering()), tmp_path).drain(10)
     assert outbox.pending == 1
+
+
+async def test_a_transport_that_confirms_nothing_is_trouble(outbox: Outbox, tmp_path: Path) -> None:
+    await outbox.append(b"one")
+    subject = relay(outbox, Doubtful(), tmp_path)
+    assert not await subject.hand_over()
+    assert subject.trouble == "answers wait in the outbox: none was confirmed"
+
+
+async def test_a_stopped_relay_ends_after_its_batch(outbox: Outbox, tmp_path: Path) -> None:
+    recorder = Remembering()
+    subject = relay(outbox, recorder, tmp_path)
+    running = asyncio.create_task(subject.run())
+    await outbox.append(b"one")
+    await until(lambda: outbox.pending == 0)
+    subject.stop()
+    await asyncio.wait_for(running, 10)
+    assert [d.body for d in recorder.deliveries] == [b"one"]
