@@ -42,7 +42,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rules
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary .
-	@$(VENV)/bin/lint-imports --no-logo >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; rm /tmp/lint-imports.$$$$; exit 1; }; rm /tmp/lint-imports.$$$$
+	@said=$$($(VENV)/bin/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 	@echo "checks passed"
 
 .PHONY: servers
@@ -51,7 +51,9 @@ servers: ## Install the servers that tests start themselves (Debian packages; ne
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed and memory against the ceiling and the simplest design; writes docs/benchmarks/
-	@BENCH=1 tests/install-servers && exec $(PY) -m bench.local
+	@BENCH=1 tests/install-servers
+	@ls var/models/*/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
+	@exec $(PY) -m bench.local
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses

@@ -58,7 +58,7 @@ def _uuid7(moment: datetime, rng: random.Random) -> str:
 
 def _value(feature: Feature, rng: random.Random) -> Any:  # noqa: ANN401 - of the feature's type
     if feature.kind == "flag":
-        return rng.random() < 0.1  # noqa: PLR2004 - a share
+        return rng.random() < 0.1
     if feature.kind == "choice":
         return rng.choice([*feature.choices, None])
     low, high = feature.reference or feature.limits or (0, 1)

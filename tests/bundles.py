@@ -5,6 +5,7 @@ The model is trained on random rows: its answers mean nothing, but they differ f
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 import pickle
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from shared.bundle import ONNX, PICKLE, PRODUCTION, Golden, Manifest, Parity, file_digest, seal, signing_key
+from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ class PacienteDePrueba(Patient):
     sexo: Literal["F", "M"] | None = choice("Sexo")
     glucosa: float | None = measure("Glucosa", unit="mg/dL", limits=(10, 1000), reference=(70, 100))
     fumador: bool = flag("Fumador")
+
+
+class RevisedThyroid(DatosPaciente):
+    """Datos de un paciente, con las mismas columnas y otro significado."""
+
+    disease: ClassVar[Disease] = dataclasses.replace(DatosPaciente.disease, revision=DatosPaciente.disease.revision + 1)
 
 
 def random_rows(patient: type[Patient], count: int, *, seed: int = 0) -> list[list[float]]:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,14 +44,16 @@ class Process:
         return self.popen.wait(_STOP_SECONDS)
 
     def _announced(self) -> str:
-        """Read the address off the line that says it is ready. The test run's own limit bounds a silent start."""
+        """Read the address off the line that says it is ready; a process that stays silent is killed."""
         assert self.popen.stdout is not None
-        deadline = time.monotonic() + _START_SECONDS
-        for line in self.popen.stdout:
-            if line.startswith(_READY):
-                return line.removeprefix(_READY).strip()
-            if time.monotonic() > deadline:
-                break
+        silent = threading.Timer(_START_SECONDS, self.popen.kill)
+        silent.start()
+        try:
+            for line in self.popen.stdout:
+                if line.startswith(_READY):
+                    return line.removeprefix(_READY).strip()
+        finally:
+            silent.cancel()
         code = self.popen.wait(_STOP_SECONDS)
         raise AssertionError(f"it ended with {code} before it was ready:\n{self.errors()}")
 

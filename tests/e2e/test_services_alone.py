@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import PacienteDePrueba, make_bundle
+from tests.bundles import RevisedThyroid, make_bundle
 from tests.processes import Process, running
 from tests.waiting import until_now
 
@@ -68,13 +68,15 @@ def test_a_dead_inference_is_503_with_retry_after_and_not_ready(gateway: Process
 
 
 def test_a_model_of_another_patient_class_is_not_asked(tmp_path: Path) -> None:
-    make_bundle(tmp_path / "var", PacienteDePrueba)
-    other = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
+    make_bundle(tmp_path / "var", RevisedThyroid)
+    other = {"PREDECIR_PACIENTE": "tests.bundles:RevisedThyroid"}
     with (
         running("services.inference", tmp_path, other) as inference,
         running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url}) as gateway,
     ):
+        until_now(lambda: inference.get("/health/ready").status_code == 200)
         assert predict(gateway, 1).status_code == 503
+        assert "another patient class" in gateway.errors()
 
 
 @pytest.mark.parametrize("service", ["services.gateway", "services.inference", "services.recorder"])
