@@ -24,6 +24,8 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from shared import problems
+from shared.access import PEOPLE, PUBLIC, Access, Guard, RateLimit
+from shared.keys import KeyRing, Role
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging
@@ -50,11 +52,30 @@ class Part:
     """One running service: its routes, and why it cannot do its job (component to reason; empty when it can).
 
     `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
+    `access` says which roles each route is open to, once there are keys; a route that is not in it stays shut.
     """
 
     routers: tuple[APIRouter, ...]
     unready: Callable[[], Mapping[str, str]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
+    access: Access = field(default_factory=dict)
+
+
+_ACCESS: Access = {
+    ("GET", "/health/live"): PUBLIC,
+    ("GET", "/health/ready"): PUBLIC,
+    ("GET", "/metrics"): frozenset({Role.OPS}),
+    ("GET", "/docs"): PEOPLE,
+    ("GET", "/docs/oauth2-redirect"): PEOPLE,
+    ("GET", "/openapi.json"): PEOPLE,
+    ("GET", "/static-offline-docs/{path:path}"): PEOPLE,
+}
+"""Who may use the routes that every service has."""
+
+
+def access_table(*parts: Part) -> Access:
+    """Say who may use which route of an application made of `parts`."""
+    return {route: roles for access in (*(part.access for part in parts), _ACCESS) for route, roles in access.items()}
 
 
 def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
@@ -86,40 +107,56 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
 
 
 class Entrance:
-    """What every request passes first: the address check, then a hot application or the framework.
+    """What every request passes first: the address check, its key, then a hot application or the framework.
 
     Loopback is reachable from any browser tab. A page of another site can get there by rebinding its own name to
     127.0.0.1 (DNS rebinding), which shows in `Host`, or by a plain cross-origin POST, which shows in `Origin`.
     """
 
-    def __init__(self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str) -> None:
-        """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`."""
-        self._app, self._hot = app, dict(hot)
+    def __init__(
+        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str, guard: Guard | None = None
+    ) -> None:
+        """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`.
+
+        Without a `guard` nobody needs a key.
+        """
+        self._app, self._hot, self._guard = app, dict(hot), guard
         self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 403."""
+        """Pass the request on, or answer why not."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif (foreign := self._foreign(scope)) is not None:
-            detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
-            await problems.ProblemError(403, foreign, detail).response()(scope, receive, send)
-        else:
-            app = self._hot.get((scope["method"], scope["path"]), self._app)
-            await app(scope, receive, send)
+            return
+        try:
+            self._admit(scope)
+        except problems.ProblemError as problem:
+            await problem.response()(scope, receive, send)
+            return
+        app = self._hot.get((scope["method"], scope["path"]), self._app)
+        await app(scope, receive, send)
 
-    def _foreign(self, scope: Scope) -> str | None:
+    def _admit(self, scope: Scope) -> None:
+        authorization: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"host" and not self._is_ours(value):
-                return "host"
+                raise _foreign("host")
             if name == b"origin" and not self._is_ours(value.partition(b"//")[2]):
-                return "origin"
-        return None
+                raise _foreign("origin")
+            if name == b"authorization":
+                authorization = value
+        if self._guard is not None:
+            self._guard.admit(scope, authorization)
 
     def _is_ours(self, netloc: bytes) -> bool:
         host = netloc.decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         return name in self._hosts
+
+
+def _foreign(rule: str) -> problems.ProblemError:
+    detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
+    return problems.ProblemError(403, rule, detail)
 
 
 class _Server(uvicorn.Server):
@@ -160,18 +197,22 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
 
 
 async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
+    keys = KeyRing(settings.keys_file)
+    _check_address(settings, keys)
     registry = CollectorRegistry()
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     with _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
-            app = http_app(f"Predecir: {service}", *parts, registry=registry, draining=stopping)
+            app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
+            guard = Guard(keys, access_table(*parts), RateLimit(settings.key_rate, settings.key_burst))
             hot = {key: endpoint for part in parts for key, endpoint in part.hot.items()}
             server = _Server(
                 uvicorn.Config(
-                    Entrance(app, hot, settings.allowed_hosts),
+                    Entrance(app, hot, settings.allowed_hosts, guard),
                     http="httptools",
+                    ws="none",
                     lifespan="off",
                     log_config=None,
                     access_log=False,
@@ -187,14 +228,30 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             await serving
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def _of_keys(keys: KeyRing) -> Part:
+    return Part((), lambda: {} if keys.trouble is None else {"claves": "the keys cannot be read; the log says why"})
+
+
+def _check_address(settings: ServiceSettings, keys: KeyRing) -> None:
+    """Beyond loopback nobody comes in without a key, or by a name that the operator did not choose."""
     try:
-        loopback = ipaddress.ip_address(address).is_loopback
+        loopback = ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
-        loopback = address == "localhost"
-    if not loopback:
-        message = "settings: HOST: without keys only a loopback address is allowed, such as 127.0.0.1"
+        loopback = settings.host == "localhost"
+    if loopback:
+        return
+    if not keys.required:
+        message = (
+            "settings: HOST: without keys only a loopback address is allowed, such as 127.0.0.1;"
+            " to allow others, create a key with: python -m services.gateway keys create --role medico"
+        )
         raise SettingsError(message)
+    if "allowed_hosts" not in settings.model_fields_set:
+        message = "settings: ALLOWED_HOSTS: say by which names clients reach this HOST, such as predecir.example.org"
+        raise SettingsError(message)
+
+
+def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

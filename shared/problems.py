@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,6 +25,7 @@ _LONGEST_NAME = 64
 
 _TITLES = {
     400: "La petición no se entiende",
+    401: "Hace falta una clave",
     403: "Petición no permitida",
     404: "No encontrado",
     405: "Método no permitido",
@@ -32,6 +34,7 @@ _TITLES = {
     413: "Petición demasiado grande",
     415: "Tipo de contenido no admitido",
     422: "Datos no válidos",
+    429: "Demasiadas peticiones",
     500: "Error interno",
     503: "Servicio no disponible por el momento",
 }
@@ -83,6 +86,8 @@ class ProblemError(Exception):
         if self.errors:
             content["errores"] = self.errors
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # RFC 9110 asks for it
         return Response(orjson.dumps(content), self.status, headers, MEDIA_TYPE)
 
 

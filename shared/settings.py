@@ -27,7 +27,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback is refused as long as no keys exist."""
+    """Address to listen on. Anything but loopback needs keys and ALLOWED_HOSTS."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one and prints it."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
@@ -40,6 +40,17 @@ class ServiceSettings(BaseSettings):
     """The patient class, as package.module:Class."""
     var: Path = Field(default=Path("var"), alias="PREDECIR_VAR")
     """Folder for all state but the database."""
+    keys: Path | None = Field(default=None, alias="PREDECIR_KEYS")
+    """File of the keys that all replicas share, instead of keys/access.json under PREDECIR_VAR."""
+    key_rate: float = Field(default=1000, ge=0)
+    """Requests per second that one key may make of one replica; 0 for any number. Keys of services have no limit."""
+    key_burst: int = Field(default=1000, ge=1)
+    """Requests that one key may make at once after a rest."""
+
+    @property
+    def keys_file(self) -> Path:
+        """The file of the keys."""
+        return self.keys or self.var / "keys" / "access.json"
 
 
 def read_settings(kind: type[S]) -> S:

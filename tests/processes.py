@@ -83,10 +83,12 @@ def running(
         popen.stdout.close()
 
 
-def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a service that should not start; returns its exit code and what it said."""
-    ended = subprocess.run(
-        [sys.executable, "-m", service],
+def command(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m words…` in `folder` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
         cwd=folder,
         env=_environment(environment),
         capture_output=True,
@@ -94,6 +96,11 @@ def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple
         timeout=_START_SECONDS,
         check=False,
     )
+
+
+def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run a service that should not start; returns its exit code and what it said."""
+    ended = command([service], folder, environment)
     return ended.returncode, ended.stderr
 
 

@@ -1,12 +1,30 @@
-"""`python -m services.gateway`: the gateway alone, on its own port."""
+"""`python -m services.gateway`: the gateway alone, on its own port; with `keys`, the keys of all services."""
 
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser
 
+from services.gateway import keys
 from services.gateway.app import alone
 from services.gateway.settings import GatewaySettings
 from shared.hosting import main
+from shared.settings import BAD_SETTINGS, SettingsError, read_settings
+
+
+def _main() -> int:
+    parser = ArgumentParser("python -m services.gateway")
+    commands = parser.add_subparsers(dest="command", help="nothing: serve; keys: who may come in")
+    keys.add_arguments(commands.add_parser("keys"))
+    asked = parser.parse_args()
+    if asked.command is None:
+        return main("gateway", GatewaySettings, alone)
+    try:
+        return keys.run(read_settings(GatewaySettings).keys_file, asked)
+    except SettingsError as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
+        return BAD_SETTINGS
+
 
 if __name__ == "__main__":
-    sys.exit(main("gateway", GatewaySettings, alone))
+    sys.exit(_main())

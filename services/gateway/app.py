@@ -14,7 +14,7 @@ from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.predict import Predict
 from services.gateway.relay import Relay
 from services.gateway.remote_scorer import open_remote_scorer
-from services.gateway.routes import gateway_router
+from services.gateway.routes import ACCESS, gateway_router
 from shared.hosting import Part, StartError
 from shared.patient import load_patient
 from shared.transport import TransportDownError
@@ -80,7 +80,7 @@ async def open_gateway(
         async with asyncio.TaskGroup() as tasks:
             relaying = tasks.create_task(relay.run())
             yield Gateway(
-                Part((gateway_router(patient, predict),), unready, {("POST", "/predecir"): predict}),
+                Part((gateway_router(patient, predict),), unready, {("POST", "/predecir"): predict}, ACCESS),
                 outbox,
             )
             relay.stop()
@@ -97,7 +97,7 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
     patient = load_patient(settings.predecir_paciente)
     deadline = settings.gateway_deadline_seconds
     async with (
-        open_remote_scorer(settings.inference_url, patient, deadline=deadline) as scorer,
+        open_remote_scorer(settings.inference_url, patient, key=settings.inference_key, deadline=deadline) as scorer,
         open_gateway(settings, registry, patient=patient, scorer=scorer, transport=NoBroker()) as gateway,
     ):
         yield (gateway.part,)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from services.gateway.answer import Answers
 from services.gateway.identifiers import keyed_id, new_id
 from services.gateway.outbox import AnswerForgottenError, Keyed, KeyReusedError, OutboxError, request_hash
+from shared.access import caller_id
 from shared.events import write_prediction
 from shared.hosting import LARGEST_BODY
 from shared.model import ModelUnavailableError
@@ -110,7 +111,7 @@ class Predict:
         try:
             async with asyncio.timeout(self._settings.gateway_deadline_seconds):
                 patient = self._validated(await _body(headers, receive))
-                return await self._admitted(patient, key)
+                return await self._admitted(patient, caller_id(scope), key)
         except ModelUnavailableError as error:
             self._log.warning("model_unavailable", reason=str(error))
             raise _unavailable("modelo", "El modelo no está disponible en este momento.") from None
@@ -119,7 +120,7 @@ class Predict:
                 raise ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.") from None
             raise _unavailable("plazo", "No se pudo responder a tiempo; inténtelo de nuevo.") from None
 
-    async def _admitted(self, patient: Patient, key: str | None) -> bytes:
+    async def _admitted(self, patient: Patient, caller: str, key: str | None) -> bytes:
         """Refuse before any work is done for what could not be kept."""
         if self._in_flight >= self._settings.gateway_max_in_flight:
             raise _unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
@@ -127,14 +128,14 @@ class Predict:
             raise _unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
         self._in_flight += 1
         try:
-            return await self._kept(patient, key)
+            return await self._kept(patient, caller, key)
         finally:
             self._in_flight -= 1
 
-    async def _kept(self, patient: Patient, key: str | None) -> bytes:
+    async def _kept(self, patient: Patient, caller: str, key: str | None) -> bytes:
         """Score `patient` and keep the answer; the response is given only after that."""
         score = await self._scorer.score(patient.encode())
-        answer_id = new_id() if key is None else keyed_id("", key)
+        answer_id = new_id() if key is None else keyed_id(caller, key)
         answer = self._answers.make(answer_id, patient, score)
         response = orjson.dumps(answer)
         event = write_prediction(

@@ -19,6 +19,8 @@ from shared.model import ModelUnavailableError, Score
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pydantic import SecretStr
+
     from shared.model import ModelInfo
     from shared.patient import Patient
 
@@ -29,6 +31,7 @@ LARGEST_BATCH = 64
 MOST_WAITING = 4096
 """Rows that wait for a call, those that were given up meanwhile included."""
 _WATCH_SECONDS = 1
+_KEY_REFUSED = (401, 403)
 _NOT_ASKED_YET = "inference has not been reached yet"
 
 
@@ -127,6 +130,8 @@ class RemoteScorer:
         try:
             async with self._session.request(method, path, data=body, headers=headers) as response:
                 content = await response.read()
+                if response.status in _KEY_REFUSED:
+                    raise ModelUnavailableError("inference does not admit INFERENCE_KEY; it needs a key of servicio")
                 if not response.ok:
                     raise ModelUnavailableError(f"inference answered {response.status}")
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -142,10 +147,13 @@ class RemoteScorer:
 
 
 @asynccontextmanager
-async def open_remote_scorer(url: str, patient: type[Patient], *, deadline: float) -> AsyncIterator[RemoteScorer]:
-    """Reach the inference service at `url`; a call may take `deadline` seconds."""
+async def open_remote_scorer(
+    url: str, patient: type[Patient], *, key: SecretStr | None, deadline: float
+) -> AsyncIterator[RemoteScorer]:
+    """Reach the inference service at `url`, with `key` if it needs one; a call may take `deadline` seconds."""
     timeout = aiohttp.ClientTimeout(total=deadline)
-    async with aiohttp.ClientSession(url, timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+    headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+    async with aiohttp.ClientSession(url, timeout=timeout, headers=headers) as session, asyncio.TaskGroup() as tasks:
         scorer = RemoteScorer(session, patient)
         watching = tasks.create_task(scorer.watch())
         yield scorer

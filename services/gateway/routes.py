@@ -7,22 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from services.gateway.answer import Respuesta
+from shared.keys import Role
 from shared.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from shared.access import Access
     from shared.patient import Patient
+
+ACCESS: Access = {("POST", "/predecir"): frozenset({Role.MEDICO})}
+"""Who may use these routes."""
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in {
         400: "El cuerpo no se entiende",
+        401: "Hace falta una clave, o la enviada no es válida",
+        403: "La clave no permite esta operación",
         408: "El cuerpo no terminó de llegar",
         409: "Ya se respondió con esta Idempotency-Key, y la respuesta ya no se guarda",
         413: "Más de 256 KiB",
         415: "No es application/json",
         422: "Datos no válidos; nombra campo y regla, nunca el valor",
+        429: "La clave hace demasiadas peticiones por segundo",
         503: "No se puede responder o guardar la respuesta ahora",
     }.items()
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.settings import ServiceSettings
 
@@ -12,6 +12,8 @@ class GatewaySettings(ServiceSettings):
 
     inference_url: str = Field(default="http://127.0.0.1:8001", pattern=r"^https?://[^/]+/?$")
     """Where to ask for scores, when the gateway runs alone."""
+    inference_key: SecretStr | None = None
+    """Key of role `servicio` to ask with, if that service needs one."""
     gateway_max_in_flight: int = Field(default=1024, ge=1)
     """Requests being answered at once; more are refused with 503 before any work is done for them."""
     gateway_deadline_seconds: float = Field(default=5, gt=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from services.inference.batching import Batcher
 from services.inference.loading import Loader
 from services.inference.metrics import Metrics
-from services.inference.routes import router
+from services.inference.routes import ACCESS, router
 from shared.bundle import PRODUCTION
 from shared.hosting import Part
 from shared.patient import load_patient
@@ -52,6 +52,7 @@ async def open_inference(
     part = Part(
         routers=(router(batcher, patient, max_rows=settings.inference_max_rows),),
         unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
+        access=ACCESS,
     )
     try:
         yield Inference(part, batcher)

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from services.inference.rows import read_rows
+from shared.access import PUBLIC
 from shared.inference import (
     EXTENSION,
     INPUT,
@@ -30,6 +31,7 @@ from shared.inference import (
     describe,
     read_request,
 )
+from shared.keys import Role
 from shared.model import ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -37,8 +39,24 @@ if TYPE_CHECKING:
 
     from services.inference.batching import Batcher
     from services.inference.model import Loaded, Probabilities, Rows
+    from shared.access import Access
     from shared.model import ModelInfo
     from shared.patient import Patient
+
+_ASKING = frozenset({Role.SERVICIO})
+_LOOKING = frozenset({Role.SERVICIO, Role.OPS})
+ACCESS: Access = {
+    ("GET", "/v2"): _LOOKING,
+    ("GET", "/v2/health/live"): PUBLIC,
+    ("GET", "/v2/health/ready"): PUBLIC,
+    ("GET", "/v2/models/{name}"): _LOOKING,
+    ("GET", "/v2/models/{name}/ready"): _LOOKING,
+    ("GET", "/v2/models/{name}/versions/{version}"): _LOOKING,
+    ("GET", "/v2/models/{name}/versions/{version}/ready"): _LOOKING,
+    ("POST", "/v2/models/{name}/infer"): _ASKING,
+    ("POST", "/v2/models/{name}/versions/{version}/infer"): _ASKING,
+}
+"""Who may use these routes."""
 
 SERVER = "predecir"
 PROTOCOL_VERSION = "2"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.recorder.database import DATABASE_ERRORS
 from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
 from services.recorder.reconcile import reconcile
+from shared.keys import Role
 from shared.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from shared.access import Access
     from shared.transport import OutboxState
+
+ACCESS: Access = {
+    ("GET", "/predicciones"): frozenset({Role.ANALISTA}),
+    ("GET", "/predicciones/{id}"): frozenset({Role.MEDICO, Role.ANALISTA}),
+    ("GET", "/conciliacion"): frozenset({Role.ANALISTA, Role.OPS}),
+}
+"""Who may use these routes."""
 
 T = TypeVar("T")
 LARGEST_PAGE = 500

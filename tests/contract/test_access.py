@@ -1,0 +1,218 @@
+"""Who may come in: the whole system in process behind the real entrance, with keys from a real file."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+from starlette.routing import Mount, Route
+from structlog.testing import capture_logs
+
+from services.gateway.keys import create, revoke
+from services.gateway.settings import GatewaySettings
+from services.local.app import open_local
+from shared.access import Guard, RateLimit
+from shared.hosting import Entrance, Part, access_table, http_app
+from shared.keys import KeyRing, Role
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+HEALTH = {"GET /health/live", "GET /health/ready", "GET /v2/health/live", "GET /v2/health/ready"}
+DOCS = {"GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /static-offline-docs/{path:path}"}
+MODEL = {
+    "GET /v2",
+    "GET /v2/models/{name}",
+    "GET /v2/models/{name}/ready",
+    "GET /v2/models/{name}/versions/{version}",
+    "GET /v2/models/{name}/versions/{version}/ready",
+}
+INFER = {"POST /v2/models/{name}/infer", "POST /v2/models/{name}/versions/{version}/infer"}
+OPENS: dict[Role | None, set[str]] = {
+    None: HEALTH,
+    Role.MEDICO: HEALTH | DOCS | {"POST /predecir", "GET /predicciones/{id}"},
+    Role.ANALISTA: HEALTH | DOCS | {"GET /predicciones", "GET /predicciones/{id}", "GET /conciliacion"},
+    Role.OPS: HEALTH | DOCS | MODEL | {"GET /metrics", "GET /conciliacion"},
+    Role.SERVICIO: HEALTH | MODEL | INFER,
+}
+CONCRETE = {"{id}": "1", "{name}": "tiroides", "{version}": "1", "{path:path}": "swagger-ui.css"}
+MIXED_UP = ["", "Bearer", "Bearer ", "Bearer pdk_{}", "Basic {}", "{}", "Bearer  {}", "Bearer {}x", "Bearer {} "]
+
+
+class Stack:
+    """The application of some parts behind its entrance, and the file of its keys."""
+
+    def __init__(self, path: Path, parts: Iterable[Part], limit: RateLimit | None = None) -> None:
+        self.path, self.parts = path, tuple(parts)
+        app = http_app("test", *self.parts, registry=CollectorRegistry())
+        hot = {route: served for part in self.parts for route, served in part.hot.items()}
+        guard = Guard(KeyRing(path), access_table(*self.parts), limit or RateLimit(0, 1))
+        transport = httpx.ASGITransport(Entrance(app, hot, "localhost", guard), raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    async def ask(self, route: str, key: str | None = None, **headers: str) -> httpx.Response:
+        for name, value in CONCRETE.items():
+            route = route.replace(name, value)
+        method, _, path = route.partition(" ")
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        return await self.client.request(method, path, headers=headers)
+
+    async def until(self, route: str, key: str | None, status: int) -> None:
+        async with asyncio.timeout(10):
+            while (await self.ask(route, key)).status_code != status:  # noqa: ASYNC110 - what is observed is a file's
+                await asyncio.sleep(0.01)
+
+
+def routes(parts: Iterable[Part]) -> set[str]:
+    """Every route of an application made of `parts` as the framework has it."""
+    found = set()
+    own = http_app("test", registry=CollectorRegistry()).routes
+    for route in [*own, *(route for part in parts for router in part.routers for route in router.routes)]:
+        if isinstance(route, Mount):
+            found.add(f"GET {route.path}/{{path:path}}")
+        else:
+            assert isinstance(route, APIRoute | Route)
+            found |= {f"{method} {route.path}" for method in (route.methods or set()) - {"HEAD"}}
+    return found
+
+
+@pytest.fixture
+async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stack, dict[Role, str]]]:
+    monkeypatch.chdir(tmp_path)  # where the local system keeps its database
+    settings = GatewaySettings()
+    keys = {role: create(settings.keys_file, role)[0] for role in Role}
+    async with open_local(settings, CollectorRegistry()) as parts:
+        yield Stack(settings.keys_file, parts), keys
+
+
+def small(tmp_path: Path, limit: RateLimit | None = None) -> Stack:
+    """Build a service with one listed route for ops and one that nobody listed."""
+    router = APIRouter()
+
+    @router.get("/listed")
+    @router.get("/forgotten")
+    @router.get("/things/{id}")
+    @router.get("/things/all")
+    async def answer() -> str:
+        return "in"
+
+    everybody, ops = frozenset({Role.OPS, Role.MEDICO}), frozenset({Role.OPS})
+    access = {("GET", "/listed"): ops, ("GET", "/things/{id}"): ops, ("GET", "/things/all"): everybody}
+    return Stack(tmp_path / "access.json", [Part((router,), dict, access=access)], limit)
+
+
+async def test_every_route_of_every_service_says_who_may_use_it(system: tuple[Stack, dict[Role, str]]) -> None:
+    stack, _ = system
+    assert routes(stack.parts) == {f"{method} {path}" for method, path in access_table(*stack.parts)}
+
+
+@pytest.mark.parametrize("role", OPENS)
+async def test_a_role_opens_its_routes_and_no_other(system: tuple[Stack, dict[Role, str]], role: Role | None) -> None:
+    stack, keys = system
+    key = None if role is None else keys[role]
+    statuses = {route: (await stack.ask(route, key)).status_code for route in routes(stack.parts)}
+    assert {route for route, status in statuses.items() if status not in {401, 403}} == OPENS[role]
+    assert {statuses[route] for route in statuses.keys() - OPENS[role]} == {401 if key is None else 403}
+
+
+@pytest.mark.parametrize("header", MIXED_UP)
+async def test_what_is_not_exactly_a_key_is_refused(tmp_path: Path, header: str) -> None:
+    key, _ = create(tmp_path / "access.json", Role.OPS)
+    response = await small(tmp_path).ask("GET /listed", Authorization=header.format(key))
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, 'Bearer realm="Predecir"')
+    assert response.headers["content-type"] == "application/problem+json"
+    assert key not in response.text
+
+
+async def test_the_scheme_is_known_in_any_case(tmp_path: Path) -> None:
+    key, _ = create(tmp_path / "access.json", Role.OPS)
+    assert (await small(tmp_path).ask("GET /listed", Authorization=f"bEARER {key}")).status_code == 200
+
+
+async def test_a_route_that_nobody_listed_stays_shut_for_every_role(tmp_path: Path) -> None:
+    keys = [create(tmp_path / "access.json", role)[0] for role in Role]
+    stack = small(tmp_path)
+    assert {(await stack.ask("GET /forgotten", key)).status_code for key in keys} == {404}
+    assert (await stack.ask("GET /forgotten")).status_code == 401
+    assert (await stack.ask("POST /listed", keys[2])).status_code == 404
+
+
+async def test_where_two_listed_paths_match_both_must_allow(tmp_path: Path) -> None:
+    medico, ops = (create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.OPS))
+    stack = small(tmp_path)
+    assert (await stack.ask("GET /things/all", medico)).status_code == 403
+    assert (await stack.ask("GET /things/all", ops)).status_code == 200
+
+
+async def test_a_head_request_is_judged_as_a_get(tmp_path: Path) -> None:
+    medico, ops = (create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.OPS))
+    stack = small(tmp_path)
+    assert (await stack.ask("HEAD /listed", medico)).status_code == 403
+    assert (await stack.ask("HEAD /listed", ops)).status_code == 405
+
+
+async def test_without_any_key_nobody_needs_one_until_the_first_is_made(tmp_path: Path) -> None:
+    stack = small(tmp_path)
+    assert (await stack.ask("GET /forgotten")).status_code == 200
+    key, _ = create(tmp_path / "access.json", Role.OPS)
+    await stack.until("GET /listed", None, 401)
+    assert (await stack.ask("GET /listed", key)).status_code == 200
+
+
+async def test_a_file_that_cannot_be_read_shuts_a_service_that_needed_no_keys(tmp_path: Path) -> None:
+    stack = small(tmp_path)
+    assert (await stack.ask("GET /listed")).status_code == 200
+    (tmp_path / "access.json").write_text("[")
+    await stack.until("GET /listed", None, 503)
+
+
+async def test_a_revoked_key_is_refused_without_a_restart_and_leaves_no_open_door(tmp_path: Path) -> None:
+    key, made = create(tmp_path / "access.json", Role.OPS)
+    stack = small(tmp_path)
+    assert (await stack.ask("GET /listed", key)).status_code == 200
+    revoke(tmp_path / "access.json", made.id)
+    await stack.until("GET /listed", key, 401)
+    assert (await stack.ask("GET /listed")).status_code == 401
+    assert (await small(tmp_path).ask("GET /listed", key)).status_code == 401
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
+async def test_when_the_file_is_lost_nobody_comes_in_until_it_is_back(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "access.json"
+    key, _ = create(path, Role.OPS)
+    stack = small(tmp_path)
+    kept = path.read_bytes()
+    path.unlink() if harm == "remove" else path.write_bytes(kept[:40])
+    await stack.until("GET /listed", key, 503)
+    assert (await stack.ask("GET /listed")).headers["retry-after"] == "1"
+    assert (await stack.ask("GET /health/live")).status_code == 200
+    path.write_bytes(kept)
+    await stack.until("GET /listed", key, 200)
+
+
+async def test_more_requests_than_the_limit_are_429_for_that_key_alone(tmp_path: Path) -> None:
+    hasty, calm = (create(tmp_path / "access.json", Role.OPS)[0] for _ in range(2))
+    stack = small(tmp_path, RateLimit(rate=0.01, burst=3))
+    statuses = [(await stack.ask("GET /listed", hasty)).status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    refusal = await stack.ask("GET /listed", hasty)
+    assert 0 < int(refusal.headers["retry-after"]) <= 100
+    assert (await stack.ask("GET /listed", calm)).status_code == 200
+
+
+async def test_refusals_are_logged_with_the_key_s_id_and_never_the_key(tmp_path: Path) -> None:
+    key, made = create(tmp_path / "access.json", Role.MEDICO)
+    stack = small(tmp_path)
+    with capture_logs() as logs:
+        await stack.ask("GET /listed", key)
+        await stack.ask("GET /listed", "pdk_someone-elses")
+    assert [(line["rule"], line["caller"]) for line in logs] == [("rol", made.id), ("clave_no_valida", None)]
+    assert key not in str(logs)
+    assert "someone-elses" not in str(logs)

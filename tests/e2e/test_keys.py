@@ -1,0 +1,153 @@
+"""Keys as an operator handles them: real commands, real services, one shared file."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import make_bundle
+from tests.processes import command, refused, running
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+PATIENT = {"edad": 47, "sexo": "F", "tsh": 0.05}
+SERVICES = ["services.local", "services.gateway", "services.inference", "services.recorder"]
+
+
+def keys(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return command(["services.gateway", "keys", *arguments], folder, environment)
+
+
+def new_key(folder: Path, role: str, **environment: str) -> str:
+    made = keys(folder, "create", "--role", role, **environment)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(tmp_path: Path) -> None:
+    made = keys(tmp_path, "create", "--role", "medico", "--name", "Consulta 2")
+    assert re.fullmatch(r"pdk_[\w-]{43}\n", made.stdout)
+    file = tmp_path / "var" / "keys" / "access.json"
+    assert made.stdout.strip() not in file.read_text() + made.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    shown = keys(tmp_path, "list").stdout
+    assert "medico" in shown
+    assert "Consulta 2" in shown
+    assert made.stdout.strip() not in shown
+
+
+def test_keys_made_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(lambda _: new_key(tmp_path, "ops"), range(8)))
+    kept = json.loads((tmp_path / "var" / "keys" / "access.json").read_text())["keys"]
+    assert len(made) == len({key["sha256"] for key in kept}) == 8
+
+
+def test_a_revoked_key_stays_in_the_list_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+    new_key(tmp_path, "analista")
+    [kept] = json.loads((tmp_path / "var" / "keys" / "access.json").read_text())["keys"]
+    assert keys(tmp_path, "revoke", kept["id"]).returncode == 0
+    first = keys(tmp_path, "list").stdout
+    assert re.search(rf"{kept['id']}\s+analista\s+\S+Z\s+\S+Z", first)
+    assert keys(tmp_path, "revoke", kept["id"]).returncode == 0
+    assert keys(tmp_path, "list").stdout == first
+    unknown = keys(tmp_path, "revoke", "0" * 12)
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_without_keys_an_address_beyond_loopback_is_78_in_one_line(tmp_path: Path, service: str) -> None:
+    code, said = refused(service, tmp_path, {"HOST": "0.0.0.0", "ALLOWED_HOSTS": "predecir.example.org"})  # noqa: S104 - what must not work
+    assert (code, len(said.splitlines())) == (78, 1)
+    assert "keys create" in said
+
+
+def test_with_keys_an_address_beyond_loopback_needs_names_to_answer_to(tmp_path: Path) -> None:
+    new_key(tmp_path, "medico")
+    code, said = refused("services.gateway", tmp_path, {"HOST": "0.0.0.0"})  # noqa: S104 - what must not work
+    assert (code, len(said.splitlines())) == (78, 1)
+    assert "ALLOWED_HOSTS" in said
+
+
+def test_with_keys_and_names_any_address_serves_those_names_and_those_keys(tmp_path: Path) -> None:
+    ops = new_key(tmp_path, "ops")
+    environment = {"HOST": "0.0.0.0", "ALLOWED_HOSTS": "predecir.example.org"}  # noqa: S104 - for the seconds of this test
+    with running("services.recorder", tmp_path, environment) as recorder:
+        url = recorder.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the address it announced
+
+        def status(host: str, headers: dict[str, str]) -> int:
+            return httpx.get(f"{url}/conciliacion", headers={"Host": host, **headers}, timeout=10).status_code
+
+        assert status("predecir.example.org", bearer(ops)) == 200
+        assert status("predecir.example.org", {}) == 401
+        assert status("127.0.0.1", bearer(ops)) == 403
+
+
+def test_a_damaged_file_of_keys_prevents_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "access.json"
+    file.write_text('{"keys": []')
+    code, said = refused("services.gateway", tmp_path, {"PREDECIR_KEYS": str(file)})
+    assert (code, len(said.splitlines())) == (78, 1)
+    assert str(file) in said
+    assert keys(tmp_path, "create", "--role", "ops", PREDECIR_KEYS=str(file)).returncode == 1
+    assert file.read_text() == '{"keys": []'
+
+
+def test_a_revocation_reaches_a_running_service(tmp_path: Path) -> None:
+    medico = new_key(tmp_path, "medico")
+    ops = new_key(tmp_path, "ops")
+    with running("services.recorder", tmp_path) as recorder:
+        asked = f"{recorder.url}/predicciones/0"
+        assert httpx.get(asked, headers=bearer(medico), timeout=10).status_code == 404
+        assert httpx.get(asked, headers=bearer(ops), timeout=10).status_code == 403
+        listed = keys(tmp_path, "list").stdout
+        medico_id = next(line.split()[0] for line in listed.splitlines() if "medico" in line)
+        keys(tmp_path, "revoke", medico_id)
+        until_now(lambda: httpx.get(asked, headers=bearer(medico), timeout=10).status_code == 401)
+        assert httpx.get(asked, headers=bearer(ops), timeout=10).status_code == 403
+        assert recorder.stop() == 0
+    assert medico not in recorder.errors()
+
+
+def test_the_gateway_asks_inference_with_a_key_of_its_own(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    servicio, medico, other = (new_key(tmp_path, role) for role in ("servicio", "medico", "medico"))
+    with running("services.inference", tmp_path) as inference:
+        environment = {"INFERENCE_URL": inference.url, "INFERENCE_KEY": servicio}
+        with running("services.gateway", tmp_path, environment) as gateway:
+            until_now(lambda: gateway.get("/health/ready").status_code == 200)
+
+            def predict(key: str) -> httpx.Response:
+                headers = bearer(key) | {"Idempotency-Key": "caso 1"}
+                return httpx.post(f"{gateway.url}/predecir", json=PATIENT, headers=headers, timeout=10)
+
+            first, again, elsewhere = predict(medico).json(), predict(medico).json(), predict(other).json()
+            assert first == again
+            assert first["id"] != elsewhere["id"]
+            assert predict(servicio).status_code == 403
+
+
+@pytest.mark.parametrize("role", [None, "medico"])
+def test_a_gateway_whose_key_inference_refuses_says_so(tmp_path: Path, role: str | None) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    new_key(tmp_path, "servicio")
+    wrong = {} if role is None else {"INFERENCE_KEY": new_key(tmp_path, role)}
+    with (
+        running("services.inference", tmp_path) as inference,
+        running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url, **wrong}) as gateway,
+    ):
+        until_now(lambda: "INFERENCE_KEY" in gateway.get("/health/ready").json()["motivos"].get("modelo", ""))

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.access import RateLimit
+
+RATES = st.floats(0.1, 1e4)
+
+
+@given(rate=RATES, burst=st.integers(1, 200), start=st.floats(0, 1e7))
+def test_a_burst_is_let_in_whole_and_the_next_one_waits(rate: float, burst: int, start: float) -> None:
+    limit = RateLimit(rate, burst)
+    assert [limit.wait("a", start) for _ in range(burst)] == [0] * burst
+    assert 0 < limit.wait("a", start) <= 1 / rate
+    assert limit.wait("b", start) == 0
+
+
+@given(rate=RATES, burst=st.integers(1, 50))
+def test_a_refused_request_costs_nothing_and_the_rate_is_kept(rate: float, burst: int) -> None:
+    limit = RateLimit(rate, burst)
+    steps = 1000
+    admitted = sum(limit.wait("a", step / rate / 10) == 0 for step in range(steps))
+    assert admitted == pytest.approx(burst + steps / 10, abs=1.5)
+
+
+def test_a_rate_of_0_lets_everything_in() -> None:
+    limit = RateLimit(0, 1)
+    assert {limit.wait("a", 5.0) for _ in range(10_000)} == {0}
