@@ -33,6 +33,7 @@ ROUNDS = 5
 SECONDS = 4
 CONNECTIONS = (32, 1)
 WARMING = 8
+FROM, TO = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 SERVERS = ("ceiling", "local", "simplest")
 PATIENTS = 2000
 _DRAIN_SECONDS = 30
@@ -53,6 +54,9 @@ def main() -> int:
     (target / "local.json").write_text(json.dumps(report, indent=1) + "\n")
     table = _table(report)
     (target / "local.md").write_text(table)
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(FROM)
+    readme.write_text(f"{before}{FROM}\n{_summary(report)}{TO}{rest.partition(TO)[2]}")
     print(table)
     failed = sum(run["failed"] for run in report["runs"] if run["server"] == "local")
     return 0 if report["kept"]["missing"] == 0 and failed == 0 else 1
@@ -169,16 +173,44 @@ def _table(report: dict[str, Any]) -> str:
             "before it is given, and recorded in SQLite. `simplest`: the same model, unpickled, and `BackgroundTasks`."
         ),
         "",
-        "| aim | figure | aimed at | reached |",
+        *_aims(report),
+        "",
+        (
+            f"Answered to clients {kept['answered_to_clients']:,}, recorded {kept['recorded']:,} (wrk hangs up on up "
+            f"to {kept['cut_off_at_most']} requests that were answered), missing {kept['missing']}"
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _aims(report: dict[str, Any]) -> list[str]:
+    return [
+        "| | figure | aimed at | reached |",
         "|---|---|---|---|",
         *(
             f"| {what} | {figure:.2f} | {aim} | {'yes' if reached else 'no'} |"
             for what, figure, aim, reached in _judged(report)
         ),
+    ]
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """Say the aims in the README's words, between its markers."""
+    machine, kept = report["machine"], report["kept"]
+    lines = [
+        (
+            f"Everything durable, on {machine['cores']} cores ({machine['processor']}), load generator included: "
+            f"{_median(report['runs'], 'local', max(CONNECTIONS), 'rate'):,.0f} requests a second. The ceiling is "
+            "FastAPI with the same validation and no work; the simplest design is the same model, unpickled, with "
+            "`BackgroundTasks`."
+        ),
+        "",
+        *_aims(report),
         "",
         (
-            f"Answered to clients {kept['answered_to_clients']:,}, recorded {kept['recorded']:,} (wrk hangs up on up "
-            f"to {kept['cut_off_at_most']} requests that were answered), missing {kept['missing']}"
+            f"{kept['answered_to_clients']:,} requests were answered in that run; {kept['missing']} are missing from "
+            "the database. Machine, versions and all figures: [docs/benchmarks/local.md](docs/benchmarks/local.md)."
         ),
         "",
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+import fcntl
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from services.gateway.app import open_gateway
@@ -10,11 +11,13 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
+from shared.hosting import StartError
 from shared.patient import load_patient
 from shared.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
@@ -34,6 +37,7 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
         return [gateway.outbox.state for gateway in gateways]
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(_alone_in(settings.var))
         recorder = await stack.enter_async_context(
             open_recorder(read_settings(RecorderSettings), registry, outboxes=outboxes)
         )
@@ -43,3 +47,21 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
         )
         gateways.append(gateway)
         yield gateway.part, recorder.part, inference.part
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold `folder` as long as we run: two processes writing one SQLite file would be one too many."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "local.lock").open("w")
+    except OSError as error:
+        raise StartError(
+            f"{folder}: cannot be written ({error.strerror}); PREDECIR_VAR chooses another folder"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"{folder.resolve()}: another Predecir runs here; stop it first") from None
+        yield

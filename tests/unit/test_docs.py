@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -39,3 +40,9 @@ def test_every_make_target_that_is_documented_exists_and_is_in_the_menu() -> Non
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_has_the_figures_of_the_last_benchmark() -> None:
+    report = json.loads((ROOT / "docs/benchmarks/local.json").read_text())
+    answered = f"{report['kept']['answered_to_clients']:,} requests were answered in that run"
+    assert answered in (ROOT / "README.md").read_text()
