@@ -14,8 +14,9 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
 import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
@@ -25,15 +26,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from shared import problems
 from shared.access import PEOPLE, PUBLIC, Access, Guard, RateLimit
+from shared.entrance import Entrance
 from shared.keys import KeyRing, Role
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
-from shared.telemetry import configure_logging
+from shared.telemetry import configure_logging, described
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 LARGEST_BODY = 256 * 1024
 """Bytes of a request body; more is a 413, whether its length was announced or not."""
@@ -41,6 +43,9 @@ SHUTDOWN_SECONDS = 10
 """How long requests in flight may take to finish once the service stops."""
 UNAVAILABLE = 69
 """Exit code when something outside prevents the start, such as a used port: EX_UNAVAILABLE of sysexits(3)."""
+
+
+_BACKLOG = 2048
 
 
 class StartError(Exception):
@@ -106,59 +111,6 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
     return app
 
 
-class Entrance:
-    """What every request passes first: the address check, its key, then a hot application or the framework.
-
-    Loopback is reachable from any browser tab. A page of another site can get there by rebinding its own name to
-    127.0.0.1 (DNS rebinding), which shows in `Host`, or by a plain cross-origin POST, which shows in `Origin`.
-    """
-
-    def __init__(
-        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str, guard: Guard | None = None
-    ) -> None:
-        """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`.
-
-        Without a `guard` nobody needs a key.
-        """
-        self._app, self._hot, self._guard = app, dict(hot), guard
-        self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer why not."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            self._admit(scope)
-        except problems.ProblemError as problem:
-            await problem.response()(scope, receive, send)
-            return
-        app = self._hot.get((scope["method"], scope["path"]), self._app)
-        await app(scope, receive, send)
-
-    def _admit(self, scope: Scope) -> None:
-        authorization: bytes | None = None
-        for name, value in scope["headers"]:
-            if name == b"host" and not self._is_ours(value):
-                raise _foreign("host")
-            if name == b"origin" and not self._is_ours(value.partition(b"//")[2]):
-                raise _foreign("origin")
-            if name == b"authorization":
-                authorization = value
-        if self._guard is not None:
-            self._guard.admit(scope, authorization)
-
-    def _is_ours(self, netloc: bytes) -> bool:
-        host = netloc.decode("latin-1").lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return name in self._hosts
-
-
-def _foreign(rule: str) -> problems.ProblemError:
-    detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
-    return problems.ProblemError(403, rule, detail)
-
-
 class _Server(uvicorn.Server):
     """Uvicorn without its signal handlers (code after its `serve` would never run), and with a line when it is up."""
 
@@ -200,9 +152,10 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     keys = KeyRing(settings.keys_file)
     _check_address(settings, keys)
     registry = CollectorRegistry()
-    stopping = asyncio.Event()
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(_unexpected)
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+        loop.add_signal_handler(signum, stopping.set)
     with _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
@@ -217,15 +170,24 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                     log_config=None,
                     access_log=False,
                     server_header=False,
+                    proxy_headers=False,
                     timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                 )
             )
             serving = asyncio.create_task(server.serve(sockets=[sock]))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            for signum in (signal.SIGTERM, signal.SIGINT):  # who asks twice does not want to wait
+                loop.add_signal_handler(signum, setattr, server, "force_exit", True)  # noqa: FBT003
             await asyncio.sleep(settings.drain_seconds)
             server.should_exit = True
             await serving
+
+
+def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught by its place alone: asyncio would print the message, which may hold a patient's values."""
+    error = context.get("exception")
+    structlog.get_logger().error("unexpected_error", error=described(error) if error else context["message"])
 
 
 def _of_keys(keys: KeyRing) -> Part:
@@ -257,6 +219,7 @@ def _listen(address: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((address, port))
+        sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         message = f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose PORT=…"

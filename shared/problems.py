@@ -104,6 +104,8 @@ def _explained(error: ErrorDetails, features: Mapping[str, Feature]) -> dict[str
     context = error.get("ctx") or {}
     if error["type"] == "regla":
         return {"campo": context["campo"], "regla": context["regla"], "mensaje": context["mensaje"]}
+    if error["type"] in {"value_error", "assertion_error"}:  # raised by a disease's own rule; its text may hold values
+        return {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}
     name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
     feature = features.get(name)
     return {"campo": name, "regla": _rule(error["type"]), "mensaje": _sentence(error["type"], feature)}
@@ -161,7 +163,9 @@ def install(app: FastAPI) -> None:
 
     async def http_error(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        return ProblemError(status, "http", f"{_TITLES.get(status, 'La petición no se pudo atender')}.").response()
+        response = ProblemError(status, f"http_{status}", f"{_TITLES.get(status, 'No se pudo atender')}.").response()
+        response.headers.update(getattr(error, "headers", None) or {})  # such as Allow
+        return response
 
     async def bad_parameters(_: Request, error: Exception) -> Response:
         details = error.errors() if isinstance(error, RequestValidationError) else []

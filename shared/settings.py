@@ -62,6 +62,8 @@ def read_settings(kind: type[S]) -> S:
     """
     try:
         return kind()
+    except UnicodeDecodeError:
+        raise SettingsError("settings: .env is not UTF-8 text; save it as such") from None
     except ValidationError as error:
         wrong = "; ".join(
             f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"

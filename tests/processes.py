@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -102,6 +103,18 @@ def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple
     """Run a service that should not start; returns its exit code and what it said."""
     ended = command([service], folder, environment)
     return ended.returncode, ended.stderr
+
+
+def interrupted(service: str, folder: Path, seconds: float) -> tuple[int, str]:
+    """Start a service, send Ctrl-C after `seconds`, whatever it is at; returns its exit code and what it said."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", service], cwd=folder, env=_environment(None), stderr=subprocess.PIPE, text=True
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        started.wait(seconds)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=_STOP_SECONDS)
+    return started.returncode, errors
 
 
 def _environment(changes: Mapping[str, str] | None) -> dict[str, str]:

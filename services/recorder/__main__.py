@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own handler
+
 import argparse
 import sys
 

@@ -17,7 +17,8 @@ from services.gateway.keys import create, revoke
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.access import Guard, RateLimit
-from shared.hosting import Entrance, Part, access_table, http_app
+from shared.entrance import Entrance
+from shared.hosting import Part, access_table, http_app
 from shared.keys import KeyRing, Role
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter
+from structlog.testing import capture_logs
 
-from shared.hosting import Entrance, Part, http_app
+from shared.entrance import Entrance
+from shared.hosting import Part, http_app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +33,7 @@ def part(reasons: Mapping[str, str] | None = None) -> Part:
 
 
 async def get(app: ASGIApp, path: str, **headers: str) -> httpx.Response:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
         return await client.get(path, headers=headers)
 
 
@@ -58,10 +59,16 @@ async def test_metrics_are_those_of_the_given_registry() -> None:
     assert "things_total 3.0" in (await get(http_app("test", part(), registry=registry), "/metrics")).text
 
 
-async def test_an_unexpected_error_is_a_problem_that_tells_nothing() -> None:
-    response = await get(http_app("test", part(), registry=CollectorRegistry()), "/breaks?secret=Juana")
+async def test_an_unexpected_error_is_a_problem_and_a_log_line_that_tell_only_where() -> None:
+    app = Entrance(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost")
+    with capture_logs() as logs:
+        response = await get(app, "/breaks?secret=Juana")
     assert (response.status_code, response.headers["content-type"]) == (500, "application/problem+json")
     assert "Juana" not in response.text
+    [line] = logs
+    assert line["event"] == "request_failed"
+    assert line["error"].startswith("RuntimeError at test_hosting.py:")
+    assert "Juana" not in str(line)
 
 
 async def test_a_wrong_parameter_is_named_and_not_repeated() -> None:
@@ -69,6 +76,14 @@ async def test_a_wrong_parameter_is_named_and_not_repeated() -> None:
     assert response.status_code == 422
     assert [fault["campo"] for fault in response.json()["errores"]] == ["many"]
     assert "Juana" not in response.text
+
+
+async def test_a_wrong_method_says_which_are_allowed() -> None:
+    app = http_app("test", part(), registry=CollectorRegistry())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        response = await client.post("/counts")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET")
+    assert response.json()["title"] == "Método no permitido"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,10 @@ async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
     assert (await get(app, "/health/live", Host=host)).status_code == status
 
 
-@pytest.mark.parametrize(("origin", "status"), [("http://localhost:8000", 200), ("null", 403), ("https://a.b", 403)])
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:8000", 200), ("http://localhost:9999", 403), ("null", 403), ("https://a.b", 403)],
+)
 async def test_only_our_own_pages_may_ask(origin: str, status: int) -> None:
     app = Entrance(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost")
     assert (await get(app, "/health/live", Origin=origin)).status_code == status

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from services.gateway.app import Gateway, open_gateway
 from services.gateway.settings import GatewaySettings
 from shared.diseases.thyroid import DatosPaciente
+from shared.entrance import Entrance
 from shared.events import read_prediction
-from shared.hosting import Entrance, http_app
+from shared.hosting import http_app
 from tests.doubles import Down, NoModel, Remembering, ThyroidByTsh
 from tests.waiting import until
 

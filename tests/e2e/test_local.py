@@ -15,7 +15,7 @@ import pytest
 from shared.diseases.thyroid import DatosPaciente
 from tests.bundles import PacienteDePrueba, make_bundle
 from tests.database import is_settled, query
-from tests.processes import Process, refused, running
+from tests.processes import Process, interrupted, refused, running
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
@@ -76,6 +76,13 @@ def test_a_stop_hands_over_what_was_answered_and_ends_with_0(folder: Path, signu
         given = {predict(process).json()["id"] for _ in range(20)}
         assert process.stop(signum) == 0
     assert {row[0] for row in query(folder, "SELECT id FROM predicciones")} == given
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6, 1.0])
+def test_ctrl_c_while_it_starts_is_quiet(folder: Path, seconds: float) -> None:
+    code, errors = interrupted("services.local", folder, seconds)
+    assert code in {-signal.SIGINT, 0}
+    assert "Traceback" not in errors
 
 
 def test_a_killed_process_hands_over_after_the_next_start(folder: Path) -> None:

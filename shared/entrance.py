@@ -1,0 +1,83 @@
+"""What every request passes first: the address it was sent to, its key, and a net for what nobody caught."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared.problems import ProblemError
+from shared.telemetry import described
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from shared.access import Guard
+
+
+class Entrance:
+    """Serves a hot application or the framework to whoever may come in.
+
+    Loopback is reachable from any browser tab. A page of another site can get there by rebinding its own name to
+    127.0.0.1 (DNS rebinding), which shows in `Host`, or by a plain cross-origin POST, which shows in `Origin`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str, guard: Guard | None = None
+    ) -> None:
+        """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`.
+
+        Without a `guard` nobody needs a key.
+        """
+        self._app, self._hot, self._guard = app, dict(hot), guard
+        self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer why not."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._admit(scope)
+        except ProblemError as problem:
+            await problem.response()(scope, receive, send)
+            return
+        hot = self._hot.get((scope["method"], scope["path"]))
+        if hot is not None:
+            await hot(scope, receive, send)
+        else:
+            await self._framework(scope, receive, send)
+
+    async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - the framework has answered 500 and raises on; the server would log values
+            structlog.get_logger().error("request_failed", error=described(error))
+
+    def _admit(self, scope: Scope) -> None:
+        host = origin = authorization = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value.lower()
+            elif name == b"origin":
+                origin = value.lower()
+            elif name == b"authorization":
+                authorization = value
+        if host is not None and not self._is_ours(host):
+            raise _foreign("host")
+        if origin is not None and origin.partition(b"//")[2] != host:
+            raise _foreign("origin")
+        if self._guard is not None:
+            self._guard.admit(scope, authorization)
+
+    def _is_ours(self, host: bytes) -> bool:
+        netloc = host.decode("latin-1")
+        name = netloc if netloc.endswith("]") else netloc.rpartition(":")[0] or netloc
+        return name in self._hosts
+
+
+def _foreign(rule: str) -> ProblemError:
+    detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
+    return ProblemError(403, rule, detail)
