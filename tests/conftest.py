@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tests.recorder_suite")  # before anything imports it, so that its asserts explain
+pytest.register_assert_rewrite(
+    "tests.recorder_suite", "tests.analysts_suite"
+)  # before anything imports them: asserts explain

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.recorder.analysts import serve_analysts
 from services.recorder.database import open_database, read_url
 from services.recorder.metrics import Metrics
 from services.recorder.routes import ACCESS, ReadDeps, read_router
 from services.recorder.store import Store
 from services.recorder.transport import InProcess
 from shared.hosting import Part
+from shared.patient import load_patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -42,17 +44,20 @@ async def open_recorder(
     registry: CollectorRegistry,
     outboxes: Callable[[], Awaitable[Sequence[OutboxState]]] = no_outboxes,
 ) -> AsyncIterator[Recorder]:
-    """Open the database, creating or upgrading its tables, and run the recorder on it.
+    """Open the database, creating or upgrading tables and the analysts' view, and run the recorder on it.
 
     `outboxes` gives the state of the gateways of this process, for `/conciliacion`.
 
     Raises:
         SettingsError: `DATABASE_URL` has neither of the two forms.
+        PatientClassError: the patient class cannot be used; the analysts' view has its columns.
         StartError: the database cannot be used.
 
     """
     url = read_url(settings.database_url.get_secret_value())
+    patient = load_patient(settings.predecir_paciente)
     async with open_database(url) as database:
+        await serve_analysts(database.writer, patient)
         store = Store(database.writer, Metrics(registry))
 
         def unready() -> Mapping[str, str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from services.recorder.comparing import compare_table
 from services.recorder.copying import copy_table, count
 from services.recorder.database import DATABASE_ERRORS, open_database, read_url, reason
-from services.recorder.schema import METADATA
+from services.recorder.dictionary import adopt_dictionary, read_dictionary
+from services.recorder.schema import DICCIONARIO, METADATA
 from shared.hosting import UNAVAILABLE, StartError
 from shared.settings import BAD_SETTINGS, SettingsError
 
@@ -94,7 +96,9 @@ async def _migrate(source_url: URL, target_url: URL) -> int:
         open_database(target_url) as target,
         source.readers.connect() as reading,  # one transaction: it sees one moment, whatever is written meanwhile
     ):
-        results = [await _move(reading, target, table) for table in METADATA.sorted_tables]
+        results = [await _move(reading, target, table) for table in METADATA.sorted_tables if table is not DICCIONARIO]
+        adopted = await target.writer.transaction(partial(adopt_dictionary, await read_dictionary(reading)))
+        _say(f"diccionario: {adopted} lines taken over; the recorder keeps the rest in step at its start")
     wrong = sum(len(result.missing) + len(result.different) for result in results)
     if wrong:
         return _ended(f"{wrong} rows differ; what is above names them. Nothing was overwritten", DIFFERENT)

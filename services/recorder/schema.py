@@ -73,3 +73,23 @@ CUARENTENA = Table(
     UniqueConstraint("gateway_id", "seq"),
     comment="deliveries that could not be recorded and wait for a person",
 )
+
+DICCIONARIO = Table(
+    "diccionario",
+    METADATA,
+    Column("vista", Text, nullable=False, comment="the view that has the column"),
+    Column("nombre", Text, nullable=False, comment="the column"),
+    Column("tipo", Text, nullable=False),
+    Column("significado", Text, nullable=False),
+    Column("unidad", Text, nullable=True, comment="of the value and of the ranges"),
+    Column("minimo", Double, nullable=True, comment="below it a value is refused"),
+    Column("maximo", Double, nullable=True, comment="above it a value is refused"),
+    Column("referencia_minimo", Double, nullable=True, comment="below it the doctor is warned"),
+    Column("referencia_maximo", Double, nullable=True, comment="above it the doctor is warned"),
+    Column("valores", Text, nullable=True, comment="what a category may be"),
+    Column("desde", UtcTimestamp, nullable=False, comment="since when it has meant this, UTC"),
+    Column("desde_paciente", Text, nullable=False, comment="paciente_digest of the class it came with"),
+    Column("hasta", UtcTimestamp, nullable=True, comment="until when; NULL: to this day"),
+    PrimaryKeyConstraint("vista", "nombre", "desde"),
+    comment="what each column of the analysts' views means; written from the patient class",
+)

@@ -1,0 +1,170 @@
+"""The analysts' view: one typed column per feature of the patient class, the same on SQLite and PostgreSQL.
+
+A value of another type than the class declares today (an older class, another producer) is NULL in the view instead of
+an error in every query; it stays as it was in `predicciones.inputs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from shared.patient import Feature, Kind, Patient
+
+_LONGEST_NAME = 63
+"""Bytes of a name in PostgreSQL; it cuts longer ones without a word."""
+_EXACT = 2**53
+"""Integers beyond this are not exact in every client."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedColumn:
+    """A column that every disease's view has; `sqlite` and `postgresql` are its expressions."""
+
+    name: str
+    kind: str
+    meaning: str
+    sqlite: str
+    postgresql: str
+
+
+def _as_it_is(name: str, kind: str, meaning: str) -> FixedColumn:
+    return FixedColumn(name, kind, meaning, f'"{name}"', f'"{name}"')
+
+
+FIXED_COLUMNS = (
+    _as_it_is("id", "texto", "Identificador de la predicción (UUID)"),
+    _as_it_is("timestamp", "momento", "Cuándo se respondió, en UTC"),
+    FixedColumn(
+        "dia",
+        "fecha",
+        "Día en que se respondió, en UTC",
+        'substr("timestamp", 1, 10)',
+        "(\"timestamp\" AT TIME ZONE 'UTC')::date",
+    ),
+    FixedColumn(
+        "mes",
+        "texto",
+        "Mes en que se respondió, en UTC: AAAA-MM",
+        'substr("timestamp", 1, 7)',
+        "to_char(\"timestamp\" AT TIME ZONE 'UTC', 'YYYY-MM')",
+    ),
+    _as_it_is("output", "categoría", "Diagnóstico respondido"),
+    _as_it_is("probabilidad", "número", "Probabilidad del diagnóstico respondido, de 0 a 1"),
+    _as_it_is("probabilidades", "JSON", "Probabilidad de cada diagnóstico, de 0 a 1"),
+    _as_it_is("modelo_version", "texto", "Versión del modelo que respondió"),
+    _as_it_is("modelo_digest", "texto", "SHA-256 del manifiesto de ese modelo"),
+    _as_it_is("paciente_digest", "texto", "SHA-256 de la clase de paciente con la que se preguntó"),
+    _as_it_is("gateway_id", "texto", "Instancia que respondió"),
+    _as_it_is("registrado", "momento", "Cuándo se guardó aquí, en UTC"),
+)
+
+
+def view_name(patient: type[Patient]) -> str:
+    """Give the name of the disease's view."""
+    return _shortened(f"predicciones_{patient.disease.name.lower()}")
+
+
+def column_names(patient: type[Patient]) -> dict[str, str]:
+    """Map each feature to its column: lower case, and `paciente_…` where the view has such a column already."""
+    taken = {column.name for column in FIXED_COLUMNS}
+    names: dict[str, str] = {}
+    for feature in patient.features:
+        name = _shortened(feature.name.lower())
+        if name in taken:
+            name = _shortened(f"paciente_{name}")
+        number = 2
+        while name in taken:
+            name = f"{_shortened(feature.name.lower(), 3)}_{number}"
+            number += 1
+        taken.add(name)
+        names[feature.name] = name
+    return names
+
+
+def view_sql(patient: type[Patient], dialect: str) -> str:
+    """Write the statement that makes the view; `dialect` is sqlite or postgresql."""
+    typed = _typed_postgresql if dialect == "postgresql" else _typed_sqlite
+    names = column_names(patient)
+    columns = [
+        *((column.name, column.postgresql if dialect == "postgresql" else column.sqlite) for column in FIXED_COLUMNS),
+        *((names[feature.name], typed(feature)) for feature in patient.features),
+    ]
+    selected = ",\n  ".join(f"{expression} AS {quoted(name)}" for name, expression in columns)
+    source = f"FROM predicciones\nWHERE modelo = {_literal(patient.disease.name)}"
+    return f"CREATE VIEW {quoted(view_name(patient))} AS\nSELECT\n  {selected}\n{source}"
+
+
+def refresh_view(connection: Connection, patient: type[Patient]) -> bool:
+    """Make the view, or make it anew if its statement changed; returns whether it did."""
+    name, dialect = view_name(patient), connection.dialect.name
+    statement = view_sql(patient, dialect)
+    mark = hashlib.sha256(statement.encode()).hexdigest() if dialect == "postgresql" else statement
+    if _mark(connection, name) == mark:
+        return False
+    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {quoted(name)}")
+    connection.exec_driver_sql(statement)
+    if dialect == "postgresql":
+        connection.exec_driver_sql(f"COMMENT ON VIEW {quoted(name)} IS {_literal(mark)}")
+    return True
+
+
+def quoted(name: str) -> str:
+    """Quote a name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _mark(connection: Connection, name: str) -> str | None:
+    """Read what the view that is there was made from: SQLite keeps the statement, PostgreSQL our comment."""
+    if connection.dialect.name == "postgresql":
+        query = "SELECT obj_description(to_regclass(:name), 'pg_class')"
+        found = connection.execute(text(query), {"name": quoted(name)})
+    else:
+        query = "SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :name"
+        found = connection.execute(text(query), {"name": name})
+    mark: str | None = found.scalar_one_or_none()
+    return mark
+
+
+def _typed_postgresql(feature: Feature) -> str:
+    key = _literal(feature.name)
+    value = f"(inputs ->> {key})"
+    exact = (
+        f"CASE WHEN {value}::numeric % 1 = 0 AND abs({value}::numeric) <= {_EXACT} THEN {value}::numeric::bigint END"
+    )
+    kinds: dict[Kind, tuple[str, str]] = {
+        "number": ("number", f"{value}::double precision"),
+        "integer": ("number", exact),
+        "flag": ("boolean", f"{value}::boolean"),
+        "choice": ("string", value),
+    }
+    kind, typed = kinds[feature.kind]
+    return f"CASE WHEN jsonb_typeof(inputs -> {key}) = '{kind}' THEN {typed} END"
+
+
+def _typed_sqlite(feature: Feature) -> str:
+    path = _literal(f'$."{feature.name}"')
+    kind, value = f"json_type(inputs, {path})", f"json_extract(inputs, {path})"
+    number = f"{kind} IN ('integer', 'real')"
+    exact = f"{value} = CAST({value} AS INTEGER) AND abs({value}) <= {_EXACT}"
+    kinds: dict[Kind, str] = {
+        "number": f"CASE WHEN {number} THEN CAST({value} AS REAL) END",
+        "integer": f"CASE WHEN {number} AND {exact} THEN CAST({value} AS INTEGER) END",
+        "flag": f"CASE {kind} WHEN 'true' THEN 1 WHEN 'false' THEN 0 END",
+        "choice": f"CASE WHEN {kind} = 'text' THEN {value} END",
+    }
+    return kinds[feature.kind]
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _shortened(name: str, less: int = 0) -> str:
+    return name.encode()[: _LONGEST_NAME - less].decode(errors="ignore")

@@ -1,0 +1,264 @@
+"""What analysts are promised, written once and run on SQLite and on PostgreSQL.
+
+A test file imports everything from here and gives the fixture `target`, as for `tests.recorder_suite`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from contextlib import asynccontextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pytest
+from alembic import command
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, inspect, text
+from structlog.testing import capture_logs
+
+from services.recorder.analysts import serve_analysts
+from services.recorder.database import Database, open_database, read_url
+from services.recorder.metrics import Metrics
+from services.recorder.migrate import alembic_config
+from services.recorder.store import Store
+from shared.diseases.thyroid import DatosPaciente
+from shared.events import write_prediction
+from shared.model import ModelInfo, Score
+from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
+from shared.transport import Delivery
+from tests.recorder_suite import START
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from tests.recorder_suite import Target
+
+PAGE = Path(__file__).parents[1] / "docs/analysts.md"
+QUESTIONS = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+LONG = "x" * 70
+
+
+class Anemia(Patient):
+    disease: ClassVar[Disease] = Disease("Anemia", "Anemia", (Diagnosis("no", "No"), Diagnosis("si", "Sí")))
+
+    Hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=(2, 25), reference=(12, 17))
+    output: Literal["a", "d'or"] | None = choice("Salida")
+    id: int | None = measure("Identidad", unit="1", limits=(0, 9))
+    paciente_id: bool = flag("Con documento")
+
+
+class Renamed(Patient):
+    """The same disease with another wording, another limit, a column more and two fewer."""
+
+    disease: ClassVar[Disease] = Anemia.disease
+
+    Hemoglobina: float | None = measure("Hemoglobina en sangre", unit="g/dL", limits=(2, 25), reference=(12, 17))
+    id: int | None = measure("Identidad", unit="1", limits=(0, 99))
+    ferritina: float | None = measure("Ferritina", unit="ng/mL", limits=(0.5, 10000))
+
+
+class Long(Patient):
+    disease: ClassVar[Disease] = Disease("larga" * 20, "Larga", (Diagnosis("no", "No"), Diagnosis("si", "Sí")))
+
+    __annotations__ = {f"{LONG}{end}": float | None for end in "ab"}
+    locals()[f"{LONG}a"] = measure("Primera", unit="1", limits=(0, 9))
+    locals()[f"{LONG}b"] = measure("Segunda", unit="1", limits=(0, 9))
+
+
+@asynccontextmanager
+async def described(target: Target, *patients: type[Patient]) -> AsyncIterator[Database]:
+    """Open the database and start on it once per patient class, one after the other."""
+    async with open_database(read_url(target.url), busy_seconds=20) as database:
+        for patient in patients:
+            await serve_analysts(database.writer, patient)
+        yield database
+
+
+async def ask(database: Database, question: str) -> list[dict[str, Any]]:
+    async with database.readers.connect() as connection:
+        return [dict(row) for row in (await connection.execute(text(question))).mappings()]
+
+
+def answered(seq: int, patient: type[Patient], inputs: dict[str, Any], **facts: Any) -> Delivery:  # noqa: ANN401
+    classes = patient.disease.classes
+    probability = facts.get("probability", 0.75)
+    model = ModelInfo(
+        patient.disease.name, facts.get("version", "1"), "d" * 64, patient.digest, (), classes, {}, frozenset(), {}
+    )
+    output = facts.get("output", classes[0])
+    rest = (1 - probability) / (len(classes) - 1)
+    body = write_prediction(
+        event_id=str(uuid.UUID(int=seq)),
+        source="gateway",
+        time=facts.get("time", START).isoformat(),
+        inputs=inputs,
+        output=output,
+        score=Score([probability if name == output else rest for name in classes], model),
+    )
+    return Delivery("g1", seq, body)
+
+
+async def record(database: Database, *batch: Delivery) -> None:
+    await Store(database.writer, Metrics(CollectorRegistry())).record(batch)
+
+
+def a_year_of_patients() -> Sequence[Delivery]:
+    """Make up a few hundred answers, in which every question of the page finds something."""
+    classes = DatosPaciente.disease.classes
+    deliveries = []
+    for n in range(1, 361):
+        patient = DatosPaciente(
+            edad=n % 90,
+            sexo="M" if n % 3 == 0 else "F",
+            tsh=None if n % 11 == 0 else n / 40,
+            t3=2.0,
+            embarazo=n % 3 == 1 and n % 5 == 0,
+        )
+        facts = {"probability": 0.5 + n % 50 / 100, "version": str(1 + n // 200), "output": classes[n % len(classes)]}
+        deliveries.append(answered(n, DatosPaciente, patient.__dict__, time=START + timedelta(days=n), **facts))
+    return deliveries
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - a column's value
+    """Write a value as either database would: times and dates as ISO text, truth as a number."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if isinstance(value, date | uuid.UUID):
+        return str(value)
+    return round(float(value), 9) if isinstance(value, int | float) or hasattr(value, "as_tuple") else value
+
+
+async def answers(database: Database, question: str) -> list[list[Any]]:
+    """Ask, and write the rows so that they compare across databases, in an order of their own."""
+    return sorted(([plain(value) for value in row.values()] for row in await ask(database, question)), key=str)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.splitlines()[0].strip("- "))
+async def test_every_question_of_the_page_finds_something(target: Target, question: str) -> None:
+    async with described(target, DatosPaciente) as database:
+        await record(database, *a_year_of_patients())
+        assert await ask(database, question)
+
+
+async def test_the_view_has_a_typed_column_per_feature(target: Target) -> None:
+    patient = DatosPaciente(edad=41, sexo="F", tsh=0.1 + 0.2, t4_total=90, bocio=True)
+    async with described(target, DatosPaciente) as database:
+        await record(database, answered(1, DatosPaciente, patient.__dict__, version="7"))
+        (row,) = await ask(database, "SELECT * FROM predicciones_tiroides")
+
+    found = {name: row[name] for name in DatosPaciente.columns}
+    assert found == patient.__dict__
+    assert all(isinstance(found[name], float) for name in ("tsh", "t4_total"))
+    assert isinstance(found["edad"], int)
+    assert (plain(row["timestamp"]), plain(row["dia"]), row["mes"]) == (plain(START), "2026-03-01", "2026-03")
+    assert (row["output"], row["probabilidad"], row["modelo_version"]) == ("sin_alteracion", 0.75, "7")
+    assert row["paciente_digest"] == DatosPaciente.digest
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"edad": 41.0, "tsh": 5, "sexo": "otro", "bocio": False}, (41, 5.0, "otro", 0)),
+        ({"edad": "41", "tsh": True, "sexo": 3, "bocio": "sí"}, (None, None, None, None)),
+        ({"edad": 41.5, "tsh": [1], "sexo": None, "bocio": 1}, (None, None, None, None)),
+        ({"edad": 1e300, "tsh": 1e300, "sexo": {"a": 1}, "bocio": None}, (None, 1e300, None, None)),
+        ({}, (None, None, None, None)),
+    ],
+)
+async def test_values_of_another_type_than_the_class_declares_are_null_and_break_no_query(
+    target: Target, inputs: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    async with described(target, DatosPaciente) as database:
+        await record(database, answered(1, DatosPaciente, inputs))
+        (row,) = await ask(database, "SELECT edad, tsh, sexo, bocio FROM predicciones_tiroides")
+
+    assert tuple(row.values()) == expected
+
+
+async def test_diseases_share_a_database_and_names_that_are_taken_give_way(target: Target) -> None:
+    inputs = {"Hemoglobina": 9.5, "output": "d'or", "id": 7, "paciente_id": True}
+    async with described(target, DatosPaciente, Anemia, Long) as database:
+        await record(database, answered(1, Anemia, inputs), answered(2, Long, {f"{LONG}a": 1, f"{LONG}b": 2}))
+        assert await ask(database, "SELECT * FROM predicciones_tiroides") == []
+        (anemia,) = await ask(
+            database, "SELECT hemoglobina, paciente_output, paciente_id, paciente_paciente_id FROM predicciones_anemia"
+        )
+        (long,) = await ask(database, f'SELECT * FROM "{("predicciones_" + "larga" * 20)[:63]}"')  # noqa: S608 - ours
+        names = await ask(database, "SELECT nombre FROM diccionario WHERE vista = 'predicciones_anemia'")
+
+    assert list(anemia.values()) == [9.5, "d'or", 7, True]
+    assert list(long.values())[-2:] == [1.0, 2.0]
+    assert set(anemia) <= {row["nombre"] for row in names}
+
+
+async def test_the_dictionary_says_what_the_class_says(target: Target) -> None:
+    async with described(target, DatosPaciente) as database:
+        lines = {row["nombre"]: row for row in await ask(database, "SELECT * FROM diccionario")}
+        columns = [row["nombre"] for row in lines.values()]
+        view = await ask(database, "SELECT * FROM predicciones_tiroides")
+        await record(database, answered(1, DatosPaciente, {}))
+        view = await ask(database, "SELECT * FROM predicciones_tiroides")
+
+    assert set(view[0]) == set(columns)
+    tsh = lines["tsh"]
+    assert (tsh["significado"], tsh["unidad"], tsh["tipo"]) == ("TSH", "mU/L", "número")
+    assert [tsh[name] for name in ("minimo", "maximo", "referencia_minimo", "referencia_maximo")] == [
+        0.001,
+        1000,
+        0.2,
+        6,
+    ]
+    assert lines["sexo"]["valores"] == "F, M"
+    assert "hipotiroidismo = Hipotiroidismo" in lines["output"]["valores"]
+    assert tsh["desde_paciente"] == DatosPaciente.digest
+    assert tsh["hasta"] is None
+
+
+async def test_a_class_that_changed_gives_a_new_view_and_keeps_what_columns_meant(target: Target) -> None:
+    async with described(target, Anemia, Renamed) as database:
+        await record(database, answered(1, Anemia, {"Hemoglobina": 9.5}), answered(2, Renamed, {"ferritina": 3.5}))
+        rows = await ask(database, "SELECT hemoglobina, ferritina FROM predicciones_anemia ORDER BY id")
+        lines = await ask(database, "SELECT * FROM diccionario ORDER BY nombre, desde")
+
+    assert [tuple(row.values()) for row in rows] == [(9.5, None), (None, 3.5)]
+    held = {
+        name: [(row["maximo"], row["desde_paciente"], row["hasta"] is None) for row in lines if row["nombre"] == name]
+        for name in ("hemoglobina", "paciente_id", "paciente_output", "ferritina")
+    }
+    assert held == {
+        "hemoglobina": [(25, Anemia.digest, True)],
+        "paciente_id": [(9, Anemia.digest, False), (99, Renamed.digest, True)],
+        "paciente_output": [(None, Anemia.digest, False)],
+        "ferritina": [(10000, Renamed.digest, True)],
+    }
+    assert next(row["significado"] for row in lines if row["nombre"] == "hemoglobina") == "Hemoglobina en sangre"
+
+
+async def test_a_start_with_the_same_class_changes_nothing(target: Target) -> None:
+    with capture_logs() as logs:
+        async with described(target, Anemia) as database:
+            before = await ask(database, "SELECT * FROM diccionario ORDER BY nombre")
+            await serve_analysts(database.writer, Anemia)
+            assert await ask(database, "SELECT * FROM diccionario ORDER BY nombre") == before
+
+    assert [log["event"] for log in logs] == ["analysts_view_refreshed"]
+
+
+async def test_recorders_that_start_at_once_make_one_view_and_one_dictionary(target: Target) -> None:
+    async def start() -> int:
+        async with described(target, DatosPaciente) as database:
+            return len(await ask(database, "SELECT * FROM diccionario"))
+
+    assert len(set(await asyncio.gather(*(start() for _ in range(4))))) == 1
+
+
+async def test_the_migrations_can_be_undone_under_the_views(target: Target) -> None:
+    def undo(connection: Connection) -> tuple[list[str], list[str]]:
+        command.downgrade(alembic_config(connection), "base")
+        return inspect(connection).get_table_names(), inspect(connection).get_view_names()
+
+    async with described(target, DatosPaciente, Anemia) as database:
+        assert await database.writer.transaction(undo) == (["alembic_version"], [])

@@ -1,0 +1,20 @@
+"""What analysts are promised, on SQLite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.analysts_suite import *  # noqa: F403 - the suite itself
+from tests.contract.test_recorder_store import SqliteTarget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.recorder_suite import Target
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return SqliteTarget(tmp_path / "predicciones.db")

@@ -1,0 +1,128 @@
+"""What analysts are promised, on PostgreSQL, and the role that only PostgreSQL has."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.analysts_suite import *  # noqa: F403 - the suite itself
+from tests.analysts_suite import (
+    QUESTIONS,
+    Anemia,
+    Renamed,
+    a_year_of_patients,
+    answers,
+    ask,
+    described,
+    record,
+)
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.postgres import PostgresServer, postgres_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.recorder_suite import Target
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def target(server: PostgresServer) -> Target:
+    return PostgresTarget(server, server.new_database())
+
+
+async def refused(url: str, statement: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    finally:
+        await connection.close()
+    return False
+
+
+def url_of(user: str, target: PostgresTarget) -> str:
+    return f"postgresql://{user}:{user}@127.0.0.1:{target.server.port}/{target.database}"
+
+
+async def test_every_question_is_answered_alike_by_both_databases(target: Target, tmp_path: Path) -> None:
+    async with (
+        described(target, DatosPaciente) as postgres,
+        described(SqliteTarget(tmp_path / "p.db"), DatosPaciente) as sqlite,
+    ):
+        for database in (postgres, sqlite):
+            await record(database, *a_year_of_patients())
+        for question in QUESTIONS:
+            if not re.search(r"\bdesde\b", question):  # these two tell when each database was first described
+                assert await answers(postgres, question) == await answers(sqlite, question), question
+
+
+async def test_the_role_reads_views_and_dictionary_and_nothing_else(
+    target: PostgresTarget, server: PostgresServer
+) -> None:
+    async with described(target, Anemia, Renamed):
+        pass
+    server.query("postgres", "CREATE ROLE ana LOGIN PASSWORD 'ana' IN ROLE predecir_analista", "SELECT 1")
+    ana = url_of("ana", target)
+
+    for readable in ("predicciones_anemia", "diccionario"):
+        assert not await refused(ana, f"SELECT * FROM {readable}")  # noqa: S608 - ours
+    for hidden in ("predicciones", "cuarentena", "duplicados", "alembic_version"):
+        assert await refused(ana, f"SELECT * FROM {hidden}")  # noqa: S608 - ours
+    for change in ("DELETE FROM diccionario", "DELETE FROM predicciones_anemia", "CREATE TABLE mine (a int)"):
+        assert await refused(ana, change)
+
+
+async def test_a_recorder_that_may_not_create_roles_says_once_what_an_administrator_runs() -> None:
+    with postgres_server() as alone:  # roles belong to a whole server: one where no recorder has made it yet
+        target = PostgresTarget(alone, "clinic")
+        create = "CREATE ROLE recorder LOGIN PASSWORD 'recorder'", "CREATE ROLE ana LOGIN PASSWORD 'ana'"
+        alone.query("postgres", *create, "CREATE DATABASE clinic OWNER recorder")
+        for _ in range(2):
+            with capture_logs() as logs:
+                async with described(OwnedBy("recorder", target), Anemia) as database:
+                    assert await ask(database, "SELECT * FROM diccionario")
+            (advice,) = [log["run_as_administrator"] for log in logs if log["event"] == "analysts_role_missing"]
+
+        alone.query("clinic", *advice.rstrip(";").split("; "), "GRANT predecir_analista TO ana")
+        assert not await refused(url_of("ana", target), "SELECT * FROM predicciones_anemia, diccionario")
+        with capture_logs() as logs:
+            async with described(OwnedBy("recorder", target), Renamed):
+                pass
+        assert [log["event"] for log in logs] == ["analysts_view_refreshed"]
+        assert not await refused(url_of("ana", target), "SELECT ferritina FROM predicciones_anemia")
+
+
+class OwnedBy:
+    """A database, opened as its owner."""
+
+    def __init__(self, user: str, target: PostgresTarget) -> None:
+        self.url = url_of(user, target)
+        self.unwritable = target.unwritable
+        self.open_transactions = target.open_transactions
+
+
+async def test_an_analysts_own_view_on_ours_keeps_no_recorder_from_starting(target: PostgresTarget) -> None:
+    async with described(target, Anemia):
+        pass
+    target.server.query(target.database, "CREATE VIEW mine AS SELECT hemoglobina FROM predicciones_anemia", "SELECT 1")
+
+    with capture_logs() as logs:
+        async with described(target, Renamed) as database:
+            assert await ask(database, "SELECT paciente_output FROM predicciones_anemia") == []
+
+    assert [(log["event"], log["view"]) for log in logs] == [("analysts_view_not_refreshed", "predicciones_anemia")]
+    assert logs[0]["reason"].startswith("cannot drop view predicciones_anemia because other objects depend on it")
