@@ -9,7 +9,6 @@ ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 VENV := $(ROOT)/.venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
-LOCKS := run gateway inference recorder
 
 # The folder of a disease: params.yaml, data, var/ and predicciones.db all live there. Ours is this repository.
 PREDECIR_PARAMS ?= params.yaml
