@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import sys
+from argparse import ArgumentTypeError
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ PREFIX = "pdk_"
 """Begins every key, so that one that leaked is recognised by whoever searches for secrets."""
 _KEY_BYTES = 32
 _ID_BYTES = 6
+_LONGEST_NAME = 80
 _FAILED = 1
 
 
@@ -32,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", required=True)
     create = commands.add_parser("create", help="make a key and show it, once")
     create.add_argument("--role", required=True, choices=[role.value for role in Role])
-    create.add_argument("--name", default="", help="whose it is, to recognise it in the list")
+    create.add_argument("--name", type=_name, default="", help="whose it is, to recognise it in the list")
     commands.add_parser("list", help="show all keys ever made, without the keys themselves")
     revoke = commands.add_parser("revoke", help="end a key; holds within seconds wherever the file is shared")
     revoke.add_argument("id", help="its id, as shown by list")
@@ -99,6 +101,13 @@ def _show(listed: KeyList) -> None:
     for key in listed.keys:
         revoked = "" if key.revoked is None else _shown(key.revoked)
         print(f"{key.id:12}  {key.role:8}  {_shown(key.created):20}  {revoked:20}  {key.name}")  # noqa: T201 - the same
+
+
+def _name(text: str) -> str:
+    """Take a name that shows as one line in a terminal."""
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise ArgumentTypeError(f"a name has at most {_LONGEST_NAME} characters, all printable")
+    return text
 
 
 @contextmanager

@@ -101,11 +101,17 @@ def small(tmp_path: Path, limit: RateLimit | None = None) -> Stack:
     @router.get("/forgotten")
     @router.get("/things/{id}")
     @router.get("/things/all")
+    @router.get("/{kind}/special")
     async def answer() -> str:
         return "in"
 
     everybody, ops = frozenset({Role.OPS, Role.MEDICO}), frozenset({Role.OPS})
-    access = {("GET", "/listed"): ops, ("GET", "/things/{id}"): ops, ("GET", "/things/all"): everybody}
+    access = {
+        ("GET", "/{kind}/special"): everybody,
+        ("GET", "/listed"): ops,
+        ("GET", "/things/{id}"): ops,
+        ("GET", "/things/all"): everybody,
+    }
     return Stack(tmp_path / "access.json", [Part((router,), dict, access=access)], limit)
 
 
@@ -145,11 +151,12 @@ async def test_a_route_that_nobody_listed_stays_shut_for_every_role(tmp_path: Pa
     assert (await stack.ask("POST /listed", keys[2])).status_code == 404
 
 
-async def test_where_two_listed_paths_match_both_must_allow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/things/all", "/things/special"])
+async def test_where_two_listed_paths_match_both_must_allow(tmp_path: Path, path: str) -> None:
     medico, ops = (create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.OPS))
     stack = small(tmp_path)
-    assert (await stack.ask("GET /things/all", medico)).status_code == 403
-    assert (await stack.ask("GET /things/all", ops)).status_code == 200
+    assert (await stack.ask(f"GET {path}", medico)).status_code == 403
+    assert (await stack.ask(f"GET {path}", ops)).status_code == 200
 
 
 async def test_a_head_request_is_judged_as_a_get(tmp_path: Path) -> None:

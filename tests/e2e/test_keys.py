@@ -50,6 +50,14 @@ def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(tmp_pa
     assert made.stdout.strip() not in shown
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "x" * 81])
+def test_a_name_that_would_not_show_as_one_line_is_refused(tmp_path: Path, name: str) -> None:
+    made = keys(tmp_path, "create", "--role", "medico", "--name", name)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert "at most 80 characters" in made.stderr
+    assert not (tmp_path / "var").exists()
+
+
 def test_keys_made_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = set(pool.map(lambda _: new_key(tmp_path, "ops"), range(8)))
