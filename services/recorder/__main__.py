@@ -13,6 +13,7 @@ from services.recorder.app import alone
 from services.recorder.moving import migrate_command
 from services.recorder.settings import RecorderSettings
 from shared.hosting import main
+from shared.settings import read_settings
 
 
 def run(arguments: list[str]) -> int:
@@ -22,12 +23,17 @@ def run(arguments: list[str]) -> int:
     migrate = commands.add_parser(
         "migrate", help="copy all tables into another database, and prove that they are equal"
     )
-    migrate.add_argument("--from", dest="source", required=True, metavar="URL", help="sqlite:///./predicciones.db")
-    migrate.add_argument("--to", dest="target", required=True, metavar="URL", help="postgresql://user:password@host/db")
+    left_out = "; left out, it is DATABASE_URL, so that no password is on the command line"
+    migrate.add_argument("--from", dest="source", metavar="URL", help=f"the database to copy{left_out}")
+    migrate.add_argument("--to", dest="target", metavar="URL", help=f"where to{left_out}")
     chosen = parser.parse_args(arguments)
     if chosen.command == "migrate":
-        return migrate_command(chosen.source, chosen.target)
+        return migrate_command(chosen.source, chosen.target, _database_url)
     return main("recorder", RecorderSettings, alone)
+
+
+def _database_url() -> str:
+    return read_settings(RecorderSettings).database_url.get_secret_value()
 
 
 if __name__ == "__main__":

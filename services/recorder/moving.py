@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from functools import partial
@@ -18,6 +19,8 @@ from shared.hosting import UNAVAILABLE, StartError
 from shared.settings import BAD_SETTINGS, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import URL, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -60,10 +63,14 @@ class Progress:
         self._stream.flush()
 
 
-def migrate_command(source: str, target: str) -> int:
-    """Copy and prove; returns the exit code: 0 only if every row of `source` is in `target`, exactly."""
+def migrate_command(source: str | None, target: str | None, otherwise: Callable[[], str]) -> int:
+    """Copy and prove; returns the exit code: 0 only if every row of `source` is in `target`, exactly.
+
+    `otherwise` gives the URL that is left out.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # to say what to do after Ctrl-C
     try:
-        urls = _urls(source, target)
+        urls = _urls(source or otherwise(), target or otherwise())
         return asyncio.run(_migrate(*urls))
     except SettingsError as error:
         return _ended(str(error), BAD_SETTINGS)

@@ -16,6 +16,7 @@ import pytest
 from bench.rows import made_up
 from services.recorder.database import open_database, read_url
 from services.recorder.writing import write_batch
+from tests.analysts_suite import Anemia, Renamed, ask, described, plain
 from tests.postgres import PostgresServer, postgres_server
 from tests.recorder_suite import START, delivery, event, recording
 from tests.waiting import until_now
@@ -52,14 +53,13 @@ def database(server: PostgresServer) -> str:
     return server.new_database()
 
 
-def command(source: str, target: str) -> list[str]:
-    return [sys.executable, "-m", "services.recorder", "migrate", "--from", source, "--to", target]
-
-
-def migrate(source: str, target: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+def migrate(
+    source: str, target: str, folder: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(environment or {})}
+    given = [part for option, url in (("--from", source), ("--to", target)) if url for part in (option, url)]
     return subprocess.run(
-        command(source, target),
+        [sys.executable, "-m", "services.recorder", "migrate", *given],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -193,34 +193,79 @@ async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
     assert f"  lacks in the target: {bad}\n" in ended.stdout
 
 
-def cut_off(command: list[str], server: PostgresServer, database: str) -> int:
-    """Kill the copying as soon as some rows are there; returns how many are."""
+def cut_off(source: str, target: str, server: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
+    """Cut the copying short once some rows are there; returns how many are, its exit code and what it said."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "services.recorder", "migrate", "--from", source, "--to", server.url(target)]
     counted = "SELECT count(*) FROM predicciones"
     made = "SELECT count(*) FROM pg_tables WHERE tablename = 'predicciones'"
-    null = subprocess.DEVNULL
-    with subprocess.Popen(command, env=environment, stdout=null, stderr=null) as process:
-        until_now(lambda: server.query(database, made) == [1], seconds=SECONDS)
-        until_now(lambda: server.query(database, counted)[0] > 0, seconds=SECONDS)
-        process.send_signal(signal.SIGKILL)
-    return int(server.query(database, counted)[0])
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as ran:
+        until_now(lambda: server.query(target, made) == [1], seconds=SECONDS)
+        until_now(lambda: server.query(target, counted)[0] > 0, seconds=SECONDS)
+        ran.send_signal(how)
+        _, said = ran.communicate(timeout=SECONDS)
+    return int(server.query(target, counted)[0]), ran.returncode, said
 
 
-async def test_killed_in_the_middle_it_goes_on_where_it_was_cut(
-    tmp_path: Path, server: PostgresServer, database: str
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGINT, 130, "migrate: interrupted; run the same command again: it goes on where it was cut\n"),
+    ],
+)
+async def test_cut_in_the_middle_it_goes_on_from_there(  # noqa: PLR0913, PLR0917 - three cases, three fixtures
+    tmp_path: Path, server: PostgresServer, database: str, how: signal.Signals, code: int, said: str
 ) -> None:
     total = 30_000
     source = f"sqlite:///{tmp_path}/one.db"
     async with open_database(read_url(source)) as opened:
         rows = list(made_up(1, total))
         await opened.writer.transaction(lambda connection: write_batch(connection, rows, [], START))
-    there = cut_off(command(source, server.url(database)), server, database)
+    there, ended_with, spoke = cut_off(source, database, server, how)
     assert 0 < there < total
+    assert ended_with == code
+    assert spoke.endswith(said)
+    assert "Traceback" not in spoke
 
     ended = migrate(source, server.url(database), tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert f"30,000 rows in the source, 30,000 in the target; {total - there:,} new" in ended.stdout
+
+
+async def test_the_dictionary_goes_with_its_history_and_a_longer_one_stays(
+    tmp_path: Path, server: PostgresServer, database: str
+) -> None:
+    async with described(file(tmp_path / "one.db"), Anemia, Renamed) as opened:
+        lines = await ask(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
+    target = Place(server.url(database))
+    async with described(target, Renamed):  # type: ignore[arg-type] # only its URL is needed
+        pass
+
+    ended = [migrate(f"sqlite:///{tmp_path}/one.db", target.url, tmp_path) for _ in range(2)]
+    async with described(target, Renamed) as opened:  # type: ignore[arg-type] # the same
+        found = await ask(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
+
+    assert [each.returncode for each in ended] == [0, 0]
+    assert "diccionario: 18 lines taken over" in ended[0].stdout
+    assert "diccionario: 0 lines taken over" in ended[1].stdout
+    assert [[plain(value) for value in line.values()] for line in found] == [list(line.values()) for line in lines]
+
+
+async def test_the_url_left_out_is_database_url(tmp_path: Path, server: PostgresServer, database: str) -> None:
+    await fill(file(tmp_path / "one.db"), [delivery(1)])
+    clinic = {"DATABASE_URL": server.url(database)}
+
+    there = migrate("sqlite:///./one.db", "", tmp_path, clinic)
+    back = migrate("", "sqlite:///./two.db", tmp_path, clinic)
+    neither = migrate("", "", tmp_path, clinic)
+
+    assert [there.returncode, back.returncode, neither.returncode] == [0, 0, 78]
+    assert all_rows(tmp_path / "two.db", "predicciones", "id", "id")
+    assert neither.stderr == "migrate: --from and --to are the same database; name two\n"
 
 
 @pytest.mark.parametrize(
