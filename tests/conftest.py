@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+import secrets
+from typing import TYPE_CHECKING
+
 import pytest
+
+from shared.topology import topology
+from tests.broker import Broker
+from tests.rabbitmq import RabbitServer, rabbit_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytest.register_assert_rewrite(
     "tests.recorder_suite", "tests.analysts_suite"
 )  # before anything imports them: asserts explain
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[RabbitServer]:
+    with rabbit_server() as running:
+        yield running
+
+
+@pytest.fixture
+def broker(rabbit: RabbitServer) -> Broker:
+    """Names of a test's own on the shared server, where nothing is declared yet."""
+    return Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
+from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
 from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.predict import Predict
 from services.gateway.relay import Relay
 from services.gateway.remote_scorer import open_remote_scorer
 from services.gateway.routes import ACCESS, gateway_router
+from shared.broker import read_broker_url
 from shared.hosting import Part, StartError
 from shared.patient import load_patient
+from shared.topology import topology
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 5
 """How long a stopping gateway hands over what its outbox holds; the rest waits on disk."""
+CONFIRM_SECONDS = 5
+"""How long the broker may take to confirm a message; after that it is unknown and is published again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +98,36 @@ async def open_gateway(
 
 @asynccontextmanager
 async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run the gateway as a service of its own: inference over HTTP, and answers kept in the outbox."""
+    """Run the gateway as a service of its own: inference over HTTP, and answers to the broker, if one is set.
+
+    Raises:
+        SettingsError: `BROKER_URL` has not the form of one.
+
+    """
     patient = load_patient(settings.predecir_paciente)
     deadline = settings.gateway_deadline_seconds
     async with (
         open_remote_scorer(settings.inference_url, patient, key=settings.inference_key, deadline=deadline) as scorer,
-        open_gateway(settings, registry, patient=patient, scorer=scorer, transport=NoBroker()) as gateway,
+        _transport(settings) as transport,
+        open_gateway(settings, registry, patient=patient, scorer=scorer, transport=transport) as gateway,
     ):
         yield (gateway.part,)
 
 
+@asynccontextmanager
+async def _transport(settings: GatewaySettings) -> AsyncIterator[Transport]:
+    if settings.broker_url is None:
+        yield NoBroker()
+        return
+    url, queue = read_broker_url(settings.broker_url), topology(settings.broker_prefix).events
+    async with aclosing(BrokerTransport(url, queue, confirm_seconds=CONFIRM_SECONDS)) as transport:
+        yield transport
+
+
 class NoBroker:
-    """A transport that takes nothing: until a broker can be set, answers wait in the outbox."""
+    """A transport that takes nothing: as long as no broker is set, answers wait in the outbox."""
 
     async def publish(self, batch: Sequence[Delivery]) -> set[int]:
         """Refuse `batch`."""
         del batch
-        raise TransportDownError("no broker is set")
+        raise TransportDownError("BROKER_URL is not set")

@@ -106,6 +106,7 @@ class Outbox:
         self._gathered: list[_Append] = []
         self._commits: asyncio.Task[None] | None = None
         self._closing = False
+        self._discarded = asyncio.Event()
         self.filled = asyncio.Event()
         if self.pending:
             self.filled.set()
@@ -157,6 +158,12 @@ class Outbox:
             self._commits = asyncio.create_task(self._commit_gathered())
         return await stored
 
+    async def handed_over(self) -> None:
+        """Wait until everything that was answered up to now is durable elsewhere."""
+        last = self._next_seq - 1
+        while self._oldest <= last:
+            await self._discarded.wait()
+
     async def segments(self, most_events: int) -> list[Segment]:
         """Read the oldest segments, at least one if there is any, together about `most_events` events.
 
@@ -190,6 +197,8 @@ class Outbox:
             self._oldest = await self._run(self._delete, [segment.first_seq for segment in segments])
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be written ({error})") from error
+        self._discarded.set()
+        self._discarded = asyncio.Event()
         self.pending -= sum(len(segment.deliveries) for segment in segments)
         if not self.pending:
             self.filled.clear()

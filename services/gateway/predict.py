@@ -84,7 +84,7 @@ class Predict:
         """Serve one request."""
         started = time.perf_counter()
         try:
-            content = await self._answer(scope, receive)
+            content, confirmed = await self._answer(scope, receive)
         except ProblemError as problem:
             self._refused.labels(problem.rule).inc()
             fields = sorted({error["regla"] for error in problem.errors or ()})
@@ -99,10 +99,12 @@ class Predict:
         self._given.inc()
         self._seconds.observe(time.perf_counter() - started)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        if not confirmed:
+            headers.append((b"confirmada", b"false"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
         headers = dict(scope["headers"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise ProblemError(415, "tipo_de_contenido", "Envíe los datos como application/json.")
@@ -120,7 +122,7 @@ class Predict:
                 raise ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.") from None
             raise _unavailable("plazo", "No se pudo responder a tiempo; inténtelo de nuevo.") from None
 
-    async def _admitted(self, patient: Patient, caller: str, key: str | None) -> bytes:
+    async def _admitted(self, patient: Patient, caller: str, key: str | None) -> tuple[bytes, bool]:
         """Refuse before any work is done for what could not be kept."""
         if self._in_flight >= self._settings.gateway_max_in_flight:
             raise _unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
@@ -128,7 +130,7 @@ class Predict:
             raise _unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
         self._in_flight += 1
         try:
-            return await self._kept(patient, caller, key)
+            return await self._kept(patient, caller, key), await self._handed_over()
         finally:
             self._in_flight -= 1
 
@@ -159,6 +161,21 @@ class Predict:
             self._disk.failed()
             self._log.error("answer_not_kept", reason=str(error))
             raise _unavailable("sin_espacio", "La respuesta no se pudo guardar, así que no se da.") from None
+
+    async def _handed_over(self) -> bool:
+        """Whether the answer got as far as ACK_POLICY asks; whatever it says, the answer is kept and handed over."""
+        policy = self._settings.ack_policy
+        if policy == "local":
+            return True
+        try:
+            async with asyncio.timeout(self._settings.ack_wait_ms / 1000):
+                await self._outbox.handed_over()
+        except TimeoutError:
+            if policy == "strict":
+                detail = "La respuesta está guardada, pero aún no confirmada; repita con la misma Idempotency-Key."
+                raise _unavailable("sin_confirmar", detail) from None
+            return False
+        return True
 
     def _validated(self, body: bytes) -> Patient:
         if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(body) > DEEPEST:

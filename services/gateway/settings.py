@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
-from shared.settings import ServiceSettings
+from shared.broker import BrokerSettings
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(BrokerSettings):
     """Environment variables of the gateway, beside those every service reads."""
 
     inference_url: str = Field(default="http://127.0.0.1:8001", pattern=r"^https?://[^/]+/?$")
@@ -28,3 +30,7 @@ class GatewaySettings(ServiceSettings):
     """How long the relay lets answers gather before it hands them over in one batch."""
     relay_batch_events: int = Field(default=1000, ge=1)
     """Most answers in one batch handed over."""
+    ack_policy: Literal["local", "broker", "strict"] = "local"
+    """When an answer is given: once it is in the outbox; or once handed over, and otherwise marked, or refused."""
+    ack_wait_ms: int = Field(default=250, ge=1)
+    """How long an answer waits to be handed over, when ACK_POLICY is not `local`."""

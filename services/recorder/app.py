@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prometheus_client import Gauge
+
 from services.recorder.analysts import serve_analysts
+from services.recorder.consumer import Consumer
 from services.recorder.database import open_database, read_url
 from services.recorder.metrics import Metrics
 from services.recorder.routes import ACCESS, ReadDeps, read_router
 from services.recorder.store import Store
 from services.recorder.transport import InProcess
+from shared.broker import read_broker_url
 from shared.hosting import Part
 from shared.patient import load_patient
+from shared.topology import topology
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +28,10 @@ if TYPE_CHECKING:
 
     from services.recorder.settings import RecorderSettings
     from shared.transport import OutboxState, Transport
+
+
+SILENCE_SECONDS = 30
+"""How long no delivery may come before the broker is asked whether that is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,30 @@ async def open_recorder(
 
 @asynccontextmanager
 async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run the recorder as a service of its own."""
+    """Run the recorder as a service of its own: events from the broker, if one is set, and the read API.
+
+    A consumer that crashes takes the service with it: no process stays that records nothing.
+
+    Raises:
+        SettingsError: `BROKER_URL` has not the form of one.
+
+    """
+    url = None if settings.broker_url is None else read_broker_url(settings.broker_url)
     async with open_recorder(settings, registry) as recorder:
-        yield (recorder.part,)
+        if url is None:
+            yield (recorder.part,)
+            return
+        consumer = Consumer(
+            url,
+            topology(settings.broker_prefix),
+            recorder.store,
+            prefetch=settings.broker_prefetch,
+            silence_seconds=SILENCE_SECONDS,
+        )
+        Gauge("predecir_recorder_consuming", "Whether the broker delivers", registry=registry).set_function(
+            lambda: consumer.consuming
+        )
+        async with asyncio.TaskGroup() as tasks:
+            consuming = tasks.create_task(consumer.run())
+            yield (recorder.part,)
+            consuming.cancel()

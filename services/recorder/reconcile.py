@@ -55,7 +55,8 @@ async def reconcile(readers: AsyncEngine, outboxes: Callable[[], Awaitable[Seque
 async def _highest(connection: AsyncConnection) -> dict[str, int]:
     highest: dict[str, int] = {}
     for table in (PREDICCIONES, DUPLICADOS, CUARENTENA):
-        found = await connection.execute(select(table.c.gateway_id, func.max(table.c.seq)).group_by(table.c.gateway_id))
+        greatest = select(table.c.gateway_id, func.max(table.c.seq)).group_by(table.c.gateway_id)
+        found = await connection.execute(greatest.where(table.c.seq >= 1))  # below: a message that no gateway sent
         for gateway_id, seq in found:
             highest[gateway_id] = max(seq, highest.get(gateway_id, 0))
     return highest

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from shared.settings import ServiceSettings
+from shared.broker import BrokerSettings
 
 
-class RecorderSettings(ServiceSettings):
+class RecorderSettings(BrokerSettings):
     """What the recorder reads from the environment, besides what every service reads."""
 
     port: int = Field(default=8002, ge=0, le=65535)
     """TCP port of the read API; 0 takes a free one and prints it."""
     database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
     """Where predictions are kept: sqlite:///./predicciones.db or postgresql://user:password@host:5432/database."""
+    broker_prefetch: int = Field(default=50, ge=1, le=10_000)
+    """Messages, of up to 200 events each, that the broker delivers ahead of what is recorded."""

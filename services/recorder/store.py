@@ -39,18 +39,21 @@ class Store:
         self._writing: set[asyncio.Task[Outcome]] = set()
         self._failure: str | None = None
         self._failed = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
 
-    async def record(self, batch: Sequence[Delivery]) -> set[int]:
+    async def record(self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = ()) -> set[int]:
         """Record or quarantine every delivery of `batch`, in one transaction; returns their `seq`, all durable now.
 
-        What was recorded before is absorbed. Cancelling the caller does not cut the transaction short.
+        `unreadable` is quarantined with it. What was recorded before is absorbed. Cancelling the caller does not cut
+        the transaction short.
 
         Raises:
             TransportDownError: the database cannot be written; nothing was done.
 
         """
         rows: list[Row] = []
-        poison: list[Poison] = []
+        poison = list(unreadable)
         for start in range(0, len(batch), _READ_AT_ONCE):
             for delivery in batch[start : start + _READ_AT_ONCE]:
                 read = read_row(delivery)
@@ -69,6 +72,10 @@ class Store:
     def down(self) -> str | None:
         """Why the database cannot be written, as of the last attempt, or None."""
         return self._failure
+
+    async def writable(self) -> None:
+        """Wait as long as the database is known not to be; needs `watched`."""
+        await self._writable.wait()
 
     @asynccontextmanager
     async def watched(self, every_seconds: float = 1) -> AsyncIterator[None]:
@@ -97,6 +104,7 @@ class Store:
         result = await self._writer.transaction(work)
         if self._failed.is_set():
             self._failed.clear()
+            self._writable.set()
             self._failure = None
             _log.info("database_writable_again")
         return result
@@ -105,6 +113,7 @@ class Store:
         self._failure = f"the database cannot be written: {reason(error)}"
         if not self._failed.is_set():
             self._failed.set()
+            self._writable.clear()
             _log.error("database_not_writable", reason=reason(error))
         return TransportDownError(self._failure)
 

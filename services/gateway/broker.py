@@ -1,0 +1,125 @@
+"""From the relay to RabbitMQ: persistent, mandatory and confirmed messages, several in flight.
+
+There is no background task: the relay calls again with growing waits, and each call connects if it has to. A plain
+connection, because a robust one waits for its own reconnecting outside of every timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import aio_pika
+import structlog
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
+from pamqp.commands import Basic
+
+from shared.batches import CONTENT_TYPE, Batch, split
+from shared.broker import reason
+from shared.transport import TransportDownError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection
+
+    from shared.topology import Queue
+    from shared.transport import Delivery
+
+_EVENTS_PER_MESSAGE = 200
+_CONNECT_SECONDS = 5
+_CLOSE_SECONDS = 2
+_UNBLOCK_SECONDS = 0.05
+_NOT_CONFIRMED = "the broker did not confirm in time"
+_log = structlog.get_logger()
+
+
+class BrokerTransport:
+    """A `shared.transport.Transport` that is done when a quorum of the broker's nodes has the message on disk."""
+
+    def __init__(self, url: str, queue: Queue, *, confirm_seconds: float) -> None:
+        """Publish to the exchange of `queue` at `url`, waiting `confirm_seconds` for what is in flight."""
+        self._url, self._queue, self._confirm_seconds = url, queue, confirm_seconds
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        """Publish `batch`, many events a message; returns the `seq` of those in messages that were confirmed.
+
+        Raises:
+            TransportDownError: not connected, blocked by an alarm of the broker, or nothing confirmed in time.
+
+        """
+        channel = await self._ready()
+        messages = list(split(batch, _EVENTS_PER_MESSAGE))
+        refused: list[str] = []
+        durable: set[int] = set()
+        outcomes = await asyncio.gather(*(self._confirmed(channel, message) for message in messages))
+        for message, why in zip(messages, outcomes, strict=True):
+            if why is None:
+                durable.update(message.seqs)
+            else:
+                refused.append(why)
+        if refused and not await self._is_blocked():
+            await self.aclose()  # whatever is half done on it is unknown, and is published again on another
+        if not durable:
+            raise TransportDownError(refused[0])
+        return durable
+
+    async def aclose(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await connection.close()
+
+    async def _ready(self) -> AbstractChannel:
+        if self._channel is not None and not self._channel.is_closed:
+            if await self._is_blocked():
+                raise TransportDownError("the broker takes nothing: one of its alarms, disk or memory, is on")
+            return self._channel
+        await self.aclose()
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                self._connection = await aio_pika.connect(self._url)
+                self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            await self.aclose()
+            raise TransportDownError(f"the broker cannot be reached: {reason(error)}") from None
+        _log.info("broker_connected")
+        return self._channel
+
+    async def _is_blocked(self) -> bool:
+        """Whether the broker has said that it takes nothing; it says so only to connections that have published."""
+        if self._connection is None or self._connection.is_closed:
+            return False
+        try:
+            async with asyncio.timeout(_UNBLOCK_SECONDS):
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _confirmed(self, channel: AbstractChannel, batch: Batch) -> str | None:
+        """Publish one message; returns why it may not be durable, or None if it is."""
+        message = aio_pika.Message(
+            batch.body,
+            headers=dict(batch.headers),
+            content_type=CONTENT_TYPE,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=uuid.uuid4().hex,  # of the attempt: the same twice in flight, and the client swaps their results
+        )
+        try:
+            async with asyncio.timeout(self._confirm_seconds):
+                exchange = await channel.get_exchange(self._queue.exchange, ensure=False)
+                answer = await exchange.publish(message, self._queue.routing_key, mandatory=True)
+        except TimeoutError:
+            return _NOT_CONFIRMED
+        except DeliveryError:
+            return "the broker has no queue for it, or refused it: has the recorder started?"
+        except CONNECTION_EXCEPTIONS as error:
+            return f"the broker did not take it: {reason(error)}"
+        return None if isinstance(answer, Basic.Ack) else _NOT_CONFIRMED

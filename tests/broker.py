@@ -1,0 +1,76 @@
+"""One test's part of the broker: what it declares, publishes, looks at and consumes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aio_pika
+
+from services.gateway.broker import BrokerTransport
+from services.recorder.consumer import Consumer
+from shared.topology import declare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from aio_pika.abc import AbstractChannel
+    from pamqp.common import FieldValue
+
+    from services.recorder.store import Store
+    from shared.topology import Topology
+    from tests.rabbitmq import RabbitServer
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A server, a user's URL, and names of one's own."""
+
+    server: RabbitServer
+    url: str
+    topology: Topology
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        async with await aio_pika.connect(self.url) as connection:
+            yield await connection.channel()
+
+    async def declare(self) -> None:
+        async with self.channel() as channel:
+            await declare(channel, self.topology)
+
+    @asynccontextmanager
+    async def transport(self, *, confirm_seconds: float = 10) -> AsyncIterator[BrokerTransport]:
+        transport = BrokerTransport(self.url, self.topology.events, confirm_seconds=confirm_seconds)
+        try:
+            yield transport
+        finally:
+            await transport.aclose()
+
+    @asynccontextmanager
+    async def consumer(self, store: Store, *, silence_seconds: float = 30) -> AsyncIterator[Consumer]:
+        """Consume into `store` meanwhile; a consumer that crashed fails the test."""
+        consumer = Consumer(self.url, self.topology, store, prefetch=10, silence_seconds=silence_seconds)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(consumer.run())
+            yield consumer
+            running.cancel()
+
+    async def put(self, body: bytes, content_type: str, headers: Mapping[str, FieldValue]) -> None:
+        """Publish something that is not ours."""
+        message = aio_pika.Message(body, content_type=content_type, headers=dict(headers))
+        async with self.channel() as channel:
+            exchange = await channel.get_exchange(self.topology.events.exchange)
+            await exchange.publish(message, self.topology.events.routing_key)
+
+    async def take(self, queue: str) -> list[bytes]:
+        """Take all that is ready in `queue`."""
+        bodies = []
+        async with self.channel() as channel:
+            found = await channel.get_queue(queue)
+            while (message := await found.get(fail=False)) is not None:
+                bodies.append(message.body)
+                await message.ack()
+        return bodies

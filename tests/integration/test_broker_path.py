@@ -1,0 +1,208 @@
+"""From the gateway's relay through a real broker to a row, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.recorder.schema import CUARENTENA
+from shared.transport import OutboxState, TransportDownError
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.postgres import PostgresServer, postgres_server
+from tests.recorder_suite import Recording, delivery, recording
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tests.broker import Broker
+    from tests.recorder_suite import Target
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    if request.param == "sqlite":
+        return SqliteTarget(tmp_path / "predicciones.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return PostgresTarget(server, server.new_database())
+
+
+@pytest.fixture
+async def recorder(target: Target) -> AsyncIterator[Recording]:
+    async with recording(target) as opened:
+        yield opened
+
+
+async def recorded(recorder: Recording, count: int) -> None:
+    """Wait until `count` predictions are recorded."""
+    name = "predecir_recorder_predictions_recorded_total"
+    await until(lambda: recorder.registry.get_sample_value(name) == count, seconds=30)
+
+
+async def test_what_is_published_becomes_rows_and_nothing_stays_behind(recorder: Recording, broker: Broker) -> None:
+    batch = [delivery(seq) for seq in range(1, 1001)]
+    await broker.declare()
+    async with broker.transport() as transport, broker.consumer(recorder.store):
+        assert await transport.publish(batch) == set(range(1, 1001))
+        await recorded(recorder, 1000)
+
+    assert [row.seq for row in await recorder.rows()] == list(range(1, 1001))
+    assert (await recorder.account(OutboxState("g1", 1000, 1001)))["g1"].missing == 0
+    assert await broker.take(broker.topology.events.name) == []
+
+
+async def test_poison_in_a_batch_is_set_aside_alone(recorder: Recording, broker: Broker) -> None:
+    batch = [delivery(seq, b"\x00 poison" if seq % 50 == 0 else None) for seq in range(1, 1001)]
+    await broker.declare()
+    async with broker.transport() as transport, broker.consumer(recorder.store):
+        await transport.publish(batch)
+        await recorded(recorder, 980)
+
+    poison = await recorder.rows(CUARENTENA)
+    assert [(row.seq, row.cuerpo, row.motivo) for row in poison] == [
+        (seq, b"\x00 poison", "not JSON") for seq in range(50, 1001, 50)
+    ]
+    assert (await recorder.account(OutboxState("g1", 1000, 1001)))["g1"].missing == 0
+
+
+async def test_a_message_that_is_no_batch_is_set_aside_with_its_bytes(recorder: Recording, broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport() as transport, broker.consumer(recorder.store):
+        for _ in range(2):  # as if it were delivered twice
+            await broker.put(b"hello?", "text/plain", {})
+        await transport.publish([delivery(1)])
+        await recorded(recorder, 1)
+
+    [row] = await recorder.rows(CUARENTENA)
+    assert (row.cuerpo, row.gateway_id) == (b"hello?", "")
+    assert row.motivo.startswith("not a batch of events: not of type")
+    assert {name: account.missing for name, account in (await recorder.account()).items()} == {"g1": 0}
+
+
+async def test_a_database_that_is_down_gets_its_messages_later(
+    recorder: Recording, broker: Broker, target: Target
+) -> None:
+    await broker.declare()
+    async with broker.transport() as transport, broker.consumer(recorder.store) as consumer:
+        await until(lambda: consumer.consuming)
+        with target.unwritable():
+            await transport.publish([delivery(seq) for seq in range(1, 501)])
+            await until(lambda: recorder.store.down() is not None and not consumer.consuming)
+        await recorded(recorder, 500)
+
+    assert [row.seq for row in await recorder.rows()] == list(range(1, 501))
+
+
+async def test_two_recorders_share_the_work_and_double_nothing(target: Target, broker: Broker) -> None:
+    await broker.declare()
+    async with (
+        recording(target) as one,
+        recording(target) as other,
+        broker.consumer(one.store),
+        broker.consumer(other.store),
+        broker.transport() as transport,
+    ):
+        for start in range(1, 2001, 20):
+            await transport.publish([delivery(seq) for seq in range(start, start + 20)])
+        seen = [recording.registry for recording in (one, other)]
+        name = "predecir_recorder_predictions_recorded_total"
+        await until(lambda: sum(registry.get_sample_value(name) or 0 for registry in seen) == 2000)
+        assert len(await one.rows()) == 2000
+
+
+async def test_what_no_queue_takes_is_not_confirmed_and_is_once_there_is_one(broker: Broker) -> None:
+    events = broker.topology.events
+    async with broker.transport() as transport:
+        with pytest.raises(TransportDownError, match=r"did not take it.*no exchange"):
+            await transport.publish([delivery(1)])
+        async with broker.channel() as channel:
+            await channel.declare_exchange(events.exchange, "direct", durable=True)
+        with pytest.raises(TransportDownError, match="no queue for it"):
+            await transport.publish([delivery(1)])
+        await broker.declare()
+        assert await transport.publish([delivery(1)]) == {1}
+    assert len(await broker.take(events.name)) == 1
+
+
+async def test_what_the_broker_gives_up_on_waits_in_the_dead_letter_queue(broker: Broker) -> None:
+    await broker.declare()
+    await broker.put(b"rejected", "text/plain", {})
+    async with broker.channel() as channel:
+        message = await (await channel.get_queue(broker.topology.events.name)).get()
+        assert message is not None
+        await message.reject(requeue=False)
+        dead = await channel.get_queue(broker.topology.dead.name)
+        async with asyncio.timeout(10):
+            while (found := await dead.get(fail=False)) is None:  # noqa: ASYNC110 - it lies in the broker
+                await asyncio.sleep(0.01)
+        assert found.body == b"rejected"
+        await found.ack()
+
+
+async def test_a_queue_deleted_under_a_consumer_is_made_again(recorder: Recording, broker: Broker) -> None:
+    async with broker.consumer(recorder.store) as consumer, broker.transport() as transport:
+        await until(lambda: consumer.consuming)
+        async with broker.channel() as channel:
+            await channel.queue_delete(broker.topology.events.name)
+        with capture_logs() as logs:
+            await until(lambda: any(line["event"] == "broker_consuming" for line in logs))
+        await transport.publish([delivery(1)])
+        await recorded(recorder, 1)
+
+
+async def test_a_wrong_password_is_said_without_any_password(broker: Broker) -> None:
+    secret = secrets.token_hex(8)
+    wrong = replace(broker, url=broker.server.url_of("predecir", secret))
+    async with wrong.transport() as transport:
+        with pytest.raises(TransportDownError, match="ACCESS_REFUSED") as caught:
+            await transport.publish([delivery(1)])
+    assert secret not in str(caught.value)
+
+
+async def test_a_broker_that_is_not_there_is_said_in_a_line(recorder: Recording, broker: Broker) -> None:
+    nowhere = replace(broker, url="amqp://predecir:x@127.0.0.1:1/")
+    async with nowhere.transport() as transport:
+        with pytest.raises(TransportDownError, match="the broker cannot be reached"):
+            await transport.publish([delivery(1)])
+    with capture_logs() as logs:
+        async with nowhere.consumer(recorder.store):
+            await until(lambda: bool(logs))
+    assert logs[0]["event"] == "broker_lost"
+
+
+async def test_each_service_gets_by_with_the_least_rights(recorder: Recording, broker: Broker) -> None:
+    prefix = broker.topology.events.exchange
+    gateway = _user(broker, configure="^$", write=f"^{prefix}$", read="^$")
+    consumer = _user(broker, configure=rf"^{prefix}(\..+)?$", write=rf"^{prefix}\..+$", read=rf"^{prefix}(\..+)?$")
+    async with consumer.consumer(recorder.store) as consuming, gateway.transport() as transport:
+        await until(lambda: consuming.consuming)
+        assert await transport.publish([delivery(1)]) == {1}
+        await recorded(recorder, 1)
+
+    async with consumer.transport() as transport:
+        with pytest.raises(TransportDownError, match="ACCESS_REFUSED"):
+            await transport.publish([delivery(2)])
+    with capture_logs() as logs:
+        async with gateway.consumer(recorder.store):
+            await until(lambda: bool(logs))
+    assert "ACCESS_REFUSED" in logs[0]["reason"]
+
+
+def _user(broker: Broker, **rights: str) -> Broker:
+    name, password = secrets.token_hex(4), secrets.token_hex(8)
+    broker.server.ctl("add_user", name, password)
+    broker.server.ctl("set_permissions", name, rights["configure"], rights["write"], rights["read"])
+    return replace(broker, url=broker.server.url_of(name, password))

@@ -1,0 +1,60 @@
+"""Many events in one message, and out of it again, byte by byte."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.batches import CONTENT_TYPE, BatchError, split, unpack
+from shared.transport import Delivery
+
+
+@given(
+    st.lists(st.integers(1, 300), unique=True).map(sorted),
+    st.binary(min_size=1).filter(lambda body: b"\n" not in body),
+    st.integers(1, 7),
+)
+def test_what_goes_in_comes_out_whatever_the_numbers_and_bytes(seqs: list[int], body: bytes, most: int) -> None:
+    given_in = [Delivery("g", seq, body + b"%d" % seq) for seq in seqs]
+
+    batches = list(split(given_in, most))
+
+    assert [d for batch in batches for d in unpack(CONTENT_TYPE, batch.headers, batch.body)] == given_in
+    assert [seq for batch in batches for seq in batch.seqs] == seqs
+    assert all(len(batch.seqs) <= most for batch in batches)
+
+
+def test_full_batches_are_full_and_a_gap_begins_another() -> None:
+    deliveries = [Delivery("g", seq, b"{}") for seq in (1, 2, 3, 4, 5, 9, 10)]
+    assert [list(batch.seqs) for batch in split(deliveries, 4)] == [[1, 2, 3, 4], [5], [9, 10]]
+
+
+def test_any_reader_of_cloudevents_understands_the_body() -> None:
+    events = [b'{"id":"a","note":"x,\\ny"}', b'{"id":"b"}']
+    [batch] = split([Delivery("g", seq, event) for seq, event in enumerate(events, 1)], 10)
+    assert orjson.loads(batch.body) == [orjson.loads(event) for event in events]
+
+
+HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "headers", "body", "why"),
+    [
+        ("application/json", HEADERS, b"[{},\n{}]", "not of type"),
+        (None, HEADERS, b"[{},\n{}]", "not of type"),
+        (CONTENT_TYPE, {}, b"[{},\n{}]", "without the headers"),
+        (CONTENT_TYPE, HEADERS | {"first-seq": "7"}, b"[{},\n{}]", "without the headers"),
+        (CONTENT_TYPE, HEADERS | {"gateway-id": ""}, b"[{},\n{}]", "without the headers"),
+        (CONTENT_TYPE, HEADERS | {"first-seq": 0}, b"[{},\n{}]", "out of range"),
+        (CONTENT_TYPE, HEADERS | {"first-seq": 2**63 - 1}, b"[{},\n{}]", "out of range"),
+        (CONTENT_TYPE, HEADERS, b"{},\n{}", "not a JSON array"),
+        (CONTENT_TYPE, HEADERS, b"[{},{}]", "as many events"),
+        (CONTENT_TYPE, HEADERS, b"[{},\n{},\n{}]", "as many events"),
+    ],
+)
+def test_what_is_no_batch_says_why(content_type: str | None, headers: dict[str, object], body: bytes, why: str) -> None:
+    with pytest.raises(BatchError, match=why):
+        unpack(content_type, headers, body)
