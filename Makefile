@@ -27,6 +27,14 @@ train: $(VENV)/.run ## Run the pipeline: prepare, train, evaluate, register; pro
 	@cd $(FOLDER) && exec $(PY) -m training.pipeline
 
 ##@ Containers
+.PHONY: up
+up: ## The server stack on http://127.0.0.1:8000: makes its secrets once, builds, starts, waits until healthy
+	@PYTHON=$(PYTHON) deploy/up
+
+.PHONY: down
+down: ## Stop the server stack; its volumes keep everything
+	@PREDECIR_INFERENCE_KEY=$${PREDECIR_INFERENCE_KEY:-none} docker compose down
+
 .PHONY: up-local
 up-local: ## One container for a laptop: predicciones.db in var/local/, the model from var/models/
 	@deploy/up-local
@@ -35,6 +43,10 @@ up-local: ## One container for a laptop: predicciones.db in var/local/, the mode
 .PHONY: test
 test: check servers ## Everything: checks, then all tests against real servers
 	@$(PY) -m pytest
+
+.PHONY: test-compose
+test-compose: $(VENV)/.dev ## The server stack in containers: from nothing, scaled, killed, restarted (needs docker compose)
+	@$(PY) -m pytest tests/compose
 
 .PHONY: check
 check: $(VENV)/.dev ## Format, lint, types, import rules

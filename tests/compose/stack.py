@@ -1,0 +1,123 @@
+"""The server stack as an operator has it: made by `make up` in a fresh copy of the repository, on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = "predecir-test"
+_UP_SECONDS = 900
+_COMMAND_SECONDS = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    url: str
+
+    def make(self, target: str) -> None:
+        self._run("make", target, seconds=_UP_SECONDS)
+
+    def compose(self, *arguments: str) -> str:
+        return self._run("docker", "compose", *arguments)
+
+    def docker(self, *arguments: str) -> str:
+        return self._run("docker", *arguments)
+
+    def up(self, **replicas: int) -> None:
+        """Bring every service to its replicas, started and healthy, as an operator would."""
+        scale = [f"--scale={service}={count}" for service, count in replicas.items()]
+        self.compose("up", "-d", "--wait", "--no-build", "--no-recreate", *scale)
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "-q", service).split()
+
+    def sql(self, question: str) -> list[str]:
+        """Ask PostgreSQL; a row is a line, its columns separated by |."""
+        return self.compose(
+            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "mlops_db", "-Atc"), question
+        ).splitlines()
+
+    def key(self, role: str) -> str:
+        created = self.compose(
+            *("exec", "-T", "gateway", "python", "-m", "services.gateway", "keys", "create", "--role", role)
+        )
+        return created.strip()
+
+    @contextmanager
+    def client(self, role: str) -> Iterator[httpx.Client]:
+        """Give a client with a key of `role`, once a gateway knows the key."""
+        headers = {"Authorization": f"Bearer {self.key(role)}"}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=20) as client:
+            until_now(lambda: client.get("/docs").status_code == httpx.codes.OK, seconds=20)
+            yield client
+
+    def _run(self, *command: str, seconds: float = _COMMAND_SECONDS) -> str:
+        ended = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr[-4000:]}"
+        return ended.stdout
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[Stack]:
+    """Start the stack from nothing in `folder`, and remove it with its volumes at the end."""
+    _copy_repository(folder)
+    port, tls_port = _free_port(), _free_port()
+    environment = {
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        "PREDECIR_PORT": str(port),
+        "PREDECIR_TLS_PORT": str(tls_port),
+        "COMPOSE_PROGRESS": "quiet",
+    }
+    stack = Stack(folder, environment, f"http://127.0.0.1:{port}")
+    try:
+        stack.make("up")
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--timeout=5")
+
+
+def _copy_repository(folder: Path) -> None:
+    """Copy what git would: no secrets, no state, no environment of the original."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port

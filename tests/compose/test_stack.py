@@ -1,0 +1,162 @@
+"""The whole server in containers. `make test-compose` runs this; it needs a Docker engine with compose."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.compose.load import PATIENT, Account, doctors
+from tests.compose.stack import Stack, running_stack
+from tests.waiting import until, until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HONEST = {502, 503, 504}
+"""What a request may get instead of an answer: it was not recorded as one, or nobody knows, and it can be repeated."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def key(stack: Stack) -> str:
+    with stack.client("medico") as client:
+        return str(client.headers["Authorization"]).removeprefix("Bearer ")
+
+
+def recorded(stack: Stack, ids: list[str]) -> set[str]:
+    return set(stack.sql("SELECT id FROM predicciones")) & set(ids)
+
+
+async def keeps_everything(stack: Stack, account: Account) -> None:
+    """Wait until all that was answered is a row, and hold the rest to be honest."""
+    await until(lambda: len(recorded(stack, account.answered)) == len(account.answered), seconds=90)
+    assert len(set(account.answered)) == len(account.answered)
+    assert set(account.refused) <= HONEST
+
+
+async def answers(account: Account, more: int) -> None:
+    """Wait for so many more answers."""
+    enough = len(account.answered) + more
+    await until(lambda: len(account.answered) >= enough, seconds=120)
+
+
+def test_an_answer_through_the_balancer_becomes_a_row_in_postgresql(stack: Stack) -> None:
+    with stack.client("medico") as client:
+        answer = client.post("/predecir", json=PATIENT)
+    assert answer.status_code == 200
+    until_now(lambda: recorded(stack, [answer.json()["id"]]) != set(), seconds=30)
+    with stack.client("analista") as client:
+        path = f"/predicciones/{answer.json()['id']}"
+        until_now(lambda: client.get(path).status_code == 200, seconds=10)
+        assert client.get(path).json()["output"] == answer.json()["prediccion"]
+
+
+def test_nobody_comes_in_without_a_key_and_nothing_but_the_balancer_is_reachable(stack: Stack) -> None:
+    with stack.client("medico") as client:
+        assert client.post("/predecir", json=PATIENT, headers={"Authorization": ""}).status_code == 401
+    ports = stack.compose("ps", "--format", "{{.Service}} {{.Publishers}}").splitlines()
+    published = {line.split()[0] for line in ports if "127.0.0.1" in line or "0.0.0.0" in line}  # noqa: S104
+    assert published == {"haproxy"}
+
+
+def test_a_service_may_not_do_what_another_does(stack: Stack) -> None:
+    listed = stack.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_permissions", "-p", "predecir")
+    by_user = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.splitlines()}
+    assert by_user["gateway"] == ["^$", "^predecir$", "^$"]
+    assert "guest" not in by_user
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert stack.sql(owners) == ["recorder"]
+    rights = "has_table_privilege('analista', 'predicciones_tiroides', 'SELECT')"
+    assert stack.sql(f"SELECT {rights}, has_table_privilege('analista', 'predicciones', 'SELECT')") == ["t|f"]
+    assert stack.sql("SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = 'recorder'") == ["f"]
+
+
+@pytest.mark.parametrize("service", ["gateway", "inference", "recorder"])
+def test_a_container_can_change_nothing_but_its_volumes(stack: Stack, service: str) -> None:
+    (container, *_) = stack.containers(service)
+    told = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.Config.User}}"
+    assert stack.docker("inspect", "--format", told, container).strip() == "true [ALL] predecir"
+
+
+async def test_replicas_share_the_load(stack: Stack, key: str) -> None:
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    async with doctors(stack.url, key) as account:
+        await answers(account, 300)
+    await keeps_everything(stack, account)
+    listed = ", ".join(f"'{identifier}'" for identifier in account.answered)
+    shares = stack.sql(f"SELECT count(*) FROM predicciones WHERE id IN ({listed}) GROUP BY gateway_id")  # noqa: S608
+    assert len(shares) == 2
+    assert min(map(int, shares)) > 30
+
+
+@pytest.mark.parametrize("service", ["gateway", "inference", "recorder"])
+async def test_killing_a_replica_under_load_loses_nothing(stack: Stack, key: str, service: str) -> None:
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    async with doctors(stack.url, key) as account:
+        await answers(account, 100)
+        await asyncio.to_thread(stack.docker, "kill", stack.containers(service)[0])
+        await answers(account, 300)
+        await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+        await answers(account, 100)
+    await keeps_everything(stack, account)
+
+
+async def test_an_inference_replica_that_hangs_costs_no_answer(stack: Stack, key: str) -> None:
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    hanging = stack.containers("inference")[0]
+    async with doctors(stack.url, key) as account:
+        await answers(account, 100)
+        await asyncio.to_thread(stack.docker, "pause", hanging)
+        try:
+            await answers(account, 300)
+        finally:
+            await asyncio.to_thread(stack.docker, "unpause", hanging)
+    assert account.refused == []
+    assert account.cut == 0
+    await keeps_everything(stack, account)
+
+
+async def test_an_outbox_whose_container_is_gone_goes_to_the_next_gateway(stack: Stack, key: str) -> None:
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    await asyncio.to_thread(stack.compose, "kill", "rabbitmq")
+    async with doctors(stack.url, key) as account:
+        await answers(account, 200)
+    assert recorded(stack, account.answered) != set(account.answered)
+    await asyncio.to_thread(stack.docker, "rm", "--force", *stack.containers("gateway"))
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    await keeps_everything(stack, account)
+
+
+@pytest.mark.parametrize("service", ["rabbitmq", "postgres"])
+async def test_restarting_broker_or_database_under_load_loses_nothing(stack: Stack, key: str, service: str) -> None:
+    async with doctors(stack.url, key) as account:
+        await answers(account, 100)
+        before = len(account.refused) + account.cut
+        await asyncio.to_thread(stack.compose, "kill", service)
+        await answers(account, 200)
+        await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+        await answers(account, 100)
+    assert len(account.refused) + account.cut == before  # doctors never notice
+    await keeps_everything(stack, account)
+
+
+async def test_down_and_up_again_keeps_everything(stack: Stack, key: str) -> None:
+    async with doctors(stack.url, key) as account:
+        await answers(account, 200)
+        stopping = asyncio.create_task(asyncio.to_thread(stack.make, "down"))
+        await stopping
+    model = "SELECT modelo_digest FROM predicciones ORDER BY timestamp DESC LIMIT 1"
+    await asyncio.to_thread(stack.make, "up")
+    (before,) = stack.sql(model)
+    await keeps_everything(stack, account)
+    async with doctors(stack.url, key) as account:
+        await answers(account, 10)
+    await keeps_everything(stack, account)
+    assert stack.sql(model) == [before]
