@@ -98,7 +98,12 @@ def _canonical(value: Any, *, is_json: bool) -> Any:  # noqa: ANN401 - a column'
         return iso_utc(value)
     if isinstance(value, bytes):
         return value.hex()
-    return _plain(orjson.loads(value)) if is_json else value
+    if not is_json:
+        return value
+    try:
+        return _plain(orjson.loads(value))
+    except orjson.JSONDecodeError:  # SQLite takes any text
+        return value
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -78,6 +78,8 @@ def migrate_command(source: str | None, target: str | None, otherwise: Callable[
         return _ended(str(error), UNAVAILABLE)
     except DATABASE_ERRORS as error:
         return _ended(f"a database went away: {reason(error)}; {_AGAIN}", UNAVAILABLE)
+    except ValueError as error:  # SQLite takes any text for a time
+        return _ended(f"a time in the database cannot be read: {error}; correct that row", DIFFERENT)
     except KeyboardInterrupt:
         return _ended(f"interrupted; {_AGAIN}", INTERRUPTED)
 

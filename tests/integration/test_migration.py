@@ -90,6 +90,16 @@ def all_rows(path: Path, table: str, columns: str, order: str) -> list[Any]:
         connection.close()
 
 
+def by_hand(path: Path, statement: str) -> None:
+    """Change a row as somebody with an SQLite browser can."""
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            connection.execute(statement)
+    finally:
+        connection.close()
+
+
 async def test_there_and_back_every_row_is_the_same(tmp_path: Path, server: PostgresServer, database: str) -> None:
     await fill(file(tmp_path / "one.db"), awkward())
 
@@ -177,13 +187,15 @@ async def test_one_row_that_differs_is_named_without_its_values_and_not_overwrit
     assert "1.37" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize("change", ["inputs = inputs", "inputs = '{\"edad\": 4'", "probabilidad = 'mucha'"])
 async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
-    tmp_path: Path, server: PostgresServer, database: str
+    tmp_path: Path, server: PostgresServer, database: str, change: str
 ) -> None:
     source = file(tmp_path / "one.db")
     bad = "0190a1b2-0000-7000-8000-000000000009"
     batch = [delivery(seq) for seq in range(1, 8)]
     await fill(source, [*batch, delivery(8, event(event_id=bad, note="NUL: \0"))])
+    by_hand(tmp_path / "one.db", f"UPDATE predicciones SET {change} WHERE id = '{bad}'")  # noqa: S608 - ours
 
     ended = migrate(source.url, server.url(database), tmp_path)
 
@@ -191,6 +203,18 @@ async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
     assert "8 rows in the source, 7 in the target; 7 new" in ended.stdout
     assert f"  the target refuses a value in: {bad}\n" in ended.stdout
     assert f"  lacks in the target: {bad}\n" in ended.stdout
+
+
+async def test_a_time_that_somebody_mistyped_is_one_line(tmp_path: Path, server: PostgresServer, database: str) -> None:
+    source = file(tmp_path / "one.db")
+    await fill(source, [delivery(1)])
+    by_hand(tmp_path / "one.db", "UPDATE predicciones SET timestamp = 'ayer'")
+
+    ended = migrate(source.url, server.url(database), tmp_path)
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("migrate: a time in the database cannot be read: ")
+    assert "Traceback" not in ended.stderr
 
 
 def cut_off(source: str, target: str, server: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
