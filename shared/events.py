@@ -7,6 +7,7 @@ upcaster and a golden file (`tests/contract/golden/`). Writers are strict, reade
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PREDICTION_MADE = "prediccion.realizada"
 VERSION = 1
+
+
+SCHEMA_ID = f"urn:predecir:evento:{PREDICTION_MADE}:v{VERSION}"
 
 
 class EventError(Exception):
@@ -131,3 +135,17 @@ def read_prediction(body: bytes) -> PredictionMade:
         message = "its datahash does not hold"
         raise EventError(message)
     return event
+
+
+def json_schema() -> bytes:
+    """Describe what readers rely on, as JSON Schema; `python -m shared.events` prints it for `docs/events/`."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        **PredictionMade.model_json_schema(),
+    }
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(json_schema())

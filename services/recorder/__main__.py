@@ -9,6 +9,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own ha
 import argparse
 import sys
 
+from services.recorder import quarantine
 from services.recorder.app import alone
 from services.recorder.moving import migrate_command
 from services.recorder.settings import RecorderSettings
@@ -26,9 +27,14 @@ def run(arguments: list[str]) -> int:
     left_out = "; left out, it is DATABASE_URL, so that no password is on the command line"
     migrate.add_argument("--from", dest="source", metavar="URL", help=f"the database to copy{left_out}")
     migrate.add_argument("--to", dest="target", metavar="URL", help=f"where to{left_out}")
+    quarantine.add_arguments(
+        commands.add_parser("quarantine", help="what could not be recorded and waits for a person")
+    )
     chosen = parser.parse_args(arguments)
     if chosen.command == "migrate":
         return migrate_command(chosen.source, chosen.target, _database_url)
+    if chosen.command == "quarantine":
+        return quarantine.quarantine_command(chosen, _database_url)
     return main("recorder", RecorderSettings, alone)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.events import EventError, read_prediction, write_prediction
+from shared.events import EventError, json_schema, read_prediction, write_prediction
 from shared.model import ModelInfo, Score
 
 GOLDEN = (Path(__file__).parent / "golden" / "prediccion.realizada.v1.json").read_bytes()
@@ -38,6 +38,14 @@ def written(**changes: Any) -> bytes:  # noqa: ANN401
 
 def test_version_1_is_written_as_it_always_was() -> None:
     assert written() == GOLDEN
+
+
+def test_the_published_schema_is_that_of_the_code_and_names_what_is_written() -> None:
+    path = Path(__file__).parents[2] / "docs" / "events" / "prediccion.realizada.v1.schema.json"
+    assert path.read_bytes() == json_schema()  # otherwise: python -m shared.events > that file, if v1 may change so
+    schema = json.loads(json_schema())
+    assert set(schema["required"]) == set(json.loads(GOLDEN))
+    assert set(schema["$defs"]["Answer"]["required"]) == set(json.loads(GOLDEN)["data"])
 
 
 def test_version_1_is_read() -> None:
