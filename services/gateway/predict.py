@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from services.gateway.answer import Answers
 from services.gateway.identifiers import keyed_id, new_id
-from services.gateway.outbox import AnswerForgottenError, Keyed, KeyReusedError, OutboxError, request_hash
+from services.gateway.outbox import OutboxError
+from services.gateway.outbox_file import AnswerForgottenError, Keyed, KeyReusedError, request_hash
 from shared.access import caller_id
 from shared.events import write_prediction
 from shared.hosting import LARGEST_BODY

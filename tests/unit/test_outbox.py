@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.outbox import AnswerForgottenError, Keyed, KeyReusedError, Outbox, OutboxError, request_hash
+from services.gateway.outbox import Outbox, OutboxError
+from services.gateway.outbox_file import AnswerForgottenError, Keyed, KeyReusedError, request_hash
 from shared.transport import OutboxState
 from tests.waiting import until
 
@@ -32,13 +33,13 @@ def keyed(request: bytes = b"asked", response: bytes = b"answered") -> Keyed:
 
 def fill(outbox: Outbox) -> None:
     """Leave no page to grow into, as a full disk does."""
-    database = outbox._connection  # noqa: SLF001 - the disk is reached through the connection
+    database = outbox._file.connection  # noqa: SLF001 - the disk is reached through the connection
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def make_room(outbox: Outbox) -> None:
-    outbox._connection.execute("PRAGMA max_page_count = 1000000")  # noqa: SLF001
+    outbox._file.connection.execute("PRAGMA max_page_count = 1000000")  # noqa: SLF001
 
 
 async def bodies(outbox: Outbox) -> list[tuple[int, bytes]]:
@@ -221,5 +222,5 @@ def test_only_the_owner_may_read_the_file(path: Path) -> None:
 
 
 async def test_the_database_is_synced_fully_before_an_append_returns(outbox: Outbox) -> None:
-    query = outbox._connection.execute  # noqa: SLF001
+    query = outbox._file.connection.execute  # noqa: SLF001
     assert (query("PRAGMA journal_mode").fetchone()[0], query("PRAGMA synchronous").fetchone()[0]) == ("wal", 2)

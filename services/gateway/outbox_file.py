@@ -1,0 +1,153 @@
+"""The outbox's file: one SQLite connection, used by one thread at a time, and what is done to it.
+
+One connection, because SQLite before 3.51.3 can corrupt a WAL that two connections write. One row of `outbox` is one
+commit, its events joined by newlines: the cost of SQLite, and of handing the GIL over at each of its steps, is paid per
+commit and not per event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS account (gateway_id TEXT NOT NULL, next_seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (first_seq INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS answered (
+    id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, response BLOB, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answered_expires ON answered (expires) WHERE response IS NOT NULL;
+"""
+_OLDEST = "SELECT coalesce((SELECT min(first_seq) FROM outbox), (SELECT next_seq FROM account))"
+# An id stays taken for ever: its row is somebody's. Only the response is forgotten, some at a time.
+_FORGET = """
+UPDATE answered SET response = NULL WHERE id IN (
+    SELECT id FROM answered WHERE response IS NOT NULL AND expires < ? ORDER BY expires LIMIT 100
+)
+"""
+
+
+class KeyReusedError(Exception):
+    """The `Idempotency-Key` was used before with another request."""
+
+
+class AnswerForgottenError(Exception):
+    """The request was answered before under this `Idempotency-Key`, too long ago to repeat the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What a repeatable request adds: its id, the hash of what was asked, and the response to repeat."""
+
+    id: str
+    request_hash: bytes
+    response: bytes
+
+
+Outcome = bytes | KeyReusedError | AnswerForgottenError | None
+"""Of one append: stored now, stored before with this response, or refused."""
+
+
+class OutboxFile:
+    """All methods raise `sqlite3.Error` when the file cannot be read or written, and nothing is half done then.
+
+    `next_seq`, `oldest` and `pending` are as of the opening; `Outbox` keeps the account from then on.
+    """
+
+    def __init__(self, path: Path, *, keep_answers: float) -> None:
+        """Open or create the file at `path`; keyed answers are repeated for `keep_answers` seconds.
+
+        Raises:
+            OSError: its folder cannot be made.
+
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        self._keep_answers = keep_answers
+        self.connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
+        try:
+            self.connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one gateway per file, and no shared memory
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.executescript(_SCHEMA)
+            self.gateway_id, self.next_seq = _account(self.connection)
+            self.oldest: int = self.connection.execute(_OLDEST).fetchone()[0]
+            self.pending: int = self.connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()[0]
+        except sqlite3.Error:
+            self.connection.close()
+            raise
+
+    def write(self, batch: Sequence[tuple[bytes, Keyed | None]], first_seq: int) -> tuple[list[Outcome], int]:
+        """Commit the events of `batch` as one row; gives what became of each, and how many were stored."""
+        with _transaction(self.connection) as db:
+            outcomes = [None if keyed is None else self._claim(keyed) for _, keyed in batch]
+            new = [event for (event, _), outcome in zip(batch, outcomes, strict=True) if outcome is None]
+            if new:
+                db.execute("INSERT INTO outbox VALUES (?, ?, ?)", (first_seq, len(new), b"\n".join(new)))
+                db.execute("UPDATE account SET next_seq = next_seq + ?", (len(new),))
+        return outcomes, len(new)
+
+    def read(self, most_events: int) -> list[tuple[int, list[bytes]]]:
+        """Read the oldest rows, at least one if there is any: the first `seq` of each, and its events."""
+        query = f"SELECT first_seq, body FROM outbox WHERE first_seq < ({_OLDEST}) + ? ORDER BY first_seq"  # noqa: S608
+        return [(first, body.split(b"\n")) for first, body in self.connection.execute(query, (most_events,))]
+
+    def delete(self, first_seqs: Sequence[int]) -> int:
+        """Remove rows; gives the oldest `seq` that is left, or the next one."""
+        with _transaction(self.connection) as db:
+            db.executemany("DELETE FROM outbox WHERE first_seq = ?", [(first,) for first in first_seqs])
+            oldest: int = db.execute(_OLDEST).fetchone()[0]
+        return oldest
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def _claim(self, keyed: Keyed) -> Outcome:
+        """Take the key, or say what became of whoever took it before."""
+        now = time.time()
+        self.connection.execute(_FORGET, (now,))
+        query = "SELECT request_hash, response FROM answered WHERE id = ?"
+        earlier = self.connection.execute(query, (keyed.id,)).fetchone()
+        if earlier is None:
+            row = (keyed.id, keyed.request_hash, keyed.response, now + self._keep_answers)
+            self.connection.execute("INSERT INTO answered VALUES (?, ?, ?, ?)", row)
+            return None
+        request_hash, response = earlier
+        if request_hash != keyed.request_hash:
+            return KeyReusedError()
+        return AnswerForgottenError() if response is None else bytes(response)
+
+
+def request_hash(inputs: bytes) -> bytes:
+    """Hash what was asked, to tell a retry from another request under the same key."""
+    return hashlib.sha256(inputs).digest()
+
+
+def _account(connection: sqlite3.Connection) -> tuple[str, int]:
+    row = connection.execute("SELECT gateway_id, next_seq FROM account").fetchone()
+    if row is None:
+        row = (str(uuid.uuid4()), 1)
+        connection.execute("INSERT INTO account VALUES (?, ?)", row)
+    return row[0], row[1]
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
