@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
@@ -56,13 +55,6 @@ def test_a_name_that_would_not_show_as_one_line_is_refused(tmp_path: Path, name:
     assert (made.returncode, made.stdout) == (2, "")
     assert "at most 80 characters" in made.stderr
     assert not (tmp_path / "var").exists()
-
-
-def test_keys_made_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        made = set(pool.map(lambda _: new_key(tmp_path, "ops"), range(8)))
-    kept = json.loads((tmp_path / "var" / "keys" / "access.json").read_text())["keys"]
-    assert len(made) == len({key["sha256"] for key in kept}) == 8
 
 
 def test_a_revoked_key_stays_in_the_list_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:

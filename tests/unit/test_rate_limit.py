@@ -28,3 +28,9 @@ def test_a_refused_request_costs_nothing_and_the_rate_is_kept(rate: float, burst
 def test_a_rate_of_0_lets_everything_in() -> None:
     limit = RateLimit(0, 1)
     assert {limit.wait("a", 5.0) for _ in range(10_000)} == {0}
+
+
+def test_a_long_rest_earns_one_burst_and_no_more() -> None:
+    limit = RateLimit(rate=1, burst=3)
+    assert limit.wait("a", 0) == 0
+    assert [limit.wait("a", 1000) == 0 for _ in range(4)] == [True, True, True, False]

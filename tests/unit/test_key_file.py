@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from services.gateway.keys import create, revoke
+from shared.keys import KeyRing, Role, read_keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_keys_made_and_revoked_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "access.json"
+
+    def make(number: int) -> str | None:
+        key, made = create(path, Role.OPS)
+        if number % 2:
+            revoke(path, made.id)
+            return None
+        return key
+
+    with ThreadPoolExecutor(8) as pool:
+        holding = {key for key in pool.map(make, range(80)) if key is not None}
+    listed = read_keys(path)
+    assert listed is not None
+    assert len({key.sha256 for key in listed.keys}) == 80
+    assert sum(key.revoked is None for key in listed.keys) == len(holding) == 40
+    ring = KeyRing(path)
+    assert all(ring.find(f"Bearer {key}".encode()) for key in holding)
+
+
+def test_a_change_leaves_nothing_but_the_file(tmp_path: Path) -> None:
+    create(tmp_path / "access.json", Role.OPS)
+    assert [file.name for file in tmp_path.iterdir()] == ["access.json"]
