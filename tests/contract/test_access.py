@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,6 +21,7 @@ from shared.access import Guard, RateLimit
 from shared.entrance import Entrance
 from shared.hosting import Part, access_table, http_app
 from shared.keys import KeyRing, Role
+from tests.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -224,3 +226,10 @@ async def test_refusals_are_logged_with_the_key_s_id_and_never_the_key(tmp_path:
     assert [(line["rule"], line["caller"]) for line in logs] == [("rol", made.id), ("clave_no_valida", None)]
     assert key not in str(logs)
     assert "someone-elses" not in str(logs)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_page_for_operators_says_what_a_role_opens(role: Role) -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{role}` |")]
+    assert set(re.findall(r"`([A-Z]+ /[^`]*)`", row)) == OPENS[role] - HEALTH - DOCS - MODEL - INFER
