@@ -126,3 +126,23 @@ async def test_an_analysts_own_view_on_ours_keeps_no_recorder_from_starting(targ
 
     assert [(log["event"], log["view"]) for log in logs] == [("analysts_view_not_refreshed", "predicciones_anemia")]
     assert logs[0]["reason"].startswith("cannot drop view predicciones_anemia because other objects depend on it")
+
+
+async def test_an_analysts_long_query_keeps_no_recorder_from_starting(target: PostgresTarget) -> None:
+    async with described(target, Anemia):
+        pass
+    analyst = await asyncpg.connect(target.url)
+    try:
+        async with analyst.transaction():
+            await analyst.fetch("SELECT * FROM predicciones_anemia")
+            with capture_logs() as logs:
+                async with described(target, Renamed):
+                    pass
+    finally:
+        await analyst.close()
+
+    assert [(log["event"], log["reason"]) for log in logs] == [
+        ("analysts_view_not_refreshed", "canceling statement due to lock timeout")
+    ]
+    async with described(target, Renamed) as database:
+        assert await ask(database, "SELECT ferritina FROM predicciones_anemia") == []
