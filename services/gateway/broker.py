@@ -94,11 +94,11 @@ class BrokerTransport:
 
     async def _is_blocked(self) -> bool:
         """Whether the broker has said that it takes nothing; it says so only to connections that have published."""
-        if self._connection is None or self._connection.is_closed:
+        if self._connection is None or self._connection.is_closed or self._connection.transport is None:
             return False
         try:
             async with asyncio.timeout(_UNBLOCK_SECONDS):
-                await self._connection.ready()
+                await self._connection.transport.ready()
         except TimeoutError:
             return True
         return False

@@ -1,0 +1,106 @@
+"""What a broker can do to us short of dying, and what a bug of ours must not become."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aio_pika
+import pytest
+
+from services.recorder.store import Store
+from shared.transport import TransportDownError
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.recorder_suite import delivery, recording
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from services.recorder.rows import Poison
+    from shared.transport import Delivery
+    from tests.broker import Broker
+
+CRASHES = 30
+
+
+class Buggy(Store):
+    """Fails in a way that nobody foresaw."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def writable(self) -> None:
+        """Never down."""
+
+    async def record(self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = ()) -> set[int]:
+        raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")
+
+
+async def test_a_disk_alarm_is_a_broker_that_is_down_until_it_is_over(broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport(confirm_seconds=1) as transport:
+        assert await transport.publish([delivery(1)]) == {1}
+        broker.server.alarm(on=True)
+        try:
+            with pytest.raises(TransportDownError, match="did not confirm in time"):
+                await transport.publish([delivery(2)])
+            with pytest.raises(TransportDownError, match="one of its alarms"):
+                await transport.publish([delivery(2)])
+        finally:
+            broker.server.alarm(on=False)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await transport.publish([delivery(2)]) == {2}
+                    break
+                except TransportDownError:
+                    await asyncio.sleep(0.1)
+
+
+async def test_a_gateway_that_starts_during_an_alarm_does_not_hang(broker: Broker) -> None:
+    await broker.declare()
+    broker.server.alarm(on=True)
+    try:
+        async with asyncio.timeout(20), broker.transport(confirm_seconds=0.5) as transport:
+            for _ in range(3):
+                with pytest.raises(TransportDownError):
+                    await transport.publish([delivery(1)])
+    finally:
+        broker.server.alarm(on=False)
+
+
+async def test_thirty_crashes_on_the_first_delivery_drop_no_good_message(broker: Broker, tmp_path: Path) -> None:
+    await broker.declare()
+    async with broker.transport() as transport:
+        for start in range(1, 11):
+            await transport.publish([delivery(start)])
+    for _ in range(CRASHES):
+        connection = await aio_pika.connect(broker.url)
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=10)
+        delivered: list[object] = []
+
+        async def crash(message: object, delivered: list[object] = delivered) -> None:
+            delivered.append(message)
+
+        await (await channel.get_queue(broker.topology.events.name)).consume(crash)
+        await until(lambda delivered=delivered: len(delivered) == 10)  # type: ignore[misc]
+        await connection.close()  # unacknowledged, as by a crash
+
+    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder, broker.consumer(recorder.store):
+        name = "predecir_recorder_predictions_recorded_total"
+        await until(lambda: recorder.registry.get_sample_value(name) == 10)
+    assert await broker.take(broker.topology.dead.name) == []
+
+
+async def test_a_bug_ends_the_consumer_and_judges_no_message(broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport() as transport:
+        await transport.publish([delivery(1)])
+    with pytest.raises(ExceptionGroup) as ended:
+        async with broker.consumer(Buggy()):
+            await asyncio.Event().wait()
+    assert ended.group_contains(RuntimeError, match="too many")
+    assert len(await broker.take(broker.topology.events.name)) == 1
