@@ -35,6 +35,17 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
+_GIVEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "confirmada": {
+                "description": "`false` si la respuesta está guardada, pero aún no confirmada (ACK_POLICY=broker).",
+                "schema": {"type": "string", "enum": ["false"]},
+            }
+        }
+    }
+}
+
 
 class _Served(Response):
     """A response that an ASGI application gives by itself."""
@@ -56,7 +67,7 @@ def gateway_router(patient: type[Patient], predict: ASGIApp) -> APIRouter:
         "/predecir",
         summary=patient.disease.title,
         response_model=Respuesta,
-        responses=_REFUSALS,
+        responses=_GIVEN | _REFUSALS,
         openapi_extra={"requestBody": body},
     )
     async def predecir(

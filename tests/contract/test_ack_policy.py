@@ -35,6 +35,8 @@ async def test_broker_answers_all_the_same_and_says_so(tmp_path: Path) -> None:
         answer = await client.predict(HYPER)
         assert (answer.status_code, answer.headers["confirmada"]) == (200, "false")
         assert client.gateway.outbox.pending == 1
+        described = (await client.get("/openapi.json")).json()["paths"]["/predecir"]["post"]["responses"]["200"]
+        assert set(described["headers"]) == {"confirmada"}
 
 
 async def test_strict_refuses_keeps_it_and_gives_it_once_it_is_confirmed(tmp_path: Path) -> None:
