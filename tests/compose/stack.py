@@ -31,6 +31,7 @@ class Stack:
     folder: Path
     environment: Mapping[str, str]
     url: str
+    tls_url: str
 
     def make(self, target: str) -> None:
         self._run("make", target, seconds=_UP_SECONDS)
@@ -48,6 +49,9 @@ class Stack:
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "-q", service).split()
+
+    def health(self, container: str) -> str:
+        return self.docker("inspect", "--format", "{{.State.Health.Status}}", container).strip()
 
     def sql(self, question: str) -> list[str]:
         """Ask PostgreSQL; a row is a line, its columns separated by |."""
@@ -94,7 +98,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
         "PREDECIR_TLS_PORT": str(tls_port),
         "COMPOSE_PROGRESS": "quiet",
     }
-    stack = Stack(folder, environment, f"http://127.0.0.1:{port}")
+    stack = Stack(folder, environment, f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}")
     try:
         stack.make("up")
         yield stack

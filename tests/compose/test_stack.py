@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from tests.compose.certificate import self_signed
 from tests.compose.load import PATIENT, Account, doctors
 from tests.compose.stack import Stack, running_stack
 from tests.waiting import until, until_now
@@ -118,6 +121,7 @@ async def test_an_inference_replica_that_hangs_costs_no_answer(stack: Stack, key
             await answers(account, 300)
         finally:
             await asyncio.to_thread(stack.docker, "unpause", hanging)
+    await until(lambda: stack.health(hanging) == "healthy", seconds=30)
     assert account.refused == []
     assert account.cut == 0
     await keeps_everything(stack, account)
@@ -145,6 +149,16 @@ async def test_restarting_broker_or_database_under_load_loses_nothing(stack: Sta
         await answers(account, 100)
     assert len(account.refused) + account.cut == before  # doctors never notice
     await keeps_everything(stack, account)
+
+
+def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> None:
+    certificate = self_signed(stack.folder / "var/compose/tls/predecir.pem")
+    with (stack.folder / ".env").open("a") as file:
+        file.write("PREDECIR_TLS=1\n")
+    stack.compose("up", "-d", "--wait", "--no-build", "haproxy")
+    with httpx.Client(base_url=stack.tls_url, verify=ssl.create_default_context(cadata=certificate)) as client:
+        until_now(lambda: client.get("/health/ready").status_code == 200, seconds=20)
+        assert client.post("/predecir", json=PATIENT).status_code == 401
 
 
 async def test_down_and_up_again_keeps_everything(stack: Stack, key: str) -> None:
