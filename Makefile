@@ -95,7 +95,7 @@ $(VENV)/.uv: $(ROOT)/requirements/uv.txt
 	@touch $@
 
 $(VENV)/.run $(VENV)/.dev: $(VENV)/.%: $(ROOT)/requirements/%.txt $(VENV)/.uv
-	@echo "environment: installing $$(grep -c == $<) packages"
+	@echo "environment: installing $$(grep -c == $<) packages, over 1 GB the first time"
 	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $< || { \
 		echo "environment: uv could not; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
 	@touch $@

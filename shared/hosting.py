@@ -94,7 +94,7 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
 
     @app.get("/health/ready", tags=["salud"])
     async def ready() -> Response:
-        reasons = {name: reason for part in parts for name, reason in part.unready().items()}
+        reasons = unready_reasons(*parts)
         if draining is not None and draining.is_set():
             reasons["servicio"] = "stopping"
         if reasons:
@@ -114,16 +114,27 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
 class _Server(uvicorn.Server):
     """Uvicorn without its signal handlers (code after its `serve` would never run), and with a line when it is up."""
 
+    def __init__(self, config: uvicorn.Config, unready: Callable[[], Mapping[str, str]]) -> None:
+        super().__init__(config)
+        self._unready = unready
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for sock in sockets or ():
             address, port = sock.getsockname()[:2]
-            shown = f"[{address}]" if ":" in address else address
-            print(f"ready on http://{shown}:{port}", flush=True)  # noqa: T201 - the one line for whoever started it
+            url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+            reasons = "; ".join(self._unready().values())
+            said = f"listening on {url} but not ready: {reasons}" if reasons else f"ready on {url} (see /docs)"
+            print(said, flush=True)  # noqa: T201 - the one line for whoever started it
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def unready_reasons(*parts: Part) -> dict[str, str]:
+    """Say why any of `parts` cannot do its job, by component; empty when all can."""
+    return {name: reason for part in parts for name, reason in part.unready().items()}
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -172,7 +183,8 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                     server_header=False,
                     proxy_headers=False,
                     timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-                )
+                ),
+                lambda: unready_reasons(*parts),
             )
             serving = asyncio.create_task(server.serve(sockets=[sock]))
             stopped = asyncio.create_task(stopping.wait())

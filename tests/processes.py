@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parent.parent
-_READY = "ready on "
+_LISTENING = re.compile(r"(?:ready|listening) on (http://\S+)")
 _START_SECONDS = 30
 _STOP_SECONDS = 30
 
@@ -51,8 +52,8 @@ class Process:
         silent.start()
         try:
             for line in self.popen.stdout:
-                if line.startswith(_READY):
-                    return line.removeprefix(_READY).strip()
+                if found := _LISTENING.match(line):
+                    return found[1]
         finally:
             silent.cancel()
         code = self.popen.wait(_STOP_SECONDS)

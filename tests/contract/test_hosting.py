@@ -78,6 +78,13 @@ async def test_a_wrong_parameter_is_named_and_not_repeated() -> None:
     assert "Juana" not in response.text
 
 
+async def test_the_documentation_says_what_a_refusal_is_sent_as() -> None:
+    document = (await get(http_app("test", part(), registry=CollectorRegistry()), "/openapi.json")).json()
+    refusal = document["paths"]["/counts"]["get"]["responses"]["422"]["content"]
+    assert refusal == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert set(document["components"]["schemas"]["Problem"]["required"]) == {"type", "title", "status", "detail"}
+
+
 async def test_a_wrong_method_says_which_are_allowed() -> None:
     app = http_app("test", part(), registry=CollectorRegistry())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
