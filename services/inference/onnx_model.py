@@ -20,6 +20,7 @@ class OnnxModel:
     def __init__(self, content: bytes, info: ModelInfo) -> None:
         """Build the graph from `content`. Raises what onnxruntime raises when it is not a graph it can run."""
         self.info = info
+        onnxruntime.disable_telemetry_events()  # nothing of a clinic's leaves it
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # replicas share the cores, calls do not
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
