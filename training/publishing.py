@@ -10,7 +10,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from shared.bundle import BundleError, open_bundle
+from shared.bundle import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError, open_bundle
 from training.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -31,10 +31,28 @@ class Shelf:
     def opened(self, version: str) -> Bundle | None:
         """Open `version`, or None if it is not there or does not verify."""
         try:
-            bundle = open_bundle(self.folder / version, self._public_key, patient_digest=self._patient_digest)
+            return self._open(self.folder / version, version)
         except BundleError:
             return None
-        return bundle if bundle.manifest.version == version else None
+
+    def refusal(self, bundle: Path, version: str) -> str | None:
+        """Say why the folder `bundle` must not be published as `version`, or None if it may be."""
+        try:
+            self._open(bundle, version)
+        except BundleMismatchError:
+            return "was trained for another patient class or release"
+        except BundleTamperedError:
+            return f"is not signed by {self._public_key}"
+        except BundleMissingError:
+            return "is incomplete in the registry"
+        return None
+
+    def _open(self, folder: Path, version: str) -> Bundle:
+        bundle = open_bundle(folder, self._public_key, patient_digest=self._patient_digest)
+        if bundle.manifest.version != version:
+            message = f"{folder}: sealed as version {bundle.manifest.version}, not {version}"
+            raise BundleTamperedError(message)
+        return bundle
 
     def publish(self, bundle: Path, version: str) -> None:
         """Copy the folder `bundle` to its place as `version`, durably; what was there before is replaced.

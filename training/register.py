@@ -1,6 +1,7 @@
 """`python -m training.register`: judge the model, register it, seal its bundle, and publish it for serving.
 
-Everything can be repeated: a build that is registered already is left as it is, and links follow the registry.
+Everything can be repeated: a build that is registered already is promoted again, as a new one would be, without
+another version; links that it does not take follow the registry.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from training import evaluate, train
 from training.cases import Preparation, read_preparation
-from training.errors import DataError, GatesFailedError, RegistryError
+from training.errors import DataError, GatesFailedError
 from training.evaluate import Metrics, Proof
 from training.gates import Verdict, failed, judge, table
 from training.parameters import Parameters, read_parameters
@@ -94,20 +95,18 @@ def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
     """
     for line in table(build.verdicts).splitlines():
         say("register", line)
+    missed = failed(build.verdicts)
     version = registry.version_of(build.id)
-    known = version is not None and _published(version, registry, shelf)
+    known = version is not None and _refusal(version, registry, shelf) is None
     if version is None or not known:
         version = _register_anew(build, registry, shelf, var)
-    for alias, wanted in registry.aliases().items():
-        if not _published(wanted, registry, shelf):
-            message = f"version {wanted} ({alias}) in the registry is not signed by {var / 'keys'}; move the alias"
-            raise RegistryError(message)
-        shelf.point(alias, wanted)
-    if missed := failed(build.verdicts):
+    taken = [STAGING] if missed else [PRODUCTION, STAGING]
+    registry.complete(version, build.id, taken)
+    _link(registry, shelf)
+    if missed:
         message = f"version {version} stays in staging; it does not pass: {', '.join(missed)}"
         raise GatesFailedError(message)
-    where = [alias for alias, wanted in sorted(registry.aliases().items()) if wanted == version]
-    return f"version {version}{' was registered before' if known else ''}, {' and '.join(where) or 'without an alias'}"
+    return f"version {version}{' again' if known else ''}, {' and '.join(taken)}"
 
 
 def _read_build() -> Build:
@@ -128,12 +127,25 @@ def _read_build() -> Build:
     return build
 
 
-def _published(version: str, registry: Registry, shelf: Shelf) -> bool:
-    """Whether `version` is on the shelf and verifies, fetched from the registry if it was not."""
-    if shelf.opened(version) is None:
-        with tempfile.TemporaryDirectory() as folder:
-            shelf.publish(registry.fetch_bundle(version, Path(folder)), version)
-    return shelf.opened(version) is not None
+def _refusal(version: str, registry: Registry, shelf: Shelf) -> str | None:
+    """Say why `version` cannot serve here, or None if it can; it is fetched from the registry if the shelf lacks it."""
+    if shelf.opened(version) is not None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = registry.fetch_bundle(version, Path(folder))
+        refusal = shelf.refusal(bundle, version)
+        if refusal is None:
+            shelf.publish(bundle, version)
+    return refusal
+
+
+def _link(registry: Registry, shelf: Shelf) -> None:
+    """Let the links follow the aliases, except those whose version could not serve: their links stay as they are."""
+    for alias, version in sorted(registry.aliases().items()):
+        if refusal := _refusal(version, registry, shelf):
+            say("register", f"the link {alias} stays as it is: version {version} {refusal}")
+        else:
+            shelf.point(alias, version)
 
 
 def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
@@ -156,7 +168,6 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
         _seal(bundle, build, version, run_id, commit, var)
         registry.log_bundle(bundle)
         shelf.publish(bundle, version)
-    registry.complete(version, build.id, [STAGING] if failed(build.verdicts) else [STAGING, PRODUCTION])
     return version
 
 

@@ -37,10 +37,14 @@ class MadeUpPatient(Patient):
     d: float | None = measure("D", unit="u", limits=(-100, 100))
 
 
+OTHER_DIGEST = "f" * 64
+
+
 class Place:
     """One registry and shelf in the current folder, opened anew for every use, as every run of the stage does."""
 
     var = Path("var")
+    digest = MadeUpPatient.digest
 
     def register(self, build: Build) -> str:
         return register(build, self.registry, self.shelf, self.var)
@@ -51,11 +55,17 @@ class Place:
 
     @property
     def shelf(self) -> Shelf:
-        return Shelf(self.var, MadeUpPatient.disease.name, MadeUpPatient.digest)
+        return Shelf(self.var, MadeUpPatient.disease.name, self.digest)
 
     def link(self, alias: str) -> str | None:
         link = self.shelf.folder / alias
         return str(link.readlink()) if link.is_symlink() else None
+
+
+class OtherClass(Place):
+    """The same place, after the patient class was changed."""
+
+    digest = OTHER_DIGEST
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +176,7 @@ def test_the_run_holds_parameters_metrics_pictures_verdicts_signature_and_proven
 def test_registering_the_same_build_again_changes_nothing(place: Place, build: Build) -> None:
     place.register(build)
     before = {path: path.stat().st_mtime_ns for path in place.shelf.folder.glob("1/*")}
-    assert place.register(build) == "version 1 was registered before, production and staging"
+    assert place.register(build) == "version 1 again, production and staging"
     assert {
         path: path.stat().st_mtime_ns for path in place.shelf.folder.glob("*/*") if path.parent.name == "1"
     } == before
@@ -212,25 +222,85 @@ def test_a_tampered_bundle_is_refused_and_the_registry_brings_the_true_one_back(
     (folder / "model.pkl").write_bytes(content[:-1] + b"!")
     with pytest.raises(BundleTamperedError):
         open_bundle(folder, place.var / "keys/bundle.pub", patient_digest=MadeUpPatient.digest)
-    assert "was registered before" in place.register(build)
+    assert "version 1 again" in place.register(build)
     assert (folder / "model.pkl").read_bytes() == content
 
 
 def test_lost_models_come_back_from_the_registry(place: Place, build: Build) -> None:
     place.register(build)
     shutil.rmtree(place.var / "models")
-    assert "version 1 was registered before" in place.register(build)
+    assert "version 1 again" in place.register(build)
     assert place.shelf.opened("1") is not None
     assert place.link("production") == "1"
 
 
-def test_links_follow_an_operator_who_moved_the_alias_back(place: Place, build: Build) -> None:
+def another(build: Build) -> Build:
+    """The same model from other parameters: another build, which passes, too."""
+    return replace(build, parameters=build.parameters.model_copy(update={"low_prevalence": 0.1}))
+
+
+def test_a_build_that_comes_back_takes_production_back_without_a_new_version(place: Place, build: Build) -> None:
     place.register(build)
-    newer = replace(build, parameters=build.parameters.model_copy(update={"low_prevalence": 0.1}))
-    assert place.register(newer) == "version 2, production and staging"
-    place.registry.complete("1", build.id, ["production"])
-    assert place.register(newer) == "version 2 was registered before, staging"
+    assert place.register(another(build)) == "version 2, production and staging"
+    assert place.register(build) == "version 1 again, production and staging"
+    assert (place.link("staging"), place.link("production")) == ("1", "1")
+    assert place.registry.aliases() == {"staging": "1", "production": "1"}
+
+
+def test_a_build_that_comes_back_and_misses_a_gate_takes_staging_only(place: Place, build: Build) -> None:
+    with pytest.raises(GatesFailedError):
+        place.register(worse(build))
+    place.register(build)
+    with pytest.raises(GatesFailedError, match="version 1 stays in staging"):
+        place.register(worse(build))
+    assert place.registry.aliases() == {"staging": "1", "production": "2"}
+    assert (place.link("staging"), place.link("production")) == ("1", "2")
+
+
+def for_another_class(build: Build) -> Build:
+    return replace(build, preparation=build.preparation.model_copy(update={"patient_digest": OTHER_DIGEST}))
+
+
+def test_a_class_that_was_changed_and_changed_back_is_served_again(place: Place, build: Build) -> None:
+    place.register(build)
+    changed = OtherClass()
+    assert changed.register(for_another_class(build)) == "version 2, production and staging"
+    assert place.register(build) == "version 1 again, production and staging"
+    assert (place.link("staging"), place.link("production")) == ("1", "1")
+
+
+def test_after_a_change_of_class_a_model_that_misses_a_gate_leaves_the_old_link_and_says_why(
+    place: Place, build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.register(build)
+    before = (place.shelf.folder / "1").stat().st_ino
+    with pytest.raises(GatesFailedError, match="version 2 stays in staging"):
+        OtherClass().register(for_another_class(worse(build)))
+    assert "production stays as it is: version 1 was trained for another patient class" in capsys.readouterr().out
     assert (place.link("staging"), place.link("production")) == ("2", "1")
+    assert (place.shelf.folder / "1").stat().st_ino == before, "it may be serving: not published again"
+
+
+def test_after_a_change_of_keys_a_model_that_misses_a_gate_leaves_the_old_link_and_says_why(
+    place: Place, build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.register(build)
+    shutil.rmtree(place.var / "keys")
+    with pytest.raises(GatesFailedError, match="version 2 stays in staging"):
+        place.register(worse(build))
+    assert "production stays as it is: version 1 is not signed by var/keys/bundle.pub" in capsys.readouterr().out
+    assert (place.link("staging"), place.link("production")) == ("2", "1")
+
+
+def test_production_that_an_operator_moved_stays_there_while_what_is_built_misses_a_gate(
+    place: Place, build: Build
+) -> None:
+    place.register(build)
+    place.register(another(build))
+    place.registry.complete("1", build.id, ["production"])
+    with pytest.raises(GatesFailedError):
+        place.register(worse(build))
+    assert (place.link("staging"), place.link("production")) == ("3", "1")
 
 
 def test_a_new_key_signs_a_new_version_of_the_same_build(place: Place, build: Build) -> None:
