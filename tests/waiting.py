@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 _STEP = 0.01
 
 
-async def until(holds: Callable[[], bool], *, seconds: float = 10) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 10) -> None:
     """Return as soon as `holds()`; raise TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is observed lies in files, databases and other processes
+        while True:
+            seen = holds()
+            if await seen if isawaitable(seen) else seen:
+                return
             await asyncio.sleep(_STEP)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from shared.entrance import Entrance
 from shared.hosting import Part, access_table, http_app
 from shared.keys import KeyRing, Role
 from tests.processes import ROOT
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -68,9 +68,10 @@ class Stack:
         return await self.client.request(method, path, headers=headers)
 
     async def until(self, route: str, key: str | None, status: int) -> None:
-        async with asyncio.timeout(10):
-            while (await self.ask(route, key)).status_code != status:  # noqa: ASYNC110 - what is observed is a file's
-                await asyncio.sleep(0.01)
+        async def answers() -> bool:
+            return (await self.ask(route, key)).status_code == status
+
+        await until(answers)
 
 
 def routes(parts: Iterable[Part]) -> set[str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.test_predict import HYPER, gateway
 from tests.doubles import Down, Remembering
+from tests.gateway import HYPER, gateway
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -68,13 +68,13 @@ async def test_a_disk_alarm_is_a_broker_that_is_down_until_it_is_over(broker: Br
                 await transport.publish([delivery(2)])
         finally:
             broker.server.alarm(on=False)
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    assert await transport.publish([delivery(2)]) == {2}
-                    break
-                except TransportDownError:
-                    await asyncio.sleep(0.1)
+
+        async def published() -> bool:
+            with contextlib.suppress(TransportDownError):
+                return await transport.publish([delivery(2)]) == {2}
+            return False
+
+        await until(published, seconds=30)
 
 
 async def test_a_gateway_that_starts_during_an_alarm_does_not_hang(broker: Broker) -> None:

@@ -1,0 +1,113 @@
+"""`POST /predecir` in process: what is refused, by field and rule, and what a refusal does not say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.gateway import HYPER, PROBLEM, Client, gateway
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async with gateway(tmp_path) as opened:
+        yield opened
+
+
+LIMITS = "Edad: debe ser un número entero entre 0 y 120 años."
+DEEP = b'{"edad":' + b"[" * 40 + b"]" * 40 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field", "rule"),
+    [
+        ({"sexo": "F", "tsh": 1}, 422, "edad", "obligatorio"),
+        (HYPER | {"peso": 70}, 422, "peso", "campo_desconocido"),
+        (HYPER | {"edad": "47"}, 422, "edad", "tipo"),
+        (HYPER | {"litio": 1}, 422, "litio", "tipo"),
+        (HYPER | {"sexo": "X"}, 422, "sexo", "opciones"),
+        (HYPER | {"edad": 121}, 422, "edad", "limites"),
+        (HYPER | {"tsh": 0}, 422, "tsh", "limites"),
+        (b'{"edad":47,"sexo":"F","tsh":NaN}', 422, "tsh", "numero_finito"),
+        (b'{"edad":47,"sexo":"F","tsh":1e999}', 422, "tsh", "numero_finito"),
+        (b'{"edad":47,"sexo":"F","tsh":-Infinity}', 422, "tsh", "numero_finito"),
+        ({"edad": 47, "sexo": "F"}, 422, "tsh", "sin_laboratorio"),
+        (HYPER | {"sexo": "M", "embarazo": True}, 422, "embarazo", "embarazo_y_sexo"),
+        (["no", "un", "objeto"], 422, "", "tipo"),
+        (b'{"edad":47,"edad":74,"sexo":"F","tsh":1}', 422, None, "campo_repetido"),
+        (b'{"edad":47,"sexo":"F","tsh":', 400, None, "json_no_valido"),
+        (b"", 400, None, "json_no_valido"),
+        (b'{"edad":47,"sexo":"\xff","tsh":1}', 400, None, "json_no_valido"),
+        (DEEP, 400, None, "anidamiento"),
+        (b"[" * 33 + b'"' + rb"\"" * 100_000, 400, None, "anidamiento"),
+    ],
+)
+async def test_bad_data_is_refused_by_field_and_rule_and_nothing_is_kept(
+    client: Client,
+    body: object,
+    status: int,
+    field: str | None,
+    rule: str,
+) -> None:
+    response = await client.predict(body)
+    assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM)
+    problem = response.json()
+    if field is None:
+        assert problem["type"].endswith(rule)
+    else:
+        assert (field, rule) in {(fault["campo"], fault["regla"]) for fault in problem["errores"]}
+    assert client.answered() == 0
+
+
+async def test_an_error_is_a_spanish_sentence_with_the_rule_and_without_the_value(client: Client) -> None:
+    response = await client.predict(HYPER | {"edad": 470})
+    assert [fault["mensaje"] for fault in response.json()["errores"]] == [LIMITS]
+    assert "470" not in response.text
+
+
+async def test_refusals_and_failures_reach_neither_logs_nor_metrics_with_values(client: Client) -> None:
+    with capture_logs() as logs:
+        await client.predict(HYPER | {"edad": 4711, "sexo": "zzz", "quien": "Juana"})
+    metrics = (await client.get("/metrics")).text
+    assert [entry["event"] for entry in logs] == ["request_refused"]
+    for secret in ("4711", "zzz", "Juana", "quien"):
+        assert secret not in str(logs)
+        assert secret not in metrics
+    assert 'predecir_refusals_total{rule="datos_no_validos"} 1.0' in metrics
+
+
+async def test_another_content_type_is_refused(client: Client) -> None:
+    response = await client.predict(HYPER, **{"Content-Type": "text/plain"})
+    assert (response.status_code, response.headers["content-type"]) == (415, PROBLEM)
+    assert (await client.predict(HYPER, **{"Content-Type": "application/json; charset=utf-8"})).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_over_256_kib_is_refused(client: Client, *, chunked: bool) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * 16 * 1024
+
+    response = await client.post(
+        "/predecir",
+        content=chunks() if chunked else b" " * (256 * 1024 + 1),
+        headers={"Content-Type": "application/json"},
+    )
+    assert (response.status_code, response.headers["content-type"]) == (413, PROBLEM)
+
+
+async def test_a_chunked_body_within_limits_is_answered(client: Client) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        whole = json.dumps(HYPER).encode()
+        yield whole[:10]
+        yield whole[10:]
+
+    response = await client.post("/predecir", content=chunks(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 200

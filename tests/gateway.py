@@ -1,0 +1,63 @@
+"""A gateway in process for tests: the real application, outbox and relay; only model and recorder are doubles."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from services.gateway.app import Gateway, open_gateway
+from services.gateway.settings import GatewaySettings
+from shared.diseases.thyroid import DatosPaciente
+from shared.entrance import Entrance
+from shared.hosting import http_app
+from tests.doubles import Remembering, ThyroidByTsh
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.model import Scorer
+    from shared.transport import Transport
+
+HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
+PROBLEM = "application/problem+json"
+
+
+class Client(httpx.AsyncClient):
+    """A client of one gateway under test."""
+
+    gateway: Gateway
+    recorder: Remembering
+    registry: CollectorRegistry
+
+    async def predict(self, body: object, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.post("/predecir", content=content, headers={"Content-Type": "application/json"} | headers)
+
+    def answered(self) -> int:
+        return self.gateway.outbox.state.answered
+
+
+@asynccontextmanager
+async def gateway(
+    folder: Path,
+    *,
+    scorer: Scorer | None = None,
+    transport: Transport | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> AsyncIterator[Client]:
+    recorder, registry = Remembering(), CollectorRegistry()
+    kept = GatewaySettings(PREDECIR_VAR=folder, **({"outbox_min_free_mb": 1, "relay_linger_ms": 0} | settings))
+    async with open_gateway(
+        kept, registry, patient=DatosPaciente, scorer=scorer or ThyroidByTsh(), transport=transport or recorder
+    ) as opened:
+        app = Entrance(
+            http_app("test", opened.part, registry=registry), opened.part.hot, allowed_hosts="localhost,127.0.0.1"
+        )
+        async with Client(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
+            client.gateway, client.recorder, client.registry = opened, recorder, registry
+            yield client
