@@ -11,12 +11,16 @@ import hashlib
 import importlib
 import json
 import math
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from shared.declaration import disease_fault, range_fault
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -158,8 +162,15 @@ class Patient(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
-        """Derive features, columns, encoding and digest once, when the class is declared."""
+        """Check the declaration; derive features, columns, encoding and digest once, when the class is declared.
+
+        Raises:
+            PatientClassError: a feature or the disease is declared wrongly.
+
+        """
         super().__pydantic_init_subclass__(**kwargs)
+        if disease := getattr(cls, "disease", None):
+            _refuse(disease_fault(disease.name, disease.classes))
         cls.features = tuple(_feature(name, info) for name, info in cls.model_fields.items())
         cls.columns = tuple(feature.name for feature in cls.features)
         cls._codes = tuple((feature.name, _category_codes(feature)) for feature in cls.features)
@@ -200,11 +211,16 @@ def load_patient(path: str) -> type[Patient]:
     module_name, _, class_name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except PatientClassError:
-        raise
     except Exception as error:  # a disease's own module may fail in any way; its author needs one line
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        message = f"PREDECIR_PACIENTE={path}: cannot import it ({reason}); expected package.module:Class"
+        place = _place(error, module_name)
+        said = error.msg if isinstance(error, SyntaxError) else error  # str() of it would name the line once more
+        reason = f"{type(error).__name__}: {said}".splitlines()[0]
+        if isinstance(error, PatientClassError):
+            message = f"PREDECIR_PACIENTE={path}: {error}{f' ({place})' if place else ''}"
+        elif place:
+            message = f"PREDECIR_PACIENTE={path}: cannot import it ({place}: {reason})"
+        else:
+            message = f"PREDECIR_PACIENTE={path}: cannot import it ({reason}); expected package.module:Class"
         raise PatientClassError(message) from error
     if not (isinstance(found, type) and issubclass(found, Patient) and hasattr(found, "disease")):
         message = f"PREDECIR_PACIENTE={path}: not a subclass of shared.patient.Patient with a `disease`"
@@ -212,13 +228,34 @@ def load_patient(path: str) -> type[Patient]:
     return found
 
 
+def _place(error: Exception, module_name: str) -> str:
+    """Say in which line of the module its author has to look: "anemia.py, line 12"; empty if the error is elsewhere."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}, line {error.lineno}"
+    imported = error.__traceback__.tb_next if error.__traceback__ else None  # the first frame is load_patient's own
+    places = [
+        f"{Path(frame.f_code.co_filename).name}, line {line}"
+        for frame, line in traceback.walk_tb(imported)
+        if frame.f_globals.get("__name__") == module_name
+    ]
+    return places[-1] if places else ""
+
+
+def _refuse(fault: str | None) -> None:
+    if fault is not None:
+        raise PatientClassError(fault)
+
+
 def _feature(name: str, info: FieldInfo) -> Feature:
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     types = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
     lower = next((m.ge for m in info.metadata if isinstance(m, Ge)), None)
     upper = next((m.le for m in info.metadata if isinstance(m, Le)), None)
-    reference: Any = extra.get("referencia")
+    given: Any = extra.get("referencia")
+    limits = None if lower is None or upper is None else (float(lower), float(upper))  # type: ignore[arg-type]
+    reference = None if given is None else (float(given[0]), float(given[1]))
     kind, choices = _kind(name, types)
+    _refuse(range_fault(name, limits, reference))
     return Feature(
         name=name,
         kind=kind,
@@ -226,8 +263,8 @@ def _feature(name: str, info: FieldInfo) -> Feature:
         description=info.description or "",
         group=str(extra.get("grupo", _DEFAULT_GROUP)),
         unit=str(extra.get("unidad", "")),
-        limits=None if lower is None or upper is None else (float(lower), float(upper)),  # type: ignore[arg-type]
-        reference=None if reference is None else (float(reference[0]), float(reference[1])),
+        limits=limits,
+        reference=reference,
         choices=choices,
         required=info.is_required(),
     )

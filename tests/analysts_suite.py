@@ -42,7 +42,7 @@ LONG = "x" * 70
 
 
 class Anemia(Patient):
-    disease: ClassVar[Disease] = Disease("Anemia", "Anemia", (Diagnosis("no", "No"), Diagnosis("si", "Sí")))
+    disease: ClassVar[Disease] = Disease("anemia", "Anemia", (Diagnosis("no", "No"), Diagnosis("si", "Sí")))
 
     Hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=(2, 25), reference=(12, 17))
     output: Literal["a", "d'or"] | None = choice("Salida")

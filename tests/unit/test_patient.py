@@ -51,18 +51,72 @@ def test_a_type_that_cannot_be_encoded_is_refused_when_declared() -> None:
             nombre: str
 
 
+@pytest.mark.parametrize(
+    ("limits", "reference", "said"),
+    [
+        ((30, 0), None, r"feature hemoglobina: limits=\(30, 0\): the first must be below the second"),
+        ((5, 5), None, r"limits=\(5, 5\): the first must be below"),
+        ((0, 30), (16, 12), r"reference=\(16, 12\): the first must be below"),
+        ((0, 30), (-1, 12), r"reference=\(-1, 12\) is not within limits=\(0, 30\)"),
+        ((0, 30), (12, 30.5), r"reference=\(12, 30.5\) is not within"),
+    ],
+)
+def test_ranges_that_no_value_can_meet_are_refused_when_declared(
+    limits: tuple[float, float], reference: tuple[float, float] | None, said: str
+) -> None:
+    with pytest.raises(PatientClassError, match=said):
+
+        class Wrong(Patient):
+            disease: ClassVar[Disease] = Disease("x", "X", YES_NO)
+            hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=limits, reference=reference)
+
+
+def test_a_reference_may_reach_the_limits() -> None:
+    class Right(Patient):
+        disease: ClassVar[Disease] = Disease("x", "X", YES_NO)
+        hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=(0, 30), reference=(0, 30))
+
+    assert Right.features[0].reference == (0, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "said"),
+    [
+        ("Anemia", ["si", "no"], r"Disease\(name='Anemia'\): use lower-case letters"),
+        ("../anemia", ["si", "no"], "use lower-case letters"),
+        ("anemia", ["sí", "no"], r"Diagnosis\('sí'\): use lower-case letters without accents"),
+        ("anemia", ["2a", "no"], "begin with a letter"),
+        ("anemia", ["si", "no", "si"], r"Diagnosis\('si'\): this code is there twice"),
+        ("anemia", ["si"], "diagnoses lists 1; a model needs two or more"),
+    ],
+)
+def test_a_disease_that_cannot_be_told_apart_is_refused_when_declared(name: str, codes: list[str], said: str) -> None:
+    with pytest.raises(PatientClassError, match=said):
+
+        class Wrong(Patient):
+            disease: ClassVar[Disease] = Disease(name, "X", tuple(Diagnosis(code, code) for code in codes))
+
+
 @pytest.mark.parametrize("path", ["nowhere:Class", "shared.patient:Nothing", "shared.patient", "pathlib:Path"])
 def test_a_wrong_path_is_one_clear_error(path: str) -> None:
     with pytest.raises(PatientClassError, match="PREDECIR_PACIENTE"):
         load_patient(path)
 
 
+def test_a_module_or_class_that_is_not_there_is_told_the_form_of_the_setting() -> None:
+    for path in ("nowhere:Class", "shared.patient:Nothing"):
+        with pytest.raises(PatientClassError, match=r"expected package\.module:Class"):
+            load_patient(path)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("class Paciente(Patient:", "SyntaxError"),
+        ("class Paciente(Patient:", ", line 4: SyntaxError: "),
+        ("import no_such_module", ", line 4: ModuleNotFoundError: No module named 'no_such_module'"),
         ("class Paciente(Patient):\n    edad = 3", "non-annotated attribute"),
         ("class Paciente(Patient):\n    edad: bytes", "feature edad: use float"),
+        ("\nclass Paciente(Patient):\n    edad: bytes", ".py, line 5)"),
     ],
 )
 def test_a_module_that_does_not_import_is_one_line(
@@ -74,6 +128,8 @@ def test_a_module_that_does_not_import_is_one_line(
     with pytest.raises(PatientClassError) as caught:
         load_patient(f"{name}:Paciente")
     assert said in str(caught.value)
+    assert str(caught.value).count(f"{name}.py, line ") == 1
+    assert "expected package.module:Class" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -27,7 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> type[Patient]:
     (folder / "asma_de_fuera.py").write_text(
         "from typing import ClassVar\nfrom shared.patient import Diagnosis, Disease, Patient, flag\n\n\n"
-        "class Paciente(Patient):\n    disease: ClassVar[Disease] = Disease('asma', 'Asma', (Diagnosis('si', 'Sí'),))\n"
+        "class Paciente(Patient):\n"
+        "    disease: ClassVar[Disease] = Disease('asma', 'Asma', (Diagnosis('si', 'Sí'), Diagnosis('no', 'No')))\n"
         "    tos: bool = flag('Tos')\n"
     )
     monkeypatch.syspath_prepend(folder)

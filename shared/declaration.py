@@ -1,0 +1,41 @@
+"""What must hold of a declared disease, beyond types: each function gives the first fault as one line, or None."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+"""Disease names become folders, MLflow models and URLs; codes become columns and words of answers."""
+_FEWEST_DIAGNOSES = 2
+
+
+def disease_fault(name: str, codes: Sequence[str]) -> str | None:
+    """Check the name of a disease and the codes of its diagnoses."""
+    named = [(f"Disease(name={name!r})", name), *((f"Diagnosis({code!r})", code) for code in codes)]
+    for where, word in named:
+        if not _IDENTIFIER.fullmatch(word):
+            return f"{where}: use lower-case letters without accents, digits and _, and begin with a letter"
+    twice = next((code for code in codes if codes.count(code) > 1), None)
+    if twice is not None:
+        return f"Diagnosis({twice!r}): this code is there twice; give each diagnosis a code of its own"
+    if len(codes) < _FEWEST_DIAGNOSES:
+        return f"Disease(name={name!r}): diagnoses lists {len(codes)}; a model needs two or more to choose from"
+    return None
+
+
+def range_fault(feature: str, limits: tuple[float, float] | None, reference: tuple[float, float] | None) -> str | None:
+    """Check that the ranges of `feature` run upwards, and that what is normal is also allowed."""
+    for word, given in (("limits", limits), ("reference", reference)):
+        if given is not None and not given[0] < given[1]:
+            return f"feature {feature}: {word}={_text(given)}: the first must be below the second"
+    if limits and reference and not (limits[0] <= reference[0] and reference[1] <= limits[1]):
+        return f"feature {feature}: reference={_text(reference)} is not within limits={_text(limits)}"
+    return None
+
+
+def _text(given: tuple[float, float]) -> str:
+    return f"({given[0]:g}, {given[1]:g})"
