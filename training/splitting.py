@@ -82,7 +82,7 @@ def folds(training: Cases, split: TimeSplit | RandomSplit, count: int, seed: int
     if isinstance(split, TimeSplit) and training.days is not None:
         ordered = np.sort(training.days)
         starts = [ordered[len(ordered) * (count + block) // (2 * count)] for block in range(count)]
-        ends = [*starts[1:], ordered[-1] + 1]
+        ends = [*starts[1:], ordered[-1] + np.timedelta64(1, "D")]
         found = [
             Fold(training.days < start, (training.days >= start) & (training.days < end), latest=block == count - 1)
             for block, (start, end) in enumerate(zip(starts, ends, strict=True))
