@@ -95,6 +95,7 @@ class Manifest(_Part):
     prevalence: dict[str, float]
     low_prevalence: list[str]
     training_ranges: dict[str, tuple[float, float]]
+    never_missing: list[str]
     serves: Literal["onnx", "pickle"]
     parity: Parity
     golden: Golden
@@ -128,6 +129,7 @@ class Bundle:
             prevalence=manifest.prevalence,
             low_prevalence=frozenset(manifest.low_prevalence),
             training_ranges=manifest.training_ranges,
+            never_missing=frozenset(manifest.never_missing),
         )
 
 

@@ -107,6 +107,7 @@ class ModelParameters(_Message):
     prevalence: dict[str, float]
     low_prevalence: list[str]
     training_ranges: dict[str, list[float]]
+    never_missing: list[str]
 
 
 class ModelMetadata(_Message):
@@ -203,6 +204,7 @@ def describe(info: ModelInfo, platform: str) -> ModelMetadata:
             prevalence=dict(info.prevalence),
             low_prevalence=sorted(info.low_prevalence),
             training_ranges={name: list(span) for name, span in info.training_ranges.items()},
+            never_missing=sorted(info.never_missing),
         ),
     )
 
@@ -220,4 +222,5 @@ def model_info(metadata: ModelMetadata) -> ModelInfo:
         prevalence=said.prevalence,
         low_prevalence=frozenset(said.low_prevalence),
         training_ranges={name: (low, high) for name, (low, high) in said.training_ranges.items()},
+        never_missing=frozenset(said.never_missing),
     )

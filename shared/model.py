@@ -15,7 +15,10 @@ class ModelUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One model version. `digest` is the SHA-256 of its manifest; `columns` and `classes` give the order of numbers."""
+    """One model version. `digest` is the SHA-256 of its manifest; `columns` and `classes` give the order of numbers.
+
+    Columns `never_missing` had a value in every training case.
+    """
 
     name: str
     version: str
@@ -26,6 +29,7 @@ class ModelInfo:
     prevalence: Mapping[str, float]
     low_prevalence: frozenset[str]
     training_ranges: Mapping[str, tuple[float, float]]
+    never_missing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

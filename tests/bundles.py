@@ -97,6 +97,7 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
         prevalence=dict.fromkeys(patient.disease.classes, 1 / len(patient.disease.classes)),
         low_prevalence=[patient.disease.classes[-1]],
         training_ranges={f.name: f.limits for f in patient.features if f.limits},
+        never_missing=[],
         serves=serves,
         parity=Parity(rows=20, max_abs_difference=0, label_flips=0, tolerance=TOLERANCE, passed=serves == "onnx"),
         golden=Golden(

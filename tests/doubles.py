@@ -23,6 +23,7 @@ MODEL = ModelInfo(
     classes=DatosPaciente.disease.classes,
     prevalence=dict.fromkeys(DatosPaciente.disease.classes, 1 / 7),
     low_prevalence=frozenset({"hipertiroidismo"}),
+    never_missing=frozenset({"edad", "indice_t4_libre"}),
     training_ranges={"tsh": (0.005, 530), "edad": (1, 97)},
 )
 

@@ -54,6 +54,7 @@ class Training(BaseModel):
     prevalence: dict[str, float]
     low_prevalence: list[str]
     training_ranges: dict[str, tuple[float, float]]
+    never_missing: list[str]
 
 
 def train(
@@ -102,6 +103,7 @@ def main() -> str:
         prevalence=prevalence,
         low_prevalence=[code for code, share in prevalence.items() if share < parameters.low_prevalence],
         training_ranges=_ranges(training, preparation.columns, preparation.measured),
+        never_missing=_never_missing(training, preparation.columns),
     )
     MODEL.write_bytes(pickle.dumps(model, protocol=5))
     TRAINING.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -142,6 +144,11 @@ def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) ->
         if len(values := values[~np.isnan(values)]):
             found[column] = (decimal(values.min()), decimal(values.max()))
     return found
+
+
+def _never_missing(training: Cases, columns: Sequence[str]) -> list[str]:
+    """Give the columns that had a value in every case: what their absence means, the model could not learn."""
+    return [column for index, column in enumerate(columns) if not np.isnan(training.rows[:, index]).any()]
 
 
 if __name__ == "__main__":

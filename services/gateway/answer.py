@@ -79,6 +79,9 @@ class Answers:
             for name, low, high, remark in ranges
             if (value := values[name]) is not None and not low <= value <= high
         ]
+        if absent := [name for name in model.never_missing if values[name] is None]:
+            derived = patient.derived()
+            found.extend(self._unexpectedly_absent(name) for name in sorted(absent) if name not in derived)
         found.extend(_shown(remark) for remark in patient.remarks())
         return found
 
@@ -91,6 +94,10 @@ class Answers:
                 [(name, low, high, self._outside(name, code, what, (low, high))) for name, (low, high) in ranges],
             )
         return self._trained[1]
+
+    def _unexpectedly_absent(self, name: str) -> dict[str, str]:
+        sentence = f"{self._features[name].label}: no consta, y el modelo no conoce casos sin este dato."
+        return {"campo": name, "codigo": "ausente_inesperado", "mensaje": sentence}
 
     def _outside(self, name: str, code: str, what: str, limits: tuple[float, float]) -> dict[str, str]:
         feature = self._features[name]

@@ -65,9 +65,11 @@ async def test_the_answer_is_in_the_outbox_before_it_is_given_and_leaves_only_fo
     ("values", "remarks"),
     [
         ({}, {("tsh", "fuera_de_referencia"), ("t3", "fuera_de_referencia"), ("t4_total", "fuera_de_referencia")}),
-        ({"tsh": 2, "t3": None, "t4_total": None}, set()),
+        ({"tsh": 2, "t3": None, "t4_total": 100}, set()),
         ({"tsh": 600, "t3": 2, "t4_total": 100}, {("tsh", "fuera_de_referencia"), ("tsh", "fuera_de_entrenamiento")}),
         ({"edad": 120, "tsh": 1, "t3": 2, "t4_total": 100}, {("edad", "fuera_de_entrenamiento")}),
+        ({"edad": None, "tsh": 1, "t3": 2, "t4_total": 100}, {("edad", "ausente_inesperado")}),
+        ({"tsh": 1, "t3": 2, "t4_total": None}, {("indice_t4_libre", "ausente_inesperado")}),
         ({"tsh": 1, "t3": 2, "t4_total": 90, "indice_t4_libre": 120}, {("indice_t4_libre", "indice_contradictorio")}),
     ],
 )

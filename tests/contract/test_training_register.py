@@ -117,6 +117,7 @@ def build() -> Build:
             prevalence=dict.fromkeys(CLASSES, 1 / 3),
             low_prevalence=["grave"],
             training_ranges={"a": (-3.0, 9.0)},
+            never_missing=["a"],
         ),
         metrics=Metrics(
             cases=len(cases),
