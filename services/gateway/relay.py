@@ -63,8 +63,8 @@ class Relay:
 
     async def hand_over(self) -> bool:
         """Hand over one batch; returns whether anything left the outbox."""
-        segments = await self._outbox.segments(self._batch_events)
         try:
+            segments = await self._outbox.segments(self._batch_events)
             durable = await self._transport.publish([d for segment in segments for d in segment.deliveries])
             done = [s for s in segments if all(delivery.seq in durable for delivery in s.deliveries)]
             await self._outbox.discard(done)
