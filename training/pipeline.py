@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -64,6 +65,7 @@ def _quiet(environment: Mapping[str, str], site: Path) -> dict[str, str]:
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONUNBUFFERED": "1",
+        "SHELL": shutil.which("bash") or "/bin/sh",  # starts the stages; dash, unlike it, would let SIGINT through
     }
 
 

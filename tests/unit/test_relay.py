@@ -80,8 +80,8 @@ async def test_it_waits_for_a_transport_that_is_down_and_says_so(outbox: Outbox,
     await until(lambda: subject.trouble is not None)
     assert subject.trouble == "answers wait in the outbox: not today"
     transport.back.set()
-    await until(lambda: outbox.pending == 0)
-    assert subject.trouble is None
+    await until(lambda: subject.trouble is None)
+    assert outbox.pending == 0
     running.cancel()
     await asyncio.wait({running})
 
