@@ -81,6 +81,16 @@ class Golden(_Part):
     probabilities: list[list[float]]
 
 
+class Conformal(_Part):
+    """When a class is plausible: its probability is at least `plausible_at`.
+
+    Among cases like those it was set on, the plausible classes hold the true one with probability `level` or more.
+    """
+
+    level: float
+    plausible_at: float
+
+
 class Manifest(_Part):
     """Everything about one model version that others rely on."""
 
@@ -99,6 +109,7 @@ class Manifest(_Part):
     serves: Literal["onnx", "pickle"]
     parity: Parity
     golden: Golden
+    conformal: Conformal | None = None
     metrics: dict[str, float]
     files: dict[str, FileDigest]
     libraries: dict[str, str]
@@ -130,6 +141,7 @@ class Bundle:
             low_prevalence=frozenset(manifest.low_prevalence),
             training_ranges=manifest.training_ranges,
             never_missing=frozenset(manifest.never_missing),
+            plausible_at=None if manifest.conformal is None else manifest.conformal.plausible_at,
         )
 
 

@@ -108,6 +108,7 @@ class ModelParameters(_Message):
     low_prevalence: list[str]
     training_ranges: dict[str, list[float]]
     never_missing: list[str]
+    plausible_at: float | None = None
 
 
 class ModelMetadata(_Message):
@@ -205,6 +206,7 @@ def describe(info: ModelInfo, platform: str) -> ModelMetadata:
             low_prevalence=sorted(info.low_prevalence),
             training_ranges={name: list(span) for name, span in info.training_ranges.items()},
             never_missing=sorted(info.never_missing),
+            plausible_at=info.plausible_at,
         ),
     )
 
@@ -223,4 +225,5 @@ def model_info(metadata: ModelMetadata) -> ModelInfo:
         low_prevalence=frozenset(said.low_prevalence),
         training_ranges={name: (low, high) for name, (low, high) in said.training_ranges.items()},
         never_missing=frozenset(said.never_missing),
+        plausible_at=said.plausible_at,
     )

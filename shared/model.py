@@ -17,7 +17,8 @@ class ModelUnavailableError(Exception):
 class ModelInfo:
     """One model version. `digest` is the SHA-256 of its manifest; `columns` and `classes` give the order of numbers.
 
-    Columns `never_missing` had a value in every training case.
+    Columns `never_missing` had a value in every training case. A class is plausible if its probability is at least
+    `plausible_at`; None for a model that has no such threshold.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ModelInfo:
     low_prevalence: frozenset[str]
     training_ranges: Mapping[str, tuple[float, float]]
     never_missing: frozenset[str] = frozenset()
+    plausible_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

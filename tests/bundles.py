@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from shared.bundle import ONNX, PICKLE, PRODUCTION, Golden, Manifest, Parity, file_digest, seal, signing_key
+from shared.bundle import ONNX, PICKLE, PRODUCTION, Conformal, Golden, Manifest, Parity, file_digest, seal, signing_key
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 
@@ -103,6 +103,7 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
         golden=Golden(
             rows=[[None if np.isnan(value) else value for value in row] for row in rows], probabilities=golden.tolist()
         ),
+        conformal=Conformal(level=0.9, plausible_at=0.2),
         metrics={"accuracy": 0.5},
         files={name: file_digest(content) for name, content in files.items()},
         libraries={},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ from shared.bundle import (
     BundleMismatchError,
     BundleMissingError,
     BundleTamperedError,
+    Manifest,
     open_bundle,
+    seal,
     signing_key,
 )
 from tests.bundles import PacienteDePrueba, make_bundle
@@ -115,3 +118,18 @@ def test_the_same_model_signed_is_unpickled_and_then_refused_for_it_is_none(tmp_
     with pytest.raises(UnusableModelError, match="golden"):
         load_model(folder, public_key, patient_digest=DIGEST)
     assert marker.exists()
+
+
+def test_a_class_is_plausible_from_the_probability_that_the_manifest_says(sealed: Path, public_key: Path) -> None:
+    bundle = open_bundle(sealed, public_key, patient_digest=DIGEST)
+    assert bundle.manifest.conformal is not None
+    assert bundle.info.plausible_at == bundle.manifest.conformal.plausible_at
+
+
+def test_a_manifest_from_before_there_was_a_plausible_set_says_that_there_is_none(
+    sealed: Path, public_key: Path, tmp_path: Path
+) -> None:
+    older = json.loads((sealed / MANIFEST).read_bytes())
+    del older["conformal"]
+    seal(sealed, Manifest.model_validate(older), signing_key(tmp_path / "keys"))
+    assert open_bundle(sealed, public_key, patient_digest=DIGEST).info.plausible_at is None

@@ -113,6 +113,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
         low_prevalence=st.frozensets(names),
         training_ranges=st.dictionaries(names, st.tuples(numbers, numbers)),
         never_missing=st.frozensets(names),
+        plausible_at=st.none() | st.floats(0, 1),
     )
 )
 def test_metadata_carry_a_model_over_the_wire_and_back(info: ModelInfo) -> None:
