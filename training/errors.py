@@ -7,7 +7,8 @@
     ├── GatesFailedError        1   registered, but not good enough for production
     └── StageFailedError        that of the stage, which has said why
 
-`shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78.
+`shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78,
+`shared.shelf.ShelfError` with 69.
 """
 
 from __future__ import annotations

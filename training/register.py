@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 from shared.bundle import ONNX, PICKLE, PRODUCTION, STAGING, Manifest, file_digest, seal, signing_key
 from shared.patient import load_patient
 from shared.settings import read_settings
+from shared.shelf import Shelf
 from training import evaluate, train
 from training.cases import Preparation, read_preparation
 from training.errors import DataError, GatesFailedError
 from training.evaluate import Metrics, Proof
 from training.gates import Verdict, failed, judge, table
 from training.parameters import Parameters, read_parameters
-from training.publishing import Shelf
 from training.settings import TrainingSettings
 from training.stage import run, say
 from training.train import Training, read_training
@@ -90,7 +90,8 @@ def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
 
     Raises:
         GatesFailedError: it is in staging only.
-        RegistryError: the registry or the disk cannot be used.
+        RegistryError: the registry cannot be used.
+        ShelfError: the disk does not let us.
 
     """
     for line in table(build.verdicts).splitlines():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, SettingsError
-from training.errors import TrainingError
+from shared.shelf import ShelfError
+from training.errors import RegistryError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ def run(name: str, work: Callable[[], str]) -> int:
         return _failed(name, error, error.exit_code)
     except (PatientClassError, SettingsError) as error:
         return _failed(name, error, BAD_SETTINGS)
+    except ShelfError as error:
+        return _failed(name, error, RegistryError.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
     say(name, f"{summary} ({time.perf_counter() - started:.1f} s)")

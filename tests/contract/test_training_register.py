@@ -13,6 +13,7 @@ import pytest
 
 from shared.bundle import BundleTamperedError, open_bundle
 from shared.patient import Diagnosis, Disease, Patient, measure
+from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
 from training import boosting, evaluate
 from training.cases import Preparation
@@ -20,7 +21,6 @@ from training.conversion import convert
 from training.errors import GatesFailedError, RegistryError
 from training.evaluate import Metrics, prove
 from training.measures import figures, intervals
-from training.publishing import Shelf
 from training.register import Build, register
 from training.registry import Registry
 from training.train import Training, train

@@ -11,12 +11,15 @@ import shutil
 from typing import TYPE_CHECKING
 
 from shared.bundle import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError, open_bundle
-from training.errors import RegistryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.bundle import Bundle
+
+
+class ShelfError(Exception):
+    """The shelf cannot be written; one line that says what and why."""
 
 
 class Shelf:
@@ -58,7 +61,7 @@ class Shelf:
         """Copy the folder `bundle` to its place as `version`, durably; what was there before is replaced.
 
         Raises:
-            RegistryError: the disk does not let us.
+            ShelfError: the disk does not let us.
 
         """
         partial, target = self.folder / f".{version}.partial", self.folder / version
@@ -73,13 +76,13 @@ class Shelf:
             _sync(self.folder)
         except OSError as error:
             message = f"{target}: cannot be written ({error.strerror})"
-            raise RegistryError(message) from error
+            raise ShelfError(message) from error
 
     def point(self, alias: str, version: str) -> None:
         """Make the link `alias` lead to `version`, in one rename.
 
         Raises:
-            RegistryError: the disk does not let us.
+            ShelfError: the disk does not let us.
 
         """
         link, fresh = self.folder / alias, self.folder / f".{alias}.fresh"
@@ -90,7 +93,7 @@ class Shelf:
             _sync(self.folder)
         except OSError as error:
             message = f"{link}: cannot be written ({error.strerror})"
-            raise RegistryError(message) from error
+            raise ShelfError(message) from error
 
 
 def _write(path: Path, content: bytes) -> None:
