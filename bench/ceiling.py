@@ -17,6 +17,8 @@ FIXED = Respuesta(
     etiqueta=DatosPaciente.disease.label(CLASSES[0]),
     probabilidad=0.9,
     probabilidades=dict.fromkeys(CLASSES, 0.9),
+    plausibles=[CLASSES[0]],
+    concluyente=True,
     baja_prevalencia=False,
     modelo=Modelo(nombre="tiroides", version="1"),
     avisos=[],

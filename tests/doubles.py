@@ -44,6 +44,20 @@ class ThyroidByTsh:
         return None
 
 
+class Always:
+    """Scores everybody alike."""
+
+    def __init__(self, probabilities: list[float], model: ModelInfo = MODEL) -> None:
+        self._score = Score(probabilities, model)
+
+    async def score(self, row: list[float]) -> Score:
+        del row
+        return self._score
+
+    def unavailable(self) -> str | None:
+        return None
+
+
 class NoModel:
     """Has no model to answer with."""
 

@@ -36,6 +36,10 @@ class Respuesta(BaseModel):
     etiqueta: str = Field(description="El diagnóstico en palabras.")
     probabilidad: float = Field(description="Probabilidad de ese diagnóstico, entre 0 y 1.")
     probabilidades: dict[str, float] = Field(description="Probabilidad de cada diagnóstico posible.")
+    plausibles: list[str] = Field(
+        description="Diagnósticos que no se pueden descartar, del más al menos probable; el primero es el respondido."
+    )
+    concluyente: bool = Field(description="Si solo hay un diagnóstico plausible.")
     baja_prevalencia: bool = Field(description="Si el diagnóstico es poco frecuente en los datos de entrenamiento.")
     modelo: Modelo
     avisos: list[Aviso] = Field(description="Valores fuera de rango o contradictorios, sin repetir el valor.")
@@ -60,12 +64,15 @@ class Answers:
         model, probabilities = score.model, score.probabilities
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
         code = model.classes[best]
+        plausible = _plausible(score, best)
         return {
             "id": answer_id,
             "prediccion": code,
             "etiqueta": self._labels[code],
             "probabilidad": probabilities[best],
             "probabilidades": dict(zip(model.classes, probabilities, strict=True)),
+            "plausibles": plausible,
+            "concluyente": len(plausible) == 1,
             "baja_prevalencia": code in model.low_prevalence,
             "modelo": {"nombre": model.name, "version": model.version},
             "avisos": self._remarks(patient, model),
@@ -103,6 +110,16 @@ class Answers:
         feature = self._features[name]
         sentence = f"{feature.label}: fuera {what},{between(limits, feature.unit)}."
         return {"campo": name, "codigo": code, "mensaje": sentence}
+
+
+def _plausible(score: Score, best: int) -> list[str]:
+    """Name the classes that the model's threshold leaves in, likeliest first, and always the `best`."""
+    probabilities, classes, threshold = score.probabilities, score.model.classes, score.model.plausible_at
+    if threshold is None:
+        return [classes[best]]
+    kept = [place for place, p in enumerate(probabilities) if p >= threshold or place == best]
+    kept.sort(key=probabilities.__getitem__, reverse=True)  # stable: of equals the one answered stays first
+    return [classes[place] for place in kept]
 
 
 def _shown(remark: Remark) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from shared.diseases.thyroid import DatosPaciente
 from shared.events import read_prediction
 from shared.hosting import http_app
-from tests.doubles import Down, NoModel, Remembering, ThyroidByTsh
+from tests.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.gateway import HYPER, PROBLEM, Client, gateway
 from tests.waiting import until
 
@@ -40,6 +41,28 @@ async def test_a_patient_gets_an_answer_with_all_its_parts(client: Client) -> No
     assert list(answer["probabilidades"]) == list(DatosPaciente.disease.classes)
     assert answer["baja_prevalencia"] is True
     assert answer["modelo"] == {"nombre": "tiroides", "version": "7"}
+    assert (answer["plausibles"], answer["concluyente"]) == (["hipertiroidismo"], True)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "plausible"),
+    [
+        (None, ["hipotiroidismo"]),
+        (0.9, ["hipotiroidismo"]),
+        (0.3, ["hipotiroidismo"]),
+        (0.25, ["hipotiroidismo", "sin_alteracion", "resultados_discordantes"]),
+        (0.1, ["hipotiroidismo", "sin_alteracion", "resultados_discordantes", "hipertiroidismo"]),
+    ],
+)
+async def test_what_the_threshold_leaves_in_is_plausible_and_always_what_was_answered(
+    tmp_path: Path, threshold: float | None, plausible: list[str]
+) -> None:
+    probabilities = [0.25, 0.4, 0, 0, 0, 0.1, 0.25]
+    async with gateway(tmp_path, scorer=Always(probabilities, replace(MODEL, plausible_at=threshold))) as client:
+        answer = (await client.predict(HYPER)).json()
+    assert answer["prediccion"] == "hipotiroidismo"
+    assert answer["plausibles"] == plausible
+    assert answer["concluyente"] is (len(plausible) == 1)
 
 
 async def test_the_answer_is_in_the_outbox_before_it_is_given_and_leaves_only_for_the_recorder(tmp_path: Path) -> None:
