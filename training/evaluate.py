@@ -7,47 +7,22 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from shared.bundle import Golden, Parity
+from shared.bundle import Golden
 from training.boosting import predict
-from training.cases import CASES, FOLDER, read_cases, read_preparation
+from training.cases import CASES, read_cases, read_preparation
 from training.conversion import boundary_rows, convert, golden_rows, parity
-from training.measures import Interval, figures, intervals
+from training.measures import figures, intervals
 from training.parameters import read_parameters
 from training.pictures import draw_all
+from training.results import METRICS, MODEL, ONNX, PICTURES, PROOF, Metrics, Proof
 from training.splitting import reported
 from training.stage import run
-from training.train import MODEL
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from training.cases import Floats, Rows
-
-ONNX = FOLDER / "model.onnx"
-METRICS = FOLDER / "metrics.json"
-PROOF = FOLDER / "proof.json"
-PICTURES = FOLDER / "pictures"
-
-
-class Metrics(BaseModel):
-    """What the reported cases say: every figure of `training.measures`, and its 95 % interval."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    cases: int
-    figures: dict[str, float]
-    intervals: dict[str, Interval]
-
-
-class Proof(BaseModel):
-    """That `model.onnx` answers as `model.pkl`, and the rows by which whoever loads them can tell."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    parity: Parity
-    golden: Golden
 
 
 def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float, *, seed: int) -> Proof:

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     from training.cases import Floats, Labels, Mask
     from training.parameters import Evaluation
+    from training.results import Interval
 
 _LEAST = 1e-15
 _INTERVAL = (2.5, 97.5)
-
-Interval = tuple[float, float]
 
 
 def figures(probabilities: Floats, labels: Labels, classes: Sequence[str], bins: int) -> dict[str, float]:

@@ -24,15 +24,13 @@ from shared.bundle import ONNX, PICKLE, PRODUCTION, STAGING, Manifest, file_dige
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
-from training import evaluate, train
+from training import results
 from training.cases import Preparation, read_preparation
 from training.errors import DataError, GatesFailedError
-from training.evaluate import Metrics, Proof
 from training.gates import Verdict, failed, judge, table
 from training.parameters import Parameters, read_parameters
 from training.settings import TrainingSettings
 from training.stage import run, say
-from training.train import Training, read_training
 
 if TYPE_CHECKING:
     from training.registry import Registry
@@ -47,9 +45,9 @@ class Build:
 
     parameters: Parameters
     preparation: Preparation
-    training: Training
-    metrics: Metrics
-    proof: Proof
+    training: results.Training
+    metrics: results.Metrics
+    proof: results.Proof
     pickled: bytes
     onnx: bytes
 
@@ -115,11 +113,11 @@ def _read_build() -> Build:
         build = Build(
             parameters=read_parameters(),
             preparation=read_preparation(),
-            training=read_training(),
-            metrics=Metrics.model_validate_json(evaluate.METRICS.read_text(encoding="utf-8"), strict=False),
-            proof=Proof.model_validate_json(evaluate.PROOF.read_text(encoding="utf-8")),
-            pickled=train.MODEL.read_bytes(),
-            onnx=evaluate.ONNX.read_bytes(),
+            training=results.read_training(),
+            metrics=results.read_metrics(),
+            proof=results.read_proof(),
+            pickled=results.MODEL.read_bytes(),
+            onnx=results.ONNX.read_bytes(),
         )
     except FileNotFoundError as error:
         message = f"{error.filename}: not there; run the stages before this one (`make train` runs them all)"
@@ -158,7 +156,7 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
         "patient_digest": build.preparation.patient_digest,
     }
     with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        registry.log(_flat_parameters(build), _flat_metrics(build), evaluate.PICTURES, table(build.verdicts) + "\n")
+        registry.log(_flat_parameters(build), _flat_metrics(build), results.PICTURES, table(build.verdicts) + "\n")
         version = registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,

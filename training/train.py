@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from training import boosting
-from training.cases import CASES, FOLDER, decimal, read_cases, read_preparation
+from training.cases import CASES, decimal, read_cases, read_preparation
 from training.errors import DataError
 from training.measures import figures
 from training.parameters import read_parameters
+from training.results import MODEL, TRAINING, Candidate, Training
 from training.splitting import check_enough, folds, reported
 from training.stage import run, say
 
@@ -26,35 +25,6 @@ if TYPE_CHECKING:
     from training.cases import Cases
     from training.parameters import Parameters
     from training.splitting import Fold
-
-MODEL = FOLDER / "model.pkl"
-TRAINING = FOLDER / "training.json"
-
-
-class Candidate(BaseModel):
-    """One way to weigh the classes, validated out of fold inside the training period."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    class_weight_power: float
-    temperature: float
-    score: float
-    figures: dict[str, float]
-
-
-class Training(BaseModel):
-    """What `train` did: what it chose among, and what others must know of the training period."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    cases: int
-    reported_cases: int
-    chosen: Candidate
-    candidates: list[Candidate]
-    prevalence: dict[str, float]
-    low_prevalence: list[str]
-    training_ranges: dict[str, tuple[float, float]]
-    never_missing: list[str]
 
 
 def train(
@@ -111,11 +81,6 @@ def main() -> str:
         f"{len(training):,} cases; class weights to the power {chosen.class_weight_power:g}, "
         f"temperature {chosen.temperature:.2f}, {MODEL.stat().st_size / 1e6:.1f} MB"
     )
-
-
-def read_training() -> Training:
-    """Read what `train` wrote."""
-    return Training.model_validate(json.loads(TRAINING.read_text(encoding="utf-8")), strict=False)
 
 
 def _validated(

@@ -15,15 +15,16 @@ from shared.bundle import BundleTamperedError, open_bundle
 from shared.patient import Diagnosis, Disease, Patient, measure
 from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training import boosting, evaluate
+from training import boosting
 from training.cases import Preparation
 from training.conversion import convert
 from training.errors import GatesFailedError, RegistryError
-from training.evaluate import Metrics, prove
+from training.evaluate import prove
 from training.measures import figures, intervals
 from training.register import Build, register
 from training.registry import Registry
-from training.train import Training, train
+from training.results import PICTURES, Metrics, Training
+from training.train import train
 
 
 class MadeUpPatient(Patient):
@@ -84,8 +85,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     Place.var.mkdir()
     shutil.copy(empty_registry, Place.var)
-    evaluate.PICTURES.mkdir(parents=True)
-    (evaluate.PICTURES / "roc.png").write_bytes(b"picture")
+    PICTURES.mkdir(parents=True)
+    (PICTURES / "roc.png").write_bytes(b"picture")
     return Place()
 
 
