@@ -48,11 +48,16 @@ test: check servers ## Everything: checks, then all tests against real servers
 test-compose: $(VENV)/.dev ## The server stack in containers: from nothing, scaled, killed, restarted (needs docker compose)
 	@$(PY) -m pytest tests/compose
 
+.PHONY: quick
+quick: check ## The checks, then the tests that need no server
+	@$(PY) -m pytest tests/unit tests/contract
+
 .PHONY: check
-check: $(VENV)/.dev ## Format, lint, types, import rules
+check: $(VENV)/.dev ## Format, lint, types, import rules, workflows
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary .
+	@$(VENV)/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	@said=$$($(VENV)/bin/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 	@echo "checks passed"
 
