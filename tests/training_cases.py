@@ -7,6 +7,7 @@ import numpy as np
 from training.cases import Cases
 from training.parameters import (
     Choice,
+    ConformalRule,
     Evaluation,
     Gates,
     ModelParameters,
@@ -48,6 +49,7 @@ def small_parameters(*, split: str = "time") -> Parameters:
             seed=0,
         ),
         choice=Choice(folds=2, class_weight_powers=[0.0, 0.5]),
+        conformal=ConformalRule(level=0.9),
         low_prevalence=0.2,
         evaluation=Evaluation(calibration_bins=10, bootstrap_resamples=100, seed=0),
         parity=ParityRule(tolerance=1e-5),

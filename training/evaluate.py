@@ -9,20 +9,43 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.bundle import Golden
+from training import conformal
 from training.boosting import predict
 from training.cases import CASES, read_cases, read_preparation
 from training.conversion import boundary_rows, convert, golden_rows, parity
-from training.measures import figures, intervals
+from training.measures import plain, resamples, spans, weighted
 from training.parameters import read_parameters
 from training.pictures import draw_all
-from training.results import METRICS, MODEL, ONNX, PICTURES, PROOF, Metrics, Proof
+from training.results import METRICS, MODEL, ONNX, PICTURES, PROOF, Metrics, Proof, read_training
 from training.splitting import reported
 from training.stage import run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.cases import Floats, Rows
+    from training.cases import Floats, Labels, Rows
+    from training.parameters import Evaluation
+
+
+def report(
+    probabilities: Floats, labels: Labels, classes: Sequence[str], plausible_at: float, settings: Evaluation
+) -> Metrics:
+    """Compute everything that is reported of n x classes `probabilities` and n true `labels`."""
+
+    def under(weights: Floats) -> dict[str, Floats]:
+        return {
+            **weighted(probabilities, labels, classes, settings.calibration_bins, weights),
+            **conformal.weighted(probabilities, labels, classes, plausible_at, weights),
+        }
+
+    cases = len(labels)
+    return Metrics(
+        cases=cases,
+        figures=plain(under(np.ones((1, cases)))),
+        intervals=spans(under(resamples(cases, settings))),
+    )
 
 
 def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float, *, seed: int) -> Proof:
@@ -47,11 +70,7 @@ def main() -> str:
     model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
     probabilities: Floats = predict(model, test.rows)
     settings, classes = parameters.evaluation, preparation.classes
-    metrics = Metrics(
-        cases=len(test),
-        figures=figures(probabilities, test.labels, classes, settings.calibration_bins),
-        intervals=intervals(probabilities, test.labels, classes, settings),
-    )
+    metrics = report(probabilities, test.labels, classes, read_training().chosen.plausible_at, settings)
     onnx = convert(model)
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PICTURES, probabilities, test.labels, classes, settings.calibration_bins)
@@ -61,7 +80,8 @@ def main() -> str:
     found, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"
     return (
         f"{len(test):,} cases kept from training: accuracy {found['accuracy']:.3f}, "
-        f"balanced {found['balanced_accuracy']:.3f}; ONNX {equal} the pickle on {proof.parity.rows:,} rows"
+        f"balanced {found['balanced_accuracy']:.3f}, coverage {found['coverage']:.3f}; "
+        f"ONNX {equal} the pickle on {proof.parity.rows:,} rows"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from training.cases import Floats, Labels, Mask
     from training.parameters import Evaluation
@@ -25,18 +25,23 @@ _INTERVAL = (2.5, 97.5)
 
 def figures(probabilities: Floats, labels: Labels, classes: Sequence[str], bins: int) -> dict[str, float]:
     """Compute every figure; those without meaning here (a class that does not occur) are left out."""
-    found = weighted(probabilities, labels, classes, bins, np.ones((1, len(labels))))
+    return plain(weighted(probabilities, labels, classes, bins, np.ones((1, len(labels)))))
+
+
+def resamples(cases: int, settings: Evaluation) -> Floats:
+    """Draw how often each of `cases` comes in every bootstrap resample: resamples x cases."""
+    generator = np.random.default_rng(settings.seed)
+    drawn = generator.multinomial(cases, np.full(cases, 1 / cases), size=settings.bootstrap_resamples)
+    return drawn.astype(np.float64)
+
+
+def plain(found: Mapping[str, Floats]) -> dict[str, float]:
+    """Give each figure under the first set of weights, less those that have no meaning there."""
     return {name: round(float(values[0]), 6) for name, values in found.items() if np.isfinite(values[0])}
 
 
-def intervals(
-    probabilities: Floats, labels: Labels, classes: Sequence[str], settings: Evaluation
-) -> dict[str, Interval]:
-    """Compute the 95 % percentile bootstrap interval of every figure, resampling cases."""
-    generator = np.random.default_rng(settings.seed)
-    cases = len(labels)
-    weights = generator.multinomial(cases, np.full(cases, 1 / cases), size=settings.bootstrap_resamples)
-    found = weighted(probabilities, labels, classes, settings.calibration_bins, weights.astype(np.float64))
+def spans(found: Mapping[str, Floats]) -> dict[str, Interval]:
+    """Give the 95 % percentile interval of each figure over its resamples."""
     ends = {name: np.nanpercentile(v, _INTERVAL) for name, v in found.items() if np.isfinite(v).any()}
     return {name: (round(float(low), 6), round(float(high), 6)) for name, (low, high) in ends.items()}
 

@@ -67,6 +67,12 @@ class Choice(_Section):
     class_weight_powers: Annotated[list[Share], Field(min_length=1, max_length=20)]
 
 
+class ConformalRule(_Section):
+    """How often the plausible classes must hold the true one, among cases like those that the threshold is set on."""
+
+    level: Annotated[float, Field(ge=0.5, lt=1)]
+
+
 class Evaluation(_Section):
     """How the reported figures are computed."""
 
@@ -103,6 +109,7 @@ class Parameters(_Section):
     split: Annotated[TimeSplit | RandomSplit, Field(discriminator="method")]
     model: ModelParameters
     choice: Choice
+    conformal: ConformalRule
     low_prevalence: Share
     evaluation: Evaluation
     parity: ParityRule

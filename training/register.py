@@ -20,7 +20,7 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.bundle import ONNX, PICKLE, PRODUCTION, STAGING, Manifest, file_digest, seal, signing_key
+from shared.bundle import ONNX, PICKLE, PRODUCTION, STAGING, Conformal, Manifest, file_digest, seal, signing_key
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
@@ -189,6 +189,7 @@ def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, va
         serves="onnx" if build.proof.parity.passed else "pickle",
         parity=build.proof.parity,
         golden=build.proof.golden,
+        conformal=Conformal(level=build.parameters.conformal.level, plausible_at=build.training.chosen.plausible_at),
         metrics=build.metrics.figures,
         files={name: file_digest(content) for name, content in files.items()},
         libraries={"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES},
@@ -202,6 +203,7 @@ def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, va
 def _flat_parameters(build: Build) -> dict[str, object]:
     flat: dict[str, object] = {
         "chosen.class_weight_power": build.training.chosen.class_weight_power,
+        "chosen.plausible_at": build.training.chosen.plausible_at,
         "chosen.temperature": build.training.chosen.temperature,
         "cases.training": build.training.cases,
         "cases.reported": build.training.reported_cases,

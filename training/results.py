@@ -30,6 +30,7 @@ class Candidate(BaseModel):
 
     class_weight_power: float
     temperature: float
+    plausible_at: float
     score: float
     figures: dict[str, float]
 
@@ -50,7 +51,7 @@ class Training(BaseModel):
 
 
 class Metrics(BaseModel):
-    """What the reported cases say: every figure of `training.measures`, and its 95 % interval."""
+    """What the reported cases say: every figure of `training.measures` and `training.conformal`, with 95 % interval."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training import boosting
+from training import boosting, conformal
 from training.cases import CASES, decimal, read_cases, read_preparation
 from training.errors import DataError
 from training.measures import figures
@@ -79,7 +79,8 @@ def main() -> str:
     TRAINING.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return (
         f"{len(training):,} cases; class weights to the power {chosen.class_weight_power:g}, "
-        f"temperature {chosen.temperature:.2f}, {MODEL.stat().st_size / 1e6:.1f} MB"
+        f"temperature {chosen.temperature:.2f}, plausible from {chosen.plausible_at:.3f}, "
+        f"{MODEL.stat().st_size / 1e6:.1f} MB"
     )
 
 
@@ -96,9 +97,12 @@ def _validated(
     all_scores, all_labels, recent = np.concatenate(scores), np.concatenate(labels), np.concatenate(latest)
     temperature = boosting.best_temperature(all_scores[recent], all_labels[recent])
     probabilities = boosting.softmax(all_scores / temperature)
+    plausible_at = conformal.threshold(probabilities[recent], all_labels[recent], parameters.conformal.level)
     found = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
     score = round((found["accuracy"] + found["balanced_accuracy"]) / 2, 6)
-    return Candidate(class_weight_power=power, temperature=temperature, score=score, figures=found)
+    return Candidate(
+        class_weight_power=power, temperature=temperature, plausible_at=plausible_at, score=score, figures=found
+    )
 
 
 def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[float, float]]:

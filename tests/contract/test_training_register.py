@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from shared.bundle import BundleTamperedError, open_bundle
+from shared.bundle import BundleTamperedError, Conformal, open_bundle
 from shared.patient import Diagnosis, Disease, Patient, measure
 from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
@@ -19,11 +19,10 @@ from training import boosting
 from training.cases import Preparation
 from training.conversion import convert
 from training.errors import GatesFailedError, RegistryError
-from training.evaluate import prove
-from training.measures import figures, intervals
+from training.evaluate import prove, report
 from training.register import Build, register
 from training.registry import Registry
-from training.results import PICTURES, Metrics, Training
+from training.results import PICTURES, Training
 from training.train import train
 
 
@@ -95,7 +94,6 @@ def build() -> Build:
     parameters, cases = small_parameters(), made_up_cases()
     model, candidates, chosen = train(cases, CLASSES, parameters)
     probabilities = boosting.predict(model, cases.rows)
-    settings = parameters.evaluation
     onnx = convert(model)
     return Build(
         parameters=parameters,
@@ -120,11 +118,7 @@ def build() -> Build:
             training_ranges={"a": (-3.0, 9.0)},
             never_missing=["a"],
         ),
-        metrics=Metrics(
-            cases=len(cases),
-            figures=figures(probabilities, cases.labels, CLASSES, settings.calibration_bins),
-            intervals=intervals(probabilities, cases.labels, CLASSES, settings),
-        ),
+        metrics=report(probabilities, cases.labels, CLASSES, chosen.plausible_at, parameters.evaluation),
         proof=prove(model, onnx, cases.rows, parameters.parity.tolerance, seed=0),
         pickled=pickle.dumps(model),
         onnx=onnx,
@@ -146,6 +140,7 @@ def test_a_good_model_becomes_version_1_in_production_with_a_bundle_that_opens(p
     assert (manifest.name, manifest.version, manifest.serves) == ("inventada", "1", "onnx")
     assert manifest.columns == list(MadeUpPatient.columns)
     assert bundle.files == {"model.pkl": build.pickled, "model.onnx": build.onnx}
+    assert manifest.conformal == Conformal(level=0.9, plausible_at=build.training.chosen.plausible_at)
     assert manifest.parameters["chosen.temperature"] == build.training.chosen.temperature
     assert place.link("staging") == place.link("production") == "1"
     assert place.registry.aliases() == {"staging": "1", "production": "1"}

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from tests.training_cases import CLASSES
-from training.measures import calibration_curve, confusion_matrix, figures, intervals, weighted
+from training.measures import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
 from training.parameters import Evaluation
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def test_the_interval_of_the_accuracy_is_as_wide_as_the_binomial_says(count: int
     probabilities, labels = answers(count)
     accuracy = figures(probabilities, labels, CLASSES, BINS)["accuracy"]
     settings = Evaluation(calibration_bins=BINS, bootstrap_resamples=1000, seed=0)
-    low, high = intervals(probabilities, labels, CLASSES, settings)["accuracy"]
+    resampled = weighted(probabilities, labels, CLASSES, BINS, resamples(count, settings))
+    low, high = spans(resampled)["accuracy"]
     assert low < accuracy < high
     assert high - low == pytest.approx(2 * 1.96 * (accuracy * (1 - accuracy) / count) ** 0.5, rel=0.15)
 

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from training.conformal import plausible, threshold, weighted
+from training.measures import plain
+from training.train import train
+
+if TYPE_CHECKING:
+    from training.cases import Floats, Labels
+
+
+def of_true_class(values: list[float]) -> tuple[Floats, Labels]:
+    """Cases of class 0 that were given these probabilities of it."""
+    own = np.array(values)
+    return np.stack([own, 1 - own], axis=1), np.zeros(len(own), dtype=np.int64)
+
+
+def test_the_threshold_is_the_value_of_rank_n_plus_1_times_the_level() -> None:
+    probabilities, labels = of_true_class([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert threshold(probabilities, labels, 0.8) == pytest.approx(0.2)  # the 8th of 9 from above
+    assert threshold(probabilities, labels, 0.5) == pytest.approx(0.5)
+
+
+def test_with_too_few_cases_for_the_level_every_class_is_plausible() -> None:
+    probabilities, labels = of_true_class([0.9] * 9)
+    assert threshold(probabilities, labels, 0.9) == pytest.approx(0.9)
+    assert threshold(probabilities, labels, 0.95) == 0
+
+
+def test_the_true_class_is_plausible_as_often_as_the_level_says() -> None:
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(400):
+        probabilities = rng.dirichlet([0.6, 0.4, 0.2], 120)
+        labels = (rng.random(120)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
+        found = plausible(probabilities[60:], threshold(probabilities[:60], labels[:60], 0.9))
+        kept.append(found[np.arange(60), labels[60:]].mean())
+    assert np.mean(kept) == pytest.approx(0.9 + 0.5 / 61, abs=0.012)  # between the level and 1 / (n + 1) above it
+
+
+def test_the_likeliest_class_is_plausible_whatever_the_threshold() -> None:
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    assert plausible(probabilities, 0.9).tolist() == [[True, False, False], [False, False, True]]
+    assert plausible(probabilities, 0.2).tolist() == [[True, True, True], [True, True, True]]
+
+
+def test_coverage_size_and_conclusive_answers_are_counted() -> None:
+    probabilities = np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.5, 0.4, 0.1], [0.1, 0.45, 0.45]])
+    labels = np.array([0, 1, 1, 0])
+    found = plain(weighted(probabilities, labels, CLASSES, 0.3, np.ones((1, 4))))
+    assert found == {
+        "coverage": 0.5,
+        "coverage.sano": 0.5,
+        "coverage.enfermo": 0.5,  # none is "grave"
+        "set_size": 1.5,
+        "conclusive": 0.5,
+        "conclusive_accuracy": 0.5,
+    }
+
+
+def test_a_higher_level_makes_more_classes_plausible() -> None:
+    cases, parameters = made_up_cases(), small_parameters()
+    _, _, chosen = train(cases, CLASSES, parameters)
+    stricter = parameters.model_copy(update={"conformal": parameters.conformal.model_copy(update={"level": 0.97})})
+    assert 0 < train(cases, CLASSES, stricter)[2].plausible_at < chosen.plausible_at < 1

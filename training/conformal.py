@@ -1,0 +1,60 @@
+"""Which classes are plausible for a patient: split conformal prediction with the least ambiguous sets (LAC).
+
+A class is plausible if its probability is at least a threshold; the threshold is set on cases that the model was not
+fitted on, so that for cases like those the plausible classes hold the true one with probability `level` or more
+(Sadinle, Lei and Wasserman 2019, Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 114:525).
+The likeliest class always counts as plausible. The promise is for all cases together, not for each class, and not for
+cases of another time; so what is kept is measured on the later period: `coverage` (share of cases whose true class is
+plausible) and `coverage.C`, `set_size` (mean number of plausible classes), `conclusive` (share with exactly one) and
+`conclusive_accuracy` (share of those that is right).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.cases import Floats, Labels, Mask
+
+
+def threshold(probabilities: Floats, labels: Labels, level: float) -> float:
+    """Find the least probability of a plausible class, from n x classes out-of-fold probabilities and n true classes.
+
+    Of the scores 1 - p(true class), the one of rank ceil((n + 1) level) bounds what is plausible; with too few cases
+    for the level there is no such rank, and every class is plausible: 0.
+    """
+    own = np.sort(probabilities[np.arange(len(labels)), labels])[::-1]
+    rank = math.ceil((len(own) + 1) * level)
+    return math.floor(float(own[rank - 1]) * 1e6) / 1e6 if rank <= len(own) else 0.0
+
+
+def plausible(probabilities: Floats, plausible_at: float) -> Mask:
+    """Mark the plausible classes of each case: n x classes."""
+    found: Mask = probabilities >= plausible_at
+    found[np.arange(len(found)), probabilities.argmax(axis=1)] = True
+    return found
+
+
+def weighted(
+    probabilities: Floats, labels: Labels, classes: Sequence[str], plausible_at: float, weights: Floats
+) -> dict[str, Floats]:
+    """Compute the figures above under each row of `weights` (R x n); arrays of R, as `training.measures.weighted`."""
+    sets = plausible(probabilities, plausible_at)
+    covered, size = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
+    single, total = size == 1, weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {
+            "coverage": weights @ covered / total,
+            "set_size": weights @ size / total,
+            "conclusive": weights @ single / total,
+            "conclusive_accuracy": weights @ (single & covered) / (weights @ single),
+        }
+        for index, code in enumerate(classes):
+            of_class = labels == index
+            found[f"coverage.{code}"] = weights @ (of_class & covered) / (weights @ of_class)
+    return found
