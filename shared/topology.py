@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.events import PREDICTION_MADE
+from shared.gateway_state import GATEWAY_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _UNLIMITED_DELIVERIES = 1_000_000
 """A crash of a consumer counts as a delivery, so any small limit loses good messages; -1 drops at once before 4.0."""
+_STATES_KEPT = 1000
+"""Older ones are dropped where nobody takes them: a newer one says all that they said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,14 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The way of an event: `events` feeds the recorders; what the broker itself gives up on waits in `dead`."""
+    """The ways to a recorder: `events`, with what the broker itself gives up on in `dead`; and `states` of gateways.
+
+    States have a queue of their own, so that a recorder that knows none of them meets none.
+    """
 
     events: Queue
     dead: Queue
+    states: Queue
 
 
 def topology(prefix: str) -> Topology:
@@ -53,18 +60,19 @@ def topology(prefix: str) -> Topology:
             "x-overflow": "reject-publish",  # the strategy needs it; a full queue refuses instead of dropping
         },
     )
-    return Topology(events, dead)
+    bounded: dict[str, str | int] = {"x-max-length": _STATES_KEPT, "x-overflow": "drop-head"}
+    return Topology(events, dead, Queue(prefix, f"{prefix}.gateways", GATEWAY_STATE, bounded))
 
 
-async def declare(channel: AbstractChannel, wanted: Topology) -> AbstractQueue:
-    """Make what is missing, check what is there, and return the queue of events.
+async def declare(channel: AbstractChannel, wanted: Topology) -> tuple[AbstractQueue, AbstractQueue]:
+    """Make what is missing, check what is there, and return the queues of events and of states.
 
     Raises:
         aio_pika.exceptions.AMQPError: something of that name exists and differs, or it is not allowed.
 
     """
     await _declare(channel, wanted.dead)
-    return await _declare(channel, wanted.events)
+    return await _declare(channel, wanted.events), await _declare(channel, wanted.states)
 
 
 async def _declare(channel: AbstractChannel, wanted: Queue) -> AbstractQueue:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pamqp.common import FieldValue
 
     from services.recorder.store import Store
-    from shared.topology import Topology
+    from shared.topology import Queue, Topology
     from tests.rabbitmq import RabbitServer
 
 
@@ -43,7 +43,7 @@ class Broker:
 
     @asynccontextmanager
     async def transport(self, *, confirm_seconds: float = 10) -> AsyncIterator[BrokerTransport]:
-        transport = BrokerTransport(self.url, self.topology.events, confirm_seconds=confirm_seconds)
+        transport = BrokerTransport(self.url, self.topology, confirm_seconds=confirm_seconds)
         try:
             yield transport
         finally:
@@ -58,12 +58,15 @@ class Broker:
             yield consumer
             running.cancel()
 
-    async def put(self, body: bytes, content_type: str, headers: Mapping[str, FieldValue]) -> None:
-        """Publish something that is not ours."""
+    async def put(
+        self, body: bytes, content_type: str, headers: Mapping[str, FieldValue], queue: Queue | None = None
+    ) -> None:
+        """Publish something that is not ours, as an event unless `queue` says otherwise."""
         message = aio_pika.Message(body, content_type=content_type, headers=dict(headers))
+        queue = queue or self.topology.events
         async with self.channel() as channel:
-            exchange = await channel.get_exchange(self.topology.events.exchange)
-            await exchange.publish(message, self.topology.events.routing_key)
+            exchange = await channel.get_exchange(queue.exchange)
+            await exchange.publish(message, queue.routing_key)
 
     async def take(self, queue: str) -> list[bytes]:
         """Take all that is ready in `queue`."""

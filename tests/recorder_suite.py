@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW = START + timedelta(days=1)
 
 
 class Target(Protocol):
@@ -69,11 +70,14 @@ class Recording:
         async with self.database.readers.connect() as connection:
             return (await connection.execute(select(table).order_by(table.c.seq))).all()
 
-    async def account(self, *states: OutboxState) -> dict[str, Account]:
+    async def account(self, *states: OutboxState, later: float = 0) -> dict[str, Account]:
+        """Draw up the accounts as of `later` seconds after NOW."""
+
         async def outboxes() -> Sequence[OutboxState]:
             return states
 
-        return {account.gateway_id: account for account in await reconcile(self.database.readers, outboxes)}
+        accounts = await reconcile(self.database.readers, outboxes, NOW + timedelta(seconds=later))
+        return {account.gateway_id: account for account in accounts}
 
 
 @asynccontextmanager
@@ -119,6 +123,11 @@ def delivery(seq: int, body: bytes | None = None, *, gateway: str = "g1") -> Del
     return Delivery(gateway, seq, event() if body is None else body)
 
 
+def account(gateway_id: str, answered: int, *, seen: datetime | None = NOW, **counts: int) -> Account:
+    parts = ("recorded", "duplicates", "quarantined", "in_outbox", "on_the_way", "missing")
+    return Account(gateway_id, answered, **dict.fromkeys(parts, 0) | counts, seen=seen)
+
+
 async def test_a_recorded_row_holds_the_event_exactly(recorder: Recording) -> None:
     body = event(time=datetime(2026, 3, 1, 13, 30, 0, 250000, tzinfo=UTC))
     before = datetime.now(UTC)
@@ -153,7 +162,7 @@ async def test_a_batch_delivered_again_is_absorbed(recorder: Recording) -> None:
     assert [row.seq for row in await recorder.rows()] == list(range(1, 301))
     assert recorder.registry.get_sample_value("predecir_recorder_predictions_recorded_total") == 300
     assert recorder.registry.get_sample_value("predecir_recorder_duplicates_total") == 200
-    assert (await recorder.account(OutboxState("g1", 300, 301)))["g1"] == Account("g1", 300, 300, 0, 0, 0, 0)
+    assert (await recorder.account(OutboxState("g1", 300, 301)))["g1"] == account("g1", 300, recorded=300)
 
 
 async def test_the_same_id_with_another_answer_is_quarantined_and_never_overwrites(recorder: Recording) -> None:
@@ -182,7 +191,7 @@ async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantin
 
     assert [row.seq for row in await recorder.rows()] == [1]
     assert [row.seq for row in await recorder.rows(CUARENTENA)] == [2]
-    assert (await recorder.account())["g1"] == Account("g1", 2, 1, 0, 1, 0, 0)
+    assert await recorder.account() == {"g1": account("g1", 2, recorded=1, quarantined=1, seen=None)}
 
 
 @pytest.mark.parametrize(
@@ -220,14 +229,17 @@ async def test_one_request_answered_by_two_gateways_is_one_row_and_both_accounts
 
     assert len(await recorder.rows()) == 4
     accounts = await recorder.account(OutboxState("g1", 3, 4), OutboxState("g2", 2, 3))
-    assert accounts == {"g1": Account("g1", 3, 3, 0, 0, 0, 0), "g2": Account("g2", 2, 1, 1, 0, 0, 0)}
+    assert accounts == {
+        "g1": account("g1", 3, recorded=3),
+        "g2": account("g2", 2, recorded=1, duplicates=1),
+    }
 
 
 async def test_one_request_answered_twice_in_one_batch_is_one_row_and_the_account_closes(recorder: Recording) -> None:
     body = event()
     await recorder.store.record([delivery(1, body), delivery(2, body)])
 
-    assert (await recorder.account(OutboxState("g1", 2, 3)))["g1"] == Account("g1", 2, 1, 1, 0, 0, 0)
+    assert (await recorder.account(OutboxState("g1", 2, 3)))["g1"] == account("g1", 2, recorded=1, duplicates=1)
 
 
 async def test_a_seq_that_is_recorded_and_quarantined_counts_once(recorder: Recording) -> None:
@@ -236,7 +248,7 @@ async def test_a_seq_that_is_recorded_and_quarantined_counts_once(recorder: Reco
     await recorder.store.record([delivery(1, event(event_id=same, tsh=2))])
 
     assert len(await recorder.rows(CUARENTENA)) == 1
-    assert (await recorder.account(OutboxState("g1", 1, 2)))["g1"] == Account("g1", 1, 1, 0, 0, 0, 0)
+    assert (await recorder.account(OutboxState("g1", 1, 2)))["g1"] == account("g1", 1, recorded=1)
 
 
 async def test_a_hole_in_what_left_the_outbox_is_reported(recorder: Recording) -> None:
@@ -244,13 +256,13 @@ async def test_a_hole_in_what_left_the_outbox_is_reported(recorder: Recording) -
 
     accounts = await recorder.account(OutboxState("g1", answered=7, oldest_pending=5))
 
-    assert accounts["g1"] == Account("g1", 7, recorded=2, duplicates=0, quarantined=1, in_outbox=3, missing=1)
+    assert accounts["g1"] == account("g1", 7, recorded=3, quarantined=1, in_outbox=2, missing=1)
 
 
 async def test_a_hole_of_a_gateway_without_an_outbox_here_is_reported(recorder: Recording) -> None:
     await recorder.store.record([delivery(2, gateway="away"), delivery(5, b"poison", gateway="away")])
 
-    assert await recorder.account() == {"away": Account("away", 5, 1, 0, 1, 0, missing=3)}
+    assert await recorder.account() == {"away": account("away", 5, recorded=1, quarantined=1, missing=3, seen=None)}
 
 
 async def test_a_gateway_that_lost_everything_is_reported(recorder: Recording) -> None:

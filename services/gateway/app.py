@@ -15,6 +15,7 @@ from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.predict import Predict
 from services.gateway.relay import Relay
 from services.gateway.remote_scorer import open_remote_scorer
+from services.gateway.reporting import report_once, reporting
 from services.gateway.routes import ACCESS, gateway_router
 from shared.broker import read_broker_url
 from shared.hosting import Part, StartError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from services.gateway.settings import GatewaySettings
     from shared.model import Scorer
     from shared.patient import Patient
-    from shared.transport import Delivery, Transport
+    from shared.transport import Delivery, OutboxState, Transport
 
 DRAIN_SECONDS = 5
 """How long a stopping gateway hands over what its outbox holds; the rest waits on disk."""
@@ -109,18 +110,22 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
     async with (
         open_remote_scorer(settings.inference_url, patient, key=settings.inference_key, deadline=deadline) as scorer,
         _transport(settings) as transport,
-        open_gateway(settings, registry, patient=patient, scorer=scorer, transport=transport) as gateway,
     ):
-        yield (gateway.part,)
+        async with (
+            open_gateway(settings, registry, patient=patient, scorer=scorer, transport=transport) as gateway,
+            reporting(lambda: gateway.outbox.state, transport),
+        ):
+            yield (gateway.part,)
+        await report_once(gateway.outbox.state, transport)  # what was left has been handed over now
 
 
 @asynccontextmanager
-async def _transport(settings: GatewaySettings) -> AsyncIterator[Transport]:
+async def _transport(settings: GatewaySettings) -> AsyncIterator[BrokerTransport | NoBroker]:
     if settings.broker_url is None:
         yield NoBroker()
         return
-    url, queue = read_broker_url(settings.broker_url), topology(settings.broker_prefix).events
-    async with aclosing(BrokerTransport(url, queue, confirm_seconds=CONFIRM_SECONDS)) as transport:
+    url, wanted = read_broker_url(settings.broker_url), topology(settings.broker_prefix)
+    async with aclosing(BrokerTransport(url, wanted, confirm_seconds=CONFIRM_SECONDS)) as transport:
         yield transport
 
 
@@ -131,3 +136,6 @@ class NoBroker:
         """Refuse `batch`."""
         del batch
         raise TransportDownError("BROKER_URL is not set")
+
+    async def report(self, state: OutboxState) -> None:
+        """Tell nobody."""

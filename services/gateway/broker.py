@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import aio_pika
@@ -18,6 +19,8 @@ from pamqp.commands import Basic
 
 from shared.batches import CONTENT_TYPE, Batch, split
 from shared.broker import reason
+from shared.gateway_state import CONTENT_TYPE as STATE
+from shared.gateway_state import Report, write_report
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
-    from shared.topology import Queue
-    from shared.transport import Delivery
+    from shared.topology import Topology
+    from shared.transport import Delivery, OutboxState
 
 _EVENTS_PER_MESSAGE = 200
 _CONNECT_SECONDS = 5
@@ -39,9 +42,10 @@ _log = structlog.get_logger()
 class BrokerTransport:
     """A `shared.transport.Transport` that is done when a quorum of the broker's nodes has the message on disk."""
 
-    def __init__(self, url: str, queue: Queue, *, confirm_seconds: float) -> None:
-        """Publish to the exchange of `queue` at `url`, waiting `confirm_seconds` for what is in flight."""
-        self._url, self._queue, self._confirm_seconds = url, queue, confirm_seconds
+    def __init__(self, url: str, wanted: Topology, *, confirm_seconds: float) -> None:
+        """Publish at `url`, waiting `confirm_seconds` for what is in flight."""
+        self._url, self._topology, self._confirm_seconds = url, wanted, confirm_seconds
+        self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
 
@@ -68,29 +72,50 @@ class BrokerTransport:
             raise TransportDownError(refused[0])
         return durable
 
+    async def report(self, state: OutboxState) -> None:
+        """Say how far the outbox is. Whether anybody hears it is all the same: the next one says it again.
+
+        Raises:
+            TransportDownError: it cannot be said now.
+
+        """
+        channel, states = await self._ready(), self._topology.states
+        body = write_report(Report(state, datetime.now(UTC)))
+        message = aio_pika.Message(body, content_type=STATE, message_id=uuid.uuid4().hex)
+        try:
+            async with asyncio.timeout(self._confirm_seconds):
+                exchange = await channel.get_exchange(states.exchange, ensure=False)
+                # Not mandatory: a recorder that does not know states yet has no queue for them.
+                await exchange.publish(message, states.routing_key, mandatory=False)
+        except (TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS) as error:
+            raise TransportDownError(reason(error)) from None
+
     async def aclose(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection, self._channel = self._connection, None, None
-        if connection is not None:
-            with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await connection.close()
+        await _close(connection)
 
     async def _ready(self) -> AbstractChannel:
+        async with self._connecting:  # a batch and a report may want it at once
+            return await self._connected()
+
+    async def _connected(self) -> AbstractChannel:
         if self._channel is not None and not self._channel.is_closed:
             if await self._is_blocked():
                 raise TransportDownError("the broker takes nothing: one of its alarms, disk or memory, is on")
             return self._channel
         await self.aclose()
+        connection: AbstractConnection | None = None
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                self._connection = await aio_pika.connect(self._url)
-                self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                connection = await aio_pika.connect(self._url)
+                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
-            await self.aclose()
+            await _close(connection)
             raise TransportDownError(f"the broker cannot be reached: {reason(error)}") from None
+        self._connection, self._channel = connection, channel
         _log.info("broker_connected")
-        return self._channel
+        return channel
 
     async def _is_blocked(self) -> bool:
         """Whether the broker has said that it takes nothing; it says so only to connections that have published."""
@@ -105,6 +130,7 @@ class BrokerTransport:
 
     async def _confirmed(self, channel: AbstractChannel, batch: Batch) -> str | None:
         """Publish one message; returns why it may not be durable, or None if it is."""
+        events = self._topology.events
         message = aio_pika.Message(
             batch.body,
             headers=dict(batch.headers),
@@ -114,8 +140,8 @@ class BrokerTransport:
         )
         try:
             async with asyncio.timeout(self._confirm_seconds):
-                exchange = await channel.get_exchange(self._queue.exchange, ensure=False)
-                answer = await exchange.publish(message, self._queue.routing_key, mandatory=True)
+                exchange = await channel.get_exchange(events.exchange, ensure=False)
+                answer = await exchange.publish(message, events.routing_key, mandatory=True)
         except TimeoutError:
             return _NOT_CONFIRMED
         except DeliveryError:
@@ -123,3 +149,10 @@ class BrokerTransport:
         except CONNECTION_EXCEPTIONS as error:
             return f"the broker did not take it: {reason(error)}"
         return None if isinstance(answer, Basic.Ack) else _NOT_CONFIRMED
+
+
+async def _close(connection: AbstractConnection | None) -> None:
+    if connection is not None:
+        with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()

@@ -16,9 +16,12 @@ import aio_pika
 import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from services.recorder.gateways import Heard
 from services.recorder.rows import Poison
 from shared.batches import BatchError, unpack
 from shared.broker import reason
+from shared.events import EventError
+from shared.gateway_state import GATEWAY_STATE, read_report
 from shared.topology import declare
 from shared.transport import TransportDownError
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
     from services.recorder.store import Store
+    from shared.gateway_state import Report
     from shared.topology import Topology
     from shared.transport import Delivery
 
@@ -35,6 +39,8 @@ _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
+_HEARTBEAT_SECONDS = 10
+"""The broker gives what a recorder holds to another after two of these without a sign of life."""
 _log = structlog.get_logger()
 
 
@@ -73,7 +79,7 @@ class Consumer:
     async def _delivered(self) -> AsyncIterator[_Inbox]:
         with _translated():
             async with asyncio.timeout(_RPC_SECONDS):
-                connection = await aio_pika.connect(self._url)
+                connection = await aio_pika.connect(self._url, heartbeat=_HEARTBEAT_SECONDS)
         try:
             with _translated():
                 async with asyncio.timeout(_RPC_SECONDS):
@@ -89,11 +95,12 @@ class Consumer:
     async def _consume(self, connection: AbstractConnection) -> _Inbox:
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=self._prefetch)
-        queue = await declare(channel, self._topology)
-        inbox = _Inbox(channel, queue, self._silence)
+        events, states = await declare(channel, self._topology)
+        inbox = _Inbox(channel, events, self._silence)
         # The client only logs that the broker cancelled its consumer, and drops what is delivered to it after that.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(inbox.end)
-        await queue.consume(inbox.put)
+        await events.consume(inbox.put)
+        await states.consume(inbox.put)
         return inbox
 
 
@@ -104,6 +111,7 @@ class _Inbox:
         self._channel, self._queue, self._silence = channel, queue, silence_seconds
         self._arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
         self._last_tag = 0
+        self._last_event = asyncio.get_running_loop().time()
         channel.close_callbacks.add(self.end)
 
     def end(self, *_: object) -> None:
@@ -116,16 +124,15 @@ class _Inbox:
     async def record_all(self, store: Store) -> None:
         """Record what comes, until no more will."""
         while True:
-            messages = [await self._next()]
-            deliveries: list[Delivery] = []
-            poison: list[Poison] = []
-            _read(messages[0], deliveries, poison)
-            while len(deliveries) < _EVENTS_PER_TRANSACTION and not self._arrived.empty():
-                messages.append(await self._next())
-                _read(messages[-1], deliveries, poison)
-            await store.record(deliveries, poison)
+            read = _Read()
+            read.add(last := await self._next())
+            while len(read.deliveries) < _EVENTS_PER_TRANSACTION and not self._arrived.empty():
+                read.add(last := await self._next())
+            # Asked after the reports came: no event waits that was in the queue before one of them was written.
+            caught_up = bool(read.reports) and await self._is_empty()
+            await store.record(read.deliveries, read.poison, [Heard(report, caught_up) for report in read.reports])
             with _translated():
-                await messages[-1].ack(multiple=True)
+                await last.ack(multiple=True)
 
     async def _next(self) -> AbstractIncomingMessage:
         while True:
@@ -134,23 +141,28 @@ class _Inbox:
                     message = await self._arrived.get()
                 break
             except TimeoutError:
-                await self._ask_why()
+                await self._is_empty()
         if message is None:
             raise ConsumerLostError("the broker ended the channel or its consumer")
         self._last_tag += 1
         if message.delivery_tag != self._last_tag:  # acknowledging several at once would cover what was not recorded
             raise ConsumerLostError("deliveries came out of order")
+        if message.routing_key != GATEWAY_STATE:
+            self._last_event = asyncio.get_running_loop().time()
         return message
 
-    async def _ask_why(self) -> None:
-        """Find out whether there is nothing to deliver, or the broker has forgotten us."""
+    async def _is_empty(self) -> bool:
+        """Say whether no event waits to be delivered, and find out if the broker has forgotten us."""
         with _translated():
             async with asyncio.timeout(_RPC_SECONDS):
                 found = await self._channel.declare_queue(self._queue.name, passive=True)
-        if found.declaration_result.message_count and self._arrived.empty():
+        ready = found.declaration_result.message_count
+        silent = asyncio.get_running_loop().time() - self._last_event >= self._silence
+        if ready and silent and self._arrived.empty():
             raise ConsumerLostError("messages are ready, but none is delivered")
         if not found.declaration_result.consumer_count:
             raise ConsumerLostError("the queue has no consumer any more")
+        return not ready
 
 
 @contextmanager
@@ -162,10 +174,28 @@ def _translated() -> Iterator[None]:
         raise ConsumerLostError(reason(error)) from None
 
 
-def _read(message: AbstractIncomingMessage, deliveries: list[Delivery], poison: list[Poison]) -> None:
-    try:
-        deliveries += unpack(message.content_type, message.headers, message.body)
-    except BatchError as error:
-        # Nobody's number, so a negative one that is the same whenever this message comes again.
-        number = int.from_bytes(hashlib.sha256(message.body).digest()[:7])
-        poison.append(Poison("unreadable", f"not a batch of events: {error}", "", -number, message.body, None))
+class _Read:
+    """What several messages hold, for one transaction."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.poison: list[Poison] = []
+        self.reports: list[Report] = []
+
+    def add(self, message: AbstractIncomingMessage) -> None:
+        if message.routing_key == GATEWAY_STATE:
+            self._add_report(message.body)
+            return
+        try:
+            self.deliveries += unpack(message.content_type, message.headers, message.body)
+        except BatchError as error:
+            # Nobody's number, so a negative one that is the same whenever this message comes again.
+            number = int.from_bytes(hashlib.sha256(message.body).digest()[:7])
+            poison = Poison("unreadable", f"not a batch of events: {error}", "", -number, message.body, None)
+            self.poison.append(poison)
+
+    def _add_report(self, body: bytes) -> None:
+        try:
+            self.reports.append(read_report(body))
+        except EventError as error:
+            _log.warning("gateway_state_unreadable", reason=str(error))  # nothing is lost: the next one says it all

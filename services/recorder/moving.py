@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -14,7 +15,8 @@ from services.recorder.comparing import compare_table
 from services.recorder.copying import copy_table, count
 from services.recorder.database import DATABASE_ERRORS, open_database, read_url, reason
 from services.recorder.dictionary import adopt_dictionary, read_dictionary
-from services.recorder.schema import DICCIONARIO, METADATA
+from services.recorder.gateways import adopt_reports, read_reports
+from services.recorder.schema import DICCIONARIO, GATEWAYS, METADATA
 from shared.hosting import UNAVAILABLE, StartError
 from shared.settings import BAD_SETTINGS, SettingsError
 
@@ -34,6 +36,8 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 _NAMED = 20
 """Keys named per table; more are counted."""
+_IN_MOTION = (DICCIONARIO, GATEWAYS)
+"""Rows of these change in place, so they are brought forward and not compared."""
 _WIDTH = 30
 _AGAIN = "run the same command again: it goes on where it was cut"
 
@@ -105,7 +109,10 @@ async def _migrate(source_url: URL, target_url: URL) -> int:
         open_database(target_url) as target,
         source.readers.connect() as reading,  # one transaction: it sees one moment, whatever is written meanwhile
     ):
-        results = [await _move(reading, target, table) for table in METADATA.sorted_tables if table is not DICCIONARIO]
+        results = [await _move(reading, target, table) for table in METADATA.sorted_tables if table not in _IN_MOTION]
+        reports = await read_reports(reading)  # after the rows that they speak of
+        await target.writer.transaction(partial(adopt_reports, reports, datetime.now(UTC)))
+        _say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
         adopted = await target.writer.transaction(partial(adopt_dictionary, await read_dictionary(reading)))
         _say(f"diccionario: {adopted} lines taken over; the recorder keeps the rest in step at its start")
     wrong = sum(len(result.missing) + len(result.different) for result in results)

@@ -1,4 +1,4 @@
-"""The account of every gateway: all it answered is recorded, set aside, or still in its outbox."""
+"""The account of every gateway: all it answered is recorded, set aside, or on its way."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, Select, and_, bindparam, distinct, exists, func, select
 
-from services.recorder.schema import CUARENTENA, DUPLICADOS, PREDICCIONES
+from services.recorder.gateways import settled
+from services.recorder.schema import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One gateway: `answered` = `recorded` + `duplicates` + `quarantined` + `in_outbox` + `missing`."""
+    """One gateway: `answered` is the sum of all that follows up to `missing`; `seen`: when it last said so."""
 
     gateway_id: str
     answered: int
@@ -28,27 +30,44 @@ class Account:
     duplicates: int
     quarantined: int
     in_outbox: int
+    on_the_way: int
     missing: int
+    seen: datetime | None
 
 
-async def reconcile(readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]) -> list[Account]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a gateway without its rows; every `seq` below `settled` must be among them."""
+
+    answered: int
+    oldest_pending: int
+    settled: int
+    seen: datetime | None
+
+
+async def reconcile(
+    readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[OutboxState]]], now: datetime
+) -> list[Account]:
     """Draw up the account of each gateway, those known only from the database included.
 
-    The outboxes are read first: a row leaves its outbox only after it is in the database, so whatever lies below
-    `oldest_pending` then must be found in the database now. A gateway without an outbox here is measured up to the
-    highest `seq` it is known by.
+    The outboxes of this process are read first: a row leaves such an outbox only after it is in the database, so
+    whatever lies below `oldest_pending` then must be found in the database now. Gateways elsewhere have said how far
+    they are (`services.recorder.gateways`), and those that never did are measured up to the highest `seq` they are
+    known by.
     """
-    states = {state.gateway_id: state for state in await outboxes()}
+    here = {
+        state.gateway_id: _Known(state.answered, state.oldest_pending, state.oldest_pending, now)
+        for state in await outboxes()
+    }
     async with readers.connect() as connection:
+        known = {
+            row.gateway_id: _Known(row.respondidas, row.pendiente_desde, settled(row, now), row.visto)
+            for row in await connection.execute(select(GATEWAYS))
+        } | here
         highest = await _highest(connection)
         return [
-            await _account(
-                connection,
-                gateway_id,
-                answered=states[gateway_id].answered if gateway_id in states else highest[gateway_id],
-                pending=states[gateway_id].oldest_pending if gateway_id in states else highest[gateway_id] + 1,
-            )
-            for gateway_id in sorted(states.keys() | highest.keys())
+            await _account(connection, gateway_id, known.get(gateway_id), highest.get(gateway_id, 0))
+            for gateway_id in sorted(known.keys() | highest.keys())
         ]
 
 
@@ -62,35 +81,41 @@ async def _highest(connection: AsyncConnection) -> dict[str, int]:
     return highest
 
 
-async def _account(connection: AsyncConnection, gateway_id: str, *, answered: int, pending: int) -> Account:
-    below = {"gateway": gateway_id, "pending": pending}
-    recorded, duplicates, quarantined = [
-        (await connection.execute(statement, below)).scalar_one()
+async def _account(connection: AsyncConnection, gateway_id: str, known: _Known | None, highest: int) -> Account:
+    known = known or _Known(highest, highest + 1, highest + 1, None)
+    # Rows may have come in since it said how far it is.
+    answered, left = max(known.answered, highest), max(known.oldest_pending - 1, highest)
+    asked = {"gateway": gateway_id, "settled": known.settled}
+    counted = [
+        (await connection.execute(statement, asked)).one()
         for statement in (
             _count(PREDICCIONES),
             _count(DUPLICADOS, PREDICCIONES),
             _count(CUARENTENA, PREDICCIONES, DUPLICADOS),
         )
     ]
+    recorded, duplicates, quarantined = (row.found for row in counted)
+    missing = known.settled - 1 - sum(row.found_below for row in counted)
     return Account(
         gateway_id,
         answered,
         recorded,
         duplicates,
         quarantined,
-        in_outbox=answered - pending + 1,
-        missing=pending - 1 - recorded - duplicates - quarantined,
+        in_outbox=answered - left,
+        on_the_way=left - recorded - duplicates - quarantined - missing,
+        missing=missing,
+        seen=known.seen,
     )
 
 
-def _count(table: Table, *others: Table) -> Select[int]:
-    """Count the gateway's `seq` below `pending` in `table`, leaving out what `others` hold: each counts once."""
+def _count(table: Table, *others: Table) -> Select[int, int]:
+    """Count the gateway's `seq` in `table`, in all and below `settled`. What `others` hold is left out: it counted."""
     elsewhere = [
         ~exists().where(and_(other.c.gateway_id == table.c.gateway_id, other.c.seq == table.c.seq)) for other in others
     ]
-    return select(func.count(distinct(table.c.seq))).where(
-        table.c.gateway_id == bindparam("gateway"),
-        table.c.seq >= 1,
-        table.c.seq < bindparam("pending", type_=BigInteger),
-        *elsewhere,
+    found = func.count(distinct(table.c.seq))
+    below = found.filter(table.c.seq < bindparam("settled", type_=BigInteger))
+    return select(found.label("found"), below.label("found_below")).where(
+        table.c.gateway_id == bindparam("gateway"), table.c.seq >= 1, *elsewhere
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -34,6 +34,8 @@ ACCESS: Access = {
 T = TypeVar("T")
 LARGEST_PAGE = 500
 _RETRY_SECONDS = 2
+_SILENT_AFTER = timedelta(minutes=1)
+"""Of two reports that should have come (`services.gateway.reporting`)."""
 
 
 class Prediccion(BaseModel):
@@ -63,15 +65,18 @@ class Pagina(BaseModel):
 
 
 class Cuenta(BaseModel):
-    """Cuenta de un gateway: respondidas = registradas + duplicadas + en_cuarentena + en_outbox + diferencia."""
+    """Cuenta de un gateway: `respondidas` es la suma de todo lo que sigue, hasta `diferencia`."""
 
     gateway_id: str
     respondidas: int
     registradas: int
     duplicadas: int = Field(description="Repeticiones de una respuesta que ya estaba registrada.")
-    en_outbox: int
+    en_outbox: int = Field(description="Guardadas en el gateway; según su último aviso.")
+    en_camino: int = Field(description="Salieron del gateway y aún no están registradas.")
     en_cuarentena: int
     diferencia: int = Field(description="Respuestas que faltan; 0 si no falta ninguna.")
+    visto: datetime | None = Field(description="Cuándo avisó por última vez, en UTC; null si nunca lo ha hecho.")
+    en_silencio: bool = Field(description="Hace más de un minuto que no avisa: pudo responder más de lo que consta.")
 
 
 class Conciliacion(BaseModel):
@@ -132,7 +137,8 @@ def read_router(deps: ReadDeps) -> APIRouter:
 
     @router.get("/conciliacion", summary="¿Está todo lo respondido? La cuenta de cada gateway")
     async def conciliacion() -> Conciliacion:
-        accounts = await _answered(reconcile(deps.readers, deps.outboxes))
+        now = datetime.now(UTC)
+        accounts = await _answered(reconcile(deps.readers, deps.outboxes, now))
         listed = [
             Cuenta(
                 gateway_id=account.gateway_id,
@@ -140,8 +146,11 @@ def read_router(deps: ReadDeps) -> APIRouter:
                 registradas=account.recorded,
                 duplicadas=account.duplicates,
                 en_outbox=account.in_outbox,
+                en_camino=account.on_the_way,
                 en_cuarentena=account.quarantined,
                 diferencia=account.missing,
+                visto=account.seen,
+                en_silencio=account.seen is None or now - account.seen > _SILENT_AFTER,
             )
             for account in accounts
         ]

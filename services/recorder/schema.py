@@ -74,6 +74,23 @@ CUARENTENA = Table(
     comment="deliveries that could not be recorded and wait for a person",
 )
 
+GATEWAYS = Table(
+    "gateways",
+    METADATA,
+    Column("gateway_id", Text, primary_key=True),
+    Column("respondidas", BigInteger, nullable=False, comment="its last seq"),
+    Column("pendiente_desde", BigInteger, nullable=False, comment="every seq below it has left its outbox"),
+    Column("visto", UtcTimestamp, nullable=False, comment="when it last said so, UTC"),
+    Column(
+        "al_dia",
+        UtcTimestamp,
+        nullable=True,
+        comment="when that was read here with no event waiting in the queue, UTC; NULL: some waited",
+    ),
+    Column("asentado", BigInteger, nullable=False, comment="every seq below it must be recorded or set aside"),
+    comment="what each gateway last said of its outbox; for the account of what was answered",
+)
+
 DICCIONARIO = Table(
     "diccionario",
     METADATA,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from services.recorder.database import DATABASE_ERRORS, reason, refuses_values
+from services.recorder.gateways import Heard, keep_reports
 from services.recorder.rows import Poison, Row, read_row
 from services.recorder.writing import Outcome, touch, write_batch, write_each
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from shared.transport import Delivery
 
 T = TypeVar("T")
+_Write = Callable[["Connection", "Sequence[Row]", "Sequence[Poison]", datetime], Outcome]
 _READ_AT_ONCE = 100
 """Events read before the event loop gets its turn: about a millisecond. A busy loop's turns are longer than that."""
 _log = structlog.get_logger()
@@ -42,11 +46,13 @@ class Store:
         self._writable = asyncio.Event()
         self._writable.set()
 
-    async def record(self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = ()) -> set[int]:
+    async def record(
+        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[Heard] = ()
+    ) -> set[int]:
         """Record or quarantine every delivery of `batch`, in one transaction; returns their `seq`, all durable now.
 
-        `unreadable` is quarantined with it. What was recorded before is absorbed. Cancelling the caller does not cut
-        the transaction short.
+        `unreadable` is quarantined with it, and what was `heard` of gateways is kept. What was recorded before is
+        absorbed. Cancelling the caller does not cut the transaction short.
 
         Raises:
             TransportDownError: the database cannot be written; nothing was done.
@@ -62,7 +68,7 @@ class Store:
                 else:
                     poison.append(read)
             await asyncio.sleep(0)
-        writing = asyncio.create_task(self._write(rows, poison))
+        writing = asyncio.create_task(self._write(rows, poison, heard))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         outcome = await asyncio.shield(writing)
@@ -87,16 +93,22 @@ class Store:
             watch.cancel()
             await asyncio.gather(watch, *self._writing, return_exceptions=True)
 
-    async def _write(self, rows: Sequence[Row], poison: Sequence[Poison]) -> Outcome:
+    async def _write(self, rows: Sequence[Row], poison: Sequence[Poison], heard: Sequence[Heard]) -> Outcome:
         now = datetime.now(UTC)
+
+        def written(connection: Connection, write: _Write) -> Outcome:
+            outcome = write(connection, rows, poison, now)
+            keep_reports(connection, heard, now)
+            return outcome
+
         with self._metrics.batch(len(rows) + len(poison)):
             try:
-                return await self._transaction(lambda connection: write_batch(connection, rows, poison, now))
+                return await self._transaction(partial(written, write=write_batch))
             except DATABASE_ERRORS as error:
                 if not refuses_values(error):
                     raise self._is_down(error) from None
             try:
-                return await self._transaction(lambda connection: write_each(connection, rows, poison, now))
+                return await self._transaction(partial(written, write=write_each))
             except DATABASE_ERRORS as error:
                 raise self._is_down(error) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -128,7 +129,10 @@ async def test_the_account_closes_over_rows_duplicates_quarantine_and_outbox(tmp
         account = (await client.get("/conciliacion")).json()
 
     expected = {"respondidas": 6, "registradas": 2, "duplicadas": 1, "en_outbox": 2, "en_cuarentena": 1}
-    assert account == {"gateways": [{"gateway_id": "g1", **expected, "diferencia": 0}], "diferencia": 0}
+    visto = account["gateways"][0].pop("visto")
+    assert abs(datetime.fromisoformat(visto) - datetime.now(UTC)) < timedelta(minutes=1)
+    rest = {"en_camino": 0, "en_silencio": False, "diferencia": 0}
+    assert account == {"gateways": [{"gateway_id": "g1", **expected, **rest}], "diferencia": 0}
 
 
 async def test_missing_answers_of_all_gateways_are_summed(tmp_path: Path) -> None:

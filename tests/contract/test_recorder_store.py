@@ -18,6 +18,7 @@ from services.recorder.queries import Wanted, read_page
 from shared.transport import TransportDownError
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.recorder_suite import START, Recording, Target, delivery
+from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

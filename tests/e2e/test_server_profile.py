@@ -25,8 +25,11 @@ def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker) -
     ):
         answered = sorted(stack.predict(number).json()["id"] for number in range(20))
         until_now(lambda: ids(recorder) == answered, seconds=30)
-        assert recorder.stop() == 0
         assert stack.gateway.stop() == 0
+        until_now(lambda: recorder.get("/conciliacion").json()["gateways"][0]["visto"] is not None)
+        (account,) = recorder.get("/conciliacion").json()["gateways"]
+        assert (account["respondidas"], account["registradas"], account["en_silencio"]) == (20, 20, False)
+        assert recorder.stop() == 0
 
 
 def test_sqlite_behind_the_broker_works_too_and_a_late_recorder_misses_nothing(tmp_path: Path, broker: Broker) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from services.recorder.gateways import Heard
     from services.recorder.rows import Poison
     from shared.transport import Delivery
     from tests.broker import Broker
@@ -52,7 +53,10 @@ class Buggy(Store):
     async def writable(self) -> None:
         """Never down."""
 
-    async def record(self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = ()) -> set[int]:
+    async def record(
+        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[Heard] = ()
+    ) -> set[int]:
+        del heard
         raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")
 
 

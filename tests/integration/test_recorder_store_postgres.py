@@ -13,6 +13,7 @@ from shared.transport import OutboxState, TransportDownError
 from tests.postgres import PostgresServer, postgres_server
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.recorder_suite import Recording, Target, delivery, event, recording
+from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report
 from tests.waiting import until
 
 if TYPE_CHECKING:

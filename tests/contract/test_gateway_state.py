@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shared.events import EventError
+from shared.gateway_state import Report, read_report, write_report
+from shared.transport import OutboxState
+
+GOLDEN = (Path(__file__).parent / "golden" / "gateway.estado.v1.json").read_bytes()
+REPORT = Report(
+    OutboxState("1c1b5f6e-0f0e-4a52-8d4c-3f3a4f7d8a11", 417, 410), datetime(2026, 11, 23, 2, 47, 26, 123456, tzinfo=UTC)
+)
+
+
+def test_version_1_is_written_as_it_always_was() -> None:
+    written = json.loads(write_report(REPORT))
+    assert written | {"id": json.loads(GOLDEN)["id"]} == json.loads(GOLDEN)
+
+
+def test_version_1_is_read() -> None:
+    assert read_report(GOLDEN) == REPORT
+
+
+def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
+    assert read_report(json.dumps(json.loads(GOLDEN) | {"traceparent": "00-1"}).encode()) == REPORT
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x00\xff",
+        b"[]",
+        GOLDEN.replace(b'"version":1', b'"version":2'),
+        GOLDEN.replace(b'"respondidas":417', b'"respondidas":-1'),
+        GOLDEN.replace(b'"respondidas":417', b'"respondidas":9223372036854775808'),
+        GOLDEN.replace(b'"gateway_id":"1c1b5f6e', b'"gateway_id":"\\u0000'),
+        GOLDEN.replace(b"2026-11-23T02:47:26.123456+00:00", b"0001-01-01T00:00:00+14:00"),
+    ],
+)
+def test_what_cannot_be_read_says_so(body: bytes) -> None:
+    with pytest.raises(EventError, match=r"not an event of type gateway\.estado, version 1"):
+        read_report(body)

@@ -1,0 +1,113 @@
+"""What a gateway says of its outbox, through a real broker, to recorders that know it and to those that do not."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from services.recorder.schema import GATEWAYS
+from shared.transport import OutboxState, TransportDownError
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.recorder_suite import Recording, delivery, recording
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import Any
+
+    from tests.broker import Broker
+
+
+@pytest.fixture
+async def recorder(tmp_path: Path) -> AsyncIterator[Recording]:
+    async with recording(SqliteTarget(tmp_path / "predicciones.db")) as opened:
+        yield opened
+
+
+async def heard(recorder: Recording) -> Any:  # noqa: ANN401 - a row
+    """Wait for the one gateway that was heard of."""
+    rows: list[Any] = []
+
+    async def there() -> bool:
+        async with recorder.database.readers.connect() as connection:
+            rows[:] = (await connection.execute(select(GATEWAYS))).all()
+        return bool(rows)
+
+    await until(there)
+    (row,) = rows
+    return row
+
+
+async def test_a_gateway_that_said_how_far_it_is_is_seen(recorder: Recording, broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport() as transport, broker.consumer(recorder.store):
+        await transport.publish([delivery(seq) for seq in range(1, 11)])
+        await transport.report(OutboxState("g1", 12, 11))
+        row = await heard(recorder)
+
+    assert (row.gateway_id, row.respondidas, row.pendiente_desde) == ("g1", 12, 11)
+    assert row.al_dia is not None  # nothing else waited
+    account = (await recorder.account())["g1"]
+    assert (account.recorded, account.in_outbox, account.missing) == (10, 2, 0)
+
+
+async def test_a_state_that_overtakes_its_events_proves_nothing(recorder: Recording, broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport() as transport:
+        for seq in range(1, 201):
+            await transport.publish([delivery(seq)])
+        await transport.report(OutboxState("g1", 200, 201))
+        async with broker.consumer(recorder.store):
+            row = await heard(recorder)
+
+    assert row.al_dia is None
+
+
+async def test_a_recorder_that_knows_no_states_meets_none(broker: Broker) -> None:
+    await broker.declare()
+    async with broker.channel() as channel:
+        await channel.queue_delete(broker.topology.states.name)  # as an older recorder leaves it
+    async with broker.transport() as transport:
+        await transport.report(OutboxState("g1", 1, 1))
+        assert await transport.publish([delivery(1)]) == {1}
+
+    (batch,) = await broker.take(broker.topology.events.name)
+    assert b"prediccion.realizada" in batch
+
+
+async def test_a_state_that_cannot_be_read_stops_nobody(recorder: Recording, broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport() as transport, broker.consumer(recorder.store):
+        with capture_logs() as logs:
+            for body in (b"\xff", b'{"type":"gateway.estado","version":2}', uuid.uuid4().bytes):
+                await broker.put(body, "text/plain", {}, broker.topology.states)
+            await transport.report(OutboxState("g1", 1, 2))
+            await heard(recorder)
+
+    assert [line["event"] for line in logs].count("gateway_state_unreadable") == 3
+    assert await broker.take(broker.topology.states.name) == []
+
+
+async def test_reports_that_nobody_takes_keep_to_a_bound_and_the_newest_stays(broker: Broker) -> None:
+    await broker.declare()
+    async with broker.transport() as transport:
+        for answered in range(1200):
+            await transport.report(OutboxState("g1", answered, answered + 1))
+
+    waiting = await broker.take(broker.topology.states.name)
+    assert len(waiting) == 1000
+    assert b'"respondidas":1199' in waiting[-1]
+
+
+async def test_a_report_that_cannot_be_made_is_said_in_a_line(broker: Broker) -> None:
+    async with broker.transport() as transport:
+        with pytest.raises(TransportDownError, match="no exchange"):  # no recorder has started yet
+            await transport.report(OutboxState("g1", 1, 2))
+        await broker.declare()
+        await transport.report(OutboxState("g1", 1, 2))
+    assert len(await broker.take(broker.topology.states.name)) == 1

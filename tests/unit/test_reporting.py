@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import asyncio
+
+from structlog.testing import capture_logs
+
+from services.gateway.reporting import REPORT_SECONDS, reporting
+from services.recorder.gateways import SETTLED_AFTER
+from shared.transport import OutboxState, TransportDownError
+
+
+class Listening:
+    """Takes reports, all but the first."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+        self.heard: asyncio.Queue[OutboxState] = asyncio.Queue()
+
+    async def report(self, state: OutboxState) -> None:
+        self.tried += 1
+        if self.tried == 1:
+            raise TransportDownError("not yet")
+        self.heard.put_nowait(state)
+
+
+async def test_the_state_of_the_moment_is_reported_again_and_again_whatever_fails() -> None:
+    states = iter(OutboxState("g1", answered, 1) for answered in range(100))
+    listening = Listening()
+    with capture_logs() as logs:
+        async with asyncio.timeout(10), reporting(lambda: next(states), listening, every_seconds=0.001):
+            heard = [await listening.heard.get() for _ in range(3)]
+
+    assert [state.answered for state in heard] == [1, 2, 3]
+    assert [line["reason"] for line in logs if line["event"] == "gateway_state_not_said"] == ["not yet"]
+
+
+def test_what_a_report_proves_is_proven_before_the_next_one_and_a_silence_shows_within_a_minute() -> None:
+    settled = SETTLED_AFTER.total_seconds()
+    assert settled < REPORT_SECONDS <= 30
+    assert REPORT_SECONDS + settled < 60
