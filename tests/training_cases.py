@@ -14,6 +14,7 @@ from training.parameters import (
     Parameters,
     ParityRule,
     RandomSplit,
+    Subgroups,
     TimeSplit,
 )
 
@@ -52,6 +53,7 @@ def small_parameters(*, split: str = "time") -> Parameters:
         conformal=ConformalRule(level=0.9),
         low_prevalence=0.2,
         evaluation=Evaluation(calibration_bins=10, bootstrap_resamples=100, seed=0),
+        subgroups=Subgroups(least_cases=10, bands={"a": [0.0, 2.0]}),
         parity=ParityRule(tolerance=1e-5),
         gates=Gates(
             accuracy=0.5,

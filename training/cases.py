@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from shared.patient import Disease, Feature
+
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Sequence
@@ -43,6 +45,8 @@ class Preparation(BaseModel):
     columns: list[str]
     measured: list[str]
     classes: list[str]
+    disease: Disease
+    features: list[Feature]
     rows_read: int
     discarded: dict[str, int]
     cases: dict[str, int]

@@ -9,43 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.bundle import Golden
-from training import conformal
 from training.boosting import predict
 from training.cases import CASES, read_cases, read_preparation
 from training.conversion import boundary_rows, convert, golden_rows, parity
-from training.measures import plain, resamples, spans, weighted
 from training.parameters import read_parameters
 from training.pictures import draw_all
-from training.results import METRICS, MODEL, ONNX, PICTURES, PROOF, Metrics, Proof, read_training
+from training.report import report
+from training.results import METRICS, MODEL, ONNX, PICTURES, PROOF, Proof, read_training
 from training.splitting import reported
 from training.stage import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.cases import Floats, Labels, Rows
-    from training.parameters import Evaluation
-
-
-def report(
-    probabilities: Floats, labels: Labels, classes: Sequence[str], plausible_at: float, settings: Evaluation
-) -> Metrics:
-    """Compute everything that is reported of n x classes `probabilities` and n true `labels`."""
-
-    def under(weights: Floats) -> dict[str, Floats]:
-        return {
-            **weighted(probabilities, labels, classes, settings.calibration_bins, weights),
-            **conformal.weighted(probabilities, labels, classes, plausible_at, weights),
-        }
-
-    cases = len(labels)
-    return Metrics(
-        cases=cases,
-        figures=plain(under(np.ones((1, cases)))),
-        intervals=spans(under(resamples(cases, settings))),
-    )
+    from training.cases import Floats, Rows
 
 
 def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float, *, seed: int) -> Proof:
@@ -64,13 +41,14 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
 def main() -> str:
     """Run the stage; returns its summary."""
     parameters, preparation = read_parameters(), read_preparation()
+    parameters.check_bands(preparation.features)
     cases = read_cases(CASES, preparation.classes)
     later = reported(cases, parameters.split)
     test, training = cases.where(later), cases.where(~later)
     model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
     probabilities: Floats = predict(model, test.rows)
     settings, classes = parameters.evaluation, preparation.classes
-    metrics = report(probabilities, test.labels, classes, read_training().chosen.plausible_at, settings)
+    metrics = report(probabilities, test, preparation, read_training().chosen.plausible_at, parameters)
     onnx = convert(model)
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PICTURES, probabilities, test.labels, classes, settings.calibration_bins)

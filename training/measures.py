@@ -3,7 +3,8 @@
 Every figure is computed under R sets of case weights at once: all ones gives the figure itself, multinomial counts
 give its bootstrap distribution. Names: `accuracy`, `balanced_accuracy` (mean recall of the classes that occur),
 `log_loss` (nats), `brier` (summed over classes, 0 to 2), `expected_calibration_error` (top label, equal-width bins;
-Naeini et al. 2015), and per class `recall.C`, `precision.C`, `f1.C`, `average_precision.C`, `roc_auc.C`.
+Naeini et al. 2015), `overconfidence` (mean probability of the top label less accuracy), and per class `recall.C`,
+`precision.C`, `f1.C`, `average_precision.C`, `roc_auc.C`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def weighted(
             "balanced_accuracy": np.nansum(recall, axis=1) / np.isfinite(recall).sum(axis=1),
             "log_loss": weights @ -np.log(own) / total,
             "brier": weights @ ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1) / total,
+            "overconfidence": weights @ (probabilities.max(axis=1) - (predicted == labels)) / total,
             "expected_calibration_error": _calibration_error(probabilities, predicted == labels, bins, weights) / total,
         }
         for index, code in enumerate(classes):

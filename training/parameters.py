@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from training.errors import ParametersError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from shared.patient import Feature
 
 FILE = Path("params.yaml")
 
@@ -81,6 +84,20 @@ class Evaluation(_Section):
     seed: Annotated[int, Field(ge=0)]
 
 
+class Subgroups(_Section):
+    """Which groups of patients are reported on, besides the options of every choice, and from how many cases on."""
+
+    least_cases: Annotated[int, Field(ge=2)]
+    bands: dict[str, Annotated[list[float], Field(min_length=1)]]
+
+    @field_validator("bands")
+    @classmethod
+    def _rising(cls, bands: dict[str, list[float]]) -> dict[str, list[float]]:
+        if any(low >= high for ends in bands.values() for low, high in pairwise(ends)):
+            raise PydanticCustomError("bands_not_rising", "each end must be above the one before")
+        return bands
+
+
 class ParityRule(_Section):
     """How equal `model.onnx` must be to `model.pkl` to serve in its place."""
 
@@ -112,6 +129,7 @@ class Parameters(_Section):
     conformal: ConformalRule
     low_prevalence: Share
     evaluation: Evaluation
+    subgroups: Subgroups
     parity: ParityRule
     gates: Gates
 
@@ -124,6 +142,19 @@ class Parameters(_Section):
         """
         if unknown := sorted(self.gates.classes - set(classes)):
             message = f"{FILE}: gates: no such class: {', '.join(unknown)}; the classes are {', '.join(classes)}"
+            raise ParametersError(message)
+
+    def check_bands(self, features: Iterable[Feature]) -> None:
+        """Refuse bands of what the disease does not measure.
+
+        Raises:
+            ParametersError: naming it.
+
+        """
+        measured = [feature.name for feature in features if feature.kind in {"number", "integer"}]
+        if unknown := sorted(set(self.subgroups.bands) - set(measured)):
+            known = ", ".join(measured)
+            message = f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; there are {known}"
             raise ParametersError(message)
 
 

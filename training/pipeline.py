@@ -39,7 +39,9 @@ def main() -> str:
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
     check_owner(settings.predecir_paciente)
-    read_parameters().check_classes(patient.disease.classes)
+    parameters = read_parameters()
+    parameters.check_classes(patient.disease.classes)
+    parameters.check_bands(patient.features)
     pull = check_data()
     say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if lay_out(patient, settings.predecir_paciente):

@@ -79,6 +79,8 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
         columns=list(patient.columns),
         measured=[feature.name for feature in patient.features if feature.kind in _MEASURED_KINDS],
         classes=list(patient.disease.classes),
+        disease=patient.disease,
+        features=list(patient.features),
         rows_read=len(examples) + discarded.total(),
         discarded=dict(sorted(discarded.items())),
         cases={code: kept[code] for code in patient.disease.classes},

@@ -50,14 +50,46 @@ class Training(BaseModel):
     never_missing: list[str]
 
 
+class CalibrationBin(BaseModel):
+    """The answers with a similar probability of the top label: its mean, and how many of how many were right."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    confidence: float
+    right: float
+    cases: int
+
+
+class Subgroup(BaseModel):
+    """How the model does for one kind of patient: a band of a measured `feature` holds its lower end.
+
+    Without figures, the cases are too few to say; `class_cases` has every class.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    feature: str
+    group: str
+    cases: int
+    class_cases: dict[str, int]
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+
+
 class Metrics(BaseModel):
-    """What the reported cases say: every figure of `training.measures` and `training.conformal`, with 95 % interval."""
+    """What the reported cases say: every figure of `training.measures` and `training.conformal`, with 95 % interval.
+
+    `confusion` counts cases by true and, inside, predicted class.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     cases: int
     figures: dict[str, float]
     intervals: dict[str, Interval]
+    confusion: dict[str, dict[str, int]]
+    calibration: list[CalibrationBin]
+    subgroups: list[Subgroup]
 
 
 class Proof(BaseModel):

@@ -19,9 +19,10 @@ from training import boosting
 from training.cases import Preparation
 from training.conversion import convert
 from training.errors import GatesFailedError, RegistryError
-from training.evaluate import prove, report
+from training.evaluate import prove
 from training.register import Build, register
 from training.registry import Registry
+from training.report import report
 from training.results import PICTURES, Training
 from training.train import train
 
@@ -95,19 +96,22 @@ def build() -> Build:
     model, candidates, chosen = train(cases, CLASSES, parameters)
     probabilities = boosting.predict(model, cases.rows)
     onnx = convert(model)
+    preparation = Preparation(
+        name=MadeUpPatient.disease.name,
+        patient_digest=MadeUpPatient.digest,
+        data_hash="0" * 32,
+        columns=list(MadeUpPatient.columns),
+        measured=list(MadeUpPatient.columns),
+        classes=list(CLASSES),
+        disease=MadeUpPatient.disease,
+        features=list(MadeUpPatient.features),
+        rows_read=len(cases),
+        discarded={},
+        cases=dict(zip(CLASSES, np.bincount(cases.labels).tolist(), strict=True)),
+    )
     return Build(
         parameters=parameters,
-        preparation=Preparation(
-            name=MadeUpPatient.disease.name,
-            patient_digest=MadeUpPatient.digest,
-            data_hash="0" * 32,
-            columns=list(MadeUpPatient.columns),
-            measured=list(MadeUpPatient.columns),
-            classes=list(CLASSES),
-            rows_read=len(cases),
-            discarded={},
-            cases=dict(zip(CLASSES, np.bincount(cases.labels).tolist(), strict=True)),
-        ),
+        preparation=preparation,
         training=Training(
             cases=len(cases),
             reported_cases=len(cases),
@@ -118,7 +122,7 @@ def build() -> Build:
             training_ranges={"a": (-3.0, 9.0)},
             never_missing=["a"],
         ),
-        metrics=report(probabilities, cases.labels, CLASSES, chosen.plausible_at, parameters.evaluation),
+        metrics=report(probabilities, cases, preparation, chosen.plausible_at, parameters),
         proof=prove(model, onnx, cases.rows, parameters.parity.tolerance, seed=0),
         pickled=pickle.dumps(model),
         onnx=onnx,

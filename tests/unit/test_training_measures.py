@@ -33,6 +33,7 @@ def test_every_figure_is_what_scikit_learn_says() -> None:
         "accuracy": metrics.accuracy_score(labels, predicted),
         "balanced_accuracy": metrics.balanced_accuracy_score(labels, predicted),
         "log_loss": metrics.log_loss(labels, probabilities),
+        "overconfidence": (probabilities.max(axis=1) - (predicted == labels)).mean(),
         "brier": ((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean(),
     }
     for index, code in enumerate(CLASSES):

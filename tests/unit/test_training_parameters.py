@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import PacienteDePrueba
 from training.errors import ParametersError
 from training.parameters import RandomSplit, TimeSplit, read_parameters
 
@@ -52,6 +54,8 @@ def test_data_without_dates_are_split_at_random(tmp_path: Path) -> None:
         (changed("gates", accuracy=92), "gates.accuracy: Input should be less than or equal to 1"),
         (changed("gates", accuracy=float("nan")), "gates.accuracy"),
         (changed("parity", tolerance="1e-5"), "1.0e-5"),
+        (changed("conformal", level=1.0), "conformal.level"),
+        (changed("subgroups", bands={"edad": [40, 18]}), "subgroups.bands: each end must be above the one before"),
         (changed("split", date=1986), "split.date"),
         (changed("split", date="July"), "split.date"),
         (changed("split", method="forward"), "method must be time or random"),
@@ -83,3 +87,11 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 def test_a_gate_for_a_class_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ParametersError, match="no such class: hipertiroidismo; the classes are sano, enfermo"):
         read_parameters(ROOT / "params.yaml").check_classes(["sano", "enfermo"])
+
+
+def test_bands_of_what_is_not_measured_are_refused() -> None:
+    parameters = read_parameters(ROOT / "params.yaml")
+    parameters.check_bands(DatosPaciente.features)
+    text = "no such measurement: edad; there are glucosa"
+    with pytest.raises(ParametersError, match=text):
+        parameters.check_bands([f for f in PacienteDePrueba.features if f.name != "edad"])
