@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -167,6 +167,16 @@ def open_bundle(folder: Path, public_key: Path, *, patient_digest: str) -> Bundl
         BundleMismatchError: its patient digest is not `patient_digest`.
 
     """
+    manifest, digest = open_manifest(folder, public_key, patient_digest=patient_digest)
+    files = {name: _verified(folder / name, expected) for name, expected in manifest.files.items()}
+    return Bundle(manifest, digest, files)
+
+
+def open_manifest(folder: Path, public_key: Path, *, patient_digest: str) -> tuple[Manifest, str]:
+    """Read and verify the manifest of the bundle in `folder`, whatever its files are; gives its SHA-256 too.
+
+    Raises what `open_bundle` raises.
+    """
     content = _read(folder / MANIFEST)
     try:
         _public_key(public_key).verify(_read(folder / SIGNATURE), content)
@@ -184,8 +194,7 @@ def open_bundle(folder: Path, public_key: Path, *, patient_digest: str) -> Bundl
             f"{patient_digest[:12]}; train a model for this patient class, or choose the other"
         )
         raise BundleMismatchError(message)
-    files = {name: _verified(folder / name, expected) for name, expected in manifest.files.items()}
-    return Bundle(manifest, hashlib.sha256(content).hexdigest(), files)
+    return manifest, hashlib.sha256(content).hexdigest()
 
 
 def signing_key(folder: Path) -> Ed25519PrivateKey:
@@ -209,7 +218,10 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
-    key = serialization.load_pem_public_key(_read(path))
+    try:
+        key = serialization.load_pem_public_key(_read(path))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
     if not isinstance(key, Ed25519PublicKey):
         message = f"{path}: not an Ed25519 public key"
         raise BundleError(message)

@@ -1,21 +1,31 @@
 """Bundles on disk, for serving: `<var>/models/<name>/<version>/`, and the links `staging` and `production` beside them.
 
 A version appears complete or not at all, and a link changes in one rename: whoever follows it at any moment, and after
-any crash, finds a whole bundle.
+any crash, finds a whole bundle. Several processes may write the same shelf: one at a time does.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shared.bundle import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError, open_bundle
+from shared.bundle import (
+    BundleError,
+    BundleMismatchError,
+    BundleMissingError,
+    BundleTamperedError,
+    open_bundle,
+    open_manifest,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from shared.bundle import Bundle
+    from shared.bundle import Bundle, Manifest
 
 
 class ShelfError(Exception):
@@ -34,14 +44,21 @@ class Shelf:
     def opened(self, version: str) -> Bundle | None:
         """Open `version`, or None if it is not there or does not verify."""
         try:
-            return self._open(self.folder / version, version)
+            return self.check(self.folder / version, version)
         except BundleError:
             return None
+
+    def key(self) -> bytes:
+        """Give the public key that bundles must be signed under, as its file has it; empty if there is none."""
+        try:
+            return self._public_key.read_bytes()
+        except OSError:
+            return b""
 
     def refusal(self, bundle: Path, version: str) -> str | None:
         """Say why the folder `bundle` must not be published as `version`, or None if it may be."""
         try:
-            self._open(bundle, version)
+            self.check(bundle, version)
         except BundleMismatchError:
             return "was trained for another patient class or release"
         except BundleTamperedError:
@@ -50,12 +67,22 @@ class Shelf:
             return "is incomplete in the registry"
         return None
 
-    def _open(self, folder: Path, version: str) -> Bundle:
-        bundle = open_bundle(folder, self._public_key, patient_digest=self._patient_digest)
-        if bundle.manifest.version != version:
-            message = f"{folder}: sealed as version {bundle.manifest.version}, not {version}"
-            raise BundleTamperedError(message)
-        return bundle
+    def check(self, bundle: Path, version: str) -> Bundle:
+        """Open the folder `bundle`, to be published as `version`.
+
+        Raises:
+            BundleError: it must not be.
+
+        """
+        opened = open_bundle(bundle, self._public_key, patient_digest=self._patient_digest)
+        _check_version(bundle, opened.manifest, version)
+        return opened
+
+    def check_manifest(self, bundle: Path, version: str) -> Manifest:
+        """Open the manifest in the folder `bundle`, whatever else is there; raises what `check` raises."""
+        manifest, _ = open_manifest(bundle, self._public_key, patient_digest=self._patient_digest)
+        _check_version(bundle, manifest, version)
+        return manifest
 
     def publish(self, bundle: Path, version: str) -> None:
         """Copy the folder `bundle` to its place as `version`, durably; what was there before is replaced.
@@ -65,18 +92,15 @@ class Shelf:
 
         """
         partial, target = self.folder / f".{version}.partial", self.folder / version
-        try:
+        with self._writing(target):
             _remove(partial)
-            partial.mkdir(parents=True)
+            partial.mkdir()
             for source in sorted(bundle.iterdir()):
                 _write(partial / source.name, source.read_bytes())
             _sync(partial)
             _remove(target)  # left by a crash, or by a registry that is gone; a version in use is never published again
             partial.rename(target)
             _sync(self.folder)
-        except OSError as error:
-            message = f"{target}: cannot be written ({error.strerror})"
-            raise ShelfError(message) from error
 
     def point(self, alias: str, version: str) -> None:
         """Make the link `alias` lead to `version`, in one rename.
@@ -86,14 +110,43 @@ class Shelf:
 
         """
         link, fresh = self.folder / alias, self.folder / f".{alias}.fresh"
-        try:
+        with self._writing(link):
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(version)
             fresh.replace(link)
             _sync(self.folder)
+
+    def prune(self, most: int) -> None:
+        """Remove the oldest versions, so that `most` stay beside those that links lead to.
+
+        Raises:
+            ShelfError: the disk does not let us.
+
+        """
+        with self._writing(self.folder):
+            entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(".")]
+            linked = {str(entry.readlink()) for entry in entries if entry.is_symlink()}
+            loose = [entry for entry in entries if not entry.is_symlink() and entry.name not in linked]
+            for version in sorted(loose, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)[most:]:
+                _remove(version)
+
+    @contextmanager
+    def _writing(self, what: Path) -> Iterator[None]:
+        """Write to the shelf while nobody else does; trouble with the disk is told as trouble with `what`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
         except OSError as error:
-            message = f"{link}: cannot be written ({error.strerror})"
+            message = f"{what}: cannot be written ({error.strerror})"
             raise ShelfError(message) from error
+
+
+def _check_version(bundle: Path, manifest: Manifest, version: str) -> None:
+    if manifest.version != version:
+        message = f"{bundle}: sealed as version {manifest.version}, not {version}"
+        raise BundleTamperedError(message)
 
 
 def _write(path: Path, content: bytes) -> None:

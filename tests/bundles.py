@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from shared.bundle import ONNX, PICKLE, PRODUCTION, Conformal, Golden, Manifest, Parity, file_digest, seal, signing_key
+from shared.bundle import (
+    MANIFEST,
+    ONNX,
+    PICKLE,
+    PRODUCTION,
+    Conformal,
+    Golden,
+    Manifest,
+    Parity,
+    file_digest,
+    seal,
+    signing_key,
+)
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 
@@ -114,6 +126,12 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
     seal(folder, manifest, signing_key(var / "keys"))
     point_production(folder)
     return folder
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """Change what the manifest of the version in `folder` says, and sign it again."""
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    seal(folder, manifest.model_copy(update=changes), signing_key(folder.parents[2] / "keys"))
 
 
 def point_production(folder: Path) -> None:

@@ -7,13 +7,19 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.inference import status
 from services.inference.batching import Batcher
-from services.inference.loading import Loader
+from services.inference.following import Follower
 from services.inference.metrics import Metrics
+from services.inference.mirror import Mirror
+from services.inference.production import Production
+from services.inference.registry import open_registry
 from services.inference.routes import ACCESS, router
+from services.inference.status import status_router
 from shared.bundle import PRODUCTION
 from shared.hosting import Part
 from shared.patient import load_patient
+from shared.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,29 +43,28 @@ class Inference:
 async def open_inference(
     settings: InferenceSettings, registry: CollectorRegistry, patient: type[Patient]
 ) -> AsyncIterator[Inference]:
-    """Run the service. The model has been tried once when this yields; without one, it is tried again and again."""
+    """Run the service. What is in production has been looked at once when this yields, and is from then on."""
     metrics = Metrics(registry)
     batcher = Batcher(max_batch=settings.inference_max_batch, max_queue=settings.inference_max_queue, metrics=metrics)
-    loader = Loader(
-        settings.inference_bundle or settings.var / "models" / patient.disease.name / PRODUCTION,
-        settings.var / "keys" / "bundle.pub",
-        patient.digest,
-        batcher,
-        metrics,
-    )
-    await loader.attempt()
-    retrying = asyncio.create_task(loader.keep_trying(settings.inference_retry_seconds))
-    part = Part(
-        routers=(router(batcher, patient, max_rows=settings.inference_max_rows),),
-        unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
-        access=ACCESS,
-    )
-    try:
+    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
+    follower = Follower(settings.var / "keys" / "bundle.pub", patient.digest, batcher, metrics)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(batcher.close)
+        mirror = None
+        if (url := settings.followed_registry) is not None:
+            mirror = Mirror(await stack.enter_async_context(open_registry(url, patient.disease.name)), shelf, metrics)
+        link = settings.inference_bundle or shelf.folder / PRODUCTION
+        production = Production(link, follower, batcher, mirror)
+        await production.start()
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        looking = tasks.create_task(production.keep_looking(settings.inference_poll_seconds))
+        stack.callback(looking.cancel)
+        part = Part(
+            routers=(router(batcher, patient, max_rows=settings.inference_max_rows), status_router(production)),
+            unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
+            access={**ACCESS, **status.ACCESS},
+        )
         yield Inference(part, batcher)
-    finally:
-        retrying.cancel()
-        await asyncio.wait({retrying})
-        batcher.close()
 
 
 @contextlib.asynccontextmanager

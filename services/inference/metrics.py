@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from shared.bundle import PRODUCTION
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
@@ -29,6 +31,18 @@ class Metrics:
         self._failures = Counter("inference_batch_failures", "Model calls that failed", registry=registry)
         self._loads = Counter("inference_load_failures", "Models that were refused or missing", registry=registry)
         self._loaded = Gauge("inference_model_loaded", "1 while a model serves", registry=registry)
+        self._refused = Gauge(
+            "inference_model_refused",
+            "The version that production leads to and that must not serve",
+            ["version"],
+            registry=registry,
+        )
+        self._registry_seen = Gauge(
+            "inference_registry_seen_timestamp_seconds",
+            "When the registry last said what has this alias; absent if no registry is followed",
+            ["alias"],
+            registry=registry,
+        )
         self._info = Gauge("inference_model", "The model that serves", ["name", "version", "digest"], registry=registry)
 
     def answered(self, rows: int, seconds: float) -> None:
@@ -43,6 +57,16 @@ class Metrics:
     def not_loaded(self) -> None:
         """Count one attempt to load a model that failed."""
         self._loads.inc()
+
+    def refused(self, version: str | None) -> None:
+        """Show `version` as refused, and no other; None if none is."""
+        self._refused.clear()
+        if version is not None:
+            self._refused.labels(version).set(1)
+
+    def registry_seen(self, moment: float) -> None:
+        """Show when the registry last answered, in seconds since 1970; 0 for never."""
+        self._registry_seen.labels(PRODUCTION).set(moment)
 
     def serving(self, info: ModelInfo) -> None:
         """Show `info` as the model that serves, and no other."""

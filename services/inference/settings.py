@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from shared.settings import ServiceSettings
+
+
+def _with_a_host(uri: str) -> str:
+    if uri.startswith("http") and not urlsplit(uri).hostname:
+        raise ValueError("must be like http://mlflow:5000")
+    return uri
 
 
 class InferenceSettings(ServiceSettings):
@@ -16,11 +24,19 @@ class InferenceSettings(ServiceSettings):
     """TCP port; 0 takes a free one and prints it."""
     inference_bundle: Path | None = None
     """Folder of the bundle to serve, instead of `production` of the patient's disease under PREDECIR_VAR/models."""
-    inference_retry_seconds: float = Field(default=5, gt=0)
-    """How long to wait before looking again for a model, as long as none can serve."""
+    mlflow_tracking_uri: Annotated[str, AfterValidator(_with_a_host)] | None = None
+    """The MLflow server whose `production` is followed; without one that is http(s), the folder of models is."""
+    inference_poll_seconds: float = Field(default=5, gt=0)
+    """How long to wait before looking again what is in production."""
     inference_max_batch: int = Field(default=64, ge=1)
     """Most patients of concurrent callers that travel in one model call."""
     inference_max_queue: int = Field(default=4096, ge=1)
     """Most patients that wait for the model; one more is refused at once."""
     inference_max_rows: int = Field(default=10_000, ge=1)
     """Most patients in one infer request."""
+
+    @property
+    def followed_registry(self) -> str | None:
+        """The registry to follow, unless a folder was chosen or the registry is a file."""
+        uri = self.mlflow_tracking_uri
+        return uri if uri is not None and uri.startswith("http") and self.inference_bundle is None else None

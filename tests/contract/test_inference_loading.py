@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @asynccontextmanager
 async def running(var: Path, registry: CollectorRegistry | None = None) -> AsyncIterator[Inference]:
-    settings = InferenceSettings(PREDECIR_VAR=var, inference_retry_seconds=0.02)
+    settings = InferenceSettings(PREDECIR_VAR=var, inference_poll_seconds=0.02)
     async with open_inference(settings, registry or CollectorRegistry(), PacienteDePrueba) as inference:
         yield inference
 

@@ -1,0 +1,61 @@
+"""What is in production, wherever that is said: by the link on the shelf, or by a registry that the shelf mirrors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.inference.following import Follower, Refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.inference.batching import Batcher
+    from services.inference.mirror import Mirror
+
+_START_SECONDS = 5
+"""How long a start waits for the registry before it serves what the shelf has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """Has the follower serve what is in production: `link`, or what `mirror` brings from the registry, if there is one.
+
+    Whatever the registry says, the link on the shelf leads to a version that has served here: a start without the
+    registry, or with a bad version in production, finds that.
+    """
+
+    link: Path
+    follower: Follower
+    batcher: Batcher
+    mirror: Mirror | None
+
+    async def start(self) -> None:
+        """Look for the first time; if the registry does not answer soon, at the shelf alone."""
+        found = None
+        if self.mirror is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_START_SECONDS):
+                    found = await self.mirror.turn()
+        await self._follow(found)
+
+    async def keep_looking(self, seconds: float) -> None:
+        """Look every `seconds`, until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self._follow(None if self.mirror is None else await self.mirror.turn())
+
+    async def _follow(self, found: Path | Refusal | None) -> None:
+        if found is None:
+            await self.follower.look(self.link)
+        elif isinstance(found, Refusal):
+            if self.batcher.loaded is None:
+                await self.follower.look(self.link)
+            self.follower.refuse(found)
+        elif await self.follower.look(found):
+            if self.mirror is not None:
+                await self.mirror.settle()
+        elif self.batcher.loaded is None:
+            await self.follower.look(self.link)

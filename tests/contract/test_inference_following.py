@@ -1,0 +1,184 @@
+"""Following `production` on the shelf: swapped while it serves, and kept when what comes must not serve."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.inference.app import Inference, open_inference
+from services.inference.settings import InferenceSettings
+from shared.bundle import MANIFEST, ONNX, Golden
+from shared.hosting import http_app
+from tests.bundles import PacienteDePrueba, make_bundle, point_production, random_rows, reseal
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+ROW = random_rows(PacienteDePrueba, 1, seed=9)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One inference service, and what operators see of it."""
+
+    inference: Inference
+    registry: CollectorRegistry
+    client: httpx.AsyncClient
+
+    async def version(self) -> str:
+        return (await self.inference.scorer.score(ROW)).model.version
+
+    async def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.client.get("/modelo")).json()
+        return found
+
+    def serves(self, version: str) -> bool:
+        shown = [sample for metric in self.registry.collect() for sample in metric.samples]
+        return [sample.labels["version"] for sample in shown if sample.name == "inference_model"] == [version]
+
+    def refused(self, version: str) -> float | None:
+        return self.registry.get_sample_value("inference_model_refused", {"version": version})
+
+    def failures(self) -> float:
+        return self.registry.get_sample_value("inference_load_failures_total") or 0
+
+
+@asynccontextmanager
+async def running(var: Path) -> AsyncIterator[Running]:
+    registry = CollectorRegistry()
+    settings = InferenceSettings(PREDECIR_VAR=var, inference_poll_seconds=0.02)
+    async with open_inference(settings, registry, PacienteDePrueba) as inference:
+        app = http_app("test", inference.part, registry=registry)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
+            yield Running(inference, registry, client)
+
+
+async def test_a_promotion_swaps_the_model_and_a_rollback_brings_the_old_one_back(tmp_path: Path) -> None:
+    first = make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        before = (await service.inference.scorer.score(ROW)).probabilities
+        make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
+        await until(lambda: service.serves("2"))
+        assert (await service.inference.scorer.score(ROW)).probabilities != before
+        point_production(first)
+        await until(lambda: service.serves("1"))
+        assert (await service.inference.scorer.score(ROW)).probabilities == before
+
+
+async def test_the_state_says_what_serves_since_when_and_what_is_in_production(tmp_path: Path) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        state = await service.state()
+        score = await service.inference.scorer.score(ROW)
+    assert state["sirve"].pop("desde").endswith("Z")
+    assert state == {
+        "sirve": {"nombre": "prueba", "version": "1", "digest": score.model.digest, "plataforma": "onnx_onnxv1"},
+        "produccion": "1",
+        "rechazada": None,
+        "registro": None,
+    }
+
+
+async def test_without_any_model_the_state_says_that_nothing_serves_and_why(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        state = await service.state()
+    assert (state["sirve"], state["produccion"]) == (None, None)
+    assert "train a model first" in state["rechazada"]["motivo"]
+
+
+async def test_a_tampered_version_is_refused_once_and_visibly_and_the_old_one_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    second = make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
+    point_production(second.parent / "1")
+    async with running(tmp_path) as service:
+        sound = (second / ONNX).read_bytes()
+        (second / ONNX).write_bytes(sound + b"\0")
+        point_production(second)
+        await until(lambda: service.refused("2") == 1)
+        state = await service.state()
+        assert (state["sirve"]["version"], state["produccion"]) == ("1", "2")
+        assert "SHA-256" in state["rechazada"]["motivo"]
+        assert await service.version() == "1"
+        assert service.inference.part.unready() == {}
+        (second / ONNX).write_bytes(sound)
+        await until(lambda: service.serves("2"))
+        assert service.refused("2") is None
+        assert (await service.state())["rechazada"] is None
+        assert service.failures() == 1  # it was not loaded again and again
+    logged = capsys.readouterr()
+    assert (logged.out + logged.err).count("model_refused") == 1
+
+
+async def test_a_version_that_answers_otherwise_than_in_training_is_refused(tmp_path: Path) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        make_bundle(tmp_path, PacienteDePrueba, version="2", golden_error=1e-3)
+        await until(lambda: service.refused("2") == 1)
+        assert "golden" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
+
+
+@pytest.mark.parametrize("rows", [[], [[1.0, 2.0], [3.0]]])
+async def test_a_signed_manifest_whose_golden_rows_cannot_be_asked_is_refused(
+    tmp_path: Path, rows: list[list[float]]
+) -> None:
+    second = make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
+    reseal(second, golden=Golden(rows=rows, probabilities=[]))
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        point_production(second)
+        await until(lambda: service.refused("2") == 1)
+        assert "golden" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
+
+
+async def test_a_version_that_is_not_whole_is_tried_until_it_is(tmp_path: Path) -> None:
+    second = make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
+    aside = second.rename(tmp_path / "aside")
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        point_production(second)
+        await until(lambda: service.failures() > 2)
+        assert await service.version() == "1"
+        aside.rename(second)
+        await until(lambda: service.serves("2"))
+
+
+async def test_a_model_that_vanishes_from_the_disk_goes_on_serving(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        shutil.rmtree(folder)
+        await until(lambda: service.refused("1") == 1)
+        assert f"{folder / MANIFEST}: not there" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
+
+
+async def test_the_same_bundle_laid_out_anew_is_no_swap(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        since = (await service.state())["sirve"]["desde"]
+        content = (folder / MANIFEST).read_bytes()
+        (folder / MANIFEST).unlink()
+        await until(lambda: service.refused("1") == 1)
+        (folder / MANIFEST).write_bytes(content)
+        await until(lambda: service.refused("1") is None)
+        assert (await service.state())["sirve"]["desde"] == since
+
+
+async def test_a_damaged_public_key_refuses_in_a_sentence_and_the_old_model_goes_on(tmp_path: Path) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        (tmp_path / "keys/bundle.pub").write_text("no key")
+        await until(lambda: service.refused("1") == 1)
+        assert "not an Ed25519 public key" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
