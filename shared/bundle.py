@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.model import ModelInfo
+from shared.reference import Reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +107,7 @@ class Manifest(_Part):
     low_prevalence: list[str]
     training_ranges: dict[str, tuple[float, float]]
     never_missing: list[str]
+    reference: Reference | None = None
     serves: Literal["onnx", "pickle"]
     parity: Parity
     golden: Golden

@@ -186,6 +186,7 @@ def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, va
         low_prevalence=build.training.low_prevalence,
         training_ranges=build.training.training_ranges,
         never_missing=build.training.never_missing,
+        reference=build.training.reference,
         serves="onnx" if build.proof.parity.passed else "pickle",
         parity=build.proof.parity,
         golden=build.proof.golden,

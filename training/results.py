@@ -10,6 +10,7 @@ import json
 from pydantic import BaseModel, ConfigDict
 
 from shared.bundle import Golden, Parity
+from shared.reference import Reference
 from training.cases import FOLDER
 
 MODEL = FOLDER / "model.pkl"
@@ -33,6 +34,7 @@ class Candidate(BaseModel):
     plausible_at: float
     score: float
     figures: dict[str, float]
+    answers: dict[str, float]
 
 
 class Training(BaseModel):
@@ -48,6 +50,7 @@ class Training(BaseModel):
     low_prevalence: list[str]
     training_ranges: dict[str, tuple[float, float]]
     never_missing: list[str]
+    reference: Reference
 
 
 class CalibrationBin(BaseModel):

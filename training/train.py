@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training import boosting, conformal
+from training import boosting, conformal, spread
 from training.cases import CASES, decimal, read_cases, read_preparation
 from training.errors import DataError
 from training.measures import figures
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.cases import Cases
+    from training.cases import Cases, Floats
     from training.parameters import Parameters
     from training.splitting import Fold
 
@@ -74,6 +74,7 @@ def main() -> str:
         low_prevalence=[code for code, share in prevalence.items() if share < parameters.low_prevalence],
         training_ranges=_ranges(training, preparation.columns, preparation.measured),
         never_missing=_never_missing(training, preparation.columns),
+        reference=spread.describe(training.rows, preparation.columns, chosen.answers),
     )
     MODEL.write_bytes(pickle.dumps(model, protocol=5))
     TRAINING.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -101,8 +102,19 @@ def _validated(
     found = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
     score = round((found["accuracy"] + found["balanced_accuracy"]) / 2, 6)
     return Candidate(
-        class_weight_power=power, temperature=temperature, plausible_at=plausible_at, score=score, figures=found
+        class_weight_power=power,
+        temperature=temperature,
+        plausible_at=plausible_at,
+        score=score,
+        figures=found,
+        answers=_answers(probabilities, classes),
     )
+
+
+def _answers(probabilities: Floats, classes: Sequence[str]) -> dict[str, float]:
+    """Give the share of the answers that each class is."""
+    counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
+    return dict(zip(classes, spread.shares(counts), strict=True))
 
 
 def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[float, float]]:

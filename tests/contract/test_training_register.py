@@ -24,6 +24,7 @@ from training.register import Build, register
 from training.registry import Registry
 from training.report import report
 from training.results import PICTURES, Training
+from training.spread import describe
 from training.train import train
 
 
@@ -121,6 +122,7 @@ def build() -> Build:
             low_prevalence=["grave"],
             training_ranges={"a": (-3.0, 9.0)},
             never_missing=["a"],
+            reference=describe(cases.rows, MadeUpPatient.columns, chosen.answers),
         ),
         metrics=report(probabilities, cases, preparation, chosen.plausible_at, parameters),
         proof=prove(model, onnx, cases.rows, parameters.parity.tolerance, seed=0),
