@@ -46,6 +46,7 @@ def made_up(first: int, number: int) -> Iterator[Row]:
             f"gateway-{seq % 2}",
             seq,
             hashlib.sha256(inputs).hexdigest(),
+            None,
             b"",
         )
 

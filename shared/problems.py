@@ -96,15 +96,43 @@ def invalid_data(errors: Iterable[ErrorDetails], features: Mapping[str, Feature]
     """Translate Pydantic's errors about a patient; broken JSON is a 400, everything else a 422."""
     details = list(errors)
     if any(error["type"] == "json_invalid" for error in details):
-        return ProblemError(400, "json_no_valido", "El cuerpo no es JSON válido.")
-    listed = [_explained(error, features) for error in details]
+        return _not_json()
+    return _invalid([_explained(error, features) for error in details])
+
+
+def invalid_form(errors: Iterable[ErrorDetails], sentences: Mapping[str, str]) -> ProblemError:
+    """Translate Pydantic's errors about a small form, with one Spanish sentence per field; see `invalid_data`."""
+    details = list(errors)
+    if any(error["type"] == "json_invalid" for error in details):
+        return _not_json()
+    listed = []
+    for error in details:
+        name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
+        unknown = "Este campo no existe." if error["type"] == "extra_forbidden" else "Debe ser un objeto JSON."
+        said = {"campo": name, "regla": _rule(error["type"]), "mensaje": sentences.get(name, unknown)}
+        listed.append(_broken(error) or said)
+    return _invalid(listed)
+
+
+def _not_json() -> ProblemError:
+    return ProblemError(400, "json_no_valido", "El cuerpo no es JSON válido.")
+
+
+def _invalid(listed: list[dict[str, str]]) -> ProblemError:
     return ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=listed)
 
 
-def _explained(error: ErrorDetails, features: Mapping[str, Feature]) -> dict[str, str]:
+def _broken(error: ErrorDetails) -> dict[str, str] | None:
+    """Give what a rule between fields says, if it was one (`shared.patient.rule_broken`)."""
+    if error["type"] != "regla":
+        return None
     context = error.get("ctx") or {}
-    if error["type"] == "regla":
-        return {"campo": context["campo"], "regla": context["regla"], "mensaje": context["mensaje"]}
+    return {"campo": context["campo"], "regla": context["regla"], "mensaje": context["mensaje"]}
+
+
+def _explained(error: ErrorDetails, features: Mapping[str, Feature]) -> dict[str, str]:
+    if broken := _broken(error):
+        return broken
     if error["type"] in {"value_error", "assertion_error"}:  # raised by a disease's own rule; its text may hold values
         return {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}
     name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
@@ -118,6 +146,7 @@ _RULES = {
     "finite_number": "numero_finito",
     "greater_than_equal": "limites",
     "less_than_equal": "limites",
+    "string_too_long": "limites",
     "literal_error": "opciones",
 }
 

@@ -25,9 +25,9 @@ from services.recorder.metrics import Metrics
 from services.recorder.migrate import alembic_config, migrate
 from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
 from services.recorder.reconcile import Account, reconcile
-from services.recorder.schema import CUARENTENA, METADATA, PREDICCIONES
+from services.recorder.schema import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
 from services.recorder.store import Store
-from shared.events import write_prediction
+from shared.events import Outcome, write_outcome, write_prediction
 from shared.model import ModelInfo, Score
 from shared.transport import Delivery, OutboxState, TransportDownError
 from tests.waiting import until
@@ -104,6 +104,7 @@ def event(  # noqa: PLR0913 - each is one fact of the event
     output: str = "negativo",
     version: str = "3",
     probability: float = 0.9123456789012345,
+    reference: str | None = None,
 ) -> bytes:
     classes = ("negativo", "hipertiroidismo")
     model = ModelInfo("tiroides", version, "d" * 64, "a" * 64, ("tsh",), classes, {}, frozenset(), {})
@@ -116,7 +117,20 @@ def event(  # noqa: PLR0913 - each is one fact of the event
         inputs={"edad": 41, "sexo": "F", "tsh": tsh, "observación": note},
         output=output,
         score=Score(probabilities, model),
+        reference=reference,
     )
+
+
+def outcome(
+    prediction_id: str,
+    diagnosis: str | None = None,
+    *,
+    event_id: str | None = None,
+    time: datetime = START,
+    reason: str | None = None,
+) -> bytes:
+    said = Outcome(prediccion=prediction_id, aceptada=diagnosis is None, diagnostico=diagnosis, motivo=reason)
+    return write_outcome(event_id=event_id or str(uuid.uuid4()), source="gateway", time=time.isoformat(), outcome=said)
 
 
 def delivery(seq: int, body: bytes | None = None, *, gateway: str = "g1") -> Delivery:
@@ -198,7 +212,7 @@ async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantin
     ("body", "reason"),
     [
         pytest.param(b"\x00\xffnot json", "not JSON", id="bytes"),
-        pytest.param(b'"text"', "not an event of type prediccion.realizada", id="not-an-object"),
+        pytest.param(b'"text"', "not an event of type prediccion.realizada or ", id="not-an-object"),
         pytest.param(event().replace(b'"version":1', b'"version":7', 1), "unknown version", id="version"),
         pytest.param(event().replace(b"1.37", b"1.38", 1), "its datahash does not hold", id="hash"),
         pytest.param(event(event_id="UNA"), "its id is not a canonical UUID", id="id"),
@@ -269,6 +283,60 @@ async def test_a_gateway_that_lost_everything_is_reported(recorder: Recording) -
     accounts = await recorder.account(OutboxState("g1", answered=3, oldest_pending=4))
 
     assert accounts["g1"].missing == 3
+
+
+async def test_an_outcome_is_recorded_exactly_even_before_its_prediction_and_absorbed_when_it_comes_again(
+    recorder: Recording,
+) -> None:
+    body = event()
+    of = orjson.loads(body)["id"]
+    batch = [
+        delivery(1, outcome(of, "hipertiroidismo", time=START + timedelta(hours=1), reason='«ñ» "\n😀')),
+        delivery(2, body),
+        delivery(3, outcome(of)),
+    ]
+    for part in (batch[:1], batch[1:], batch):
+        assert await recorder.store.record(part) == {one.seq for one in part}
+
+    corrected, accepted = await recorder.rows(RESULTADOS)
+    sent = orjson.loads(batch[0].body)
+    assert (str(corrected.id), str(corrected.prediccion_id), corrected.hash) == (sent["id"], of, sent["datahash"])
+    assert (corrected.aceptada, corrected.diagnostico, corrected.motivo) == (False, "hipertiroidismo", '«ñ» "\n😀')
+    assert (corrected.timestamp, corrected.gateway_id, corrected.seq) == (START + timedelta(hours=1), "g1", 1)
+    assert (accepted.aceptada, accepted.diagnostico, accepted.motivo) == (True, None, None)
+    assert recorder.registry.get_sample_value("predecir_recorder_outcomes_recorded_total") == 2
+    assert recorder.registry.get_sample_value("predecir_recorder_predictions_recorded_total") == 1
+    assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"] == account("g1", 3, recorded=3)
+
+
+async def test_one_outcome_of_two_gateways_is_one_row_and_another_under_its_id_is_quarantined(
+    recorder: Recording,
+) -> None:
+    of, same = str(uuid.uuid4()), "0190a1b2-0000-7000-8000-000000000004"
+    first = outcome(of, event_id=same)
+    await recorder.store.record([delivery(1, first)])
+    await recorder.store.record(
+        [delivery(1, first, gateway="g2"), delivery(2, outcome(of, "hipertiroidismo", event_id=same), gateway="g2")]
+    )
+
+    assert [row.aceptada for row in await recorder.rows(RESULTADOS)] == [True]
+    (quarantined,) = await recorder.rows(CUARENTENA)
+    assert (quarantined.seq, str(quarantined.prediccion_id)) == (2, same)
+    accounts = await recorder.account(OutboxState("g1", 1, 2), OutboxState("g2", 2, 3))
+    assert accounts == {"g1": account("g1", 1, recorded=1), "g2": account("g2", 2, duplicates=1, quarantined=1)}
+
+
+async def test_an_outcome_of_what_is_no_prediction_is_quarantined(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1, outcome("UNA"))])
+
+    (quarantined,) = await recorder.rows(CUARENTENA)
+    assert quarantined.motivo == "its prediction is not a canonical UUID"
+
+
+async def test_a_prediction_keeps_the_reference_it_came_with(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1, event(reference="5f" * 32)), delivery(2)])
+
+    assert [row.referencia for row in await recorder.rows()] == ["5f" * 32, None]
 
 
 async def test_a_database_that_cannot_be_written_takes_nothing_and_then_recovers_by_itself(

@@ -11,7 +11,10 @@ from prometheus_client import Gauge
 
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
+from services.gateway.intake import Refusals
+from services.gateway.keeping import Keeper
 from services.gateway.outbox import Outbox, OutboxError
+from services.gateway.outcome import Outcomes
 from services.gateway.predict import Predict
 from services.gateway.relay import Relay
 from services.gateway.remote_scorer import open_remote_scorer
@@ -76,7 +79,10 @@ async def open_gateway(
         linger_seconds=settings.relay_linger_ms / 1000,
     )
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
-    predict = Predict(patient, scorer, outbox, disk, settings, registry)
+    keeper, refusals = Keeper(outbox, disk, settings, registry), Refusals(registry)
+    deadline = settings.gateway_deadline_seconds
+    predict = Predict(patient, scorer, keeper, refusals, deadline, registry)
+    router = gateway_router(patient, predict, Outcomes(patient, keeper, deadline, registry), refusals)
 
     def unready() -> dict[str, str]:
         reasons = {"modelo": scorer.unavailable(), "disco": None if disk.has_room() else "no room for answers"}
@@ -86,7 +92,7 @@ async def open_gateway(
         async with asyncio.TaskGroup() as tasks:
             relaying = tasks.create_task(relay.run())
             yield Gateway(
-                Part((gateway_router(patient, predict),), unready, {("POST", "/predecir"): predict}, ACCESS),
+                Part((router,), unready, {("POST", "/predecir"): predict}, ACCESS),
                 outbox,
             )
             relay.stop()

@@ -29,3 +29,8 @@ def new_id() -> str:
 def keyed_id(caller: str, key: str) -> str:
     """Make the UUIDv5 of `caller` and `key`: the same on every replica, so that a retry anywhere is one row."""
     return str(uuid.uuid5(_KEYED, f"{len(caller)}:{caller}:{key}"))
+
+
+def keyed_outcome_id(prediction_id: str, caller: str, key: str) -> str:
+    """Make the UUIDv5 of a keyed outcome, with the prediction as namespace: other requests' keys never meet it."""
+    return str(uuid.uuid5(uuid.UUID(prediction_id), f"{len(caller)}:{caller}:{key}"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, ColumnElement, Select, Table, Text, UniqueConstraint, cast, func, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
-from services.recorder.columns import UUID_TEXT, UtcTimestamp, iso_utc
+from services.recorder.columns import UtcTimestamp, iso_utc, unnested
 from services.recorder.database import refuses_values
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ BATCH = 2000
 Key = tuple[Any, ...]
 Values = tuple[Any, ...]
 """One row, in the order of `copied_columns`: text for UUIDs and JSON, aware datetimes, bytes, numbers."""
-_ARRAYS = {"BIGINT": "bigint", "DOUBLE": "float8", "BLOB": "bytea"}
 
 
 @lru_cache
@@ -133,24 +132,9 @@ def _insert_sqlite(table: Table) -> str:
 
 @lru_cache
 def _insert_postgres(table: Table) -> str:
-    """Take one array per column, whatever the number of rows; see `services.recorder.writing`."""
     columns = copied_columns(table)
     names = ", ".join(f'"{column.name}"' for column in columns)
-    taken = ", ".join(f"c{n}{_cast(column)}" for n, column in enumerate(columns))
-    given = ", ".join(f"${n + 1}::{_array(column)}[]" for n, column in enumerate(columns))
-    aliases = ", ".join(f"c{n}" for n in range(len(columns)))
-    source = f"SELECT {taken} FROM unnest({given}) AS given({aliases})"  # noqa: S608 - our names
-    return f'INSERT INTO "{table.name}" ({names}) {source} ON CONFLICT DO NOTHING'
-
-
-def _cast(column: Column[Any]) -> str:
-    if isinstance(column.type, JSON):
-        return "::jsonb"
-    return "::uuid" if column.type is UUID_TEXT else ""
-
-
-def _array(column: Column[Any]) -> str:
-    return "timestamptz" if isinstance(column.type, UtcTimestamp) else _ARRAYS.get(str(column.type), "text")
+    return f'INSERT INTO "{table.name}" ({names}) {unnested(columns)} ON CONFLICT DO NOTHING'
 
 
 def _values(table: Table) -> Select[Any]:

@@ -22,6 +22,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register on `registry`; every series starts at 0."""
         self._recorded = Counter("predecir_recorder_predictions_recorded", "Predictions recorded.", registry=registry)
+        self._outcomes = Counter("predecir_recorder_outcomes_recorded", "Outcomes recorded.", registry=registry)
         self._duplicates = Counter(
             "predecir_recorder_duplicates", "Deliveries of what was recorded.", registry=registry
         )
@@ -61,6 +62,7 @@ class Metrics:
     def count(self, outcome: Mapping[str, int]) -> None:
         """Add what one committed batch did; see `writing.Outcome`."""
         self._recorded.inc(outcome["recorded"])
+        self._outcomes.inc(outcome["outcomes"])
         self._duplicates.inc(outcome["duplicate"])
         for kind in QUARANTINE_KINDS:
             self._quarantined.labels(kind).inc(outcome[kind])

@@ -1,7 +1,7 @@
 """`python -m services.recorder quarantine`: what could not be recorded is looked at, tried again, or given up.
 
-A row never vanishes without a trace: replayed, it becomes a prediction; discarded, it stays without its bytes and with
-the reason, so that every answer a gateway gave is still accounted for.
+A row never vanishes without a trace: replayed, it is recorded as what it is; discarded, it stays without its bytes and
+with the reason, so that every answer a gateway gave is still accounted for.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _record(connection: Connection, row: Row[Any]) -> str | None:
     if row.seq < 1:
         return "no gateway's number is known for it"
     outcome = write_batch(connection, [read], (), datetime.now(UTC))
-    if not outcome["recorded"] + outcome["duplicate"]:
+    if not outcome["recorded"] + outcome["outcomes"] + outcome["duplicate"]:
         return "its id is recorded with another question or answer"
     connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row.id))
     return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, Select, and_, bindparam, distinct, exists, func, select
 
 from services.recorder.gateways import settled
-from services.recorder.schema import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES
+from services.recorder.schema import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One gateway: `answered` is the sum of all that follows up to `missing`; `seen`: when it last said so."""
+    """One gateway: `answered` is the sum of all that follows up to `missing`; `seen`: when it last said so.
+
+    Outcomes are counted with the predictions: a gateway numbers both together.
+    """
 
     gateway_id: str
     answered: int
@@ -73,7 +76,7 @@ async def reconcile(
 
 async def _highest(connection: AsyncConnection) -> dict[str, int]:
     highest: dict[str, int] = {}
-    for table in (PREDICCIONES, DUPLICADOS, CUARENTENA):
+    for table in (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA):
         greatest = select(table.c.gateway_id, func.max(table.c.seq)).group_by(table.c.gateway_id)
         found = await connection.execute(greatest.where(table.c.seq >= 1))  # below: a message that no gateway sent
         for gateway_id, seq in found:
@@ -90,11 +93,13 @@ async def _account(connection: AsyncConnection, gateway_id: str, known: _Known |
         (await connection.execute(statement, asked)).one()
         for statement in (
             _count(PREDICCIONES),
-            _count(DUPLICADOS, PREDICCIONES),
-            _count(CUARENTENA, PREDICCIONES, DUPLICADOS),
+            _count(RESULTADOS, PREDICCIONES),
+            _count(DUPLICADOS, PREDICCIONES, RESULTADOS),
+            _count(CUARENTENA, PREDICCIONES, RESULTADOS, DUPLICADOS),
         )
     ]
-    recorded, duplicates, quarantined = (row.found for row in counted)
+    predictions, outcomes, duplicates, quarantined = (row.found for row in counted)
+    recorded = predictions + outcomes
     missing = known.settled - 1 - sum(row.found_below for row in counted)
     return Account(
         gateway_id,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
 
-from shared.events import EventError, read_prediction
+from shared.events import EventError, PredictionMade, read_event
 
 if TYPE_CHECKING:
     from shared.transport import Delivery
@@ -33,7 +33,26 @@ class Row(NamedTuple):
     gateway_id: str
     seq: int
     hash: str
+    referencia: str | None
     body: bytes
+
+
+class OutcomeRow(NamedTuple):
+    """One row of `resultados`, as `Row` is one of `predicciones`."""
+
+    id: str
+    timestamp: datetime
+    prediccion_id: str
+    aceptada: bool
+    diagnostico: str | None
+    motivo: str | None
+    gateway_id: str
+    seq: int
+    hash: str
+    body: bytes
+
+
+AnyRow = Row | OutcomeRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +67,10 @@ class Poison:
     event_id: str | None
 
 
-def read_row(delivery: Delivery) -> Row | Poison:
+def read_row(delivery: Delivery) -> AnyRow | Poison:
     """Read one delivery; both databases take the same ids: canonical lower-case UUIDs."""
     try:
-        event = read_prediction(delivery.body)
+        event = read_event(delivery.body)
         if not _UUID.fullmatch(event.id):
             return _unreadable(delivery, "its id is not a canonical UUID")
         moment = event.time.astimezone(UTC)
@@ -59,6 +78,25 @@ def read_row(delivery: Delivery) -> Row | Poison:
         return _unreadable(delivery, str(error))
     except OverflowError:
         return _unreadable(delivery, "its time is out of range")
+    if isinstance(event, PredictionMade):
+        return _prediction(event, moment, delivery)
+    if not _UUID.fullmatch(event.data.prediccion):
+        return _unreadable(delivery, "its prediction is not a canonical UUID")
+    return OutcomeRow(
+        event.id,
+        moment,
+        event.data.prediccion,
+        event.data.aceptada,
+        event.data.diagnostico,
+        event.data.motivo,
+        delivery.gateway_id,
+        delivery.seq,
+        event.datahash,
+        delivery.body,
+    )
+
+
+def _prediction(event: PredictionMade, moment: datetime, delivery: Delivery) -> Row:
     data = event.data
     model = data.modelo
     return Row(
@@ -75,11 +113,12 @@ def read_row(delivery: Delivery) -> Row | Poison:
         delivery.gateway_id,
         delivery.seq,
         event.datahash,
+        data.referencia,
         delivery.body,
     )
 
 
-def poisoned(row: Row, kind: Literal["conflict", "refused"], reason: str) -> Poison:
+def poisoned(row: AnyRow, kind: Literal["conflict", "refused"], reason: str) -> Poison:
     """Set aside a row that could be read."""
     return Poison(kind, reason, row.gateway_id, row.seq, row.body, row.id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Identity,
@@ -42,11 +43,31 @@ PREDICCIONES = Table(
     Column("gateway_id", Text, nullable=False, comment="who answered"),
     Column("seq", BigInteger, nullable=False, comment="counts that gateway's answers, from 1, without gaps"),
     Column("hash", Text, nullable=False, comment="SHA-256 of question and answer"),
+    Column("referencia", Text, nullable=True, comment="the doctor's reference to the patient, as keyed hash"),
     Column("registrado", UtcTimestamp, nullable=False, comment="when it was recorded here, UTC"),
     Index(None, "timestamp"),
     Index(None, "output", "timestamp"),
     Index(None, "modelo_version", "timestamp"),
     Index(None, "gateway_id", "seq"),
+    Index(None, "referencia", "timestamp"),
+)
+
+RESULTADOS = Table(
+    "resultados",
+    METADATA,
+    Column("id", UUID_TEXT, primary_key=True, comment="the outcome's, a UUID: makes recording idempotent"),
+    Column("timestamp", UtcTimestamp, nullable=False, comment="when the doctor said it, UTC"),
+    Column("prediccion_id", UUID_TEXT, nullable=False, comment="of which prediction, which may be recorded later"),
+    Column("aceptada", Boolean, nullable=False, comment="whether the answer holds"),
+    Column("diagnostico", Text, nullable=True, comment="the class that holds instead; NULL if it was accepted"),
+    Column("motivo", Text, nullable=True, comment="why, in the doctor's words: PATIENT DATA"),
+    Column("gateway_id", Text, nullable=False, comment="who took it"),
+    Column("seq", BigInteger, nullable=False, comment="its number among all that gateway answered"),
+    Column("hash", Text, nullable=False, comment="SHA-256 of what was said"),
+    Column("registrado", UtcTimestamp, nullable=False, comment="when it was recorded here, UTC"),
+    Index(None, "prediccion_id", "timestamp"),
+    Index(None, "gateway_id", "seq"),
+    comment="what doctors say of predictions; all are kept, the last of each counts",
 )
 
 DUPLICADOS = Table(

@@ -13,7 +13,7 @@ import structlog
 
 from services.recorder.database import DATABASE_ERRORS, reason, refuses_values
 from services.recorder.gateways import Heard, keep_reports
-from services.recorder.rows import Poison, Row, read_row
+from services.recorder.rows import AnyRow, Poison, read_row
 from services.recorder.writing import Outcome, touch, write_batch, write_each
 from shared.transport import TransportDownError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.transport import Delivery
 
 T = TypeVar("T")
-_Write = Callable[["Connection", "Sequence[Row]", "Sequence[Poison]", datetime], Outcome]
+_Write = Callable[["Connection", "Sequence[AnyRow]", "Sequence[Poison]", datetime], Outcome]
 _READ_AT_ONCE = 100
 """Events read before the event loop gets its turn: about a millisecond. A busy loop's turns are longer than that."""
 _log = structlog.get_logger()
@@ -58,15 +58,15 @@ class Store:
             TransportDownError: the database cannot be written; nothing was done.
 
         """
-        rows: list[Row] = []
+        rows: list[AnyRow] = []
         poison = list(unreadable)
         for start in range(0, len(batch), _READ_AT_ONCE):
             for delivery in batch[start : start + _READ_AT_ONCE]:
                 read = read_row(delivery)
-                if isinstance(read, Row):
-                    rows.append(read)
-                else:
+                if isinstance(read, Poison):
                     poison.append(read)
+                else:
+                    rows.append(read)
             await asyncio.sleep(0)
         writing = asyncio.create_task(self._write(rows, poison, heard))
         self._writing.add(writing)
@@ -93,7 +93,7 @@ class Store:
             watch.cancel()
             await asyncio.gather(watch, *self._writing, return_exceptions=True)
 
-    async def _write(self, rows: Sequence[Row], poison: Sequence[Poison], heard: Sequence[Heard]) -> Outcome:
+    async def _write(self, rows: Sequence[AnyRow], poison: Sequence[Poison], heard: Sequence[Heard]) -> Outcome:
         now = datetime.now(UTC)
 
         def written(connection: Connection, write: _Write) -> Outcome:

@@ -39,7 +39,7 @@ MODEL = {
 INFER = {"POST /v2/models/{name}/infer", "POST /v2/models/{name}/versions/{version}/infer"}
 OPENS: dict[Role | None, set[str]] = {
     None: HEALTH,
-    Role.MEDICO: HEALTH | DOCS | {"POST /predecir", "GET /predicciones/{id}"},
+    Role.MEDICO: HEALTH | DOCS | {"POST /predecir", "POST /predicciones/{id}/resultado", "GET /predicciones/{id}"},
     Role.ANALISTA: HEALTH | DOCS | {"GET /predicciones", "GET /predicciones/{id}", "GET /conciliacion"},
     Role.OPS: HEALTH | DOCS | MODEL | {"GET /metrics", "GET /conciliacion"},
     Role.SERVICIO: HEALTH | MODEL | INFER,

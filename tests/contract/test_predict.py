@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from shared.diseases.thyroid import DatosPaciente
-from shared.events import read_prediction
+from shared.events import PredictionMade, read_event
 from shared.hosting import http_app
 from tests.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.gateway import HYPER, PROBLEM, Client, gateway
@@ -76,7 +76,8 @@ async def test_the_answer_is_in_the_outbox_before_it_is_given_and_leaves_only_fo
         down.back.set()
         await until(lambda: client.gateway.outbox.pending == 0)
     [delivery] = recorder.deliveries
-    event = read_prediction(delivery.body)
+    event = read_event(delivery.body)
+    assert isinstance(event, PredictionMade)
     assert (event.id, delivery.seq) == (given["id"], 1)
     assert event.data.inputs["tsh"] == 0.05
     assert event.data.inputs["litio"] is False
@@ -218,7 +219,7 @@ async def test_what_was_answered_before_a_stop_is_handed_over_after_the_next_sta
     async with gateway(tmp_path) as client:
         recorder = client.recorder
         await until(lambda: client.gateway.outbox.pending == 0)
-    assert [read_prediction(delivery.body).id for delivery in recorder.deliveries] == [given]
+    assert [read_event(delivery.body).id for delivery in recorder.deliveries] == [given]
 
 
 @pytest.mark.parametrize(

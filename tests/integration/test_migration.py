@@ -18,7 +18,7 @@ from services.recorder.database import open_database, read_url
 from services.recorder.writing import write_batch
 from tests.analysts_suite import Anemia, Renamed, ask, described, plain
 from tests.postgres import PostgresServer, postgres_server
-from tests.recorder_suite import START, delivery, event, recording
+from tests.recorder_suite import START, delivery, event, outcome, recording
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
@@ -75,10 +75,12 @@ async def fill(target: Any, batch: Sequence[Delivery]) -> None:  # noqa: ANN401 
 
 
 def awkward() -> list[Delivery]:
-    """Give numbers that two databases spell differently, text in any script, a repetition, and two poisoned events."""
+    """Give numbers that two databases spell differently, text in any script, a repetition, outcomes, and poison."""
     good = [event(tsh=value, note='日本語 "\\ \u2028 😀', probability=1 / 3) for value in AWKWARD]
-    times = [event(time=START.replace(microsecond=micro)) for micro in (0, 1, 999_999)]
-    batch = [delivery(seq, body) for seq, body in enumerate([*good, *times], 1)]
+    times = [event(time=START.replace(microsecond=micro), reference="5f" * 32) for micro in (0, 1, 999_999)]
+    of = orjson.loads(good[0])["id"]
+    outcomes = [outcome(of, "hipertiroidismo", reason='«ñ» "\\ \u2028\n😀'), outcome(of)]
+    batch = [delivery(seq, body) for seq, body in enumerate([*good, *times, *outcomes], 1)]
     return [*batch, delivery(1, good[0], gateway="g2"), delivery(90, b"\x00\xff"), delivery(91, b"{", gateway="g2")]
 
 
@@ -109,13 +111,15 @@ async def test_there_and_back_every_row_is_the_same(tmp_path: Path, server: Post
     assert (there.returncode, back.returncode) == (0, 0), there.stderr + back.stderr
     assert "predicciones: 13 rows in the source, 13 in the target; 13 new; digest " in there.stdout
     assert "duplicados: 1 rows in the source, 1 in the target; 1 new" in there.stdout
+    assert "resultados: 2 rows in the source, 2 in the target; 2 new" in there.stdout
     assert "cuarentena: 2 rows in the source, 2 in the target; 2 new" in there.stdout
     assert there.stdout.splitlines() == back.stdout.splitlines()
     plain = (
         "id, timestamp, output, probabilidad, modelo, modelo_version, modelo_digest, paciente_digest, gateway_id, seq"
     )
     for table, columns, order in (
-        ("predicciones", f"{plain}, hash, registrado", "id"),
+        ("predicciones", f"{plain}, hash, referencia, registrado", "id"),
+        ("resultados", "*", "id"),
         ("duplicados", "*", "gateway_id, seq"),
         ("cuarentena", "recibido, motivo, gateway_id, seq, cuerpo, prediccion_id", "gateway_id, seq"),
     ):

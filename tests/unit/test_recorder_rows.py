@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
 from services.recorder.columns import UtcTimestamp, iso_utc
-from services.recorder.rows import Poison, Row, read_row
-from services.recorder.schema import PREDICCIONES
+from services.recorder.rows import AnyRow, OutcomeRow, Poison, Row, read_row
+from services.recorder.schema import PREDICCIONES, RESULTADOS
 from tests.recorder_suite import delivery, event
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 
@@ -33,8 +37,9 @@ def test_a_row_is_in_utc_whatever_the_offset_of_the_event() -> None:
     assert row.timestamp.utcoffset() == timedelta(0)
 
 
-def test_a_row_has_the_columns_of_its_table_in_their_order() -> None:
-    assert (*Row._fields[:-1], "registrado") == tuple(PREDICCIONES.columns.keys())
+@pytest.mark.parametrize(("row", "table"), [(Row, PREDICCIONES), (OutcomeRow, RESULTADOS)])
+def test_a_row_has_the_columns_of_its_table_in_their_order(row: type[AnyRow], table: Table) -> None:
+    assert (*row._fields[:-1], "registrado") == tuple(table.columns.keys())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""Taking a request in: its body within limits, its `Idempotency-Key`, and the account of what is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import Counter
+
+from shared.hosting import LARGEST_BODY
+from shared.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry
+    from starlette.types import Receive, Scope
+
+DEEPEST = 32
+"""Levels of nesting in a body; more is refused before it is parsed."""
+LONGEST_KEY = 255
+"""Characters of an `Idempotency-Key`."""
+
+# Possessive, with the closing quote optional: linear in whatever is sent.
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
+
+
+class Refusals:
+    """Counts and logs what is refused, by rule and never with a value."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Count on `registry`."""
+        self._counter = Counter("predecir_refusals", "Requests refused, by rule", ["rule"], registry=registry)
+        self._log = structlog.get_logger()
+
+    def note(self, problem: ProblemError) -> None:
+        """Count and log one refusal."""
+        self._counter.labels(problem.rule).inc()
+        fields = sorted({error["regla"] for error in problem.errors or ()})
+        self._log.info("request_refused", status=problem.status, rule=problem.rule, rules=fields)
+
+    def note_failure(self, described: str) -> None:
+        """Count and log a request that failed through our fault."""
+        self._counter.labels("interno").inc()
+        self._log.error("request_failed", error=described)
+
+
+def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Read the `Idempotency-Key`, if there is one.
+
+    Raises:
+        ProblemError: there is more than one, or its length is not allowed.
+
+    """
+    given = [value for name, value in headers if name == b"idempotency-key"]
+    if not given:
+        return None
+    if len(given) > 1 or not 0 < len(given[0]) <= LONGEST_KEY:
+        raise ProblemError(400, "clave", f"Idempotency-Key: una sola, de 1 a {LONGEST_KEY} caracteres.")
+    return given[0].decode("latin-1")
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Read a JSON body, not yet parsed.
+
+    Raises:
+        ProblemError: it is too large, nested too deeply, cut off, or not said to be JSON.
+
+    """
+    headers = dict(scope["headers"])
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+        raise ProblemError(415, "tipo_de_contenido", "Envíe los datos como application/json.")
+    if int(headers.get(b"content-length", b"0")) > LARGEST_BODY:
+        raise _too_large()
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(400, "cortada", "La petición llegó incompleta.")
+        body += message.get("body", b"")
+        if len(body) > LARGEST_BODY:
+            raise _too_large()
+        more = message.get("more_body", False)
+    if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(body) > DEEPEST:
+        raise ProblemError(400, "anidamiento", f"El cuerpo tiene más de {DEEPEST} niveles.")
+    return body
+
+
+def not_arrived() -> ProblemError:
+    """Make the problem of a body that stopped on its way."""
+    return ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.")
+
+
+def _too_large() -> ProblemError:
+    return ProblemError(413, "tamano", f"El cuerpo supera {LARGEST_BODY // 1024} KiB.")
+
+
+def _depth(body: bytes) -> int:
+    deepest = depth = 0
+    for match in _BRACKET.finditer(body):
+        depth += (match[1] is not None) - (match[2] is not None)
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,102 @@
+"""Keeping what is said to a doctor: admission before any work is done, and the outbox before anything is said."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import Gauge
+
+from services.gateway.outbox import OutboxError
+from services.gateway.outbox_file import AnswerForgottenError, KeyReusedError
+from shared.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import CollectorRegistry
+
+    from services.gateway.disk import Disk
+    from services.gateway.outbox import Outbox
+    from services.gateway.outbox_file import Keyed
+    from services.gateway.settings import GatewaySettings
+
+
+class Keeper:
+    """Admits requests as long as what follows from them can be kept, and keeps it."""
+
+    def __init__(self, outbox: Outbox, disk: Disk, settings: GatewaySettings, registry: CollectorRegistry) -> None:
+        """Keep in `outbox`, which lies on `disk`."""
+        self._outbox, self._disk, self._settings = outbox, disk, settings
+        self._in_flight = 0
+        self._log = structlog.get_logger()
+        self.source = f"/gateway/{outbox.gateway_id}"
+        """Who says it, as events name it."""
+        Gauge("predecir_requests_in_flight", "Requests being answered", registry=registry).set_function(
+            lambda: self._in_flight
+        )
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold a place meanwhile.
+
+        Raises:
+            ProblemError: 503, because there is no place, or no room for what would follow.
+
+        """
+        if self._in_flight >= self._settings.gateway_max_in_flight:
+            raise unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
+        if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
+            raise unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    async def keep(self, event: bytes, keyed: Keyed | None) -> bytes | None:
+        """Put `event` on disk; gives the response to repeat, if the key of `keyed` was answered before.
+
+        Raises:
+            ProblemError: 503 if it cannot be kept, 422 or 409 if its key was used before.
+
+        """
+        try:
+            return await self._outbox.append(event, keyed)
+        except KeyReusedError:
+            detail = "Esta Idempotency-Key ya se usó con otros datos; use una nueva."
+            raise ProblemError(422, "clave_reutilizada", detail) from None
+        except AnswerForgottenError:
+            known = "" if keyed is None else f"; su identificador es {keyed.id}"
+            raise ProblemError(409, "ya_respondida", f"Esta petición ya se respondió hace tiempo{known}.") from None
+        except OutboxError as error:
+            self._disk.failed()
+            self._log.error("answer_not_kept", reason=str(error))
+            raise unavailable("sin_espacio", "La respuesta no se pudo guardar, así que no se da.") from None
+
+    async def handed_over(self) -> bool:
+        """Whether it got as far as ACK_POLICY asks; whatever it says, it is kept and will be handed over.
+
+        Raises:
+            ProblemError: 503 if it did not, and ACK_POLICY is `strict`.
+
+        """
+        policy = self._settings.ack_policy
+        if policy == "local":
+            return True
+        try:
+            async with asyncio.timeout(self._settings.ack_wait_ms / 1000):
+                await self._outbox.handed_over()
+        except TimeoutError:
+            if policy == "strict":
+                detail = "La respuesta está guardada, pero aún no confirmada; repita con la misma Idempotency-Key."
+                raise unavailable("sin_confirmar", detail) from None
+            return False
+        return True
+
+
+def unavailable(rule: str, detail: str) -> ProblemError:
+    """Make the problem of what may well work a second later."""
+    return ProblemError(503, rule, detail, retry_after=1)

@@ -1,0 +1,158 @@
+"""`POST /predicciones/{id}/resultado`: the doctor confirms an answer or corrects it, and that is kept like the answer.
+
+It is kept without looking the prediction up: the gateway does not know the database, and an outcome may overtake its
+prediction on the way there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self
+from uuid import UUID
+
+import orjson
+from prometheus_client import Counter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from services.gateway.identifiers import keyed_outcome_id, new_id
+from services.gateway.intake import idempotency_key, not_arrived, read_body
+from services.gateway.keeping import unavailable
+from services.gateway.outbox_file import Keyed, request_hash
+from shared.access import caller_id
+from shared.events import Outcome, write_outcome
+from shared.patient import rule_broken
+from shared.problems import ProblemError, invalid_form
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from starlette.types import Receive, Scope
+
+    from services.gateway.keeping import Keeper
+    from shared.patient import Patient
+
+LONGEST_REASON = 500
+"""Characters of `motivo`."""
+
+
+def _storable(text: str | None) -> str | None:
+    """Trim; empty is none. Control characters are refused: not every database stores them."""
+    text = (text or "").replace("\r\n", "\n").strip()
+    if not all(char.isprintable() or char in "\n\t" for char in text):
+        raise rule_broken("motivo", "caracteres", "El motivo contiene caracteres que no se pueden guardar.")
+    return text or None
+
+
+class Resultado(BaseModel):
+    """Lo que el médico dice de una predicción."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    aceptada: bool = Field(description="Si el diagnóstico respondido es el que corresponde.")
+    diagnostico: str | None = Field(None, description="El que corresponde, si no es el respondido.")
+    motivo: Annotated[str | None, AfterValidator(_storable)] = Field(
+        None, max_length=LONGEST_REASON, description="Por qué, si se quiere decir."
+    )
+
+    @model_validator(mode="after")
+    def _either_or(self, info: ValidationInfo) -> Self:
+        if self.aceptada and self.diagnostico is not None:
+            raise rule_broken("diagnostico", "sobra", "Si acepta la predicción, no indique otro diagnóstico.")
+        if not self.aceptada and self.diagnostico is None:
+            raise rule_broken("diagnostico", "obligatorio", "Indique el diagnóstico que corresponde.")
+        if self.diagnostico is not None and info.context and self.diagnostico not in info.context:
+            raise rule_broken("diagnostico", "opciones", "Elija uno de los diagnósticos posibles.")
+        return self
+
+
+class ResultadoGuardado(BaseModel):
+    """El resultado, guardado; de varios para la misma predicción cuenta el último."""
+
+    id: str = Field(description="Identificador de este resultado.")
+    prediccion: str = Field(description="Identificador de la predicción.")
+    aceptada: bool
+    diagnostico: str | None
+
+
+_SENTENCES = {
+    "aceptada": "Indique si acepta la predicción: true o false.",
+    "diagnostico": "Elija uno de los diagnósticos posibles.",
+    "motivo": f"El motivo es un texto de {LONGEST_REASON} caracteres como máximo.",
+}
+
+
+def outcome_schema(patient: type[Patient]) -> dict[str, Any]:
+    """Describe the body for `patient`, with its diagnoses."""
+    schema = Resultado.model_json_schema()
+    classes = patient.disease.classes
+    schema["properties"]["diagnostico"]["anyOf"][0]["enum"] = list(classes)
+    corrected = {"aceptada": False, "diagnostico": classes[-1], "motivo": "Lo confirma otra prueba."}
+    return schema | {"examples": [{"aceptada": True}, corrected]}
+
+
+class Outcomes:
+    """Takes outcomes of one disease's predictions."""
+
+    def __init__(
+        self, patient: type[Patient], keeper: Keeper, deadline_seconds: float, registry: CollectorRegistry
+    ) -> None:
+        """Accept the diagnoses of `patient`; one request may take `deadline_seconds`."""
+        self._classes = frozenset(patient.disease.classes)
+        self._keeper, self._deadline = keeper, deadline_seconds
+        self._kept = Counter("predecir_outcomes", "Outcomes kept", ["accepted"], registry=registry)
+        for accepted in ("true", "false"):
+            self._kept.labels(accepted)
+
+    async def register(self, prediction_id: str, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
+        """Keep one outcome; gives the response, and whether it got as far as ACK_POLICY asks.
+
+        Raises:
+            ProblemError: it is not valid, or cannot be kept now.
+
+        """
+        key = idempotency_key(scope["headers"])
+        of, outcome = _canonical(prediction_id), None
+        try:
+            async with asyncio.timeout(self._deadline):
+                outcome = self._validated(of, await read_body(scope, receive))
+                with self._keeper.admitted():
+                    return await self._kept_response(outcome, caller_id(scope), key), await self._keeper.handed_over()
+        except TimeoutError:
+            if outcome is None:
+                raise not_arrived() from None
+            raise unavailable("plazo", "No se pudo guardar a tiempo; inténtelo de nuevo.") from None
+
+    def _validated(self, prediction_id: str, body: bytes) -> Outcome:
+        try:
+            sent = Resultado.model_validate_json(body, context=self._classes)
+        except ValidationError as error:
+            raise invalid_form(error.errors(include_url=False, include_input=False), _SENTENCES) from None
+        return Outcome(
+            prediccion=prediction_id, aceptada=sent.aceptada, diagnostico=sent.diagnostico, motivo=sent.motivo
+        )
+
+    async def _kept_response(self, outcome: Outcome, caller: str, key: str | None) -> bytes:
+        outcome_id = new_id() if key is None else keyed_outcome_id(outcome.prediccion, caller, key)
+        said: dict[str, Any] = {
+            "id": outcome_id,
+            "prediccion": outcome.prediccion,
+            "aceptada": outcome.aceptada,
+            "diagnostico": outcome.diagnostico,
+        }
+        response = orjson.dumps(said)
+        event = write_outcome(
+            event_id=outcome_id, source=self._keeper.source, time=datetime.now(UTC).isoformat(), outcome=outcome
+        )
+        asked = request_hash(orjson.dumps(outcome.model_dump()))
+        earlier = await self._keeper.keep(event, None if key is None else Keyed(outcome_id, asked, response))
+        if earlier is None:
+            self._kept.labels(str(outcome.aceptada).lower()).inc()
+        return earlier or response
+
+
+def _canonical(prediction_id: str) -> str:
+    try:
+        return str(UUID(prediction_id))
+    except ValueError:
+        listed = [{"campo": "id", "regla": "identificador", "mensaje": "No es el identificador de una predicción."}]
+        raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed) from None
