@@ -23,7 +23,7 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model f
 	@cd $(FOLDER) && exec $(PY) -m services.local
 
 .PHONY: train
-train: $(VENV)/.run ## Run the pipeline: prepare, train, evaluate, register; promotes what passes its gates
+train: $(VENV)/.run ## Run the pipeline: prepare, check, train, evaluate, register; promotes what passes its gates
 	@cd $(FOLDER) && exec $(PY) -m training.pipeline
 
 ##@ Containers

@@ -8,8 +8,10 @@ from training.cases import Cases
 from training.parameters import (
     Choice,
     ConformalRule,
+    DataLimits,
     Evaluation,
     Gates,
+    Leakage,
     ModelParameters,
     Parameters,
     ParityRule,
@@ -38,6 +40,15 @@ def small_parameters(*, split: str = "time") -> Parameters:
     by_time = TimeSplit.model_validate({"method": "time", "date": "2020-10-01"})
     return Parameters(
         split=by_time if split == "time" else RandomSplit(method="random", test_share=0.25, seed=0),
+        checks=DataLimits(
+            missing=0.2,
+            missing_by_column={},
+            class_share=0.05,
+            class_cases=10,
+            repeated=0.0,
+            shared=0.0,
+            leakage=Leakage(all_classes=0.95, one_class=0.99),
+        ),
         model=ModelParameters(
             max_iter=8,
             learning_rate=0.3,

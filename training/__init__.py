@@ -1,1 +1,1 @@
-"""From raw data to a registered, signed model: prepare, train, evaluate, register; each is one DVC stage."""
+"""From raw data to a registered, signed model: prepare, check, train, evaluate, register; each is one DVC stage."""

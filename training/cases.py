@@ -1,7 +1,8 @@
 """The cases that stages hand on: an open CSV table and a JSON description, so that any tool can read them.
 
-`cases.csv` has one column per model column (empty where missing, a number otherwise), `diagnosis` (a class code) and
-`date` (ISO 8601, empty where unknown). Numbers are float32, written with as many digits as identify them.
+`cases.csv` has `line` (of the raw file), one column per model column (empty where missing, a number otherwise),
+`diagnosis` (a class code) and `date` (ISO 8601, empty where unknown). Numbers are float32, written with as many digits
+as identify them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,15 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 Days: TypeAlias = npt.NDArray[np.datetime64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
-Example: TypeAlias = "tuple[list[float], str, dt.date | None]"
-"""One encoded row with its diagnosis and date."""
+
+
+class Example(NamedTuple):
+    """One encoded row with its diagnosis and date, and the line of the raw file where it ends."""
+
+    row: list[float]
+    diagnosis: str
+    date: dt.date | None
+    line: int
 
 
 class Preparation(BaseModel):
@@ -70,26 +78,30 @@ class Cases:
 
 
 def write_cases(path: Path, columns: Sequence[str], cases: Iterable[Example]) -> None:
-    """Write encoded rows with their diagnosis and date."""
+    """Write encoded rows with their line, diagnosis and date."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, "diagnosis", "date"])
-        for row, diagnosis, day in cases:
+        writer.writerow(["line", *columns, "diagnosis", "date"])
+        for row, diagnosis, day, line in cases:
             numbers = ["" if np.isnan(value) else _shortest(value) for value in row]
-            writer.writerow([*numbers, diagnosis, "" if day is None else day.isoformat()])
+            writer.writerow([line, *numbers, diagnosis, "" if day is None else day.isoformat()])
 
 
 def read_cases(path: Path, classes: Sequence[str]) -> Cases:
     """Read what `write_cases` wrote."""
     index = {code: position for position, code in enumerate(classes)}
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))[1:]
+    lines = _read(path)
     days = [line[-1] for line in lines]
     return Cases(
-        rows=np.array([[float(value or "nan") for value in line[:-2]] for line in lines], dtype=np.float32),
+        rows=np.array([[float(value or "nan") for value in line[1:-2]] for line in lines], dtype=np.float32),
         labels=np.array([index[line[-2]] for line in lines], dtype=np.int64),
         days=np.array(days, dtype="datetime64[D]") if all(days) else None,
     )
+
+
+def read_lines(path: Path) -> Labels:
+    """Read which line of the raw file each case comes from: n numbers, the header being line 1."""
+    return np.array([int(line[0]) for line in _read(path)], dtype=np.int64)
 
 
 def read_preparation() -> Preparation:
@@ -100,6 +112,11 @@ def read_preparation() -> Preparation:
 def decimal(value: np.float32) -> float:
     """Give the shortest decimal number that is `value` in float32: 0.7, where float() says 0.699999988."""
     return float(str(value))
+
+
+def _read(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 def _shortest(value: float) -> str:

@@ -104,6 +104,25 @@ class ParityRule(_Section):
     tolerance: Annotated[float, Field(gt=0, le=0.01)]
 
 
+class Leakage(_Section):
+    """The balanced accuracy that one column alone may reach: between all classes, and between one and the rest."""
+
+    all_classes: Share
+    one_class: Share
+
+
+class DataLimits(_Section):
+    """What the data must keep to be trained on; `missing_by_column` goes before `missing`."""
+
+    missing: Share
+    missing_by_column: dict[str, Share]
+    class_share: Share
+    class_cases: Annotated[int, Field(ge=1)]
+    repeated: Share
+    shared: Share
+    leakage: Leakage
+
+
 class Gates(_Section):
     """What a model must reach on the later period to go into production."""
 
@@ -124,6 +143,7 @@ class Parameters(_Section):
     """Everything in `params.yaml`."""
 
     split: Annotated[TimeSplit | RandomSplit, Field(discriminator="method")]
+    checks: DataLimits
     model: ModelParameters
     choice: Choice
     conformal: ConformalRule
@@ -155,6 +175,17 @@ class Parameters(_Section):
         if unknown := sorted(set(self.subgroups.bands) - set(measured)):
             known = ", ".join(measured)
             message = f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; there are {known}"
+            raise ParametersError(message)
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """Refuse limits for columns that the patient class does not have.
+
+        Raises:
+            ParametersError: naming them.
+
+        """
+        if unknown := sorted(set(self.checks.missing_by_column) - set(columns)):
+            message = f"{FILE}: checks.missing_by_column: no such column: {', '.join(unknown)}"
             raise ParametersError(message)
 
 

@@ -42,6 +42,7 @@ def main() -> str:
     parameters = read_parameters()
     parameters.check_classes(patient.disease.classes)
     parameters.check_bands(patient.features)
+    parameters.check_columns(patient.columns)
     pull = check_data()
     say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if lay_out(patient, settings.predecir_paciente):

@@ -14,7 +14,7 @@ import pydantic
 
 from shared.patient import Case, DiscardedRowError, PatientClassError, load_patient
 from shared.settings import read_settings
-from training.cases import CASES, PREPARATION, Preparation, write_cases
+from training.cases import CASES, PREPARATION, Example, Preparation, write_cases
 from training.errors import DataError
 from training.settings import TrainingSettings
 from training.stage import run
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from shared.patient import Patient
-    from training.cases import Example
 
 RAW = Path("data/raw.csv")
 _MEASURED_KINDS = {"number", "integer"}
@@ -57,7 +56,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     broken: list[str] = []
     for line, row in _rows(raw):
         try:
-            examples.append(_example(row, patient))
+            examples.append(_example(row, patient, line))
         except DiscardedRowError as error:
             discarded[str(error)] += 1
         except PatientClassError:
@@ -71,7 +70,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     if not examples:
         message = f"{raw}: no row is left to learn from ({discarded.total():,} left out by from_row)"
         raise DataError(message)
-    kept = Counter(diagnosis for _, diagnosis, _ in examples)
+    kept = Counter(diagnosis for _, diagnosis, _, _ in examples)
     return examples, Preparation(
         name=patient.disease.name,
         patient_digest=patient.digest,
@@ -115,7 +114,7 @@ def _rows(raw: Path) -> Iterator[tuple[int, _Row]]:
         raise DataError(message) from None
 
 
-def _example(row: _Row, patient: type[Patient]) -> Example:
+def _example(row: _Row, patient: type[Patient], line: int) -> Example:
     case = patient.from_row(row)
     if not isinstance(case, Case):
         message = "from_row returns no Case"
@@ -123,7 +122,7 @@ def _example(row: _Row, patient: type[Patient]) -> Example:
     if case.diagnosis not in patient.disease.classes:
         message = f"from_row gives a diagnosis that {patient.__name__}.disease does not list"
         raise _RuleError(message)
-    return case.patient.encode(), case.diagnosis, case.date
+    return Example(case.patient.encode(), case.diagnosis, case.date, line)
 
 
 def _rule(error: Exception, patient: type[Patient]) -> str:

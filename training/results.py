@@ -1,4 +1,4 @@
-"""What `train` and `evaluate` hand on: the model in its two forms, and what is known of it.
+"""What `check`, `train` and `evaluate` hand on: the model in its two forms, and what is known of it and its data.
 
 Kept apart from the stages that make them: reading them costs none of the libraries that made them.
 """
@@ -6,6 +6,7 @@ Kept apart from the stages that make them: reading them costs none of the librar
 from __future__ import annotations
 
 import json
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +14,7 @@ from shared.bundle import Golden, Parity
 from shared.reference import Reference
 from training.cases import FOLDER
 
+CHECKS = FOLDER / "checks.json"
 MODEL = FOLDER / "model.pkl"
 TRAINING = FOLDER / "training.json"
 ONNX = FOLDER / "model.onnx"
@@ -22,6 +24,46 @@ PICTURES = FOLDER / "pictures"
 
 Interval = tuple[float, float]
 """The ends of a 95 % interval."""
+
+_SPOKEN = {">=": "at least", "<=": "at most"}
+
+
+class Finding(BaseModel):
+    """One check of the data: the figure found, and the limit it must keep. `what` says what the figure is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: str
+    what: str
+    figure: float
+    rule: Literal[">=", "<="]
+    limit: float
+    passed: bool
+
+    @classmethod
+    def at_least(cls, check: str, figure: float, limit: float, what: str) -> Self:
+        """Pass if `figure` reaches `limit`."""
+        return cls(check=check, what=what, figure=round(figure, 6), rule=">=", limit=limit, passed=figure >= limit)
+
+    @classmethod
+    def at_most(cls, check: str, figure: float, limit: float, what: str) -> Self:
+        """Pass if `figure` does not exceed `limit`."""
+        return cls(check=check, what=what, figure=round(figure, 6), rule="<=", limit=limit, passed=figure <= limit)
+
+    @property
+    def told(self) -> str:
+        """The finding as half a sentence."""
+        return f"{self.check}: {self.what}: {self.figure:.4g}, {_SPOKEN[self.rule]} {self.limit:g}"
+
+
+class Checks(BaseModel):
+    """What `check` found in the data; training starts only if everything passed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_hash: str
+    cases: int
+    findings: list[Finding]
 
 
 class Candidate(BaseModel):
@@ -102,6 +144,11 @@ class Proof(BaseModel):
 
     parity: Parity
     golden: Golden
+
+
+def read_checks() -> Checks:
+    """Read what `check` found."""
+    return Checks.model_validate_json(CHECKS.read_text(encoding="utf-8"))
 
 
 def read_training() -> Training:

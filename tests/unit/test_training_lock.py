@@ -13,7 +13,7 @@ import yaml
 from tests.data import thyroid_csv
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("prepare", "train", "evaluate", "register")
+STAGES = ("prepare", "check", "train", "evaluate", "register")
 
 
 def locked(stage: str) -> dict[str, Any]:

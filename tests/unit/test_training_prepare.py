@@ -11,7 +11,7 @@ from pydantic import model_validator
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Case, Diagnosis, DiscardedRowError, Disease, Patient, flag, measure, rule_broken
 from tests.data import thyroid_csv
-from training.cases import read_cases, write_cases
+from training.cases import Example, read_cases, read_lines, write_cases
 from training.errors import DataError
 from training.prepare import prepare
 
@@ -68,7 +68,7 @@ def test_the_thyroid_data_are_cleaned_as_their_page_says() -> None:
 
 def test_rows_become_encoded_examples_and_discarded_ones_are_counted_by_reason(tmp_path: Path) -> None:
     examples, report = prepare(table(tmp_path, "36.6,0,n", "?,0,n", "39.5,1,y", "?,1,y", ""), Gripe)
-    assert examples == [([36.6, 0.0], "sin_gripe", None), ([39.5, 1.0], "gripe", None)]
+    assert examples == [([36.6, 0.0], "sin_gripe", None, 2), ([39.5, 1.0], "gripe", None, 4)]
     assert (report.rows_read, report.discarded) == (4, {"no reading": 2})
     assert (report.columns, report.measured, report.classes) == (
         ["temperatura", "tos"],
@@ -146,21 +146,22 @@ def test_what_is_written_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     values[::7, 1] = np.nan
     days = [dt.date(1986, 1, 1) + dt.timedelta(days=n) for n in range(500)]
     path = tmp_path / "cases.csv"
-    write_cases(path, ["a", "b"], zip(values.tolist(), ["x", "y"] * 250, days, strict=True))
+    write_cases(path, ["a", "b"], map(Example, values.tolist(), ["x", "y"] * 250, days, range(2, 502)))
     cases = read_cases(path, ["y", "x"])
     assert cases.rows.tobytes() == values.tobytes()
     assert cases.labels[:2].tolist() == [1, 0]
     assert cases.days is not None
     assert cases.days.tolist() == days
+    assert read_lines(path).tolist() == list(range(2, 502))
 
 
 def test_one_case_without_a_date_leaves_the_table_without_dates(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
-    write_cases(path, ["a"], [([1.0], "x", dt.date(1986, 1, 1)), ([math.nan], "x", None)])
+    write_cases(path, ["a"], [Example([1.0], "x", dt.date(1986, 1, 1), 2), Example([math.nan], "x", None, 3)])
     assert read_cases(path, ["x"]).days is None
 
 
 def test_the_table_is_plain_csv(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
-    write_cases(path, ["a", "b"], [([0.1, math.nan], "x", dt.date(1986, 1, 2))])
-    assert path.read_text() == "a,b,diagnosis,date\n0.1,,x,1986-01-02\n"
+    write_cases(path, ["a", "b"], [Example([0.1, math.nan], "x", dt.date(1986, 1, 2), 7)])
+    assert path.read_text() == "line,a,b,diagnosis,date\n7,0.1,,x,1986-01-02\n"

@@ -1,0 +1,64 @@
+"""The table of cases as its patient class declares it: one pandera schema, derived, so that nothing is said twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaErrors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.patient import Feature, Patient
+    from training.cases import Labels, Rows
+
+
+def schema(patient: type[Patient]) -> pa.DataFrameSchema:
+    """Declare the encoded row of `patient`: its columns in their order, float32, within limits, NaN where missing."""
+    return pa.DataFrameSchema(
+        {
+            feature.name: pa.Column("float32", _rules(feature), nullable=feature.kind != "flag")
+            for feature in patient.features
+        },
+        strict=True,
+        ordered=True,
+    )
+
+
+def breaches(rows: Rows, columns: Sequence[str], lines: Labels, patient: type[Patient]) -> list[str]:
+    """Name what breaks the schema by line of the raw file, column and rule, never by value; empty if nothing does.
+
+    A request is validated by the class before it is encoded. This looks at what comes out of the encoding, and so also
+    at what `derived` computes.
+    """
+    try:
+        schema(patient).validate(pd.DataFrame(rows, columns=list(columns)), lazy=True)
+    except SchemaErrors as error:
+        found = error.failure_cases
+    else:
+        return []
+    in_rows = found[found["index"].notna()].sort_values(["index", "column"])
+    said = [
+        f"line {lines[int(index)]}: {column}: {rule}"
+        for index, column, rule in zip(in_rows["index"], in_rows["column"], in_rows["check"], strict=True)
+    ]
+    whole = found[found["index"].isna()]
+    return [*(f"the columns: {rule}" for rule in whole["check"]), *said]
+
+
+def _rules(feature: Feature) -> list[pa.Check]:
+    rules = []
+    if feature.kind == "flag":
+        rules.append(pa.Check.isin([0.0, 1.0], error="neither yes nor no"))
+    if feature.kind == "choice":
+        codes = [float(index) for index in range(len(feature.choices))]
+        rules.append(pa.Check.isin(codes, error="none of its choices"))
+    if feature.kind == "integer":
+        rules.append(pa.Check(lambda values: values % 1 == 0, error="not a whole number"))
+    if feature.limits is not None:
+        low, high = (np.float32(limit) for limit in feature.limits)  # as the rows are: 0.3 is not 0.3 in float32
+        rules.append(pa.Check.in_range(low, high, error="outside its limits"))
+    return rules
