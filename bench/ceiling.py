@@ -19,6 +19,7 @@ FIXED = Respuesta(
     probabilidades=dict.fromkeys(CLASSES, 0.9),
     plausibles=[CLASSES[0]],
     concluyente=True,
+    prevalencia=0.5,
     baja_prevalencia=False,
     modelo=Modelo(nombre="tiroides", version="1"),
     avisos=[],

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 """Disease names become folders, MLflow models and URLs; codes become columns and words of answers."""
@@ -35,6 +35,12 @@ def range_fault(feature: str, limits: tuple[float, float] | None, reference: tup
     if limits and reference and not (limits[0] <= reference[0] and reference[1] <= limits[1]):
         return f"feature {feature}: reference={_text(reference)} is not within limits={_text(limits)}"
     return None
+
+
+def units_fault(feature: str, others: Mapping[str, float]) -> str | None:
+    """Check that the factors from other units into that of `feature` can be multiplied by, and change something."""
+    wrong = next((unit for unit, factor in others.items() if factor <= 0 or factor == 1), None)
+    return wrong and f"feature {feature}: other_units[{wrong!r}]: the factor must be above 0, and not 1"
 
 
 def _text(given: tuple[float, float]) -> str:

@@ -20,7 +20,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from shared.declaration import disease_fault, range_fault
+from shared.declaration import disease_fault, range_fault, units_fault
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -76,7 +76,10 @@ class Disease:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One declared feature, as derived from its field: limits and reference are in `unit`."""
+    """One declared feature, as derived from its field: limits and reference are in `unit`.
+
+    `other_units` are those a laboratory may report instead, each with the factor that turns it into `unit`.
+    """
 
     name: str
     kind: Kind
@@ -88,6 +91,7 @@ class Feature:
     reference: Range | None
     choices: tuple[str, ...]
     required: bool
+    other_units: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +121,18 @@ def measure(  # noqa: PLR0913 - each is one fact of a measurement
     required: bool = False,
     group: str = _DEFAULT_GROUP,
     description: str = "",
+    other_units: Mapping[str, float] | None = None,
 ) -> Any:  # noqa: ANN401 - stands as the default of a field of any numeric type
-    """Declare a number: outside `limits` it is refused, outside `reference` it is warned about."""
+    """Declare a number: outside `limits` it is refused, outside `reference` it is warned about.
+
+    `other_units` maps a unit that reports also use to the factor into `unit`, so that the page can suspect a slip. It
+    is not part of the digest: no value is ever converted unasked.
+    """
     extra: dict[str, Any] = {"unidad": unit, "grupo": group}
     if reference is not None:
         extra["referencia"] = list(reference)
+    if other_units:
+        extra["otras_unidades"] = dict(other_units)
     return Field(
         ... if required else None,
         title=label,
@@ -255,7 +266,8 @@ def _feature(name: str, info: FieldInfo) -> Feature:
     limits = None if lower is None or upper is None else (float(lower), float(upper))  # type: ignore[arg-type]
     reference = None if given is None else (float(given[0]), float(given[1]))
     kind, choices = _kind(name, types)
-    _refuse(range_fault(name, limits, reference))
+    others: Any = extra.get("otras_unidades", {})
+    _refuse(range_fault(name, limits, reference) or units_fault(name, others))
     return Feature(
         name=name,
         kind=kind,
@@ -267,6 +279,7 @@ def _feature(name: str, info: FieldInfo) -> Feature:
         reference=reference,
         choices=choices,
         required=info.is_required(),
+        other_units=tuple(others.items()),
     )
 
 

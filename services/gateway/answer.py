@@ -40,6 +40,7 @@ class Respuesta(BaseModel):
         description="Diagnósticos que no se pueden descartar, del más al menos probable; el primero es el respondido."
     )
     concluyente: bool = Field(description="Si solo hay un diagnóstico plausible.")
+    prevalencia: float = Field(description="Parte de los casos de entrenamiento con ese diagnóstico, entre 0 y 1.")
     baja_prevalencia: bool = Field(description="Si el diagnóstico es poco frecuente en los datos de entrenamiento.")
     modelo: Modelo
     avisos: list[Aviso] = Field(description="Valores fuera de rango o contradictorios, sin repetir el valor.")
@@ -73,6 +74,7 @@ class Answers:
             "probabilidades": dict(zip(model.classes, probabilities, strict=True)),
             "plausibles": plausible,
             "concluyente": len(plausible) == 1,
+            "prevalencia": model.prevalence[code],
             "baja_prevalencia": code in model.low_prevalence,
             "modelo": {"nombre": model.name, "version": model.version},
             "avisos": self._remarks(patient, model),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
+from services.gateway import page
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
 from services.gateway.intake import Refusals
@@ -92,7 +93,12 @@ async def open_gateway(
         async with asyncio.TaskGroup() as tasks:
             relaying = tasks.create_task(relay.run())
             yield Gateway(
-                Part((router,), unready, {("POST", "/predecir"): predict}, ACCESS),
+                Part(
+                    (router, page.page_router(patient)),
+                    unready,
+                    {("POST", "/predecir"): predict},
+                    {**ACCESS, **page.ACCESS},
+                ),
                 outbox,
             )
             relay.stop()

@@ -35,6 +35,11 @@ INDEX_TOLERANCE = 0.05
 LATE_PREGNANCY_AGE = 55
 """Years, above which a pregnancy is remarked upon."""
 
+_T4_PER_UG_DL = 12.87
+"""nmol/L in 1 µg/dL of thyroxine: 10 µg/L over its molar mass, 776.87 g/mol (PubChem CID 5819)."""
+_T3_PER_NG_DL = 0.01536
+"""nmol/L in 1 ng/dL of triiodothyronine: 10 ng/L over its molar mass, 650.97 g/mol (PubChem CID 5920)."""
+
 _LAB = "Laboratorio"
 _HISTORY = "Antecedentes y tratamiento"
 _SUSPICION = "Motivo de la consulta"
@@ -63,10 +68,22 @@ class DatosPaciente(Patient):
 
     tsh: float | None = measure("TSH", unit="mU/L", limits=(0.001, 1000), reference=(0.2, 6), group=_LAB)
     t3: float | None = measure(
-        "T3 total", unit="nmol/L", limits=(0.01, 30), reference=(1.1, 3.1), group=_LAB, description=_NO_FREE
+        "T3 total",
+        unit="nmol/L",
+        limits=(0.01, 30),
+        reference=(1.1, 3.1),
+        group=_LAB,
+        description=_NO_FREE,
+        other_units={"ng/dL": _T3_PER_NG_DL},
     )
     t4_total: float | None = measure(
-        "T4 total", unit="nmol/L", limits=(1, 700), reference=(63, 151), group=_LAB, description=_NO_FREE
+        "T4 total",
+        unit="nmol/L",
+        limits=(1, 700),
+        reference=(63, 151),
+        group=_LAB,
+        description=_NO_FREE,
+        other_units={"µg/dL": _T4_PER_UG_DL},
     )
     captacion_t4: float | None = measure(
         "Captación de T4", unit="cociente", limits=(0.1, 3), reference=(0.66, 1.26), group=_LAB
@@ -78,6 +95,7 @@ class DatosPaciente(Patient):
         reference=(65, 155),
         group=_LAB,
         description="T4 total dividida por la captación de T4. Si se deja vacío y constan ambas, se calcula.",
+        other_units={"índice con T4 en µg/dL": _T4_PER_UG_DL},
     )
 
     toma_tiroxina: bool = flag("Toma tiroxina", group=_HISTORY)

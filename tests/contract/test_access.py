@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-HEALTH = {"GET /health/live", "GET /health/ready", "GET /v2/health/live", "GET /v2/health/ready"}
+ANYBODY = {
+    "GET /",
+    "GET /pagina/{archivo}",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /v2/health/live",
+    "GET /v2/health/ready",
+}
 DOCS = {"GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /static-offline-docs/{path:path}"}
 MODEL = {
     "GET /v2",
@@ -38,13 +45,19 @@ MODEL = {
 }
 INFER = {"POST /v2/models/{name}/infer", "POST /v2/models/{name}/versions/{version}/infer"}
 OPENS: dict[Role | None, set[str]] = {
-    None: HEALTH,
-    Role.MEDICO: HEALTH | DOCS | {"POST /predecir", "POST /predicciones/{id}/resultado", "GET /predicciones/{id}"},
-    Role.ANALISTA: HEALTH | DOCS | {"GET /predicciones", "GET /predicciones/{id}", "GET /conciliacion"},
-    Role.OPS: HEALTH | DOCS | MODEL | {"GET /metrics", "GET /conciliacion"},
-    Role.SERVICIO: HEALTH | MODEL | INFER,
+    None: ANYBODY,
+    Role.MEDICO: ANYBODY | DOCS | {"POST /predecir", "POST /predicciones/{id}/resultado", "GET /predicciones/{id}"},
+    Role.ANALISTA: ANYBODY | DOCS | {"GET /predicciones", "GET /predicciones/{id}", "GET /conciliacion"},
+    Role.OPS: ANYBODY | DOCS | MODEL | {"GET /metrics", "GET /conciliacion"},
+    Role.SERVICIO: ANYBODY | MODEL | INFER,
 }
-CONCRETE = {"{id}": "1", "{name}": "tiroides", "{version}": "1", "{path:path}": "swagger-ui.css"}
+CONCRETE = {
+    "{id}": "1",
+    "{name}": "tiroides",
+    "{version}": "1",
+    "{path:path}": "swagger-ui.css",
+    "{archivo}": "main.js",
+}
 MIXED_UP = ["", "Bearer", "Bearer ", "Bearer pdk_{}", "Basic {}", "{}", "Bearer  {}", "Bearer {}x", "Bearer {} "]
 
 
@@ -233,4 +246,4 @@ async def test_refusals_are_logged_with_the_key_s_id_and_never_the_key(tmp_path:
 def test_the_page_for_operators_says_what_a_role_opens(role: Role) -> None:
     page = (ROOT / "docs" / "security.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith(f"| `{role}` |")]
-    assert set(re.findall(r"`([A-Z]+ /[^`]*)`", row)) == OPENS[role] - HEALTH - DOCS - MODEL - INFER
+    assert set(re.findall(r"`([A-Z]+ /[^`]*)`", row)) == OPENS[role] - ANYBODY - DOCS - MODEL - INFER

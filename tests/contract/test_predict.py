@@ -39,7 +39,7 @@ async def test_a_patient_gets_an_answer_with_all_its_parts(client: Client) -> No
     assert answer["etiqueta"] == "Hipertiroidismo"
     assert answer["probabilidad"] == answer["probabilidades"]["hipertiroidismo"] == 0.94
     assert list(answer["probabilidades"]) == list(DatosPaciente.disease.classes)
-    assert answer["baja_prevalencia"] is True
+    assert (answer["baja_prevalencia"], answer["prevalencia"]) == (True, 1 / 7)
     assert answer["modelo"] == {"nombre": "tiroides", "version": "7"}
     assert (answer["plausibles"], answer["concluyente"]) == (["hipertiroidismo"], True)
 

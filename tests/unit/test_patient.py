@@ -71,6 +71,30 @@ def test_ranges_that_no_value_can_meet_are_refused_when_declared(
             hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=limits, reference=reference)
 
 
+def test_other_units_are_read_off_the_class_and_change_no_digest() -> None:
+    class Anemia(Patient):
+        disease: ClassVar[Disease] = Disease("anemia", "Anemia", YES_NO)
+        hemoglobina: float | None = measure(
+            "Hemoglobina", unit="g/dL", limits=(0, 30), reference=(12, 16), other_units={"g/L": 0.1}
+        )
+        grupo: Literal["A", "B", "0"] | None = choice("Grupo", required=True)
+        fuma: bool = flag("Fuma")
+
+    assert [dict(feature.other_units) for feature in Anemia.features] == [{"g/L": 0.1}, {}, {}]
+    assert Anemia.digest == declared().digest
+
+
+@pytest.mark.parametrize("factor", [0, 1, -2])
+def test_a_factor_that_converts_nothing_is_refused_when_declared(factor: float) -> None:
+    with pytest.raises(
+        PatientClassError, match=r"feature hemoglobina: other_units\['g/L'\]: the factor must be above 0"
+    ):
+
+        class Wrong(Patient):
+            disease: ClassVar[Disease] = Disease("x", "X", YES_NO)
+            hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=(0, 30), other_units={"g/L": factor})
+
+
 def test_a_reference_may_reach_the_limits() -> None:
     class Right(Patient):
         disease: ClassVar[Disease] = Disease("x", "X", YES_NO)

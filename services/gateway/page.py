@@ -1,0 +1,108 @@
+"""The doctor's page: plain files, and what its form is built from, taken from the patient class.
+
+The files are served as they lie in `pagina/`: no build step. They are public like a login page, because a browser
+cannot send a key when it opens an address; the page sends the doctor's key with everything it then asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from shared.access import PUBLIC
+from shared.problems import ProblemError
+
+if TYPE_CHECKING:
+    from shared.access import Access
+    from shared.patient import Feature, Patient
+
+ACCESS: Access = {("GET", "/"): PUBLIC, ("GET", "/pagina/{archivo}"): PUBLIC}
+"""Who may use these routes."""
+
+_FOLDER = Path(__file__).parent / "pagina"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Cache-Control": "no-cache",  # kept, and asked about each time: a new release is seen at once
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    tag: str
+
+
+def page_router(patient: type[Patient]) -> APIRouter:
+    """Serve the page for `patient`; its files are read now and kept in memory."""
+    files = {path.name: _file(path.read_bytes(), _TYPES[path.suffix]) for path in _FOLDER.iterdir()}
+    files["form.json"] = _file(orjson.dumps(form(patient)), "application/json")
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        return _sent(files["page.html"], request)
+
+    @router.get("/pagina/{archivo}")
+    async def archivo(archivo: str, request: Request) -> Response:
+        if archivo not in files:
+            raise ProblemError(404, "http_404", "No encontrado.")
+        return _sent(files[archivo], request)
+
+    return router
+
+
+def form(patient: type[Patient]) -> dict[str, Any]:
+    """Describe the form of `patient`: its features in order, and the diagnoses that answers and corrections name."""
+    disease = patient.disease
+    return {
+        "nombre": disease.name,
+        "titulo": disease.title,
+        "campos": [_field(feature) for feature in patient.features],
+        "diagnosticos": {diagnosis.code: diagnosis.label for diagnosis in disease.diagnoses},
+    }
+
+
+def _field(feature: Feature) -> dict[str, Any]:
+    return {
+        "nombre": feature.name,
+        "tipo": feature.kind,
+        "etiqueta": feature.label,
+        "descripcion": feature.description,
+        "grupo": feature.group,
+        "unidad": feature.unit,
+        "limites": feature.limits,
+        "referencia": feature.reference,
+        "opciones": feature.choices,
+        "obligatorio": feature.required and feature.kind != "flag",
+        "otras_unidades": dict(feature.other_units),
+    }
+
+
+def _file(content: bytes, media_type: str) -> _File:
+    return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _sent(file: _File, request: Request) -> Response:
+    headers = _HEADERS | {"ETag": file.tag}
+    if file.tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, headers=headers, media_type=file.media_type)

@@ -1,0 +1,114 @@
+// One consultation: the form, its submission, and the answer beside it.
+
+import { showAnswer } from "./answer.js";
+import { newSubmissionKey, post } from "./api.js";
+import { announce, button, h } from "./dom.js";
+import { buildForm } from "./form.js";
+
+const REFERENCE_LENGTH = 128;
+
+/** Build the view; gives what the page needs of it. */
+export function buildConsult(spec) {
+  const trouble = h("div", { role: "alert" });
+  const submit = h("button", { type: "submit", class: "primary" }, "Calcular");
+  const reference = h("input", { id: "reference", type: "text", maxlength: REFERENCE_LENGTH, autocomplete: "off", spellcheck: "false", "aria-describedby": "reference-hint" });
+  const root = document.getElementById("patient");
+  const panel = document.getElementById("answer");
+  const body = document.getElementById("answer-body");
+  const empty = [...body.childNodes];
+  let submission = { content: "", key: "" };
+  let shown = null; // the content that the answer on screen belongs to
+  let busy = false;
+
+  const form = buildForm(root, spec, [
+    h("fieldset", { class: "card group" },
+      h("legend", {}, h("h2", {}, "Para encontrarlo después")),
+      h("div", { class: "field" },
+        h("label", { for: reference.id }, "Referencia propia"), reference,
+        h("p", { class: "hint", id: "reference-hint" }, "Opcional: un número o nombre suyo, para buscarlo en el historial. No se guarda legible."))),
+    trouble,
+    h("div", { class: "actions" }, submit, button("Nuevo paciente", startAnew)),
+  ]);
+
+  const content = () => JSON.stringify([form.read(), reference.value.trim()]);
+  const typed = () => form.typed() || reference.value.trim() !== "";
+
+  root.addEventListener("input", markStale);
+  root.addEventListener("change", markStale);
+  root.addEventListener("submit", (event) => {
+    event.preventDefault();
+    calculate();
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (typed() && content() !== shown) event.preventDefault(); // the browser asks before typing is lost
+  });
+
+  function markStale() {
+    if (shown) panel.classList.toggle("stale", content() !== shown);
+  }
+
+  async function calculate() {
+    if (busy) return;
+    trouble.replaceChildren();
+    const wrong = form.check();
+    if (wrong.length > 0) {
+      const said = wrong.length === 1 ? "Revise el campo señalado." : `Revise los ${wrong.length} campos señalados.`;
+      trouble.append(h("p", { class: "note danger" }, said));
+      wrong[0].focus();
+      return;
+    }
+    // The same content, sent again for whatever reason, is the same prediction; other content is another one.
+    const asked = content();
+    if (submission.content !== asked) submission = { content: asked, key: newSubmissionKey() };
+    const patient = form.read();
+    setBusy(true);
+    try {
+      const answer = await post("/predecir", patient, {
+        headers: { "Idempotency-Key": submission.key, ...referenceHeader(reference.value.trim()) },
+        repeatable: true,
+        waiting: (reason) => announce(`${reason} Se vuelve a intentar…`),
+      });
+      shown = asked;
+      showAnswer(body, { answer, patient, spec, toField: form.focus });
+      panel.classList.add("given");
+      markStale();
+      location.hash = "resultado";
+      document.getElementById("answer-title").focus();
+    } catch (refusal) {
+      showRefusal(refusal);
+    } finally {
+      setBusy(false);
+    }
+  }
+
+  function showRefusal(refusal) {
+    const unplaced = form.showErrors(refusal.errors ?? []);
+    const placed = (refusal.errors?.length ?? 0) > unplaced.length;
+    const kept = refusal.status === 422 ? null : "Lo que ha escrito sigue aquí, y no se registrará dos veces.";
+    trouble.append(h("div", { class: "note danger" },
+      h("p", {}, [refusal.message, ...unplaced, kept].filter(Boolean).join(" ")),
+      refusal.status !== 422 && button("Reintentar", calculate, "small")));
+    if (!placed) trouble.querySelector("button")?.focus();
+  }
+
+  function setBusy(now) {
+    busy = now;
+    submit.setAttribute("aria-disabled", String(now));
+    submit.textContent = now ? "Calculando…" : "Calcular";
+    if (now) announce("Calculando…");
+  }
+
+  function startAnew() {
+    if (typed() && content() !== shown && !window.confirm("¿Borrar lo escrito y empezar con otro paciente?")) return;
+    form.clear();
+    reference.value = "";
+    submission = { content: "", key: "" };
+    shown = null;
+    trouble.replaceChildren();
+    panel.classList.remove("given", "stale");
+    body.replaceChildren(...empty);
+    form.focus(spec.campos[0].nombre);
+  }
+}
+
+const referenceHeader = (text) => (text ? { "Referencia-Paciente": encodeURIComponent(text) } : {});

@@ -1,0 +1,46 @@
+// What in this patient pushed the result: asked after the answer is on screen, so that nobody waits for it.
+
+import { post } from "./api.js";
+import { bar, button, h } from "./dom.js";
+import { formatNumber, formatPercent, formatPoints } from "./numbers.js";
+
+const SHOWN = 6;
+const NEGLIGIBLE = 0.0005;
+
+export async function showExplanation(section, patient, spec) {
+  section.replaceChildren(h("h3", {}, "Qué ha pesado"), h("p", { class: "muted", role: "status" }, "Calculando…"));
+  try {
+    const found = await post("/explicar", patient, { repeatable: true });
+    section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...content(found, patient, spec));
+  } catch (refusal) {
+    section.replaceChildren(h("h3", {}, "Qué ha pesado"),
+      h("p", { class: "muted" }, `No se ha podido calcular. ${refusal.message}`),
+      button("Reintentar", () => showExplanation(section, patient, spec), "small"));
+  }
+}
+
+function content({ prediccion, base, contribuciones, metodo }, patient, spec) {
+  const weighty = contribuciones.filter(({ aporte }) => Math.abs(aporte) >= NEGLIGIBLE);
+  const rest = weighty.slice(SHOWN).reduce((sum, { aporte }) => sum + aporte, 0);
+  const rows = weighty.slice(0, SHOWN).map(({ campo, aporte }) => ({ text: described(campo, patient, spec), aporte }));
+  if (weighty.length > SHOWN) rows.push({ text: `Los otros ${weighty.length - SHOWN} datos juntos`, aporte: rest });
+  const scale = Math.max(...rows.map(({ aporte }) => Math.abs(aporte)), Number.EPSILON) * 2;
+  const name = spec.diagnosticos[prediccion] ?? prediccion;
+  return [
+    h("p", {}, `Cuánto sube o baja cada dato la probabilidad de «${name}», desde un ${formatPercent(base)} de partida:`),
+    h("ol", { class: "bars both" }, rows.map(({ text, aporte }) => h("li", {},
+      h("span", { class: "name" }, text),
+      h("span", { class: "share" }, formatPoints(aporte)),
+      bar(0.5 + Math.min(aporte / scale, 0), 0.5 + Math.max(aporte / scale, 0), aporte < 0 ? "down" : "up")))),
+    h("p", { class: "hint" }, metodo),
+  ];
+}
+
+function described(name, patient, spec) {
+  const field = spec.campos.find(({ nombre }) => nombre === name);
+  if (!field) return name;
+  const value = patient[name];
+  if (field.tipo === "flag") return `${field.etiqueta}: ${value ? "sí" : "no"}`;
+  if (value == null) return `${field.etiqueta}: no consta`;
+  return `${field.etiqueta}: ${typeof value === "number" ? formatNumber(value) : value} ${field.unidad}`.trim();
+}

@@ -1,0 +1,60 @@
+// The form: groups and fields in the order of the patient class, and what is read out of them.
+
+import { h } from "./dom.js";
+import { buildField } from "./fields.js";
+
+/** Build the form of `spec` (see form.json) into `root`; `actions` come after its last group. */
+export function buildForm(root, spec, actions) {
+  const fields = spec.campos.map((field) => ({ spec: field, note: sharedNote(field, spec.campos) }))
+    .map(({ spec: field, note }) => Object.assign(buildField(field, note), { group: field.grupo, flag: field.tipo === "flag" }));
+  const groups = [...new Set(fields.map((field) => field.group))];
+  root.replaceChildren(...groups.map((group) => {
+    const members = fields.filter((field) => field.group === group);
+    const notes = spec.campos.filter((field) => field.grupo === group && sharedNote(field, spec.campos) === noteId(field));
+    return h("fieldset", { class: "card group" },
+      h("legend", {}, h("h2", {}, group)),
+      notes.map((field) => h("p", { class: "hint group-note", id: noteId(field) }, noteText(field, spec.campos))),
+      grid("measures", members.filter((field) => !field.flag)),
+      grid("flags", members.filter((field) => field.flag)));
+  }), ...actions);
+
+  const byName = new Map(fields.map((field) => [field.name, field]));
+  return {
+    read: () => Object.fromEntries(fields.map((field) => [field.name, field.value()])),
+    typed: () => fields.some((field) => field.typed()),
+    clear: () => fields.forEach((field) => field.clear()),
+    focus: (name) => byName.get(name)?.focus(),
+    /** Check every field, show what is wrong beside it, and give the fields that are. */
+    check() {
+      const wrong = fields.filter((field) => {
+        const problem = field.problem();
+        field.show(problem);
+        return problem;
+      });
+      return wrong;
+    },
+    /** Show what the server refused beside the fields it names; gives the sentences that belong to none. */
+    showErrors(errors) {
+      const nowhere = [];
+      for (const { campo, mensaje } of errors) {
+        const field = byName.get(campo);
+        if (field) field.show(mensaje);
+        else nowhere.push(mensaje);
+      }
+      byName.get(errors.find(({ campo }) => byName.has(campo))?.campo)?.focus();
+      return nowhere;
+    },
+  };
+}
+
+const grid = (kind, fields) => fields.length > 0 && h("div", { class: kind }, fields.map((field) => field.node));
+
+// A description that several fields of a group have is said once, above them.
+const alike = (field, all) => all.filter((other) => other.grupo === field.grupo && other.descripcion === field.descripcion);
+const noteId = (field) => `note-${field.nombre}`;
+function sharedNote(field, all) {
+  const sharers = field.descripcion ? alike(field, all) : [];
+  return sharers.length > 1 ? noteId(sharers[0]) : undefined;
+}
+const noteText = (field, all) => `${alike(field, all).map((other) => other.etiqueta).join(", ")}: ${lowerFirst(field.descripcion)}`;
+const lowerFirst = (text) => text.charAt(0).toLowerCase() + text.slice(1);

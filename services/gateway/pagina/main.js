@@ -1,0 +1,54 @@
+// The page, put together: views are chosen by the part of the address after #, which never holds patient data.
+
+import { get } from "./api.js";
+import { buildConsult } from "./consult.js";
+import { button, h } from "./dom.js";
+import { buildHistory } from "./history.js";
+import { buildKeyDialog } from "./key.js";
+import { showRecord } from "./record.js";
+
+const VIEWS = ["consulta", "historial", "prediccion"];
+
+const view = Object.fromEntries(VIEWS.map((name) => [name, document.getElementById(name)]));
+const title = document.getElementById("title");
+
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address chooses the view
+  document.getElementById("principal").focus();
+});
+buildKeyDialog();
+start();
+
+async function start() {
+  let spec;
+  try {
+    spec = await get("/pagina/form.json");
+  } catch (refusal) {
+    document.getElementById("patient").replaceChildren(
+      h("div", { class: "note danger", role: "alert" }, h("p", {}, `${refusal.message} El formulario no se ha podido preparar.`), button("Reintentar", start, "small")));
+    return;
+  }
+  buildConsult(spec);
+  const history = buildHistory(view.historial, spec);
+  window.addEventListener("hashchange", () => show(spec, history, true));
+  show(spec, history, false);
+}
+
+function show(spec, history, moved) {
+  const [asked, id] = location.hash.slice(1).split("/");
+  const name = VIEWS.includes(asked) && (asked !== "prediccion" || id) ? asked : "consulta";
+  for (const other of VIEWS) view[other].hidden = other !== name;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const heading = { consulta: spec.titulo, historial: "Historial", prediccion: "Predicción registrada" }[name];
+  title.textContent = heading;
+  document.title = `${heading} · Predecir`;
+  if (name === "historial") history.open();
+  if (name === "prediccion") showRecord(view.prediccion, id, spec);
+  if (moved && asked !== "resultado") {
+    title.focus();
+    window.scrollTo(0, 0);
+  }
+}

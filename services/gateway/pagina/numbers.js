@@ -1,0 +1,50 @@
+// Numbers and dates as Spanish readers write them.
+
+const plain = new Intl.NumberFormat("es-ES", { maximumSignificantDigits: 12, useGrouping: false });
+const short = new Intl.NumberFormat("es-ES", { maximumSignificantDigits: 3, useGrouping: false });
+const tenths = new Intl.NumberFormat("es-ES", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const moment = new Intl.DateTimeFormat("es-ES", { dateStyle: "medium", timeStyle: "short" });
+
+const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)$/;
+
+/** Read what a doctor typed: a comma or a point before decimals. Gives NaN for anything else. */
+export function parseNumber(text) {
+  const trimmed = text.trim().replace("−", "-");
+  return NUMBER.test(trimmed) ? Number(trimmed.replace(",", ".")) : NaN;
+}
+
+export const formatNumber = (value) => plain.format(value);
+export const formatShort = (value) => short.format(value);
+export const formatMoment = (iso) => moment.format(new Date(iso));
+
+/** A range in words: "0,2 a 6". */
+export const formatRange = ([low, high]) => `${plain.format(low)} a ${plain.format(high)}`;
+
+/** A probability, honest at both ends: never "0 %" or "100 %" for what is only close to it. */
+export function formatPercent(share) {
+  if (share > 0 && share < 0.001) return "< 0,1 %";
+  if (share < 1 && share > 0.999) return "> 99,9 %";
+  return `${tenths.format(share * 100)} %`;
+}
+
+/** The same to a whole number, for a headline. */
+export function formatRounded(share) {
+  if (share > 0 && share < 0.01) return "< 1 %";
+  if (share < 1 && share > 0.99) return "> 99 %";
+  return `${Math.round(share * 100)} %`;
+}
+
+/** A probability as a count of people, which is read more rightly than a share. */
+export function inHundred(share) {
+  const count = Math.round(share * 100);
+  if (count >= 100) return "más de 99 de cada 100";
+  if (count <= 0) return "menos de 1 de cada 100";
+  return `unos ${count} de cada 100`;
+}
+
+/** A change of probability in percentage points, with its sign. */
+export function formatPoints(change) {
+  const points = Math.abs(change * 100);
+  const text = points < 0.1 ? "< 0,1" : tenths.format(points);
+  return `${change < 0 ? "−" : "+"}${text} ${text === "1,0" ? "punto" : "puntos"}`;
+}

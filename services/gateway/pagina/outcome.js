@@ -1,0 +1,76 @@
+// What became of a prediction: the doctor confirms it, or says what it was instead. The last word counts; all are kept.
+
+import { post } from "./api.js";
+import { announce, button, h } from "./dom.js";
+
+const REASON_LENGTH = 500;
+
+/** Build the part that asks for the outcome; `told` is the last one known, and `changed` is called after a new one. */
+export function buildOutcome(id, predicted, spec, { told = null, changed = () => {} } = {}) {
+  const said = h("p", { class: "told", role: "status" });
+  const trouble = h("div", { role: "alert" });
+  const others = Object.entries(spec.diagnosticos).filter(([code]) => code !== predicted);
+  const diagnosis = h("select", { id: `diagnosis-${id}`, "aria-describedby": `trouble-${id}` }, h("option", { value: "" }, "Elija…"),
+    others.map(([code, label]) => h("option", { value: code }, label)));
+  const reason = h("textarea", { id: `reason-${id}`, rows: 3, maxlength: REASON_LENGTH, "aria-describedby": `reason-hint-${id}` });
+  const correct = button("Corregir…", () => open(correction.hidden));
+  const confirm = button("Confirmar", () => send({ aceptada: true }), "primary");
+  correct.setAttribute("aria-expanded", "false");
+  trouble.id = `trouble-${id}`;
+  const correction = h("div", { class: "correction", hidden: true },
+    h("div", { class: "field" }, h("label", { for: diagnosis.id }, "Diagnóstico correcto"), diagnosis),
+    h("div", { class: "field" }, h("label", { for: reason.id }, "Motivo"), reason,
+      h("p", { class: "hint", id: `reason-hint-${id}` }, "Sin nombres ni otros datos que identifiquen al paciente.")),
+    h("div", { class: "actions" }, button("Guardar la corrección", save, "primary"), button("Cancelar", () => open(false))));
+  tell(told);
+  let busy = false;
+
+  return h("section", { class: "part outcome" }, h("h3", {}, "¿Era correcto?"), said,
+    h("div", { class: "actions" }, confirm, correct), correction, trouble);
+
+  function open(wanted) {
+    correction.hidden = !wanted;
+    correct.setAttribute("aria-expanded", String(wanted));
+    trouble.replaceChildren();
+    (wanted ? diagnosis : correct).focus();
+  }
+
+  function save() {
+    if (diagnosis.value) {
+      send({ aceptada: false, diagnostico: diagnosis.value, motivo: reason.value.trim() });
+      return;
+    }
+    trouble.replaceChildren(h("p", { class: "note danger" }, "Elija el diagnóstico correcto."));
+    diagnosis.focus();
+  }
+
+  async function send(outcome) {
+    if (busy) return;
+    busy = true;
+    trouble.replaceChildren();
+    try {
+      await post(`/predicciones/${id}/resultado`, outcome, { repeatable: true });
+      tell(outcome);
+      correction.hidden = true;
+      correct.setAttribute("aria-expanded", "false");
+      correct.focus();
+      announce("Anotado.");
+      changed();
+    } catch (refusal) {
+      const details = (refusal.errors ?? []).map(({ mensaje }) => mensaje);
+      trouble.replaceChildren(h("p", { class: "note danger" }, [refusal.message, ...details, "No se ha anotado; puede repetirlo."].join(" ")));
+    } finally {
+      busy = false;
+    }
+  }
+
+  function tell(outcome) {
+    if (!outcome) {
+      said.textContent = "Anótelo cuando lo sepa: sirve para saber si el modelo acierta.";
+    } else if (outcome.aceptada) {
+      said.textContent = "✓ Anotado: diagnóstico confirmado. Puede cambiarlo.";
+    } else {
+      said.textContent = `✎ Anotado: corregido a «${spec.diagnosticos[outcome.diagnostico] ?? outcome.diagnostico}». Puede cambiarlo.`;
+    }
+  }
+}

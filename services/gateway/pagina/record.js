@@ -1,0 +1,45 @@
+// One recorded prediction: what was asked and answered, what became of it, and a page to print.
+
+import { get } from "./api.js";
+import { button, h, outside } from "./dom.js";
+import { formatMoment, formatPercent } from "./numbers.js";
+import { outcomeText } from "./history.js";
+import { buildOutcome } from "./outcome.js";
+import { buildProbabilities } from "./probabilities.js";
+import { buildSheet } from "./sheet.js";
+
+export async function showRecord(root, id, spec) {
+  root.replaceChildren(h("p", { class: "muted", role: "status" }, "Buscando…"));
+  try {
+    root.replaceChildren(...content(await get(`/predicciones/${encodeURIComponent(id)}`), root, spec));
+  } catch (refusal) {
+    const late = refusal.status === 404 ? " Si es de hace un momento, puede tardar un instante en registrarse." : "";
+    root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${refusal.message}${late}`),
+      button("Reintentar", () => showRecord(root, id, spec), "small")));
+  }
+}
+
+function content(row, root, spec) {
+  const again = () => showRecord(root, row.id, spec);
+  return [
+    h("p", { class: "actions" }, h("a", { href: "#historial" }, "← Historial"), button("Imprimir", () => window.print())),
+    h("div", { class: "record" },
+      h("section", { class: "card answer" },
+        h("h2", {}, spec.diagnosticos[row.output] ?? row.output),
+        h("p", {}, `${formatPercent(row.probabilidad)} de probabilidad, el ${formatMoment(row.timestamp)}.`),
+        buildProbabilities({ probabilidades: row.probabilidades, prediccion: row.output }, spec),
+        buildOutcome(row.id, row.output, spec, { told: row.resultado, changed: () => {} }),
+        outcomes(row.resultados ?? [], spec)),
+      h("section", { class: "card" },
+        h("h2", {}, "Datos enviados"), buildSheet(row.inputs, spec),
+        h("dl", { class: "provenance" },
+          h("div", {}, h("dt", {}, "Modelo"), h("dd", {}, outside("/modelo/ficha", `${row.modelo}, versión ${row.modelo_version}`))),
+          h("div", {}, h("dt", {}, "Identificador"), h("dd", { class: "code" }, row.id))))),
+  ];
+}
+
+function outcomes(list, spec) {
+  if (list.length === 0) return "";
+  return h("section", { class: "part" }, h("h3", {}, "Lo anotado hasta ahora"),
+    h("ul", {}, list.map((outcome) => h("li", {}, `${formatMoment(outcome.timestamp)}: ${outcomeText(outcome, spec)}`, outcome.motivo && ` (${outcome.motivo})`))));
+}

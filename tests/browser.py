@@ -1,0 +1,104 @@
+"""A doctor at the page, in Debian's Chromium: what is typed, pressed and read, and what axe says of it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Locator, Page, ViewportSize
+
+CHROMIUM = "/usr/bin/chromium"
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 320, "height": 640}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser; while it runs, this thread cannot run an event loop of its own."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium has none for root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=sandbox, env={**os.environ, "LANGUAGE": "es"}
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Doctor:
+    """One tab, and the hands on it."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.faults: list[str] = []
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", lambda said: self.faults.append(said.text) if "Security Policy" in said.text else None)
+
+    def open(self, view: str = "") -> Doctor:
+        self.page.goto(f"{self.url}/{view}")
+        self.page.get_by_role("heading", level=1).wait_for()
+        self.page.get_by_role("button", name="Nuevo paciente").wait_for(state="attached")
+        return self
+
+    def type(self, **values: str) -> Doctor:
+        """Type into fields of these names, and leave each."""
+        for name, value in values.items():
+            self.field(name).fill(value)
+            self.field(name).blur()
+        return self
+
+    def tick(self, *labels: str) -> Doctor:
+        """Tick boxes, or choose options, of these labels."""
+        for label in labels:
+            self.page.locator("#patient").get_by_label(label, exact=True).check(force=True)
+        return self
+
+    def calculate(self) -> Doctor:
+        self.press("Calcular")
+        return self
+
+    def answered(self) -> str:
+        """Wait for the answer on screen; gives its id."""
+        self.answer.locator(".headline").wait_for()
+        return self.answer.locator("dd.code").inner_text()
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def field(self, name: str) -> Locator:
+        return self.page.locator(f"#f-{name}")
+
+    def problem(self, name: str) -> str:
+        return self.page.locator(f"#f-{name}-problem").inner_text()
+
+    def notice(self, name: str) -> str:
+        return self.page.locator(f"#f-{name}-notice").inner_text()
+
+    def alert(self) -> str:
+        """Wait for a sentence that something is wrong, and read it."""
+        alert = self.page.locator("[role=alert] .note:visible").first
+        alert.wait_for()
+        return alert.inner_text()
+
+    def focused(self) -> str:
+        found: str = self.page.evaluate("document.activeElement.id")
+        return found
+
+    @property
+    def answer(self) -> Locator:
+        return self.page.locator("#answer")
+
+    def violations(self) -> str:
+        """What axe finds against WCAG 2.2 AA and its own best practices on what is on screen; empty if nothing."""
+        found = Axe().run(self.page, options={"resultTypes": ["violations"], "runOnly": WCAG})
+        return str(found.generate_report()) if found.violations_count else ""
