@@ -23,6 +23,9 @@ _UNLIMITED_DELIVERIES = 1_000_000
 _STATES_KEPT = 1000
 """Older ones are dropped where nobody takes them: a newer one says all that they said."""
 
+SETTLE_SECONDS = 3
+"""How long a declaration may take to reach the broker's disk; killed 1 second after one, it was there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -67,6 +70,8 @@ def topology(prefix: str) -> Topology:
 async def declare(channel: AbstractChannel, wanted: Topology) -> tuple[AbstractQueue, AbstractQueue]:
     """Make what is missing, check what is there, and return the queues of events and of states.
 
+    A queue that is new takes nothing before `bind`.
+
     Raises:
         aio_pika.exceptions.AMQPError: something of that name exists and differs, or it is not allowed.
 
@@ -75,9 +80,23 @@ async def declare(channel: AbstractChannel, wanted: Topology) -> tuple[AbstractQ
     return await _declare(channel, wanted.events), await _declare(channel, wanted.states)
 
 
+async def bind(channel: AbstractChannel, wanted: Topology) -> None:
+    """Let the declared queues be published to.
+
+    A broker confirms what a new queue holds before it has the queue itself on disk: RabbitMQ 3.10, killed 0.7 seconds
+    after a declaration, came back without the queue and the confirmed messages in it, or could not lead it any more.
+    So a declaration needs `SETTLE_SECONDS` first; until then a publisher is told that nobody takes its message.
+
+    Raises:
+        aio_pika.exceptions.AMQPError: a queue or an exchange is gone, or it is not allowed.
+
+    """
+    for queue in (wanted.dead, wanted.events, wanted.states):
+        bound = await channel.get_queue(queue.name, ensure=False)
+        await bound.bind(queue.exchange, queue.routing_key)
+
+
 async def _declare(channel: AbstractChannel, wanted: Queue) -> AbstractQueue:
-    exchange = await channel.declare_exchange(wanted.exchange, "direct", durable=True)
+    await channel.declare_exchange(wanted.exchange, "direct", durable=True)
     arguments: dict[str, FieldValue] = {"x-queue-type": "quorum", **wanted.arguments}
-    queue = await channel.declare_queue(wanted.name, durable=True, arguments=arguments)
-    await queue.bind(exchange, wanted.routing_key)
-    return queue
+    return await channel.declare_queue(wanted.name, durable=True, arguments=arguments)

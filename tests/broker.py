@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ import aio_pika
 
 from services.gateway.broker import BrokerTransport
 from services.recorder.consumer import Consumer
-from shared.topology import declare
+from shared.topology import bind, declare
+from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from services.recorder.store import Store
     from shared.topology import Queue, Topology
+    from shared.transport import Delivery, Transport
     from tests.rabbitmq import RabbitServer
 
 
@@ -38,8 +40,10 @@ class Broker:
             yield await connection.channel()
 
     async def declare(self) -> None:
+        """Make the queues and let them be published to at once."""
         async with self.channel() as channel:
             await declare(channel, self.topology)
+            await bind(channel, self.topology)
 
     @asynccontextmanager
     async def transport(self, *, confirm_seconds: float = 10) -> AsyncIterator[BrokerTransport]:
@@ -77,3 +81,10 @@ class Broker:
                 bodies.append(message.body)
                 await message.ack()
         return bodies
+
+
+async def takes(transport: Transport, delivery: Delivery) -> bool:
+    """Whether `transport` takes `delivery` over now."""
+    with suppress(TransportDownError):
+        return await transport.publish([delivery]) == {delivery.seq}
+    return False

@@ -22,7 +22,7 @@ from shared.batches import BatchError, unpack
 from shared.broker import reason
 from shared.events import EventError
 from shared.gateway_state import GATEWAY_STATE, read_report
-from shared.topology import declare
+from shared.topology import SETTLE_SECONDS, bind, declare
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ class Consumer:
                     inbox = await self._consume(connection)
             self.consuming = True
             _log.info("broker_consuming", queue=self._topology.events.name)
-            yield inbox
+            binding = asyncio.create_task(inbox.open_to_publishers(self._topology))
+            try:
+                yield inbox
+            finally:
+                binding.cancel()
+                await asyncio.wait({binding})
         finally:
             with suppress(ConsumerLostError), _translated():
                 async with asyncio.timeout(_RPC_SECONDS):
@@ -117,6 +122,17 @@ class _Inbox:
     def end(self, *_: object) -> None:
         """Let `record_all` end: no more will come."""
         self._arrived.put_nowait(None)
+
+    async def open_to_publishers(self, wanted: Topology) -> None:
+        """Bind the queues once they are sure to outlive the broker; where they were bound before, nothing changes."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            with _translated():
+                async with asyncio.timeout(_RPC_SECONDS):
+                    await bind(self._channel, wanted)
+        except ConsumerLostError as error:
+            _log.warning("broker_not_bound", reason=str(error))
+            self.end()
 
     async def put(self, message: AbstractIncomingMessage) -> None:
         self._arrived.put_nowait(message)

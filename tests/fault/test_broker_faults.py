@@ -14,6 +14,7 @@ import pytest
 
 from services.recorder.store import Store
 from shared.transport import TransportDownError
+from tests.broker import takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.processes import ROOT
 from tests.recorder_suite import delivery, recording
@@ -72,13 +73,7 @@ async def test_a_disk_alarm_is_a_broker_that_is_down_until_it_is_over(broker: Br
                 await transport.publish([delivery(2)])
         finally:
             broker.server.alarm(on=False)
-
-        async def published() -> bool:
-            with contextlib.suppress(TransportDownError):
-                return await transport.publish([delivery(2)]) == {2}
-            return False
-
-        await until(published, seconds=30)
+        await until(lambda: takes(transport, delivery(2)), seconds=30)
 
 
 async def test_a_gateway_that_starts_during_an_alarm_does_not_hang(broker: Broker) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from services.recorder.schema import CUARENTENA
 from shared.transport import OutboxState, TransportDownError
+from tests.broker import takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.postgres import PostgresServer, postgres_server
@@ -61,6 +62,15 @@ async def test_what_is_published_becomes_rows_and_nothing_stays_behind(recorder:
     assert [row.seq for row in await recorder.rows()] == list(range(1, 1001))
     assert (await recorder.account(OutboxState("g1", 1000, 1001)))["g1"].missing == 0
     assert await broker.take(broker.topology.events.name) == []
+
+
+async def test_a_new_queue_takes_nothing_before_it_is_on_the_brokers_disk(recorder: Recording, broker: Broker) -> None:
+    async with broker.transport() as transport, broker.consumer(recorder.store) as consumer:
+        await until(lambda: consumer.consuming)
+        with pytest.raises(TransportDownError, match="no queue for it"):
+            await transport.publish([delivery(1)])
+        await until(lambda: takes(transport, delivery(1)), seconds=30)
+        await recorded(recorder, 1)
 
 
 async def test_poison_in_a_batch_is_set_aside_alone(recorder: Recording, broker: Broker) -> None:
