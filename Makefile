@@ -69,7 +69,8 @@ servers: ## Install the servers that tests start themselves (Debian packages; ne
 bench: $(VENV)/.dev ## Measure speed and memory against the ceiling and the simplest design; writes docs/benchmarks/
 	@BENCH=1 tests/install-servers
 	@ls var/models/*/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
-	@exec $(PY) -m bench.local
+	@$(PY) -m bench.local
+	@exec $(PY) -m bench.server
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses

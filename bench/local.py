@@ -7,24 +7,17 @@ the machine does falls on all of them; figures are medians over the rounds. Writ
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import platform
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.conditions import describe, fsync_ms, give_model, machine, production, write_patients
 from bench.servers import ROOT, Server, load, running
-from shared.diseases.thyroid import DatosPaciente
-from shared.patient import DiscardedRowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,20 +28,18 @@ CONNECTIONS = (32, 1)
 WARMING = 8
 FROM, TO = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 SERVERS = ("ceiling", "local", "simplest")
-PATIENTS = 2000
 _DRAIN_SECONDS = 30
-_LIBRARIES = ("fastapi", "starlette", "uvicorn", "pydantic", "scikit-learn", "onnxruntime", "sqlalchemy")
 
 
 def main() -> int:
     """Run, print, write; returns 1 if an answered request is missing from the database."""
-    production = ROOT / "var" / "models" / DatosPaciente.disease.name / "production"
-    if not production.exists():
+    model = production()
+    if model is None:
         print("no model in production: run `make train` first", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(dir=ROOT / "var") as name:
         folder = Path(name)
-        report = {"machine": _machine(), "fsync_ms": _fsync_ms(folder), **_measured(folder, production)}
+        report = {"machine": machine(), "fsync_ms": fsync_ms(folder), **_measured(folder, model)}
     target = ROOT / "docs" / "benchmarks"
     target.mkdir(parents=True, exist_ok=True)
     (target / "local.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -62,20 +53,18 @@ def main() -> int:
     return 0 if report["kept"]["missing"] == 0 and failed == 0 else 1
 
 
-def _measured(folder: Path, production: Path) -> dict[str, Any]:
-    patients = folder / "patients.jsonl"
-    patients.write_text("\n".join(_patients()) + "\n")
+def _measured(folder: Path, model: Path) -> dict[str, Any]:
+    patients = write_patients(folder / "patients.jsonl")
     homes = {name: folder / name for name in SERVERS}
     for home in homes.values():
         home.mkdir()
-    shutil.copytree(ROOT / "var" / "keys", homes["local"] / "var" / "keys")
-    shutil.copytree(production.parent, homes["local"] / "var" / "models" / production.parent.name, symlinks=True)
+    give_model(homes["local"], model)
     python = sys.executable
     with (
         running([python, "-m", "bench.ceiling", "{port}"], homes["ceiling"]) as ceiling,
         running([python, "-m", "services.local"], homes["local"]) as local,
         running(
-            [python, "-m", "bench.simplest", "{port}", str(production.resolve() / "model.pkl")], homes["simplest"]
+            [python, "-m", "bench.simplest", "{port}", str(model.resolve() / "model.pkl")], homes["simplest"]
         ) as simplest,
     ):
         servers = {"ceiling": ceiling, "local": local, "simplest": simplest}
@@ -145,11 +134,7 @@ def _table(report: dict[str, Any]) -> str:
     lines = [
         "# Local profile: speed and memory",
         "",
-        (
-            f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
-            f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}; "
-            f"{', '.join(f'{name} {number}' for name, number in machine['libraries'].items())}."
-        ),
+        (describe(machine)),
         f"Medians of {ROUNDS} alternating rounds of {SECONDS} s with wrk; one fsync takes {report['fsync_ms']:.2f} ms.",
         "",
         "| server | connections | requests/s | p50 ms | p99 ms | CPU µs/request | failed | RSS MiB | ready s |",
@@ -215,48 +200,6 @@ def _summary(report: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _patients() -> Iterator[str]:
-    """Take valid patients from the end of the raw data, as a doctor would send them."""
-    with (ROOT / "data" / "raw.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[-PATIENTS:]
-    for row in rows:
-        try:
-            yield DatosPaciente.from_row(row).patient.model_dump_json(exclude_defaults=True)
-        except DiscardedRowError:
-            continue
-
-
-def _fsync_ms(folder: Path) -> float:
-    """Median of 200 appends of a page, each with fdatasync."""
-    seconds = []
-    with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(200):
-            file.write(bytes(4096))
-            started = time.perf_counter()
-            os.fdatasync(file.fileno())
-            seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds) * 1000
-
-
-def _machine() -> dict[str, Any]:
-    processor = next(
-        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
-    }
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ class PostgresServer:
     data: Path
     port: int
     password: str
+    durable: bool
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        return int((self.data / "postmaster.pid").read_text().split()[0])
 
     def url(self, database: str) -> str:
         """Give the `DATABASE_URL` of `database`."""
@@ -66,15 +72,20 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        if not self.durable:
+            options += " -c fsync=off"
         log = self.data / "server.log"
         command = ("start", "--pgdata", self.data, "--log", log, "--wait", "--options", options)
         _run(self.binaries / "pg_ctl", *command, cwd=self.data)
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Make a cluster in a temporary folder and run it; as `postgres` when we are root, which PostgreSQL refuses."""
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Make a cluster in a temporary folder and run it; as `postgres` when we are root, which PostgreSQL refuses.
+
+    Unless it is to be `durable`, its commits do not wait for the disk.
+    """
     found = sorted(_BINARIES.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
         pytest.fail(f"no PostgreSQL server under {_BINARIES}: install Debian's package `postgresql`", pytrace=False)
@@ -86,7 +97,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        server = PostgresServer(binaries, folder / "data", port, secrets.token_hex(16))
+        server = PostgresServer(binaries, folder / "data", port, secrets.token_hex(16), durable)
         secret = folder / "password"
         secret.write_text(server.password)
         arguments = ("--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--pwfile", secret)

@@ -44,6 +44,11 @@ class RabbitServer:
     def url_of(self, user: str, password: str) -> str:
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/"
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start the server and wait until it serves."""
         log = self.folder / "server.log"

@@ -1,0 +1,93 @@
+"""What every benchmark runs on and with: the machine, the patients that are asked about, and the model that answers."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.servers import ROOT
+from shared.diseases.thyroid import DatosPaciente
+from shared.patient import DiscardedRowError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PATIENTS = 2000
+_LIBRARIES = ("fastapi", "starlette", "uvicorn", "pydantic", "scikit-learn", "onnxruntime", "sqlalchemy")
+
+
+def production() -> Path | None:
+    """Find the model in production."""
+    found = ROOT / "var" / "models" / DatosPaciente.disease.name / "production"
+    return found if found.exists() else None
+
+
+def give_model(home: Path, model: Path) -> None:
+    """Copy `model` and the keys that vouch for it into `home`, where a service will run."""
+    shutil.copytree(ROOT / "var" / "keys", home / "var" / "keys")
+    shutil.copytree(model.parent, home / "var" / "models" / model.parent.name, symlinks=True)
+
+
+def write_patients(path: Path) -> Path:
+    """Write valid patients from the end of the raw data, one a line, as a doctor would send them."""
+    path.write_text("\n".join(_patients()) + "\n")
+    return path
+
+
+def fsync_ms(folder: Path) -> float:
+    """Median of 200 appends of a page, each with fdatasync."""
+    seconds = []
+    with (folder / "fsync").open("wb", buffering=0) as file:
+        for _ in range(200):
+            file.write(bytes(4096))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1000
+
+
+def machine() -> dict[str, Any]:
+    """Say where and when this runs, and with which libraries."""
+    processor = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """Put `machine` in a sentence, for the top of a page."""
+    libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
+    return (
+        f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}; {libraries}."
+    )
+
+
+def _patients() -> Iterator[str]:
+    with (ROOT / "data" / "raw.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[-_PATIENTS:]
+    for row in rows:
+        try:
+            yield DatosPaciente.from_row(row).patient.model_dump_json(exclude_defaults=True)
+        except DiscardedRowError:
+            continue

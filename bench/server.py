@@ -1,0 +1,284 @@
+"""The server profile under load for a minute: `python -m bench.server [SECONDS]`, part of `make bench`.
+
+RabbitMQ, PostgreSQL (with fsync), inference, gateway, recorder and the load generator, all on this machine, beside the
+ceiling of the same run (`bench.ceiling`). How many rows reach PostgreSQL while requests are answered, and where the
+others are; then the recorder alone on a full queue. A whole run writes docs/benchmarks/server.{json,md}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.conditions import describe, fsync_ms, give_model, machine, production, write_patients
+from bench.servers import ROOT, Load, Server, load, running
+from tests.postgres import PostgresServer, postgres_server
+from tests.rabbitmq import RabbitServer, rabbit_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+SECONDS = 60
+CONNECTIONS = 32
+_CEILING_SECONDS = 10
+_FILLING_SECONDS = 10
+_WARMING_SECONDS = 3
+_DRAIN_SECONDS = 120
+_LOOK_SECONDS = 0.02
+_PYTHON = sys.executable
+_RECORDED = "predecir_recorder_predictions_recorded_total"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Where answers were at one moment: `recorded` in PostgreSQL, `outbox` at the gateway, `queue` in between."""
+
+    at: float
+    answered: int
+    recorded: int
+    outbox: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The server profile at work; `recorder` comes and goes."""
+
+    folder: Path
+    rabbit: RabbitServer
+    postgres: PostgresServer
+    database: str
+    gateway: Server
+    inference: Server
+
+    @contextmanager
+    def recorder(self) -> Iterator[Server]:
+        """Run a recorder on a port of its own."""
+        environment = {"BROKER_URL": self.rabbit.url, "DATABASE_URL": self.postgres.url(self.database)}
+        with running([_PYTHON, "-m", "services.recorder"], self.folder / "recorder", environment) as server:
+            yield server
+
+    def rows(self) -> int:
+        """Count what is in PostgreSQL."""
+        return int(self.postgres.query(self.database, "SELECT count(*) FROM predicciones")[0])
+
+    def cpu(self, recorder: Server) -> dict[str, float]:
+        """CPU seconds that each part has used up to now."""
+        generator = resource.getrusage(resource.RUSAGE_CHILDREN)
+        parts = {"gateway": self.gateway, "inference": self.inference, "recorder": recorder}
+        return {
+            **{name: _cpu(server.process) for name, server in parts.items()},
+            "RabbitMQ": _cpu(psutil.Process(self.rabbit.pid)),
+            "PostgreSQL": _cpu(psutil.Process(self.postgres.pid)),
+            "load generator": generator.ru_utime + generator.ru_stime,
+        }
+
+
+def main() -> int:
+    """Run, print, write; returns 1 if an answered request is missing from the database."""
+    model = production()
+    if model is None:
+        print("no model in production: run `make train` first", file=sys.stderr)
+        return 1
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    with tempfile.TemporaryDirectory(dir=ROOT / "var") as name:
+        folder = Path(name)
+        report = {"machine": machine(), "fsync_ms": fsync_ms(folder), **_measured(folder, model, seconds)}
+    table = _table(report)
+    print(table)
+    if seconds == SECONDS:
+        target = ROOT / "docs" / "benchmarks"
+        (target / "server.json").write_text(json.dumps(report, indent=1) + "\n")
+        (target / "server.md").write_text(table)
+    return 0 if report["missing"] == 0 and report["load"]["failed"] == 0 else 1
+
+
+def _measured(folder: Path, model: Path, seconds: int) -> dict[str, Any]:
+    patients = write_patients(folder / "patients.jsonl")
+    ceiling = _ceiling(folder, patients)
+    with _stack(folder, model) as stack:
+        with stack.recorder() as recorder:
+            load(stack.gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
+            _drained(stack, recorder)
+            report = _minute(stack, recorder, patients, seconds)
+            drain = _drained(stack, recorder)
+        return {
+            "ceiling": asdict(ceiling),
+            **report,
+            "drain_seconds": drain,
+            "full_queue": _full_queue(stack, patients),
+            "missing": max(0, _counted(stack.gateway, "predecir_answers_total") - stack.rows()),
+            "rows": stack.rows(),
+        }
+
+
+def _ceiling(folder: Path, patients: Path) -> Load:
+    home = folder / "ceiling"
+    home.mkdir()
+    with running([_PYTHON, "-m", "bench.ceiling", "{port}"], home) as server:
+        load(server, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
+        return load(server, patients, connections=CONNECTIONS, seconds=_CEILING_SECONDS)
+
+
+@contextmanager
+def _stack(folder: Path, model: Path) -> Iterator[Stack]:
+    homes = {name: folder / name for name in ("inference", "gateway", "recorder")}
+    for home in homes.values():
+        home.mkdir()
+    give_model(homes["inference"], model)
+    with (
+        rabbit_server() as rabbit,
+        postgres_server(durable=True) as postgres,
+        running([_PYTHON, "-m", "services.inference"], homes["inference"]) as inference,
+        running(
+            [_PYTHON, "-m", "services.gateway"],
+            homes["gateway"],
+            {"BROKER_URL": rabbit.url, "INFERENCE_URL": f"http://127.0.0.1:{inference.port}"},
+        ) as gateway,
+    ):
+        yield Stack(folder, rabbit, postgres, postgres.new_database(), gateway, inference)
+
+
+def _minute(stack: Stack, recorder: Server, patients: Path, seconds: int) -> dict[str, Any]:
+    before = stack.cpu(recorder)
+    backlogs = [_backlog(stack, recorder)]
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(load, stack.gateway, patients, connections=CONNECTIONS, seconds=seconds)
+        time.sleep(seconds / 2)
+        backlogs.append(_backlog(stack, recorder))
+        seen = asked.result()
+    backlogs.append(_backlog(stack, recorder))
+    after = stack.cpu(recorder)
+    start, _, end = backlogs
+    return {
+        "load": asdict(seen),
+        "rows_rate": (end.recorded - start.recorded) / (end.at - start.at),
+        "answers_rate": (end.answered - start.answered) / (end.at - start.at),
+        "backlog": [asdict(backlog) for backlog in backlogs],
+        "cpu_seconds": {name: after[name] - before[name] for name in after},
+        "wall_seconds": end.at - start.at,
+    }
+
+
+def _full_queue(stack: Stack, patients: Path) -> dict[str, float]:
+    """Fill the queue while no recorder runs, and let one drain it while nobody asks."""
+    before = stack.rows()
+    load(stack.gateway, patients, connections=CONNECTIONS, seconds=_FILLING_SECONDS)
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while _counted(stack.gateway, "predecir_outbox_pending") and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    waiting = _counted(stack.gateway, "predecir_answers_total") - before
+    with stack.recorder() as recorder:
+        # From when it was ready: what it took while it started is no measure of anything.
+        started, cpu, first = time.monotonic(), _cpu(recorder.process), _counted(recorder, _RECORDED)
+        while (done := _counted(recorder, _RECORDED)) < waiting and time.monotonic() < started + _DRAIN_SECONDS:
+            time.sleep(_LOOK_SECONDS)
+        seconds, cpu = time.monotonic() - started, _cpu(recorder.process) - cpu
+        return {"events": waiting, "rate": (done - first) / seconds, "cpu_us": cpu / max(done - first, 1) * 1e6}
+
+
+def _drained(stack: Stack, recorder: Server) -> float:
+    """Wait until all that was answered is recorded; returns how many seconds that took."""
+    started = time.monotonic()
+    while time.monotonic() < started + _DRAIN_SECONDS:
+        backlog = _backlog(stack, recorder)
+        if backlog.recorded >= backlog.answered:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return time.monotonic() - started
+
+
+def _backlog(stack: Stack, recorder: Server) -> Backlog:
+    recorded = _counted(recorder, _RECORDED)
+    outbox, answered = (_counted(stack.gateway, name) for name in ("predecir_outbox_pending", "predecir_answers_total"))
+    return Backlog(time.monotonic(), answered, recorded, outbox, max(0, answered - recorded - outbox))
+
+
+def _counted(server: Server, name: str) -> int:
+    lines = server.get("/metrics").decode().splitlines()
+    return int(float(next(line.split()[1] for line in lines if line.startswith(f"{name} "))))
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Sum up `process` and those it started that still run."""
+    return float(sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True))))
+
+
+def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
+    """Hold the figures against what is aimed at: what, figure, aim, and whether it is reached."""
+    seen, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
+    ratio, reached = seen["rate"] / ceiling["rate"], report["rows_rate"] / report["answers_rate"]
+    (_, middle, end), rate = report["backlog"], seen["rate"]
+    grown = (end["answered"] - end["recorded"]) - (middle["answered"] - middle["recorded"])
+    return [
+        ("requests/s, of the ceiling", f"{ratio:.2f}", "≥ 0.25", ratio >= 0.25),
+        ("rows reaching PostgreSQL, of the requests answered", f"{reached:.3f}", "≥ 0.99", reached >= 0.99),
+        ("growth of the backlog, second half, answers", f"{grown:,}", f"≤ {rate:,.0f} (a second's)", grown <= rate),
+        ("recorder alone on a full queue, events/s", f"{drain['rate']:,.0f}", "≥ 3,000", drain["rate"] >= 3000),
+    ]
+
+
+def _table(report: dict[str, Any]) -> str:
+    seen, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
+    lines = [
+        "# Server profile: a minute under load",
+        "",
+        describe(report["machine"]),
+        (
+            f"wrk with {CONNECTIONS} connections for {report['wall_seconds']:.0f} s; RabbitMQ, PostgreSQL with fsync, "
+            f"inference, gateway, recorder and wrk share {os.cpu_count()} cores. One fsync takes "
+            f"{report['fsync_ms']:.2f} ms. The ceiling is FastAPI with the same validation and no work."
+        ),
+        "",
+        "| | requests/s | p50 ms | p99 ms | failed | rows/s into PostgreSQL |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {run['rate']:,.0f} | {run['p50_ms']:.2f} | {run['p99_ms']:.2f} | {run['failed']} | {rows} |"
+            for name, run, rows in (("ceiling", ceiling, ""), ("server", seen, f"{report['rows_rate']:,.0f}"))
+        ),
+        "",
+        "| | figure | aimed at | reached |",
+        "|---|---|---|---|",
+        *(
+            f"| {what} | {figure} | {aim} | {'yes' if reached else 'no'} |"
+            for what, figure, aim, reached in _judged(report)
+        ),
+        "",
+        "| backlog | answered | recorded | in the outbox | in the queue or a recorder's hands |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {when} | {at['answered']:,} | {at['recorded']:,} | {at['outbox']:,} | {at['queue']:,} |"
+            for when, at in zip(("start", "middle", "end"), report["backlog"], strict=True)
+        ),
+        "",
+        "| part | CPU s | µs per request |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {used:.1f} | {used / seen['requests'] * 1e6:.0f} |"
+            for name, used in report["cpu_seconds"].items()
+        ),
+        "",
+        (
+            f"After the minute the rest was recorded in {report['drain_seconds']:.2f} s. The recorder alone took "
+            f"{drain['events']:,} waiting events at {drain['rate']:,.0f} events/s, {drain['cpu_us']:.0f} µs of its CPU "
+            f"each. {report['rows']:,} rows in PostgreSQL, missing {report['missing']}."
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
