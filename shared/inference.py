@@ -56,9 +56,17 @@ class RequestedOutput(_Message):
     name: str
 
 
+class RequestParameters(_Message):
+    """What a client says beyond the tensors."""
+
+    known_digests: str | None = None
+    """Of the models it knows, separated by blanks; a response of any other describes its model."""
+
+
 class InferRequest(_Message):
     """Body of `POST v2/models/{name}[/versions/{version}]/infer`; without `outputs`, all are wanted."""
 
+    parameters: RequestParameters | None = None
     inputs: list[InferInput]
     outputs: list[RequestedOutput] | None = None
     id: str | None = None
@@ -71,22 +79,6 @@ class InferOutput(_Message):
     shape: list[int]
     datatype: str
     data: list[float]
-
-
-class ResponseParameters(_Message):
-    """Which model version computed the response: the digest of its manifest."""
-
-    digest: str
-
-
-class InferResponse(_Message):
-    """Body of a response to infer; `id` is the request's, if it had one."""
-
-    model_name: str
-    model_version: str
-    parameters: ResponseParameters
-    outputs: list[InferOutput]
-    id: str | None = None
 
 
 class TensorMetadata(_Message):
@@ -120,6 +112,23 @@ class ModelMetadata(_Message):
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
     parameters: ModelParameters
+
+
+class ResponseParameters(_Message):
+    """Which model version computed the response: the digest of its manifest, and its metadata if they were wanted."""
+
+    digest: str
+    model: ModelMetadata | None = None
+
+
+class InferResponse(_Message):
+    """Body of a response to infer; `id` is the request's, if it had one."""
+
+    model_name: str
+    model_version: str
+    parameters: ResponseParameters
+    outputs: list[InferOutput]
+    id: str | None = None
 
 
 class ServerMetadata(_Message):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from services.gateway import page
+from services.gateway import page, versions
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
 from services.gateway.intake import Refusals
@@ -82,7 +82,8 @@ async def open_gateway(
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
     keeper, refusals = Keeper(outbox, disk, settings, registry), Refusals(registry)
     deadline = settings.gateway_deadline_seconds
-    predict = Predict(patient, scorer, keeper, refusals, deadline, registry)
+    seen = versions.Versions(scorer, registry)
+    predict = Predict(patient, seen, keeper, refusals, deadline, registry)
     router = gateway_router(patient, predict, Outcomes(patient, keeper, deadline, registry), refusals)
 
     def unready() -> dict[str, str]:
@@ -94,10 +95,10 @@ async def open_gateway(
             relaying = tasks.create_task(relay.run())
             yield Gateway(
                 Part(
-                    (router, page.page_router(patient)),
+                    (router, page.page_router(patient), versions.versions_router(seen)),
                     unready,
                     {("POST", "/predecir"): predict},
-                    {**ACCESS, **page.ACCESS},
+                    {**ACCESS, **page.ACCESS, **versions.ACCESS},
                 ),
                 outbox,
             )

@@ -30,6 +30,8 @@ LARGEST_BATCH = 64
 """Rows in one call."""
 MOST_WAITING = 4096
 """Rows that wait for a call, those that were given up meanwhile included."""
+KNOWN_MODELS = 8
+"""Versions whose description is kept; an older one is described again when it answers."""
 _WATCH_SECONDS = 1
 _KEY_REFUSED = (401, 403)
 _NOT_ASKED_YET = "inference has not been reached yet"
@@ -100,11 +102,12 @@ class RemoteScorer:
 
     async def _scores(self, rows: list[list[float]]) -> list[Score]:
         tensor = {"name": INPUT, "datatype": "FP32", "shape": [len(rows), len(self._patient.columns)], "data": rows}
-        body = orjson.dumps({"inputs": [tensor]})  # NaN becomes null, which means missing
+        known = {"known_digests": " ".join(self._known)}
+        body = orjson.dumps({"inputs": [tensor], "parameters": known})  # NaN becomes null, which means missing
         content = await self._asked("POST", f"{self._model_path}/infer", body)
         try:
             answer = InferResponse.model_validate_json(content)
-            model = await self._model(answer.model_version, answer.parameters.digest)
+            model = await self._model(answer)
             [output] = answer.outputs
         except (ValidationError, ValueError, IndexError):
             raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
@@ -113,17 +116,25 @@ class RemoteScorer:
             raise ModelUnavailableError("inference answered with another shape than was asked for")
         return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]
 
-    async def _model(self, version: str, digest: str) -> ModelInfo:
+    async def _model(self, answer: InferResponse) -> ModelInfo:
+        """Give the model that computed `answer`, which describes it if it is new here.
+
+        Only a service that does not know how is asked afterwards: another replica, of another version, may be asked.
+        """
+        digest = answer.parameters.digest
         if digest not in self._known:
-            described = await self._asked("GET", f"{self._model_path}/versions/{version}")
-            model = model_info(ModelMetadata.model_validate_json(described))
+            model = model_info(answer.parameters.model or await self._described(answer.model_version))
+            if model.digest != digest:
+                raise ModelUnavailableError(f"inference no longer describes version {answer.model_version}")
             if model.patient_digest != self._patient.digest:
                 raise ModelUnavailableError("inference serves a model of another patient class")
-            self._known[model.digest] = model
-        try:
-            return self._known[digest]
-        except KeyError:
-            raise ModelUnavailableError(f"inference no longer describes version {version}") from None
+            self._known[digest] = model
+            if len(self._known) > KNOWN_MODELS:
+                del self._known[next(iter(self._known))]
+        return self._known[digest]
+
+    async def _described(self, version: str) -> ModelMetadata:
+        return ModelMetadata.model_validate_json(await self._asked("GET", f"{self._model_path}/versions/{version}"))
 
     async def _asked(self, method: str, path: str, body: bytes | None = None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else None

@@ -15,7 +15,6 @@ from services.inference.mirror import Mirror
 from services.inference.production import Production
 from services.inference.registry import open_registry
 from services.inference.routes import ACCESS, router
-from services.inference.status import status_router
 from shared.bundle import PRODUCTION
 from shared.hosting import Part
 from shared.patient import load_patient
@@ -60,7 +59,7 @@ async def open_inference(
         looking = tasks.create_task(production.keep_looking(settings.inference_poll_seconds))
         stack.callback(looking.cancel)
         part = Part(
-            routers=(router(batcher, patient, max_rows=settings.inference_max_rows), status_router(production)),
+            routers=(router(batcher, patient, max_rows=settings.inference_max_rows), status.status_router(production)),
             unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
             access={**ACCESS, **status.ACCESS},
         )

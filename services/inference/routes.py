@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from services.inference.batching import Batcher
-    from services.inference.model import Loaded, Probabilities, Rows
+    from services.inference.model import Loaded, Model, Probabilities, Rows
     from shared.access import Access
-    from shared.model import ModelInfo
     from shared.patient import Patient
 
 _ASKING = frozenset({Role.SERVICIO})
@@ -157,7 +156,7 @@ def _add_infer(
         body = await _body(request, largest)
         asked, rows = await _run(len(body), partial(_read, body, columns, max_rows))
         answers = await batcher.infer(rows, loaded)
-        written = await _run(len(body), partial(_write, asked, loaded.model.info, answers))
+        written = await _run(len(body), partial(_write, asked, loaded.model, answers))
         return Response(written, media_type="application/json")
 
 
@@ -197,14 +196,16 @@ def _read(body: bytes, columns: int, max_rows: int) -> tuple[InferRequest, Rows]
     return asked, read_rows(asked, columns, most=max_rows)
 
 
-def _write(asked: InferRequest, info: ModelInfo, answers: Probabilities) -> bytes:
+def _write(asked: InferRequest, model: Model, answers: Probabilities) -> bytes:
+    info, known = model.info, None if asked.parameters is None else asked.parameters.known_digests
+    unknown = known is not None and info.digest not in known.split()
     output = InferOutput.model_construct(
         name=OUTPUT, shape=list(answers.shape), datatype="FP64", data=answers.ravel().tolist()
     )
     response = InferResponse.model_construct(
         model_name=info.name,
         model_version=info.version,
-        parameters=ResponseParameters(digest=info.digest),
+        parameters=ResponseParameters(digest=info.digest, model=describe(info, model.platform) if unknown else None),
         outputs=[output],
         id=asked.id,
     )

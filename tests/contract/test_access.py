@@ -48,7 +48,7 @@ OPENS: dict[Role | None, set[str]] = {
     None: ANYBODY,
     Role.MEDICO: ANYBODY | DOCS | {"POST /predecir", "POST /predicciones/{id}/resultado", "GET /predicciones/{id}"},
     Role.ANALISTA: ANYBODY | DOCS | {"GET /predicciones", "GET /predicciones/{id}", "GET /conciliacion"},
-    Role.OPS: ANYBODY | DOCS | MODEL | {"GET /modelo", "GET /metrics", "GET /conciliacion"},
+    Role.OPS: ANYBODY | DOCS | MODEL | {"GET /modelo", "GET /modelos", "GET /metrics", "GET /conciliacion"},
     Role.SERVICIO: ANYBODY | MODEL | INFER,
 }
 CONCRETE = {

@@ -1,0 +1,90 @@
+"""The gateway's client of inference against the real service, while replicas serve different versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry
+
+from services.gateway.remote_scorer import KNOWN_MODELS, open_remote_scorer
+from services.gateway.versions import Versions, versions_router
+from services.inference.app import open_inference
+from services.inference.settings import InferenceSettings
+from shared.hosting import Part, http_app
+from tests.bundles import PacienteDePrueba, make_bundle, random_rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from services.gateway.remote_scorer import RemoteScorer
+    from shared.model import Scorer
+
+ROWS = random_rows(PacienteDePrueba, 40, seed=9)
+
+
+@asynccontextmanager
+async def balanced(folder: Path, versions: int) -> AsyncIterator[tuple[RemoteScorer, dict[str, Scorer]]]:
+    """Run a replica for each version, and a client that reaches another one with every request."""
+    replicas: dict[str, Scorer] = {}
+    clients: list[httpx.AsyncClient] = []
+    async with AsyncExitStack() as stack:
+        for version in map(str, range(1, versions + 1)):
+            make_bundle(folder / version, PacienteDePrueba, version=version, seed=int(version) % 2)
+            settings = InferenceSettings(PREDECIR_VAR=folder / version)
+            inference = await stack.enter_async_context(open_inference(settings, CollectorRegistry(), PacienteDePrueba))
+            app = http_app("test", inference.part, registry=CollectorRegistry())
+            client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+            clients.append(await stack.enter_async_context(client))
+            replicas[version] = inference.scorer
+        turns = cycle(clients)
+
+        async def forward(request: web.Request) -> web.Response:
+            answer = await next(turns).request(request.method, request.path, content=await request.read())
+            return web.Response(status=answer.status_code, body=answer.content)
+
+        front = web.Application()
+        front.router.add_route("*", "/{path:.*}", forward)
+        server = TestServer(front)
+        await server.start_server()
+        stack.push_async_callback(server.close)
+        yield (
+            await stack.enter_async_context(
+                open_remote_scorer(str(server.make_url("/")), PacienteDePrueba, key=None, deadline=5)
+            ),
+            replicas,
+        )
+
+
+@pytest.mark.parametrize("versions", [2, KNOWN_MODELS + 2])
+async def test_while_replicas_serve_different_versions_every_score_is_of_the_version_it_names(
+    tmp_path: Path, versions: int
+) -> None:
+    async with balanced(tmp_path, versions) as (scorer, replicas):
+        scores = [(row, await scorer.score(row)) for row in ROWS]
+        assert {score.model.version for _, score in scores} == set(replicas)
+        for row, score in scores:
+            computed = await replicas[score.model.version].score(row)
+            assert (score.probabilities, score.model) == (computed.probabilities, computed.model)
+
+
+async def test_the_versions_that_scored_lately_are_seen_in_one_place(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    async with balanced(tmp_path, 2) as (scorer, _):
+        versions = Versions(scorer, registry)
+        models = [(await versions.score(row)).model for row in ROWS]
+        app = http_app("test", Part((versions_router(versions),), dict), registry=registry)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            seen = (await client.get("/modelos")).json()["modelos"]
+    counts = Counter((model.version, model.digest) for model in models)
+    assert {(each["version"], each["digest"]): each["calculos"] for each in seen} == counts
+    assert seen[0]["version"] == models[-1].version
+    labels = {"name": "prueba", "version": "1", "digest": next(m.digest for m in models if m.version == "1")}
+    assert registry.get_sample_value("predecir_model_scores_total", labels) == counts["1", labels["digest"]]
