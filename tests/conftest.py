@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest.register_assert_rewrite(
-    "tests.recorder_suite", "tests.analysts_suite"
+    "tests.recorder_suite", "tests.analysts_suite", "tests.trigger_suite"
 )  # before anything imports them: asserts explain
 
 

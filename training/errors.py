@@ -4,6 +4,7 @@
     ├── ParametersError         78  params.yaml, or a setting, is wrong or missing
     ├── DataError               65  the data are missing, or do not fit the patient class or the split
     ├── RegistryError           69  the model registry cannot be used
+    ├── DatabaseError           69  what was recorded cannot be read
     ├── GatesFailedError        1   registered, but not good enough for production
     └── StageFailedError        that of the stage, which has said why
 
@@ -34,6 +35,12 @@ class DataError(TrainingError):
 
 class RegistryError(TrainingError):
     """The registry or its files cannot be read or written: EX_UNAVAILABLE of sysexits(3)."""
+
+    exit_code = 69
+
+
+class DatabaseError(TrainingError):
+    """The recorder's database cannot be read: EX_UNAVAILABLE of sysexits(3)."""
 
     exit_code = 69
 

@@ -139,6 +139,17 @@ class Gates(_Section):
         return {*self.average_precision, *self.recall}
 
 
+class Trigger(_Section):
+    """When what was recorded lately starts the pipeline; read by `training.trigger` alone."""
+
+    days: Annotated[int, Field(ge=1, le=3650)]
+    period_days: Annotated[float, Field(gt=0, le=3650)]
+    least: Annotated[int, Field(ge=1)]
+    psi: Annotated[float, Field(gt=0)]
+    missing: Share
+    accuracy: Share
+
+
 class Parameters(_Section):
     """Everything in `params.yaml`."""
 
@@ -152,6 +163,9 @@ class Parameters(_Section):
     subgroups: Subgroups
     parity: ParityRule
     gates: Gates
+    trigger: Annotated[Trigger | None, Field(exclude=True)] = (
+        None  # no model depends on it: not part of what is registered
+    )
 
     def check_classes(self, classes: Iterable[str]) -> None:
         """Refuse gates for classes that the disease does not have.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,3 +19,10 @@ class TrainingSettings(BaseSettings):
     """Folder for the registry, the published models and the keys."""
     mlflow_tracking_uri: str | None = None
     """The MLflow server to register with; without one, an SQLite file under the folder above."""
+
+
+class TriggerSettings(TrainingSettings):
+    """Read by `training.trigger`."""
+
+    database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
+    """The recorder's database, read only: sqlite:///./FILE or postgresql://user:password@host:5432/database."""

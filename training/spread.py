@@ -49,12 +49,17 @@ def _spread(values: Rows) -> Spread:
 
 
 def _edges(present: Rows) -> list[float]:
-    """Separate the values that occur if they are few, as those of a flag or a choice are; deciles otherwise."""
-    distinct = np.unique(present)
-    if len(distinct) > _INTERVALS:
+    """Give the deciles, or around every value if they are few, as those of a flag or a choice are.
+
+    Then a value that no training case had lies in an interval that no training case lay in.
+    """
+    edges = np.unique(present)
+    if len(edges) > _INTERVALS:
         deciles = np.quantile(present, np.arange(1, _INTERVALS) / _INTERVALS, method="inverted_cdf")
-        distinct = np.unique(np.append(distinct[0], deciles))
-    return [decimal(edge) for edge in distinct[1:]]
+        edges = np.unique(np.append(edges[0], deciles))[1:]
+    elif len(edges):
+        edges = np.append(edges, np.nextafter(edges[-1], np.float32(np.inf)))
+    return [decimal(edge) for edge in edges]
 
 
 def _exact(edges: Sequence[float]) -> Rows:

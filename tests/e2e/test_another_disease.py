@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from shared.bundle import open_bundle
-from tests.database import query
+from tests.database import is_settled, query
 from tests.processes import ROOT, running
 from tests.waiting import until_now
 
@@ -126,6 +126,35 @@ def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None
     assert ended.returncode == 0, ended.stderr
     assert "nothing changed for prepare, check, train, evaluate" in lines(ended.stdout, "pipeline")[-1]
     assert sorted(path.name for path in (folder / "var/models/anemia").iterdir()) == ["1", "production", "staging"]
+
+
+def trigger(folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    command = [sys.executable, "-m", "training.trigger"]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_patients_unlike_those_it_learned_from_start_the_pipeline_once(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    change(folder, "least: 300", "least: 20")
+    environment = {"PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    body = {"edad": 30, "sexo": "F", "hemoglobina": 24, "vcm": 90, "ferritina": 80, "embarazo": True}
+    with running("services.local", folder, environment) as process:
+        until_now(lambda: process.get("/health/ready").status_code == 200)
+        for _ in range(25):
+            assert httpx.post(f"{process.url}/predecir", json=body, timeout=10).status_code == 200
+        until_now(lambda: is_settled(process))
+    first, second = trigger(folder), trigger(folder)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert any("BEYOND" in line and "hemoglobina.psi" in line for line in lines(first.stdout, "trigger"))
+    assert "version 1 again" in lines(first.stdout, "register")[-1]
+    assert "started within 7 days already" in lines(second.stdout, "trigger")[-1]
+    assert lines(second.stdout, "pipeline") == []
+    report = json.loads((folder / "var/trigger/report.json").read_text())
+    assert (report["version"], report["started"]) == ("1", False)
+    assert {"embarazo.psi", "hemoglobina.psi"} <= {found["name"] for found in report["findings"] if found["beyond"]}
 
 
 def refused(folder: Path) -> str:

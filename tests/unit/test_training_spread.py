@@ -17,7 +17,13 @@ def column(*values: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 def test_few_values_are_told_apart_however_rare_one_is() -> None:
     flag = describe(column(*[0.0] * 99, 1.0), ["flag"], {}).columns["flag"]
-    assert (flag.edges, flag.shares, flag.missing) == ([1.0], [0.99, 0.01], 0.0)
+    assert (flag.shares, flag.missing) == ([0.0, 0.99, 0.01, 0.0], 0.0)
+
+
+def test_a_value_that_no_case_had_is_told_from_those_that_were_there() -> None:
+    always_no = describe(column(*[0.0] * 100), ["flag"], {}).columns["flag"]
+    assert always_no.shares == [0.0, 1.0, 0.0]
+    assert counted(column(0.0, 1.0, 1.0)[:, 0], always_no.edges).tolist() == [0, 1, 2]
 
 
 def test_many_values_are_cut_into_tenths() -> None:
@@ -34,7 +40,7 @@ def test_a_value_that_most_cases_share_has_an_interval_of_its_own() -> None:
 
 def test_missing_values_are_a_share_of_their_own() -> None:
     found = describe(column(1.0, 2.0, NAN, NAN), ["t3"], {}).columns["t3"]
-    assert (found.shares, found.missing) == ([0.5, 0.5], 0.5)
+    assert (found.shares, found.missing) == ([0.0, 0.5, 0.5, 0.0], 0.5)
 
 
 def test_a_column_that_was_never_there_has_one_empty_interval() -> None:

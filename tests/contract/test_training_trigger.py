@@ -1,0 +1,38 @@
+"""The trigger on SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.settings import SettingsError
+from tests.trigger_suite import *  # noqa: F403 - the suite itself
+from tests.trigger_suite import beyond
+from training.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shared.bundle import Manifest
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    path = tmp_path / "predicciones.db"
+    sqlite3.connect(path).close()
+    path.touch()
+    return f"sqlite:///{path}"
+
+
+async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, production: Manifest) -> None:
+    with pytest.raises(DatabaseError, match="unable to open database file"):
+        await beyond(f"sqlite:///{tmp_path}/none.db", production)
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("wrong", ["", "mysql://somewhere/db", "sqlite://", "predicciones.db"])
+async def test_an_address_of_no_database_of_ours_is_one_line(wrong: str, production: Manifest) -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL: expected"):
+        await beyond(wrong, production)

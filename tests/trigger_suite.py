@@ -1,0 +1,146 @@
+"""What the trigger sees in a database that the recorder wrote: the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from services.recorder.database import open_database, read_url
+from services.recorder.metrics import Metrics
+from services.recorder.store import Store
+from shared.bundle import Manifest, open_bundle
+from shared.events import Outcome, write_outcome, write_prediction
+from shared.model import ModelInfo, Score
+from shared.transport import Delivery
+from tests.bundles import PacienteDePrueba, make_bundle, random_rows
+from training.errors import DatabaseError, RegistryError
+from training.parameters import Trigger
+from training.spread import describe
+from training.trigger import look
+
+if TYPE_CHECKING:
+    from training.drift import Finding
+
+LIMITS = Trigger(days=30, period_days=7, least=20, psi=0.25, missing=0.2, accuracy=0.85)
+NOW = dt.datetime.now(dt.UTC)
+SINCE = NOW - dt.timedelta(days=LIMITS.days)
+
+
+@pytest.fixture(scope="session")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Version 1, which learned from patients as `random_rows` draws them and finds half of them ill."""
+    var = tmp_path_factory.mktemp("production") / "var"
+    folder = make_bundle(var, PacienteDePrueba)
+    manifest = open_bundle(folder, var / "keys/bundle.pub", patient_digest=PacienteDePrueba.digest).manifest
+    rows = np.array(random_rows(PacienteDePrueba, 2000), dtype=np.float32)
+    reference = describe(rows, PacienteDePrueba.columns, {"sano": 0.5, "enfermo": 0.5})
+    return manifest.model_copy(update={"reference": reference})
+
+
+def prediction(  # noqa: PLR0913 - each is one fact of the answer
+    seq: int, *, age: int, version: str = "1", model: str = "prueba", ill: bool = False, days_ago: float = 1
+) -> Delivery:
+    """One answer as a gateway hands it over; who asked is `age` years old and otherwise like the training cases."""
+    info = ModelInfo(model, version, "d" * 64, PacienteDePrueba.digest, (), ("sano", "enfermo"), {}, frozenset(), {})
+    body = write_prediction(
+        event_id=str(uuid.UUID(int=seq)),
+        source="g1",
+        time=(NOW - dt.timedelta(days=days_ago)).isoformat(),
+        inputs={
+            "edad": age,
+            "sexo": "F" if seq % 2 else "M",
+            "glucosa": 10 + 9.9 * (seq % 100),
+            "fumador": seq % 4 > 1,
+        },
+        output="enfermo" if ill else "sano",
+        score=Score([0.2, 0.8] if ill else [0.8, 0.2], info),
+    )
+    return Delivery("g1", seq, body)
+
+
+def outcome(seq: int, *, of: int, right: bool, minute: int) -> Delivery:
+    said = Outcome(
+        prediccion=str(uuid.UUID(int=of)), aceptada=right, diagnostico=None if right else "grave", motivo=None
+    )
+    time = (NOW + dt.timedelta(minutes=minute)).isoformat()
+    return Delivery("g1", seq, write_outcome(event_id=str(uuid.UUID(int=seq)), source="g1", time=time, outcome=said))
+
+
+async def record(url: str, *predictions: Delivery) -> None:
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - for this function alone
+
+    async with open_database(read_url(url)) as database:
+        await Store(database.writer, Metrics(CollectorRegistry())).record(predictions)
+
+
+async def beyond(url: str, production: Manifest) -> tuple[int, list[str]]:
+    recent, found = await look(url, PacienteDePrueba, production, LIMITS, SINCE)
+    return recent.predictions, [finding.name for finding in found if finding.beyond]
+
+
+async def found(url: str, production: Manifest, name: str) -> Finding:
+    _, findings = await look(url, PacienteDePrueba, production, LIMITS, SINCE)
+    [wanted] = [finding for finding in findings if finding.name == name]
+    return wanted
+
+
+async def test_a_database_without_predictions_says_nothing(url: str, production: Manifest) -> None:
+    await record(url)
+    assert await beyond(url, production) == (0, [])
+
+
+async def test_patients_of_another_age_are_seen(url: str, production: Manifest) -> None:
+    await record(url, *[prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 201)])
+    assert await beyond(url, production) == (200, [])
+    await record(url, *[prediction(seq, age=119, ill=seq % 2 > 0) for seq in range(201, 401)])
+    assert await beyond(url, production) == (400, ["edad.psi"])
+
+
+async def test_only_this_model_and_the_last_days_count(url: str, production: Manifest) -> None:
+    others = [prediction(seq, age=119, model="otra") for seq in range(1, 41)]
+    old = [prediction(seq, age=119, days_ago=31) for seq in range(41, 81)]
+    await record(url, *others, *old)
+    assert await beyond(url, production) == (0, [])
+
+
+async def test_answers_are_those_of_the_version_in_production(url: str, production: Manifest) -> None:
+    before = [prediction(seq, age=seq % 121, version="0") for seq in range(1, 201)]
+    await record(url, *before)
+    assert await beyond(url, production) == (200, [])
+    await record(url, *[prediction(seq, age=seq % 121) for seq in range(201, 301)])
+    assert await beyond(url, production) == (300, ["answers.psi"])
+
+
+async def test_doctors_who_disagree_are_seen_and_only_their_last_word_counts(url: str, production: Manifest) -> None:
+    asked = [prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 41)]
+    other = [prediction(seq, age=seq % 121, version="0") for seq in range(41, 81)]
+    wrong_first = [outcome(100 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]
+    right_then = [outcome(200 + seq, of=seq, right=True, minute=2) for seq in range(1, 37)]
+    of_another_version = [outcome(300 + seq, of=seq, right=False, minute=1) for seq in range(41, 81)]
+    await record(url, *asked, *other, *right_then, *wrong_first, *of_another_version)
+    agreed = await found(url, production, "outcomes.accuracy")
+    assert (agreed.figure, agreed.beyond) == (0.9, False)
+    assert agreed.interval is not None
+    assert agreed.interval[0] < 0.9 < agreed.interval[1]
+    await record(url, *[outcome(400 + seq, of=seq, right=False, minute=3) for seq in range(1, 31)])
+    decayed = await found(url, production, "outcomes.accuracy")
+    assert (decayed.figure, decayed.beyond) == (0.15, True)
+
+
+async def test_a_model_that_does_not_say_what_it_learned_from_is_one_line(url: str, production: Manifest) -> None:
+    with pytest.raises(RegistryError, match="train it again"):
+        await beyond(url, production.model_copy(update={"reference": None}))
+
+
+async def test_a_database_that_is_not_the_recorders_is_one_line_without_its_password(
+    url: str, production: Manifest
+) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await beyond(url, production)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "predicciones" in str(caught.value)
+    assert "@" not in str(caught.value)

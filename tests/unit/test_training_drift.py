@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from training.drift import Recent, agreement, psi, wilson
+from training.errors import RegistryError
+from training.parameters import Trigger
+from training.spread import describe
+from training.trigger import claim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMITS = Trigger(days=30, period_days=7, least=100, psi=0.25, missing=0.2, accuracy=0.85)
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+ANSWERS = {"sano": 0.9, "enfermo": 0.1}
+NAN = float("nan")
+
+
+def rows(count: int, *, mean: float = 5.0, missing: float = 0.1, seed: int = 0) -> list[list[float]]:
+    """Give a measurement and a flag, the measurement missing in a share of the cases."""
+    rng = np.random.default_rng(seed)
+    table = np.stack([rng.normal(mean, 1, count), rng.random(count) < 0.2], axis=1)
+    table[rng.random(count) < missing, 0] = NAN
+    found: list[list[float]] = table.tolist()
+    return found
+
+
+def beyond(found: list[list[float]], answers: list[str]) -> list[str]:
+    recent = Recent(describe(np.array(rows(2000, seed=1), dtype=np.float32), ["tsh", "embarazo"], ANSWERS))
+    for start in range(0, len(found), 70):
+        recent.add(found[start : start + 70], answers[start : start + 70])
+    assert recent.predictions == len(found)
+    return [finding.name for finding in recent.findings(LIMITS) if finding.beyond]
+
+
+def answers(count: int, ill: float) -> list[str]:
+    return ["enfermo"] * round(count * ill) + ["sano"] * round(count * (1 - ill))
+
+
+def test_patients_like_those_it_learned_from_are_within_every_limit() -> None:
+    assert beyond(rows(400), answers(400, 0.12)) == []
+
+
+def test_a_measurement_that_moved_is_named() -> None:
+    assert beyond(rows(400, mean=6.5), answers(400, 0.1)) == ["tsh.psi"]
+
+
+def test_a_measurement_that_is_no_longer_taken_is_named_and_not_judged_by_the_few_that_have_it() -> None:
+    assert beyond(rows(400, mean=9, missing=0.95), answers(400, 0.1)) == ["tsh.missing_change"]
+
+
+def test_answers_that_moved_are_named() -> None:
+    assert beyond(rows(400), answers(400, 0.6)) == ["answers.psi"]
+
+
+def test_answers_of_other_versions_do_not_count() -> None:
+    assert beyond(rows(400), answers(99, 1.0)) == []
+
+
+def test_a_handful_of_predictions_says_nothing() -> None:
+    assert beyond(rows(99, mean=20), answers(99, 1.0)) == []
+
+
+def test_the_psi_is_that_of_the_textbook_but_for_half_a_case() -> None:
+    expected = 0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5)
+    assert psi(np.array([70_000, 30_000]), np.array([50_000.0, 50_000.0])) == pytest.approx(expected, abs=1e-4)
+    assert psi(np.array([1, 0]), np.array([0.0, 0.0])) < 0.3
+
+
+def test_the_interval_is_wilsons() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 5)[0] == 0
+    assert wilson(5, 5)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "decayed"), [(0, 0, False), (7, 10, False), (700, 1000, True), (840, 1000, False)]
+)
+def test_performance_has_decayed_only_if_the_whole_interval_lies_below(right: int, of: int, decayed: bool) -> None:  # noqa: FBT001
+    assert agreement(right, of, LIMITS).beyond is decayed
+
+
+def test_of_many_that_start_at_once_one_does_and_again_only_after_the_period(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: claim(tmp_path / "trigger", NOW, LIMITS, ["tsh.psi"]), range(8)))
+    assert sorted(got) == [False] * 7 + [True]
+    assert not claim(tmp_path / "trigger", NOW + dt.timedelta(days=6.9), LIMITS, ["tsh.psi"])
+    assert claim(tmp_path / "trigger", NOW + dt.timedelta(days=7), LIMITS, ["answers.psi"])
+    ledger = [json.loads(line) for line in (tmp_path / "trigger/started.jsonl").read_text().splitlines()]
+    assert [entry["reasons"] for entry in ledger] == [["tsh.psi"], ["answers.psi"]]
+
+
+def test_a_ledger_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "started.jsonl").write_text("yesterday\n")
+    with pytest.raises(RegistryError, match=r"started\.jsonl: cannot be used"):
+        claim(tmp_path, NOW, LIMITS, ["tsh.psi"])

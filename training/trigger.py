@@ -1,0 +1,180 @@
+"""`python -m training.trigger`: look at what was recorded lately, and start the pipeline if it has changed too much.
+
+For cron or any scheduler, in the folder of `params.yaml`, as often as one likes: it starts the pipeline at most once in
+`trigger.period_days`, whoever else runs it at the same time. It compares with what the model in production learned
+from, which that model's bundle carries. Figures only: no value of a patient is shown or written.
+
+Exit code 0: nothing to do, or trained and in production; otherwise that of the pipeline, or of what could not be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from pydantic import ValidationError
+
+from shared.bundle import PRODUCTION, BundleError, open_bundle
+from shared.patient import load_patient
+from shared.settings import read_settings
+from training.drift import Recent, agreement
+from training.errors import DatabaseError, ParametersError, RegistryError, StageFailedError
+from training.parameters import FILE, read_parameters
+from training.recorded import Asked, recorded
+from training.settings import TriggerSettings
+from training.stage import run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from shared.bundle import Manifest
+    from shared.patient import Patient
+    from training.drift import Finding
+    from training.parameters import Trigger
+
+_FOLDER = "trigger"
+_REPORT = "report.json"
+_LEDGER = "started.jsonl"
+
+
+def main() -> str:
+    """Look, report, and start the pipeline if it is due; returns the summary."""
+    settings = read_settings(TriggerSettings)
+    patient = load_patient(settings.predecir_paciente)
+    limits = read_parameters().trigger
+    if limits is None:
+        message = f"{FILE}: trigger: missing; docs/training.md has its keys"
+        raise ParametersError(message)
+    production = _production(settings.var, patient)
+    now = dt.datetime.now(dt.UTC)
+    recent, findings = asyncio.run(
+        look(
+            settings.database_url.get_secret_value(), patient, production, limits, now - dt.timedelta(days=limits.days)
+        )
+    )
+    for finding in findings:
+        say("trigger", str(finding))
+    beyond = [finding.name for finding in findings if finding.beyond]
+    folder = settings.var / _FOLDER
+    started = bool(beyond) and claim(folder, now, limits, beyond)
+    report = {
+        "time": now.isoformat(),
+        "version": production.version,
+        "predictions": recent.predictions,
+        "findings": [finding.model_dump() for finding in findings],
+        "started": started,
+    }
+    _report(folder, report)
+    seen = f"{recent.predictions:,} predictions of {limits.days} days against version {production.version}"
+    if not beyond:
+        return f"{seen}: nothing beyond its limit"
+    if not started:
+        return f"{seen}: beyond its limit: {', '.join(beyond)}; started within {limits.period_days:g} days already"
+    say("trigger", f"{seen}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
+    ended = subprocess.run([sys.executable, "-m", "training.pipeline"], check=False)
+    if ended.returncode:
+        raise StageFailedError("the pipeline", ended.returncode)
+    return "the pipeline ran"
+
+
+async def look(
+    database_url: str, patient: type[Patient], production: Manifest, limits: Trigger, since: dt.datetime
+) -> tuple[Recent, list[Finding]]:
+    """Compare what was recorded since `since` with what `production` learned from.
+
+    Raises:
+        SettingsError: `database_url` is none.
+        DatabaseError: it cannot be read.
+        RegistryError: `production` does not say what it learned from.
+
+    """
+    if production.reference is None:
+        message = f"version {production.version} does not say what it learned from; train it again (`make train`)"
+        raise RegistryError(message)
+    recent = Recent(production.reference)
+    asked = Asked(production.name, production.patient_digest, since)
+    async with recorded(database_url) as database:
+        async for chunk in database.predictions(asked):
+            recent.add(
+                _encoded(patient, [inputs for inputs, _, _ in chunk]),
+                [output for _, output, version in chunk if version == production.version],
+            )
+        outcomes = await database.outcomes(asked, production.version)
+    return recent, [*recent.findings(limits), agreement(sum(outcomes), len(outcomes), limits)]
+
+
+def _encoded(patient: type[Patient], inputs: list[str]) -> list[list[float]]:
+    try:
+        return [patient.model_validate_json(text).encode() for text in inputs]
+    except ValidationError as error:
+        fields = {".".join(map(str, e["loc"])) for e in error.errors(include_input=False, include_url=False)}
+        message = f"predicciones: a row was changed after it was recorded; no patient can have its {', '.join(fields)}"
+        raise DatabaseError(message) from None
+
+
+def claim(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -> bool:
+    """Enter a start into the ledger in `folder`, unless there was one within the period; says whether it was entered.
+
+    Of several that ask at once, one gets it. A start counts whatever came of it.
+
+    Raises:
+        RegistryError: the folder or the ledger cannot be used.
+
+    """
+    with _locked(folder) as ledger:
+        started = ledger.read().splitlines()
+        if started:
+            last = dt.datetime.fromisoformat(json.loads(started[-1])["started"])
+            if now - last < dt.timedelta(days=limits.period_days):
+                return False
+        ledger.write(json.dumps({"started": now.isoformat(), "reasons": reasons}) + "\n")
+        ledger.flush()
+        os.fsync(ledger.fileno())
+    return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[TextIO]:
+    """Open the ledger for reading and appending, alone."""
+    path = folder / _LEDGER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as ledger:
+            fcntl.flock(ledger, fcntl.LOCK_EX)
+            ledger.seek(0)
+            yield ledger
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path}: cannot be used ({error}); it holds a line of JSON for each start of the pipeline"
+        raise RegistryError(message) from None
+
+
+def _production(var: Path, patient: type[Patient]) -> Manifest:
+    folder = var / "models" / patient.disease.name / PRODUCTION
+    try:
+        return open_bundle(folder, var / "keys/bundle.pub", patient_digest=patient.digest).manifest
+    except BundleError as error:
+        raise RegistryError(str(error)) from None
+
+
+def _report(folder: Path, report: dict[str, object]) -> None:
+    """Replace the last report by `report`."""
+    path, fresh = folder / _REPORT, folder / f"{_REPORT}.fresh"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        message = f"{path}: cannot be written ({error.strerror})"
+        raise RegistryError(message) from None
+
+
+if __name__ == "__main__":
+    sys.exit(run("trigger", main))
