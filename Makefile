@@ -18,13 +18,17 @@ export PYTHONPATH := $(ROOT):$(FOLDER)
 
 ##@ Use
 .PHONY: run
-run: $(VENV)/.run ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model first if none is in production
-	@ls $(FOLDER)/var/models/*/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
+run: $(VENV)/.run folder ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model first if none for this class is in production
+	@cd $(FOLDER) && $(PY) -m training.pipeline --unless-served
 	@cd $(FOLDER) && exec $(PY) -m services.local
 
 .PHONY: train
-train: $(VENV)/.run ## Run the pipeline: prepare, check, train, evaluate, register; promotes what passes its gates
+train: $(VENV)/.run folder ## Run the pipeline: prepare, check, train, evaluate, register; promotes what passes its gates
 	@cd $(FOLDER) && exec $(PY) -m training.pipeline
+
+.PHONY: folder
+folder:
+	@test -d $(FOLDER) || { echo "PREDECIR_PARAMS=$(PREDECIR_PARAMS): there is no folder $(FOLDER)" >&2; exit 78; }
 
 ##@ Containers
 .PHONY: up

@@ -17,7 +17,7 @@ from training import leakage
 from training.cases import CASES, read_cases, read_lines, read_preparation
 from training.errors import DataError
 from training.parameters import read_parameters
-from training.prepare import RAW
+from training.raw import RAW
 from training.results import CHECKS, Checks, Finding
 from training.schema import breaches
 from training.settings import TrainingSettings

@@ -2,10 +2,12 @@
 
 The folder holds `params.yaml` and `data/raw.csv` of one disease, whose class `PREDECIR_PACIENTE` names. DVC decides
 what has to run; each stage says what it did on a line of its own, and the exit code is that of the stage that failed.
+With `--unless-served`, nothing runs if a model for that class is in production here already.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
@@ -18,11 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.bundle import PRODUCTION
 from shared.patient import load_patient
 from shared.settings import read_settings
+from shared.shelf import Shelf
 from training.errors import DataError, ParametersError, StageFailedError, TrainingError
 from training.parameters import FILE, read_parameters
-from training.project import RAW, check_data, check_owner, lay_out
+from training.project import check_data, check_owner, lay_out
+from training.raw import RAW
 from training.settings import TrainingSettings
 from training.stage import INTERRUPTED, run, say
 
@@ -35,9 +40,14 @@ _INTERRUPTED = {INTERRUPTED, -2}
 
 def main() -> str:
     """Check everything that can be checked at once, then let DVC run; returns the summary."""
+    parser = argparse.ArgumentParser(prog="python -m training.pipeline", description="Train what has to be trained.")
+    parser.add_argument("--unless-served", action="store_true", help="not if a model is in production here already")
+    wanted = not parser.parse_args().unless_served
     settings = read_settings(TrainingSettings)
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
+    if not wanted and (version := _served(Shelf(settings.var, patient.disease.name, patient.digest))):
+        return f"version {version} is in production"
     check_owner(settings.predecir_paciente)
     parameters = read_parameters()
     parameters.check_classes(patient.disease.classes)
@@ -51,6 +61,13 @@ def main() -> str:
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, writable for everyone
     os.environ.update(_quiet(os.environ, site))
     return _reproduce(pull=pull)
+
+
+def _served(shelf: Shelf) -> str | None:
+    """Give the version in production here, if it can serve the patient class of `shelf`."""
+    link = shelf.folder / PRODUCTION
+    version = link.readlink().name if link.is_symlink() else ""
+    return version if version and shelf.opened(version) else None
 
 
 def _check_name(environment: Mapping[str, str]) -> None:

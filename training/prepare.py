@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import sys
 import traceback
@@ -16,32 +15,18 @@ from shared.patient import Case, DiscardedRowError, PatientClassError, load_pati
 from shared.settings import read_settings
 from training.cases import CASES, PREPARATION, Example, Preparation, write_cases
 from training.errors import DataError
+from training.raw import RAW, Row, RowError, rows
 from training.settings import TrainingSettings
 from training.stage import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic_core import ErrorDetails
 
     from shared.patient import Patient
 
-RAW = Path("data/raw.csv")
 _MEASURED_KINDS = {"number", "integer"}
 _FREE_TEXT = {"value_error", "assertion_error"}
 """Errors whose message an author writes, and which might repeat a value."""
-
-
-class _RuleError(Exception):
-    """A row breaks a rule; the message names it, without any value."""
-
-
-class _Row(dict[str, str]):
-    """One row by column name; asking for a column that the file lacks says so, where a bare KeyError would not."""
-
-    def __missing__(self, column: str) -> str:
-        message = f"from_row reads {column!r}, which is no column of the file"
-        raise _RuleError(message)
 
 
 def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparation]:
@@ -54,7 +39,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     examples: list[Example] = []
     discarded: Counter[str] = Counter()
     broken: list[str] = []
-    for line, row in _rows(raw):
+    for line, row in rows(raw):
         try:
             examples.append(_example(row, patient, line))
         except DiscardedRowError as error:
@@ -62,7 +47,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
         except PatientClassError:
             raise
         except Exception as error:  # noqa: BLE001 - a disease's own code may raise anything; its author needs line and rule
-            broken.append(f"line {line}: {_rule(error, patient)}")
+            broken.append(f"line {line}: {_rule(error, row, patient)}")
     if broken:
         more = f" (and {len(broken) - 1:,} more rows)" if len(broken) > 1 else ""
         message = f"{raw}, {broken[0]}{more}; correct the file, or mend or discard such rows in from_row"
@@ -97,44 +82,28 @@ def main() -> str:
     return f"{len(examples):,} cases of {report.rows_read:,} rows" + (f"; left out: {left_out}" if left_out else "")
 
 
-def _rows(raw: Path) -> Iterator[tuple[int, _Row]]:
-    try:
-        with raw.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                if None in row or None in row.values():
-                    message = f"{raw}, line {reader.line_num}: not as many fields as the header has"
-                    raise DataError(message)
-                yield reader.line_num, _Row(row)
-    except OSError as error:
-        message = f"{raw}: cannot be read ({error.strerror}); put the data there, one row per patient, with a header"
-        raise DataError(message) from None
-    except (UnicodeDecodeError, csv.Error):
-        message = f"{raw}: not a CSV file in UTF-8"
-        raise DataError(message) from None
-
-
-def _example(row: _Row, patient: type[Patient], line: int) -> Example:
+def _example(row: Row, patient: type[Patient], line: int) -> Example:
     case = patient.from_row(row)
     if not isinstance(case, Case):
         message = "from_row returns no Case"
-        raise _RuleError(message)
+        raise RowError(message)
     if case.diagnosis not in patient.disease.classes:
         message = f"from_row gives a diagnosis that {patient.__name__}.disease does not list"
-        raise _RuleError(message)
+        raise RowError(message)
     return Example(case.patient.encode(), case.diagnosis, case.date, line)
 
 
-def _rule(error: Exception, patient: type[Patient]) -> str:
+def _rule(error: Exception, row: Row, patient: type[Patient]) -> str:
     """Name what is wrong without repeating any value of the row."""
-    if isinstance(error, _RuleError):
+    if isinstance(error, RowError):
         return str(error)
     if isinstance(error, pydantic.ValidationError):
         return "; ".join(_broken(e) for e in error.errors(include_input=False, include_url=False))
     module = Path(sys.modules[patient.__module__].__file__ or "")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename) == module] or frames
-    return f"{type(error).__name__} in line {own[-1].lineno} of {Path(own[-1].filename).name}: {own[-1].line}"
+    said = f"{type(error).__name__} in line {own[-1].lineno} of {Path(own[-1].filename).name}: {own[-1].line}"
+    return f"{said} (a number of this row has a decimal comma)" if row.has_decimal_comma else said
 
 
 def _broken(error: ErrorDetails) -> str:

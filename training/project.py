@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from training.errors import DataError, ParametersError
+from training.raw import RAW
 
 if TYPE_CHECKING:
     from shared.patient import Patient
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = Path("dvc.yaml")
-RAW = Path("data/raw.csv")
 
 _GENERATED = "# Written by training.pipeline, and again at every run; without this line it is yours.\n"
 _CONFIG = """\

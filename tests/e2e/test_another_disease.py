@@ -125,7 +125,7 @@ def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None
     ended = train(folder)
     assert ended.returncode == 0, ended.stderr
     assert "nothing changed for prepare, check, train, evaluate" in lines(ended.stdout, "pipeline")[-1]
-    assert sorted(path.name for path in (folder / "var/models/anemia").iterdir()) == ["1", "production", "staging"]
+    assert sorted(path.name for path in (folder / "var/models/anemia").glob("[!.]*")) == ["1", "production", "staging"]
 
 
 def trigger(folder: Path) -> subprocess.CompletedProcess[str]:

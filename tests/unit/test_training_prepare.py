@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -85,8 +86,12 @@ def test_rows_become_encoded_examples_and_discarded_ones_are_counted_by_reason(t
         (f"37,0,{PRIVATE}", "KeyError in line"),
         (",1,n", "tos: tos_sin_temperatura"),
         ("37,0,x", "a diagnosis that Gripe.disease does not list"),
-        ("37,0", "not as many fields as the header has"),
-        (f"37,0,n,{PRIVATE}", "not as many fields as the header has"),
+        (f'"{PRIVATE},5",0,n', "(a number of this row has a decimal comma)"),
+        ("nan,0,n", "temperatura: Input should be a finite number"),
+        ("-inf,0,n", "temperatura: Input should be"),
+        ("37,0", "2 fields, where the header has 3; it is the last line: was the file cut off?"),
+        (f"37,0,n,{PRIVATE}", "4 fields, where the header has 3; a text, or a number, with a comma in it must be"),
+        (f'37,0,"{PRIVATE}', "not CSV (unexpected end of data); is a quote never closed, or the file cut off?"),
     ],
 )
 def test_a_row_that_breaks_a_rule_is_named_by_line_and_rule_and_never_by_value(
@@ -108,6 +113,11 @@ def test_the_other_broken_rows_are_counted(tmp_path: Path) -> None:
 def test_a_column_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="from_row reads 'cough', which is no column of the file"):
         prepare(table(tmp_path, "37,1,n", header="t,tos,flu"), Gripe)
+
+
+def test_a_short_row_in_the_middle_is_no_sign_of_a_file_cut_off(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2: 2 fields, where the header has 3$"):
+        prepare(table(tmp_path, "37,1", "37,1,n"), Gripe)
 
 
 def test_an_answer_that_is_no_case_is_named(tmp_path: Path) -> None:
@@ -132,6 +142,23 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
     (tmp_path / "raw.csv").write_bytes(b"t,cough,flu\n\xff\xfe,0,n\n")
     with pytest.raises(DataError, match="UTF-8"):
         prepare(tmp_path / "raw.csv", Gripe)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("", "empty; it needs a header line"),
+        (f"t;cough;{PRIVATE}", "its header has one column; is it separated by commas?"),
+        (f"t,{PRIVATE},flu,{PRIVATE}", "columns 2 and 4 of its header have the same name"),
+    ],
+)
+def test_a_file_that_is_no_table_is_told_in_one_line_without_what_is_in_it(
+    tmp_path: Path, header: str, said: str
+) -> None:
+    (tmp_path / "raw.csv").write_text(header)
+    with pytest.raises(DataError, match=re.escape(f"raw.csv: {said}")) as caught:
+        prepare(tmp_path / "raw.csv", Gripe)
+    assert PRIVATE not in str(caught.value)
 
 
 def test_a_file_saved_by_a_spreadsheet_with_its_byte_order_mark_is_read(tmp_path: Path) -> None:
