@@ -29,7 +29,7 @@ from shared.events import write_prediction
 from shared.model import ModelInfo, Score
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 from shared.transport import Delivery
-from tests.recorder_suite import START
+from tests.recorder_suite import START, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -119,7 +119,9 @@ def a_year_of_patients() -> Sequence[Delivery]:
         )
         facts = {"probability": 0.5 + n % 50 / 100, "version": str(1 + n // 200), "output": classes[n % len(classes)]}
         deliveries.append(answered(n, DatosPaciente, patient.__dict__, time=START + timedelta(days=n), **facts))
-    return deliveries
+    of = [str(uuid.UUID(int=n)) for n in range(1, 361)]
+    said = [outcome(of[n], classes[n % 2] if n % 4 else None, time=START + timedelta(days=n)) for n in range(0, 360, 3)]
+    return [*deliveries, *(Delivery("g1", 361 + n, body) for n, body in enumerate(said))]
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a column's value
@@ -156,6 +158,30 @@ async def test_the_view_has_a_typed_column_per_feature(target: Target) -> None:
     assert (plain(row["timestamp"]), plain(row["dia"]), row["mes"]) == (plain(START), "2026-03-01", "2026-03")
     assert (row["output"], row["probabilidad"], row["modelo_version"]) == ("sin_alteracion", 0.75, "7")
     assert row["paciente_digest"] == DatosPaciente.digest
+
+
+async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> None:
+    of = [str(uuid.UUID(int=n)) for n in (1, 2, 3)]
+    later, latest = START + timedelta(hours=1), START + timedelta(hours=2)
+    said = [
+        outcome(of[0], "hipotiroidismo", time=later),
+        outcome(of[1], "hipotiroidismo", time=latest),
+        outcome(of[1], time=later),
+        outcome(of[2], "hipotiroidismo", time=later, event_id=str(uuid.UUID(int=8))),
+        outcome(of[2], time=later, event_id=str(uuid.UUID(int=9))),
+    ]
+    async with described(target, DatosPaciente) as database:
+        await record(database, *(Delivery("g1", 9 + n, body) for n, body in enumerate(said)))
+        await record(database, *(answered(n, DatosPaciente, {}) for n in range(1, 5)))
+        question = "SELECT aceptada, diagnostico_medico, resultado_timestamp FROM predicciones_tiroides ORDER BY id"
+        rows = [[plain(value) for value in row.values()] for row in await ask(database, question)]
+
+    assert rows == [
+        [0, "hipotiroidismo", plain(later)],
+        [0, "hipotiroidismo", plain(latest)],
+        [1, "sin_alteracion", plain(later)],
+        [None, None, None],
+    ]
 
 
 @pytest.mark.parametrize(

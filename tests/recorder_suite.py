@@ -438,6 +438,34 @@ async def test_filters_narrow_by_time_class_and_model_version(recorder: Recordin
     assert await found(output="hipertiroidismo", model_version="4") == []
 
 
+async def test_a_page_and_one_prediction_tell_what_the_doctor_said_last(recorder: Recording) -> None:
+    reference = "5f" * 32
+    bodies = [event(time=START + timedelta(seconds=n), reference=reference if n else None) for n in range(3)]
+    of = [orjson.loads(body)["id"] for body in bodies]
+    hour = timedelta(hours=1)
+    said = [
+        outcome(of[0], "hipertiroidismo", time=START + 2 * hour, reason="otra prueba"),
+        outcome(of[0], time=START + hour),
+        outcome(of[2]),
+    ]
+    await recorder.store.record([delivery(seq, body) for seq, body in enumerate([*bodies, *said], 1)])
+
+    readers = recorder.database.readers
+    rows, _ = await read_page(readers, Wanted(limit=10))
+    assert [row["resultado"] and row["resultado"]["diagnostico"] for row in rows] == [None, None, "hipertiroidismo"]
+    assert [row["resultado"] is None for row in rows] == [False, True, False]
+    [newest], cursor = await read_page(readers, Wanted(limit=1, reference=reference))
+    assert (newest["id"], newest["resultado"]["aceptada"]) == (of[2], True)
+    [other], end = await read_page(readers, Wanted(limit=1, reference=reference, cursor=cursor))
+    assert (other["id"], end) == (of[1], None)
+
+    one = await read_one(readers, of[0])
+    assert one is not None
+    assert [row["aceptada"] for row in one["resultados"]] == [False, True]
+    assert one["resultado"] == one["resultados"][0]
+    assert one["resultado"]["motivo"] == "otra prueba"
+
+
 async def test_a_cursor_that_no_page_gave_is_refused(recorder: Recording) -> None:
     for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
         with pytest.raises(BadCursorError):

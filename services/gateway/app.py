@@ -17,10 +17,11 @@ from services.gateway.keeping import Keeper
 from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.outcome import Outcomes
 from services.gateway.predict import Predict
+from services.gateway.references import open_references
 from services.gateway.relay import Relay
 from services.gateway.remote_scorer import open_remote_scorer
 from services.gateway.reporting import report_once, reporting
-from services.gateway.routes import ACCESS, gateway_router
+from services.gateway.routes import ACCESS, GatewayDeps, gateway_router
 from shared.broker import read_broker_url
 from shared.hosting import Part, StartError
 from shared.patient import load_patient
@@ -64,8 +65,10 @@ async def open_gateway(
 
     Raises:
         StartError: the outbox cannot be opened.
+        SettingsError: the key of references cannot be used.
 
     """
+    references = open_references(settings.reference_key)
     file = settings.var / "gateway" / "outbox.db"
     try:
         outbox = await Outbox.open(file, keep_answers=settings.gateway_idempotency_hours * 3600)
@@ -83,8 +86,9 @@ async def open_gateway(
     keeper, refusals = Keeper(outbox, disk, settings, registry), Refusals(registry)
     deadline = settings.gateway_deadline_seconds
     seen = versions.Versions(scorer, registry)
-    predict = Predict(patient, seen, keeper, refusals, deadline, registry)
-    router = gateway_router(patient, predict, Outcomes(patient, keeper, deadline, registry), refusals)
+    predict = Predict(patient, seen, keeper, references, refusals, deadline, registry)
+    outcomes = Outcomes(patient, keeper, deadline, registry)
+    router = gateway_router(GatewayDeps(patient, predict, outcomes, references, refusals, deadline))
 
     def unready() -> dict[str, str]:
         reasons = {"modelo": scorer.unavailable(), "disco": None if disk.has_room() else "no room for answers"}

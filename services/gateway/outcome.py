@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from services.gateway.identifiers import keyed_outcome_id, new_id
-from services.gateway.intake import idempotency_key, not_arrived, read_body
+from services.gateway.intake import idempotency_key, read_in_time
 from services.gateway.keeping import unavailable
 from services.gateway.outbox_file import Keyed, request_hash
 from shared.access import caller_id
@@ -96,7 +96,7 @@ class Outcomes:
     def __init__(
         self, patient: type[Patient], keeper: Keeper, deadline_seconds: float, registry: CollectorRegistry
     ) -> None:
-        """Accept the diagnoses of `patient`; one request may take `deadline_seconds`."""
+        """Accept the diagnoses of `patient`; body and disk may take `deadline_seconds` each."""
         self._classes = frozenset(patient.disease.classes)
         self._keeper, self._deadline = keeper, deadline_seconds
         self._kept = Counter("predecir_outcomes", "Outcomes kept", ["accepted"], registry=registry)
@@ -111,15 +111,13 @@ class Outcomes:
 
         """
         key = idempotency_key(scope["headers"])
-        of, outcome = _canonical(prediction_id), None
+        of = _canonical(prediction_id)
+        outcome = self._validated(of, await read_in_time(scope, receive, self._deadline))
         try:
             async with asyncio.timeout(self._deadline):
-                outcome = self._validated(of, await read_body(scope, receive))
                 with self._keeper.admitted():
                     return await self._kept_response(outcome, caller_id(scope), key), await self._keeper.handed_over()
         except TimeoutError:
-            if outcome is None:
-                raise not_arrived() from None
             raise unavailable("plazo", "No se pudo guardar a tiempo; inténtelo de nuevo.") from None
 
     def _validated(self, prediction_id: str, body: bytes) -> Outcome:

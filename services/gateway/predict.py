@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from services.gateway.intake import Refusals
     from services.gateway.keeping import Keeper
+    from services.gateway.references import References
     from shared.model import Scorer
     from shared.patient import Patient
 
@@ -45,13 +46,14 @@ class Predict:
         patient: type[Patient],
         scorer: Scorer,
         keeper: Keeper,
+        references: References,
         refusals: Refusals,
         deadline_seconds: float,
         registry: CollectorRegistry,
     ) -> None:
         """Bring the parts together; one answer may take `deadline_seconds`."""
         self._patient, self._scorer, self._keeper, self._refusals = patient, scorer, keeper, refusals
-        self._deadline = deadline_seconds
+        self._references, self._deadline = references, deadline_seconds
         self._features = {feature.name: feature for feature in patient.features}
         self._answers = Answers(patient)
         self._log = structlog.get_logger()
@@ -86,12 +88,13 @@ class Predict:
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
         key = idempotency_key(scope["headers"])
+        reference = self._references.of_headers(scope["headers"])
         patient = None
         try:
             async with asyncio.timeout(self._deadline):
                 patient = self._validated(await read_body(scope, receive))
                 with self._keeper.admitted():
-                    return await self._kept(patient, caller_id(scope), key), await self._keeper.handed_over()
+                    return await self._kept(patient, caller_id(scope), key, reference), await self._keeper.handed_over()
         except ModelUnavailableError as error:
             self._log.warning("model_unavailable", reason=str(error))
             raise unavailable("modelo", "El modelo no está disponible en este momento.") from None
@@ -100,7 +103,7 @@ class Predict:
                 raise not_arrived() from None
             raise unavailable("plazo", "No se pudo responder a tiempo; inténtelo de nuevo.") from None
 
-    async def _kept(self, patient: Patient, caller: str, key: str | None) -> bytes:
+    async def _kept(self, patient: Patient, caller: str, key: str | None, reference: str | None) -> bytes:
         """Score `patient` and keep the answer; the response is given only after that."""
         score = await self._scorer.score(patient.encode())
         answer_id = new_id() if key is None else keyed_id(caller, key)
@@ -113,8 +116,12 @@ class Predict:
             inputs=patient.__dict__,
             output=answer["prediccion"],
             score=score,
+            reference=reference,
         )
-        keyed = None if key is None else Keyed(answer_id, request_hash(orjson.dumps(patient.__dict__)), response)
+        keyed = None
+        if key is not None:  # with another reference it is another request
+            asked = orjson.dumps(patient.__dict__) + (reference or "").encode()
+            keyed = Keyed(answer_id, request_hash(asked), response)
         return await self._keeper.keep(event, keyed) or response
 
     def _validated(self, body: bytes) -> Patient:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
 
 from services.gateway.answer import Respuesta
+from services.gateway.intake import read_in_time
 from services.gateway.outcome import ResultadoGuardado, outcome_schema
+from services.gateway.references import HashDeReferencia, Referencia
 from shared.keys import Role
 from shared.problems import Problem, ProblemError
 
@@ -20,32 +24,38 @@ if TYPE_CHECKING:
 
     from services.gateway.intake import Refusals
     from services.gateway.outcome import Outcomes
+    from services.gateway.references import References
     from shared.access import Access
     from shared.patient import Patient
 
 ACCESS: Access = {
     ("POST", "/predecir"): frozenset({Role.MEDICO}),
     ("POST", "/predicciones/{id}/resultado"): frozenset({Role.MEDICO}),
+    ("POST", "/referencias"): frozenset({Role.MEDICO}),
 }
 """Who may use these routes."""
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": description}
-    for status, description in {
-        400: "El cuerpo no se entiende",
-        401: "Hace falta una clave, o la enviada no es válida",
-        403: "La clave no permite esta operación",
-        408: "El cuerpo no terminó de llegar",
-        409: "Ya se respondió con esta Idempotency-Key, y la respuesta ya no se guarda",
-        413: "Más de 256 KiB",
-        415: "No es application/json",
-        422: "Datos no válidos; nombra campo y regla, nunca el valor",
-        429: "La clave hace demasiadas peticiones por segundo",
-        503: "No se puede responder o guardar la respuesta ahora",
-    }.items()
+_Responses = dict[int | str, dict[str, Any]]
+_DESCRIPTIONS = {
+    400: "El cuerpo no se entiende",
+    401: "Hace falta una clave, o la enviada no es válida",
+    403: "La clave no permite esta operación",
+    408: "El cuerpo no terminó de llegar",
+    409: "Ya se respondió con esta Idempotency-Key, y la respuesta ya no se guarda",
+    413: "Más de 256 KiB",
+    415: "No es application/json",
+    422: "Datos no válidos; nombra campo y regla, nunca el valor",
+    429: "La clave hace demasiadas peticiones por segundo",
+    503: "No se puede responder o guardar la respuesta ahora",
 }
 
-_GIVEN: dict[int | str, dict[str, Any]] = {
+
+def _refused(*statuses: int) -> _Responses:
+    """Document these refusals."""
+    return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in statuses}
+
+
+_GIVEN: _Responses = {
     200: {
         "headers": {
             "confirmada": {
@@ -61,6 +71,17 @@ IdempotencyKey = Annotated[
     str | None, Header(description="Si se repite con los mismos datos, se devuelve la misma respuesta.")
 ]
 
+PatientReference = Annotated[
+    str | None,
+    Header(
+        description=(
+            "La referencia con la que el médico conoce al paciente, en UTF-8 y codificada con porcentajes; hasta 128 "
+            "caracteres. Solo se guarda su hash; véase /referencias."
+        ),
+        examples=["HC%202026%2F0417"],
+    ),
+]
+
 
 class _Served(Response):
     """A response that an ASGI application gives by itself."""
@@ -73,8 +94,21 @@ class _Served(Response):
         await self._app(scope, receive, send)
 
 
-def gateway_router(patient: type[Patient], predict: ASGIApp, outcomes: Outcomes, refusals: Refusals) -> APIRouter:
-    """Make the routes for `patient`; of `POST /predecir` only the documentation, for `predict` serves it."""
+@dataclass(frozen=True, slots=True)
+class GatewayDeps:
+    """What the routes need; a body must arrive within `deadline_seconds`."""
+
+    patient: type[Patient]
+    predict: ASGIApp
+    outcomes: Outcomes
+    references: References
+    refusals: Refusals
+    deadline_seconds: float
+
+
+def gateway_router(deps: GatewayDeps) -> APIRouter:
+    """Make the routes; of `POST /predecir` only the documentation, for `deps.predict` serves it."""
+    patient = deps.patient
     # `read_body` holds the limit, and says so in Spanish; the framework's own answer would not.
     router = APIRouter(tags=["predicción"], max_body_size=sys.maxsize)
 
@@ -82,19 +116,21 @@ def gateway_router(patient: type[Patient], predict: ASGIApp, outcomes: Outcomes,
         "/predecir",
         summary=patient.disease.title,
         response_model=Respuesta,
-        responses=_GIVEN | _REFUSALS,
+        responses=_GIVEN | _refused(*_DESCRIPTIONS),
         openapi_extra=_json(patient.model_json_schema()),
     )
-    async def predecir(_: Request, idempotency_key: IdempotencyKey = None) -> Response:
-        del idempotency_key  # `predict` reads it; it stands here to be documented
-        return _Served(predict)
+    async def predecir(
+        _: Request, idempotency_key: IdempotencyKey = None, referencia_paciente: PatientReference = None
+    ) -> Response:
+        del idempotency_key, referencia_paciente  # `predict` reads them; they stand here to be documented
+        return _Served(deps.predict)
 
     @router.post(
         "/predicciones/{id}/resultado",
         summary="Confirmar o corregir una predicción",
         description="Se puede repetir: cuenta el último resultado, y se guardan todos.",
         response_model=ResultadoGuardado,
-        responses=_GIVEN | _REFUSALS,
+        responses=_GIVEN | _refused(*_DESCRIPTIONS),
         openapi_extra=_json(outcome_schema(patient)),
     )
     async def resultado(
@@ -103,8 +139,22 @@ def gateway_router(patient: type[Patient], predict: ASGIApp, outcomes: Outcomes,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         del idempotency_key  # the same
-        with _noted(refusals):
-            return _kept(*await outcomes.register(id, request.scope, request.receive))
+        with _noted(deps.refusals):
+            return _kept(*await deps.outcomes.register(id, request.scope, request.receive))
+
+    @router.post(
+        "/referencias",
+        summary="Hash de la referencia de un paciente, para buscar sus predicciones",
+        description="Va en el cuerpo para que no quede en ninguna dirección. No se guarda nada.",
+        response_model=HashDeReferencia,
+        responses=_refused(400, 401, 403, 408, 413, 415, 422, 429),
+        openapi_extra=_json(Referencia.model_json_schema()),
+    )
+    async def referencias(request: Request) -> Response:
+        with _noted(deps.refusals):
+            body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
+            hashed = deps.references.of_body(body)
+        return JSONResponse({"hash": hashed})
 
     return router
 

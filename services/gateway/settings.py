@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
@@ -16,6 +17,9 @@ class GatewaySettings(BrokerSettings):
     """Where to ask for scores, when the gateway runs alone."""
     inference_key: SecretStr | None = None
     """Key of role `servicio` to ask with, if that service needs one."""
+    reference_key_file: Path | None = None
+    """Key that hashes references to patients, the same for all replicas; made where it is missing. Unset:
+    keys/reference.key under PREDECIR_VAR."""
     gateway_max_in_flight: int = Field(default=1024, ge=1)
     """Requests being answered at once; more are refused with 503 before any work is done for them."""
     gateway_deadline_seconds: float = Field(default=5, gt=0)
@@ -34,3 +38,8 @@ class GatewaySettings(BrokerSettings):
     """When an answer is given: once it is in the outbox; or once handed over, and otherwise marked, or refused."""
     ack_wait_ms: int = Field(default=250, ge=1)
     """How long an answer waits to be handed over, when ACK_POLICY is not `local`."""
+
+    @property
+    def reference_key(self) -> Path:
+        """The file of the key that hashes references."""
+        return self.reference_key_file or self.var / "keys" / "reference.key"

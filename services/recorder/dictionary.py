@@ -32,7 +32,7 @@ def write_lines(patient: type[Patient]) -> list[Line]:
     names = column_names(patient)
     diagnoses = "; ".join(f"{diagnosis.code} = {diagnosis.label}" for diagnosis in patient.disease.diagnoses)
     fixed = [
-        _line(column.name, column.kind, column.meaning, valores=diagnoses if column.name == "output" else None)
+        _line(column.name, column.kind, column.meaning, valores=diagnoses if column.kind == "categoría" else None)
         for column in FIXED_COLUMNS
     ]
     return [*fixed, *(_feature_line(feature, names[feature.name]) for feature in patient.features)]

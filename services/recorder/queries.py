@@ -1,4 +1,4 @@
-"""Reading recorded predictions, newest first, page by page."""
+"""Reading recorded predictions, newest first, page by page, each with what the doctor said of it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 
-from services.recorder.schema import PREDICCIONES
+from services.recorder.schema import PREDICCIONES, RESULTADOS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import RowMapping
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-_TABLE = PREDICCIONES.c
+_TABLE, _OUTCOME = PREDICCIONES.c, RESULTADOS.c
+_NEWEST_OUTCOME = (_OUTCOME.timestamp.desc(), _OUTCOME.id.desc())
 
 
 class BadCursorError(Exception):
@@ -35,11 +36,12 @@ class Wanted:
     until: datetime | None = None
     output: str | None = None
     model_version: str | None = None
+    reference: str | None = None
     cursor: str | None = None
 
 
-async def read_page(readers: AsyncEngine, wanted: Wanted) -> tuple[Sequence[RowMapping], str | None]:
-    """Read one page and the cursor of the next, or None at the end.
+async def read_page(readers: AsyncEngine, wanted: Wanted) -> tuple[list[dict[str, Any]], str | None]:
+    """Read one page and the cursor of the next, or None at the end. A row's `resultado` is its last outcome, or None.
 
     The cursor is the last row's place in the order, so a page costs the same however deep it is, and rows that arrive
     meanwhile shift nothing.
@@ -55,18 +57,32 @@ async def read_page(readers: AsyncEngine, wanted: Wanted) -> tuple[Sequence[RowM
         .limit(wanted.limit + 1)
     )
     async with readers.connect() as connection:
-        rows = (await connection.execute(statement)).mappings().all()
-    if len(rows) <= wanted.limit:
-        return rows, None
-    last = rows[wanted.limit - 1]
-    return rows[: wanted.limit], _write_cursor(last["timestamp"], last["id"])
+        found = (await connection.execute(statement)).mappings().all()
+        outcomes = await _last_outcomes(connection, [row["id"] for row in found[: wanted.limit]])
+    rows = [{**row, "resultado": outcomes.get(row["id"])} for row in found[: wanted.limit]]
+    more = len(found) > wanted.limit
+    return rows, _write_cursor(rows[-1]["timestamp"], rows[-1]["id"]) if more else None
 
 
-async def read_one(readers: AsyncEngine, prediction_id: str) -> RowMapping | None:
-    """Read one prediction by its id (a canonical UUID)."""
+async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] | None:
+    """Read one prediction by its id (a canonical UUID), with its last outcome and all of them, newest first."""
     async with readers.connect() as connection:
-        found = await connection.execute(select(PREDICCIONES).where(_TABLE.id == prediction_id))
-        return found.mappings().one_or_none()
+        row = (
+            (await connection.execute(select(PREDICCIONES).where(_TABLE.id == prediction_id))).mappings().one_or_none()
+        )
+        if row is None:
+            return None
+        said = select(RESULTADOS).where(_OUTCOME.prediccion_id == prediction_id).order_by(*_NEWEST_OUTCOME)
+        outcomes = (await connection.execute(said)).mappings().all()
+    return {**row, "resultado": outcomes[0] if outcomes else None, "resultados": outcomes}
+
+
+async def _last_outcomes(connection: AsyncConnection, prediction_ids: Sequence[str]) -> dict[str, RowMapping]:
+    """Read the last outcome of each of these predictions that has one."""
+    place = func.row_number().over(partition_by=_OUTCOME.prediccion_id, order_by=_NEWEST_OUTCOME)
+    placed = select(RESULTADOS, place.label("place")).where(_OUTCOME.prediccion_id.in_(prediction_ids)).subquery()
+    last = await connection.execute(select(placed).where(placed.c.place == 1))
+    return {row["prediccion_id"]: row for row in last.mappings()}
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -79,6 +95,8 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(_TABLE.output == wanted.output)
     if wanted.model_version is not None:
         conditions.append(_TABLE.modelo_version == wanted.model_version)
+    if wanted.reference is not None:
+        conditions.append(_TABLE.referencia == wanted.reference)
     if wanted.cursor is not None:
         moment, prediction_id = _read_cursor(wanted.cursor)
         conditions.append(tuple_(_TABLE.timestamp, _TABLE.id) < (moment, prediction_id))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared.transport import OutboxState
 
 ACCESS: Access = {
-    ("GET", "/predicciones"): frozenset({Role.ANALISTA}),
+    ("GET", "/predicciones"): frozenset({Role.MEDICO, Role.ANALISTA}),
     ("GET", "/predicciones/{id}"): frozenset({Role.MEDICO, Role.ANALISTA}),
     ("GET", "/conciliacion"): frozenset({Role.ANALISTA, Role.OPS}),
 }
@@ -36,6 +36,15 @@ LARGEST_PAGE = 500
 _RETRY_SECONDS = 2
 _SILENT_AFTER = timedelta(minutes=1)
 """Of two reports that should have come (`services.gateway.reporting`)."""
+
+
+class ResultadoRegistrado(BaseModel):
+    """Lo que el médico dijo de una predicción."""
+
+    aceptada: bool = Field(description="Si confirmó el diagnóstico respondido.")
+    diagnostico: str | None = Field(description="El que corresponde, si no es el respondido.")
+    motivo: str | None = Field(description="Por qué, con sus palabras.")
+    timestamp: datetime = Field(description="Cuándo lo dijo, en UTC.")
 
 
 class Prediccion(BaseModel):
@@ -54,7 +63,15 @@ class Prediccion(BaseModel):
     gateway_id: str = Field(description="Quién respondió.")
     seq: int = Field(description="Número de la respuesta en ese gateway, sin huecos.")
     hash: str = Field(description="SHA-256 de la pregunta y la respuesta.")
+    referencia: str | None = Field(description="Hash de la referencia del paciente, si se indicó; véase /referencias.")
     registrado: datetime = Field(description="Cuándo se registró, en UTC.")
+    resultado: ResultadoRegistrado | None = Field(description="El último resultado que dio el médico, si dio alguno.")
+
+
+class PrediccionConResultados(Prediccion):
+    """Una predicción registrada, con todo lo que el médico dijo de ella."""
+
+    resultados: list[ResultadoRegistrado] = Field(description="Todos los resultados, del más nuevo al más antiguo.")
 
 
 class Pagina(BaseModel):
@@ -95,13 +112,16 @@ class Filtro(BaseModel):
     hasta: datetime | None = Field(None, description="Hasta este momento, sin incluirlo.")
     output: str | None = Field(None, description="Solo esta clase.")
     modelo_version: str | None = Field(None, description="Solo esta versión del modelo.")
+    referencia: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Solo este paciente: el hash que da /referencias."
+    )
     limite: int = Field(50, ge=1, le=LARGEST_PAGE, description="Cuántas como máximo.")
     cursor: str | None = Field(None, description="El valor de `siguiente` de la página anterior.")
 
     def wanted(self) -> Wanted:
         """Translate for the query."""
         since, until = _utc(self.desde), _utc(self.hasta)
-        return Wanted(self.limite, since, until, self.output, self.modelo_version, self.cursor)
+        return Wanted(self.limite, since, until, self.output, self.modelo_version, self.referencia, self.cursor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +143,17 @@ def read_router(deps: ReadDeps) -> APIRouter:
         except BadCursorError:
             listed = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
             raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed) from None
-        return Pagina(predicciones=[Prediccion.model_validate(dict(row)) for row in rows], siguiente=following)
+        return Pagina(predicciones=[Prediccion.model_validate(row) for row in rows], siguiente=following)
 
     @router.get("/predicciones/{id}", summary="Una predicción por su id")
-    async def prediccion(id: str) -> Prediccion:  # noqa: A002 - the contract's name
+    async def prediccion(id: str) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
             row = await _answered(read_one(deps.readers, str(UUID(id))))
         except ValueError:
             row = None
         if row is None:
             raise ProblemError(404, "prediccion_no_encontrada", "No hay ninguna predicción registrada con ese id.")
-        return Prediccion.model_validate(dict(row))
+        return PrediccionConResultados.model_validate(row)
 
     @router.get("/conciliacion", summary="¿Está todo lo respondido? La cuenta de cada gateway")
     async def conciliacion() -> Conciliacion:

@@ -1,7 +1,8 @@
 """The analysts' view: one typed column per feature of the patient class, the same on SQLite and PostgreSQL.
 
 A value of another type than the class declares today (an older class, another producer) is NULL in the view instead of
-an error in every query; it stays as it was in `predicciones.inputs`.
+an error in every query; it stays as it was in `predicciones.inputs`. What the doctor said of an answer is there by its
+last outcome; the reason given and the reference to the patient are not: they are about persons.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ def _as_it_is(name: str, kind: str, meaning: str) -> FixedColumn:
     return FixedColumn(name, kind, meaning, f'"{name}"', f'"{name}"')
 
 
+def _last_said(name: str, kind: str, meaning: str, expression: str) -> FixedColumn:
+    """Make a column of the last outcome. A query that does not name it does not pay for it."""
+    subquery = (
+        f"(SELECT {expression} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "  # noqa: S608 - our names
+        'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
+    )
+    return FixedColumn(name, kind, meaning, subquery, subquery)
+
+
 FIXED_COLUMNS = (
     _as_it_is("id", "texto", "Identificador de la predicción (UUID)"),
     _as_it_is("timestamp", "momento", "Cuándo se respondió, en UTC"),
@@ -63,6 +73,14 @@ FIXED_COLUMNS = (
     _as_it_is("paciente_digest", "texto", "SHA-256 de la clase de paciente con la que se preguntó"),
     _as_it_is("gateway_id", "texto", "Instancia que respondió"),
     _as_it_is("registrado", "momento", "Cuándo se guardó aquí, en UTC"),
+    _last_said("aceptada", "sí o no", "Si el médico confirmó la respuesta; NULL si aún no dijo nada", "r.aceptada"),
+    _last_said(
+        "diagnostico_medico",
+        "categoría",
+        "Diagnóstico según el médico: el respondido si lo confirmó; NULL si aún no dijo nada",
+        "CASE WHEN r.aceptada THEN predicciones.output ELSE r.diagnostico END",
+    ),
+    _last_said("resultado_timestamp", "momento", "Cuándo lo dijo el médico por última vez, en UTC", 'r."timestamp"'),
 )
 
 

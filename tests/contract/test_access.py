@@ -46,7 +46,15 @@ MODEL = {
 INFER = {"POST /v2/models/{name}/infer", "POST /v2/models/{name}/versions/{version}/infer"}
 OPENS: dict[Role | None, set[str]] = {
     None: ANYBODY,
-    Role.MEDICO: ANYBODY | DOCS | {"POST /predecir", "POST /predicciones/{id}/resultado", "GET /predicciones/{id}"},
+    Role.MEDICO: ANYBODY
+    | DOCS
+    | {
+        "POST /predecir",
+        "POST /predicciones/{id}/resultado",
+        "POST /referencias",
+        "GET /predicciones",
+        "GET /predicciones/{id}",
+    },
     Role.ANALISTA: ANYBODY | DOCS | {"GET /predicciones", "GET /predicciones/{id}", "GET /conciliacion"},
     Role.OPS: ANYBODY | DOCS | MODEL | {"GET /modelo", "GET /modelos", "GET /metrics", "GET /conciliacion"},
     Role.SERVICIO: ANYBODY | MODEL | INFER,

@@ -18,7 +18,7 @@ from services.recorder.settings import RecorderSettings
 from shared.hosting import StartError, http_app
 from shared.settings import SettingsError
 from shared.transport import OutboxState, TransportDownError
-from tests.recorder_suite import delivery, event
+from tests.recorder_suite import START, delivery, event, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -52,7 +52,7 @@ async def test_what_the_relay_hands_over_is_listed_and_found(tmp_path: Path) -> 
 
     assert page["siguiente"] is None
     (listed,) = page["predicciones"]
-    assert listed == one.json()
+    assert listed | {"resultados": []} == one.json()
     assert listed.pop("registrado").endswith("Z")
     assert listed == {
         "id": sent["id"],
@@ -68,7 +68,32 @@ async def test_what_the_relay_hands_over_is_listed_and_found(tmp_path: Path) -> 
         "gateway_id": "g1",
         "seq": 1,
         "hash": sent["datahash"],
+        "referencia": None,
+        "resultado": None,
     }
+
+
+async def test_what_the_doctor_said_is_listed_the_last_thing_first(tmp_path: Path) -> None:
+    body = event(reference="5f" * 32)
+    of = orjson.loads(body)["id"]
+    said = [outcome(of), outcome(of, "hipertiroidismo", time=START + timedelta(hours=1), reason="otra prueba")]
+    async with served(tmp_path) as (recorder, client):
+        await recorder.transport.publish([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
+        page = (await client.get("/predicciones", params={"referencia": "5f" * 32})).json()
+        one = (await client.get(f"/predicciones/{of}")).json()
+        nobody = (await client.get("/predicciones", params={"referencia": "a" * 64})).json()
+
+    [listed] = page["predicciones"]
+    last = {
+        "aceptada": False,
+        "diagnostico": "hipertiroidismo",
+        "motivo": "otra prueba",
+        "timestamp": "2026-03-01T13:00:00Z",
+    }
+    first = {"aceptada": True, "diagnostico": None, "motivo": None, "timestamp": "2026-03-01T12:00:00Z"}
+    assert (listed["referencia"], listed["resultado"]) == ("5f" * 32, last)
+    assert one == listed | {"resultados": [last, first]}
+    assert nobody["predicciones"] == []
 
 
 async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
@@ -102,7 +127,14 @@ async def test_filters_reach_the_query(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("limite=501", "limite"), ("limite=0", "limite"), ("cursor=zzz", "cursor"), ("desde=ayer", "desde"), ("x=1", "x")],
+    [
+        ("limite=501", "limite"),
+        ("limite=0", "limite"),
+        ("cursor=zzz", "cursor"),
+        ("desde=ayer", "desde"),
+        ("x=1", "x"),
+        ("referencia=Juana", "referencia"),
+    ],
 )
 async def test_a_wrong_parameter_is_named(tmp_path: Path, query: str, field: str) -> None:
     async with served(tmp_path) as (_, client):

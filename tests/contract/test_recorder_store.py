@@ -17,7 +17,7 @@ import sqlalchemy
 from services.recorder.queries import Wanted, read_page
 from shared.transport import TransportDownError
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.recorder_suite import START, Recording, Target, delivery
+from tests.recorder_suite import START, Recording, Target, delivery, event
 from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report
 
 if TYPE_CHECKING:
@@ -101,17 +101,18 @@ async def test_times_are_text_that_sorts(recorder: Recording, tmp_path: Path) ->
         ({"since": START, "until": START + timedelta(days=1)}, "ix_predicciones_timestamp"),
         ({"output": "negativo"}, "ix_predicciones_output_timestamp"),
         ({"model_version": "3", "since": START}, "ix_predicciones_modelo_version_timestamp"),
+        ({"reference": "5f" * 32}, "ix_predicciones_referencia_timestamp"),
     ],
 )
 async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
     recorder: Recording, wanted: dict[str, Any], index: str
 ) -> None:
-    await recorder.store.record([delivery(seq) for seq in range(1, 4)])
+    await recorder.store.record([delivery(seq, event(reference="5f" * 32)) for seq in range(1, 4)])
     plans: list[str] = []
 
     @sqlalchemy.event.listens_for(recorder.database.readers.sync_engine, "before_cursor_execute")
     def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:  # noqa: ANN401 - the driver's
-        if statement.startswith("SELECT"):
+        if statement.startswith("SELECT predicciones."):
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans.append(" / ".join(row[3] for row in cursor.fetchall()))
 
