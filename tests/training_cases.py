@@ -11,6 +11,7 @@ from training.parameters import (
     DataLimits,
     Evaluation,
     Gates,
+    LatencyGate,
     Leakage,
     ModelParameters,
     Parameters,
@@ -73,5 +74,6 @@ def small_parameters(*, split: str = "time") -> Parameters:
             recall={"grave": 0.1},
             expected_calibration_error=0.5,
             onnx_parity=True,
+            latency=LatencyGate(one_row_p99_ms=1000.0, row_in_batch_us=100_000.0),
         ),
     )

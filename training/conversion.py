@@ -31,7 +31,7 @@ def convert(model: HistGradientBoostingClassifier) -> bytes:
 
 def parity(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float) -> Parity:
     """Compare both on `rows`: the largest difference of a probability, and how many answers change."""
-    expected, found = predict(model, rows), _predict_onnx(onnx, rows)
+    expected, found = predict(model, rows), predict_onnx(open_onnx(onnx), rows)
     same_shape = expected.shape == found.shape
     difference = float(np.abs(expected - found).max()) if same_shape else 1.0
     flips = int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()) if same_shape else len(rows)
@@ -60,9 +60,14 @@ def golden_rows(rows: Rows, seed: int) -> Rows:
     return rows[drawn, np.arange(rows.shape[1])]
 
 
-def _predict_onnx(onnx: bytes, rows: Rows) -> Floats:
+def open_onnx(onnx: bytes) -> onnxruntime.InferenceSession:
+    """Make a model that answers in one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
+def predict_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> Floats:
+    """Give the probabilities of `rows`."""
     found: Floats = session.run([session.get_outputs()[1].name], {session.get_inputs()[0].name: rows})[0]
     return found.astype(np.float64)

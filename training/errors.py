@@ -6,6 +6,8 @@
     ├── RegistryError           69  the model registry cannot be used
     ├── DatabaseError           69  what was recorded cannot be read
     ├── GatesFailedError        1   registered, but not good enough for production
+    ├── PromotionError          1   an alias cannot be moved as asked; it stays where it was
+    │   └── AlreadyMovedError       somebody else moved it meanwhile
     └── StageFailedError        that of the stage, which has said why
 
 `shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78,
@@ -47,6 +49,14 @@ class DatabaseError(TrainingError):
 
 class GatesFailedError(TrainingError):
     """The model is in staging; production keeps what it had."""
+
+
+class PromotionError(TrainingError):
+    """What was asked cannot be done; aliases, links and history are as before."""
+
+
+class AlreadyMovedError(PromotionError):
+    """Somebody else moved the alias since it was looked at."""
 
 
 class StageFailedError(TrainingError):

@@ -1,26 +1,68 @@
-"""What a model must reach before it serves: each gate one floor (or ceiling) and one verdict."""
+"""What a model must reach before it serves: each gate a bound and a verdict, together a report.
+
+Absolute gates hold figures of the reported cases, parity and latency against `gates` in params.yaml. Relative ones ask
+that nothing is worse than the model in production has it, by more than chance, on the same cases.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import BaseModel, ConfigDict
+
+from training.results import Interval
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from shared.bundle import Parity
+    from training.comparison import Difference
+    from training.latency import Latency
     from training.parameters import Gates
 
+_LOWER_IS_BETTER = {"log_loss"}
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One gate: the figure found (None if the reported cases cannot give it), and the bound it must keep."""
+
+class Verdict(BaseModel):
+    """One gate: the figure found (None if the reported cases cannot give it), and the bound it must keep.
+
+    In a comparison the figure is the difference from production, and the end of its interval on the better side is what
+    must keep to the bound.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     gate: str
     figure: float | None
     rule: Literal[">=", "<="]
     bound: float
     passed: bool
+    interval: Interval | None = None
+    remark: str = ""
+
+
+class Report(BaseModel):
+    """The verdicts on one version: on which cases they rest, and with which production it was compared."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    version: str
+    data_hash: str
+    cases: int
+    production: str | None
+    verdicts: list[Verdict]
+    remarks: list[str]
+
+    @property
+    def failed(self) -> list[str]:
+        """Name the gates that are not passed."""
+        return [verdict.gate for verdict in self.verdicts if not verdict.passed]
+
+    def text(self) -> str:
+        """Show it to a person, a line for each gate and remark."""
+        against = f"; against version {self.production}, in production" if self.production else ""
+        head = f"version {self.version} on {self.cases:,} cases of data {self.data_hash[:12]}{against}"
+        return "\n".join([head, *table(self.verdicts), *self.remarks])
 
 
 def judge(figures: Mapping[str, float], parity: Parity, gates: Gates) -> list[Verdict]:
@@ -30,33 +72,63 @@ def judge(figures: Mapping[str, float], parity: Parity, gates: Gates) -> list[Ve
         _at_least("balanced_accuracy", figures, gates.balanced_accuracy),
         *(_at_least(f"average_precision.{code}", figures, floor) for code, floor in gates.average_precision.items()),
         *(_at_least(f"recall.{code}", figures, floor) for code, floor in gates.recall.items()),
-        _at_most("expected_calibration_error", figures, gates.expected_calibration_error),
+        at_most(
+            "expected_calibration_error", figures.get("expected_calibration_error"), gates.expected_calibration_error
+        ),
     ]
     if gates.onnx_parity:
-        verdicts.append(Verdict("onnx_parity", parity.max_abs_difference, "<=", parity.tolerance, passed=parity.passed))
+        flips = f"{parity.label_flips} answers change" if parity.label_flips else ""
+        verdict = at_most("onnx_parity", parity.max_abs_difference, parity.tolerance)
+        verdicts.append(verdict.model_copy(update={"passed": parity.passed, "remark": flips}))
     return verdicts
 
 
-def failed(verdicts: Sequence[Verdict]) -> list[str]:
-    """Name the gates that are not passed."""
-    return [verdict.gate for verdict in verdicts if not verdict.passed]
+def judge_latency(latency: Latency, gates: Gates) -> list[Verdict]:
+    """Hold the times that the model takes against their ceilings."""
+    return [
+        at_most("latency.one_row_p99_ms", latency.one_row_p99_ms, gates.latency.one_row_p99_ms),
+        at_most("latency.row_in_batch_us", latency.row_in_batch_us, gates.latency.row_in_batch_us),
+    ]
 
 
-def table(verdicts: Sequence[Verdict]) -> str:
+def judge_differences(differences: Iterable[Difference]) -> list[Verdict]:
+    """Pass what is not worse than production: only a difference beyond chance counts."""
+    return [
+        Verdict(
+            gate=f"production.{found.figure}",
+            figure=found.value,
+            rule="<=" if found.figure in _LOWER_IS_BETTER else ">=",
+            bound=0,
+            passed=found.outcome != "worse",
+            interval=found.interval,
+            remark=f"{found.outcome}, 95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}",
+        )
+        for found in differences
+    ]
+
+
+def table(verdicts: Sequence[Verdict]) -> list[str]:
     """Show the verdicts to a person, a line each."""
     width = max(len(verdict.gate) for verdict in verdicts)
-    return "\n".join(
-        f"{'passed' if verdict.passed else 'FAILED'}  {verdict.gate:<{width}}  "
-        f"{'no cases' if verdict.figure is None else f'{verdict.figure:.4g}':>9} {verdict.rule} {verdict.bound:g}"
+    return [
+        f"{'passed' if verdict.passed else 'FAILED'}  {verdict.gate:<{width}}  {_shown(verdict)}"
+        + (f"  ({verdict.remark})" if verdict.remark else "")
         for verdict in verdicts
-    )
+    ]
+
+
+def at_most(gate: str, figure: float | None, ceiling: float) -> Verdict:
+    """Judge a figure that must not exceed `ceiling`."""
+    return Verdict(gate=gate, figure=figure, rule="<=", bound=ceiling, passed=figure is not None and figure <= ceiling)
 
 
 def _at_least(gate: str, figures: Mapping[str, float], floor: float) -> Verdict:
     figure = figures.get(gate)
-    return Verdict(gate, figure, ">=", floor, passed=figure is not None and figure >= floor)
+    return Verdict(gate=gate, figure=figure, rule=">=", bound=floor, passed=figure is not None and figure >= floor)
 
 
-def _at_most(gate: str, figures: Mapping[str, float], ceiling: float) -> Verdict:
-    figure = figures.get(gate)
-    return Verdict(gate, figure, "<=", ceiling, passed=figure is not None and figure <= ceiling)
+def _shown(verdict: Verdict) -> str:
+    if verdict.interval is not None and verdict.figure is not None:
+        return f"{verdict.figure:>+9.4f}"
+    figure = "no cases" if verdict.figure is None else f"{verdict.figure:.4g}"
+    return f"{figure:>9} {verdict.rule} {verdict.bound:g}"

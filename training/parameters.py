@@ -123,6 +123,13 @@ class DataLimits(_Section):
     leakage: Leakage
 
 
+class LatencyGate(_Section):
+    """How long the model may take, as it will serve: one row alone (99th percentile), and a row's share of 64."""
+
+    one_row_p99_ms: Annotated[float, Field(gt=0)]
+    row_in_batch_us: Annotated[float, Field(gt=0)]
+
+
 class Gates(_Section):
     """What a model must reach on the later period to go into production."""
 
@@ -132,6 +139,7 @@ class Gates(_Section):
     recall: dict[str, Share]
     expected_calibration_error: Share
     onnx_parity: bool
+    latency: LatencyGate
 
     @property
     def classes(self) -> set[str]:

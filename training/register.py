@@ -1,14 +1,13 @@
-"""`python -m training.register`: judge the model, register it, seal its bundle, and publish it for serving.
+"""`python -m training.register`: register the model, seal its bundle, and promote it as far as its gates let.
 
-Everything can be repeated: a build that is registered already is promoted again, as a new one would be, without
-another version; links that it does not take follow the registry.
+Everything can be repeated: a build that is registered already gets no other version; the links follow the registry.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
-import os
 import pickle
 import platform
 import shutil
@@ -26,17 +25,24 @@ from shared.settings import read_settings
 from shared.shelf import Shelf
 from training import results
 from training.cases import Preparation, read_preparation
-from training.errors import DataError, GatesFailedError
-from training.gates import Verdict, failed, judge, table
+from training.errors import AlreadyMovedError, DataError, GatesFailedError
+from training.opening import open_registry
 from training.parameters import Parameters, read_parameters
+from training.promote import judged
+from training.promotion import Change, View, carry_out, fetched, follow, look, usable
 from training.settings import TrainingSettings
-from training.stage import run, say
+from training.stage import run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from training.registry import Registry
 
 _LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx")
 _REQUIREMENTS = ("numpy", "scikit-learn")
+_PATIENT = "patient_digest"
+_REASON = "trained"
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,6 @@ class Build:
             digest.update(part.model_dump_json().encode())
         return digest.hexdigest()
 
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """The figures, held against the gates."""
-        return judge(self.metrics.figures, self.proof.parity, self.parameters.gates)
-
 
 def main() -> str:
     """Run the stage; returns its summary."""
@@ -73,12 +74,7 @@ def main() -> str:
     if build.preparation.patient_digest != patient.digest:
         message = "var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again"
         raise DataError(message)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    from training.registry import Registry  # noqa: PLC0415 - seconds, and it reads the two variables above
-
-    settings.var.mkdir(parents=True, exist_ok=True)
-    registry = Registry(patient.disease.name, uri=settings.mlflow_tracking_uri, var=settings.var)
+    registry = open_registry(settings, patient.disease.name)
     shelf = Shelf(settings.var, patient.disease.name, patient.digest)
     return register(build, registry, shelf, settings.var)
 
@@ -86,26 +82,67 @@ def main() -> str:
 def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
     """Bring `build` into the registry and onto the shelf; returns what happened.
 
+    Staging takes it in any case. Production takes it if it passes its gates and is new, or if nothing that could serve
+    is there: what an operator has promoted or rolled back since stays.
+
     Raises:
         GatesFailedError: it is in staging only.
+        PromotionError: production was moved by somebody else meanwhile.
         RegistryError: the registry cannot be used.
         ShelfError: the disk does not let us.
 
     """
-    for line in table(build.verdicts).splitlines():
-        say("register", line)
-    missed = failed(build.verdicts)
     version = registry.version_of(build.id)
-    known = version is not None and _refusal(version, registry, shelf) is None
+    known = version is not None and usable(version, registry, shelf) is None
     if version is None or not known:
         version = _register_anew(build, registry, shelf, var)
-    taken = [STAGING] if missed else [PRODUCTION, STAGING]
-    registry.complete(version, build.id, taken)
-    _link(registry, shelf)
+    try:
+        _to_staging(version, registry, shelf)
+        seen = look(registry, PRODUCTION, wanted=version)
+        if known and seen.version is not None and _for_this_class(seen.version, registry, build):
+            outcome = _stays(version, seen.version, registry)
+        else:
+            outcome = _to_production(version, build, seen, registry, shelf)
+    finally:
+        follow(registry, shelf)
+    return f"version {version}{' again' if known else ''}, {outcome}"
+
+
+def _to_staging(version: str, registry: Registry, shelf: Shelf) -> None:
+    for _ in range(_ATTEMPTS):
+        seen = look(registry, STAGING)
+        if seen.version == version:
+            return
+        with contextlib.suppress(AlreadyMovedError):  # by another training; the last one stays
+            carry_out(Change("register", version, _REASON), seen, registry, shelf)
+            return
+
+
+def _to_production(version: str, build: Build, seen: View, registry: Registry, shelf: Shelf) -> str:
+    report = judged(fetched(version, registry, shelf), seen.version, registry, shelf)
+    if not report.failed and seen.version != version:
+        carry_out(Change("register", version, _REASON, report), seen, registry, shelf)
+    registry.complete(version, build.id, report.failed)
+    _refuse(version, report.failed)
+    return f"{PRODUCTION} and {STAGING}"
+
+
+def _stays(version: str, production: str, registry: Registry) -> str:
+    """Leave production to whoever moved it since `version` was registered; says how that had gone."""
+    _refuse(version, registry.missed(version))
+    if version == production:
+        return f"{PRODUCTION} and {STAGING}"
+    return f"{STAGING}; {PRODUCTION} stays at version {production} (training.promote moves it)"
+
+
+def _refuse(version: str, missed: Sequence[str]) -> None:
     if missed:
         message = f"version {version} stays in staging; it does not pass: {', '.join(missed)}"
         raise GatesFailedError(message)
-    return f"version {version}{' again' if known else ''}, {' and '.join(taken)}"
+
+
+def _for_this_class(version: str, registry: Registry, build: Build) -> bool:
+    return registry.run_tag(version, _PATIENT) == build.preparation.patient_digest
 
 
 def _read_build() -> Build:
@@ -126,37 +163,16 @@ def _read_build() -> Build:
     return build
 
 
-def _refusal(version: str, registry: Registry, shelf: Shelf) -> str | None:
-    """Say why `version` cannot serve here, or None if it can; it is fetched from the registry if the shelf lacks it."""
-    if shelf.opened(version) is not None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = registry.fetch_bundle(version, Path(folder))
-        refusal = shelf.refusal(bundle, version)
-        if refusal is None:
-            shelf.publish(bundle, version)
-    return refusal
-
-
-def _link(registry: Registry, shelf: Shelf) -> None:
-    """Let the links follow the aliases, except those whose version could not serve: their links stay as they are."""
-    for alias, version in sorted(registry.aliases().items()):
-        if refusal := _refusal(version, registry, shelf):
-            say("register", f"the link {alias} stays as it is: version {version} {refusal}")
-        else:
-            shelf.point(alias, version)
-
-
 def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
     commit, dirty = _commit()
     tags = {
         "data_hash": build.preparation.data_hash,
         "git_commit": commit,
         "git_dirty": dirty,
-        "patient_digest": build.preparation.patient_digest,
+        _PATIENT: build.preparation.patient_digest,
     }
     with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        registry.log(_flat_parameters(build), _flat_metrics(build), results.PICTURES, table(build.verdicts) + "\n")
+        registry.log(_flat_parameters(build), _flat_metrics(build), results.PICTURES)
         version = registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,

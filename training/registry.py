@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import warnings
@@ -17,15 +18,26 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from training.errors import RegistryError
+from training.ledger import History, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
+    from mlflow.entities.model_registry import ModelVersion
     from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from training.ledger import Entry
 
 _BUILD = "build"
 _BUNDLE = "bundle"
+_MISSED = "missed_gates"
+_ENTRY = "entry"
+_APPLIED = "applied"
+_PAGE = 1000
+_NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""What MLflow says of a version that is not there, or is no number."""
+_LEDGER_DESCRIPTION = "Who moved which alias, when and why; one version per entry. Written by training.promote alone."
 
 
 class Registry:
@@ -38,7 +50,7 @@ class Registry:
             RegistryError: neither can be used.
 
         """
-        self._name = name
+        self._name, self._ledger = name, f"{name}-promotions"
         artifacts = None
         if uri is None:
             if not os.access(var, os.W_OK):
@@ -69,11 +81,58 @@ class Registry:
             found = self._client.search_registered_models(f"name = '{self._name}'")
             return {alias: str(version) for model in found for alias, version in model.aliases.items()}
 
+    def has(self, version: str) -> bool:
+        """Say whether there is such a version."""
+        with _translated(self._uri):
+            try:
+                self._client.get_model_version(self._name, version)
+            except MlflowException as error:
+                if error.error_code in _NO_SUCH:
+                    return False
+                raise
+        return True
+
     def fetch_bundle(self, version: str, folder: Path) -> Path:
         """Copy the bundle of `version` into `folder`; returns where it is."""
         with _translated(self._uri):
-            run_id = self._client.get_model_version(self._name, version).run_id or ""
-            return Path(self._client.download_artifacts(run_id, _BUNDLE, str(folder)))
+            return Path(self._client.download_artifacts(self._run_of(version), _BUNDLE, str(folder)))
+
+    def history(self) -> History:
+        """Read every entry of the ledger: the versions of a registered model of its own, which MLflow numbers."""
+        with _translated(self._uri):
+            found = self._client.search_model_versions(f"name = '{self._ledger}'", max_results=_PAGE)
+            pages = [found]
+            while token := pages[-1].token:
+                more = self._client.search_model_versions(f"name = '{self._ledger}'", _PAGE, page_token=token)
+                pages.append(more)
+        return History.of(_kept(one) for page in pages for one in page)
+
+    def record(self, entry: Entry) -> None:
+        """Add `entry` to the ledger; whether it counts, the history then says."""
+        with _translated(self._uri):
+            run_id = self._run_of(entry.version)
+            with contextlib.suppress(MlflowException):  # it is there from an earlier entry
+                self._client.create_registered_model(self._ledger, description=_LEDGER_DESCRIPTION)
+            self._client.create_model_version(
+                self._ledger,
+                f"runs:/{run_id}/{_BUNDLE}",
+                run_id=run_id,
+                tags={_ENTRY: entry.model_dump_json()},
+                description=f"{entry.action}: {entry.alias} {entry.replaced or '-'} -> {entry.version}, {entry.who}",
+            )
+
+    def point(self, alias: str, version: str, entry: int) -> None:
+        """Move `alias` to `version`, as entry number `entry` says, and mark that as applied."""
+        with _translated(self._uri):
+            self._client.set_registered_model_alias(self._name, alias, version)
+            self._client.set_model_version_tag(self._ledger, str(entry), _APPLIED, "yes")
+
+    def keep_report(self, version: str, name: str, *, text: str, json: str) -> None:
+        """Keep the gates' report on `version` with its run, as gates/NAME.txt and .json."""
+        with _translated(self._uri):
+            run_id = self._run_of(version)
+            self._client.log_text(run_id, text, f"gates/{name}.txt")
+            self._client.log_text(run_id, json, f"gates/{name}.json")
 
     @contextlib.contextmanager
     def run(self, tags: Mapping[str, str]) -> Iterator[str]:
@@ -81,12 +140,11 @@ class Registry:
         with _translated(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
             yield run.info.run_id
 
-    def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path, verdicts: str) -> None:
+    def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path) -> None:
         """Log what led to the model and how good it is, in the open run."""
         mlflow.log_params(dict(parameters))
         mlflow.log_metrics(dict(metrics))
         mlflow.log_artifacts(str(pictures), "pictures")
-        mlflow.log_text(verdicts, "gates.txt")
 
     def create_version(
         self,
@@ -117,12 +175,30 @@ class Registry:
         """Keep the sealed bundle with the open run."""
         mlflow.log_artifacts(str(folder), _BUNDLE)
 
-    def complete(self, version: str, build: str, aliases: Sequence[str]) -> None:
-        """Give `version` its aliases, then mark it as what became of `build`."""
+    def complete(self, version: str, build: str, missed: Sequence[str]) -> None:
+        """Mark `version` as what became of `build`, with the gates that it missed."""
         with _translated(self._uri):
-            for alias in aliases:
-                self._client.set_registered_model_alias(self._name, alias, version)
+            self._client.set_model_version_tag(self._name, version, _MISSED, ", ".join(missed))
             self._client.set_model_version_tag(self._name, version, _BUILD, build)
+
+    def missed(self, version: str) -> list[str]:
+        """Name the gates that `version` missed when it was registered."""
+        with _translated(self._uri):
+            tags = self._client.get_model_version(self._name, version).tags
+        return [gate for gate in tags.get(_MISSED, "").split(", ") if gate]
+
+    def run_tag(self, version: str, tag: str) -> str | None:
+        """Give a tag of the run that `version` came from."""
+        with _translated(self._uri):
+            return self._client.get_run(self._run_of(version)).data.tags.get(tag)
+
+    def _run_of(self, version: str) -> str:
+        return self._client.get_model_version(self._name, version).run_id or ""
+
+
+def _kept(version: ModelVersion) -> Kept:
+    when = dt.datetime.fromtimestamp(version.creation_timestamp / 1000, dt.UTC)
+    return Kept.of(int(version.version), when, version.tags.get(_ENTRY, ""), applied=_APPLIED in version.tags)
 
 
 def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:

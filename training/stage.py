@@ -25,7 +25,7 @@ def say(name: str, text: str) -> None:
 
 
 def run(name: str, work: Callable[[], str]) -> int:
-    """Run `work`, which returns its summary, as stage `name`; returns the exit code."""
+    """Run `work`, which returns its summary (empty: none is shown), as stage `name`; returns the exit code."""
     started = time.perf_counter()
     try:
         signal.pthread_sigmask(
@@ -40,7 +40,8 @@ def run(name: str, work: Callable[[], str]) -> int:
         return _failed(name, error, RegistryError.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
-    say(name, f"{summary} ({time.perf_counter() - started:.1f} s)")
+    if summary:
+        say(name, f"{summary} ({time.perf_counter() - started:.1f} s)")
     return 0
 
 

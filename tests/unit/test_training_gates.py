@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from shared.bundle import Parity
-from training.gates import failed, judge, table
-from training.parameters import Gates
+from training.comparison import Difference
+from training.gates import Report, Verdict, judge, judge_differences, judge_latency, table
+from training.latency import Latency
+from training.parameters import Gates, LatencyGate
 
 EQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=0, tolerance=1e-5, passed=True)
 UNEQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=1, tolerance=1e-5, passed=False)
@@ -25,7 +27,13 @@ def gates(*, onnx_parity: bool = True) -> Gates:
         recall={"raro": 0.7},
         expected_calibration_error=0.02,
         onnx_parity=onnx_parity,
+        latency=LatencyGate(one_row_p99_ms=5.0, row_in_batch_us=50.0),
     )
+
+
+def failed(verdicts: list[Verdict]) -> list[str]:
+    report = Report(version="2", data_hash="0" * 32, cases=9, production="1", verdicts=verdicts, remarks=[])
+    return report.failed
 
 
 def test_figures_exactly_at_their_bounds_pass() -> None:
@@ -44,7 +52,7 @@ def test_each_gate_refuses_what_is_just_beyond_it(gate: str) -> None:
 def test_a_figure_that_is_missing_does_not_pass(gate: str) -> None:
     verdicts = judge({name: value for name, value in GOOD.items() if name != gate}, EQUAL, gates())
     assert failed(verdicts) == [gate]
-    assert "no cases" in table(verdicts)
+    assert "no cases" in "".join(table(verdicts))
 
 
 def test_unequal_onnx_is_refused_where_parity_is_a_gate_and_only_there() -> None:
@@ -53,6 +61,30 @@ def test_unequal_onnx_is_refused_where_parity_is_a_gate_and_only_there() -> None
 
 
 def test_the_table_shows_gate_figure_bound_and_verdict() -> None:
-    lines = table(judge(GOOD | {"accuracy": 0.5}, EQUAL, gates())).splitlines()
+    lines = table(judge(GOOD | {"accuracy": 0.5}, EQUAL, gates()))
     assert lines[0].split() == ["FAILED", "accuracy", "0.5", ">=", "0.92"]
     assert lines[1].split() == ["passed", "balanced_accuracy", "0.88", ">=", "0.88"]
+
+
+@pytest.mark.parametrize(
+    ("latency", "missed"),
+    [
+        (Latency(5.0, 50.0), []),
+        (Latency(5.1, 50.0), ["latency.one_row_p99_ms"]),
+        (Latency(5.0, 50.1), ["latency.row_in_batch_us"]),
+    ],
+)
+def test_a_model_that_takes_too_long_is_refused(latency: Latency, missed: list[str]) -> None:
+    assert failed(judge_latency(latency, gates())) == missed
+
+
+def test_only_what_is_worse_by_more_than_chance_is_refused() -> None:
+    verdicts = judge_differences(
+        [
+            Difference("accuracy", -0.001, (-0.004, 0.002), "no difference seen"),
+            Difference("balanced_accuracy", 0.02, (0.01, 0.03), "better"),
+            Difference("log_loss", 0.05, (0.02, 0.08), "worse"),
+        ]
+    )
+    assert failed(verdicts) == ["production.log_loss"]
+    assert "worse, 95 % interval +0.0200 to +0.0800" in table(verdicts)[2]

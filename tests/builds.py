@@ -1,0 +1,188 @@
+"""What the stages before registration make, in a second and for a made-up disease; and a place to register it in."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import yaml
+
+from shared.bundle import PRODUCTION, STAGING
+from shared.patient import Diagnosis, Disease, Patient, measure
+from shared.shelf import Shelf
+from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from training import boosting
+from training.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
+from training.conversion import convert
+from training.evaluate import prove
+from training.promote import promote
+from training.register import Build, register
+from training.registry import Registry
+from training.report import report
+from training.results import PICTURES, Training
+from training.rollback import rollback
+from training.splitting import reported
+from training.spread import describe
+from training.train import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OTHER_DIGEST = "f" * 64
+
+
+class MadeUpPatient(Patient):
+    """Alguien con una enfermedad inventada."""
+
+    disease: ClassVar[Disease] = Disease("inventada", "Inventada", tuple(Diagnosis(code, code) for code in CLASSES))
+
+    a: float | None = measure("A", unit="u", limits=(-100, 100))
+    b: float | None = measure("B", unit="u", limits=(-100, 100))
+    c: float | None = measure("C", unit="u", limits=(-100, 100))
+    d: float | None = measure("D", unit="u", limits=(-100, 100))
+
+
+@functools.cache
+def good_build() -> Build:
+    """Give a model that has learnt what there is to learn."""
+    return built_from(lambda training: training)
+
+
+@functools.cache
+def shuffled_build() -> Build:
+    """Give a model that was taught other people's diagnoses."""
+    return built_from(lambda training: replace(training, labels=np.random.default_rng(1).permutation(training.labels)))
+
+
+def another(build: Build, low_prevalence: float = 0.1) -> Build:
+    """The same model from other parameters: another build, which passes, too."""
+    return replace(build, parameters=build.parameters.model_copy(update={"low_prevalence": low_prevalence}))
+
+
+def for_another_class(build: Build) -> Build:
+    """The same model, trained for a patient class that was changed since."""
+    return replace(build, preparation=build.preparation.model_copy(update={"patient_digest": OTHER_DIGEST}))
+
+
+def built_from(teach: Callable[[Cases], Cases]) -> Build:
+    """Do what `train` and `evaluate` do, after `teach` had its way with the training cases."""
+    parameters, cases = small_parameters(), made_up_cases()
+    later = reported(cases, parameters.split)
+    training, test = teach(cases.where(~later)), cases.where(later)
+    model, candidates, chosen = train(training, CLASSES, parameters)
+    onnx = convert(model)
+    preparation = Preparation(
+        name=MadeUpPatient.disease.name,
+        patient_digest=MadeUpPatient.digest,
+        data_hash="0" * 32,
+        columns=list(MadeUpPatient.columns),
+        measured=list(MadeUpPatient.columns),
+        classes=list(CLASSES),
+        disease=MadeUpPatient.disease,
+        features=list(MadeUpPatient.features),
+        rows_read=len(cases),
+        discarded={},
+        cases=dict(zip(CLASSES, np.bincount(cases.labels).tolist(), strict=True)),
+    )
+    probabilities = boosting.predict(model, test.rows)
+    return Build(
+        parameters=parameters,
+        preparation=preparation,
+        training=Training(
+            cases=len(training),
+            reported_cases=len(test),
+            chosen=chosen,
+            candidates=candidates,
+            prevalence=dict.fromkeys(CLASSES, 1 / 3),
+            low_prevalence=["grave"],
+            training_ranges={"a": (-3.0, 9.0)},
+            never_missing=["a"],
+            reference=describe(training.rows, MadeUpPatient.columns, chosen.answers),
+        ),
+        metrics=report(probabilities, test, preparation, chosen.plausible_at, parameters),
+        proof=prove(model, onnx, training.rows, parameters.parity.tolerance, seed=0),
+        pickled=pickle.dumps(model),
+        onnx=onnx,
+    )
+
+
+class Place:
+    """One registry and shelf in the current folder, opened anew for every use, as every command does."""
+
+    var = Path("var")
+    digest = MadeUpPatient.digest
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.uri = uri
+
+    def register(self, build: Build) -> str:
+        """Run the last stage on `build`, as if the others had run here before."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        (PICTURES / "roc.png").write_bytes(b"picture")
+        lay_down(build)
+        return register(build, self.registry, self.shelf, self.var)
+
+    def promote(self, version: str, alias: str = PRODUCTION, *, force: bool = False) -> str:
+        return promote(version, alias, "a test", self.registry, self.shelf, force=force)
+
+    def rollback(self) -> str:
+        return rollback("a test", self.registry, self.shelf)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(MadeUpPatient.disease.name, uri=self.uri, var=self.var)
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.var, MadeUpPatient.disease.name, self.digest)
+
+    def link(self, alias: str) -> str | None:
+        link = self.shelf.folder / alias
+        return str(link.readlink()) if link.is_symlink() else None
+
+    def links(self) -> tuple[str | None, str | None]:
+        """Where staging and production lead; asserts that the registry agrees."""
+        aliases = self.registry.aliases()
+        assert (self.link(STAGING), self.link(PRODUCTION)) == (aliases.get(STAGING), aliases.get(PRODUCTION))
+        return self.link(STAGING), self.link(PRODUCTION)
+
+
+class OtherClass(Place):
+    """The same place, after the patient class was changed."""
+
+    digest = OTHER_DIGEST
+
+
+def lay_down(build: Build) -> None:
+    """Write what the gates ask for: the parameters, and the cases as `prepare` hands them on."""
+    cases = made_up_cases()
+    assert cases.days is not None
+    diagnoses = (CLASSES[label] for label in cases.labels)
+    examples = [
+        Example(row, diagnosis, day, line)
+        for line, (row, diagnosis, day) in enumerate(
+            zip(cases.rows.tolist(), diagnoses, cases.days.tolist(), strict=True), start=2
+        )
+    ]
+    CASES.parent.mkdir(parents=True, exist_ok=True)
+    write_cases(CASES, build.preparation.columns, examples)
+    PREPARATION.write_text(build.preparation.model_dump_json())
+    Path("params.yaml").write_text(yaml.safe_dump(build.parameters.model_dump(mode="json")))
+
+
+def empty_registry(folder: Path) -> Path:
+    """Make an SQLite registry with its tables and nothing of ours: that takes seconds, copying it none."""
+    Registry("otra", uri=None, var=folder)
+    return folder / "mlflow.db"
+
+
+def new_place(empty: Path) -> Place:
+    """Begin in the current folder with a copy of `empty`."""
+    Place.var.mkdir()
+    shutil.copy(empty, Place.var)
+    return Place()

@@ -1,0 +1,69 @@
+"""`python -m training.history [--json]`: who moved which alias where, when and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from shared.patient import load_patient
+from shared.settings import read_settings
+from training.opening import open_registry
+from training.settings import TrainingSettings
+from training.stage import run
+
+if TYPE_CHECKING:
+    from training.ledger import History, Kept
+
+_COLUMNS = ("entry", "when (UTC)", "alias", "from", "to", "action", "who", "gates", "reason")
+
+
+def main() -> str:
+    """Run the command; what it prints is all it has to say."""
+    parser = argparse.ArgumentParser(prog="python -m training.history", description="Who moved which alias, and why.")
+    parser.add_argument("--json", action="store_true", help="every entry with its gate report, one JSON object a line")
+    asked = parser.parse_args()
+    settings = read_settings(TrainingSettings)
+    name = load_patient(settings.predecir_paciente).disease.name
+    history = open_registry(settings, name).history()
+    lines = [as_json(one, history) for one in history.kept] if asked.json else as_table(history)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return ""
+
+
+def as_json(one: Kept, history: History) -> str:
+    """Give an entry with everything that is kept of it."""
+    content = one.entry.model_dump(mode="json") if one.entry else {}
+    state = {"entry": one.number, "when": one.when.isoformat(timespec="seconds"), "outcome": _outcome(one, history)}
+    return json.dumps({**state, **content}, ensure_ascii=False)
+
+
+def as_table(history: History) -> list[str]:
+    """Give the entries in columns, oldest first."""
+    rows = [_COLUMNS, *(_row(one, history) for one in history.kept)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(one: Kept, history: History) -> tuple[str, ...]:
+    entry, when = one.entry, f"{one.when:%Y-%m-%d %H:%M:%S}"
+    if entry is None:
+        return (str(one.number), when, "-", "-", "-", "-", "-", "-", "cannot be read")
+    action = entry.action if (outcome := _outcome(one, history)) == "done" else f"{entry.action}, {outcome}"
+    gates = f"FORCED past {', '.join(entry.forced)}" if entry.forced else "passed" if entry.report else "-"
+    return (
+        str(one.number), when, entry.alias, entry.replaced or "-", entry.version, action, entry.who, gates, entry.reason
+    )  # fmt: skip
+
+
+def _outcome(one: Kept, history: History) -> str:
+    if one.number in history.lost:
+        return "too late"
+    if history.altered is not None and one.number >= history.altered:
+        return "does not fit"
+    return "done" if one.applied else "interrupted"
+
+
+if __name__ == "__main__":
+    sys.exit(run("history", main))

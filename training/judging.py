@@ -1,0 +1,110 @@
+"""A version before its gates: its own model, asked the reported cases of `var/pipeline`, beside production's model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.cases import CASES, Cases, Preparation, read_cases, read_preparation
+from training.comparison import compared_figures, differences
+from training.errors import DataError
+from training.gates import Report, Verdict, judge, judge_differences, judge_latency
+from training.latency import measured
+from training.measures import figures
+from training.parameters import Parameters, TimeSplit, read_parameters
+from training.served import served
+from training.splitting import reported
+
+if TYPE_CHECKING:
+    from shared.bundle import Bundle, Manifest
+    from training.cases import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Court:
+    """The reported cases, and by which parameters they are judged."""
+
+    parameters: Parameters
+    preparation: Preparation
+    cases: Cases
+
+    @classmethod
+    def here(cls) -> Court:
+        """Take the cases of the pipeline in the current folder.
+
+        Raises:
+            DataError: it has not run here.
+
+        """
+        parameters = read_parameters()
+        try:
+            preparation = read_preparation()
+            cases = read_cases(CASES, preparation.classes)
+        except FileNotFoundError as error:
+            message = f"{error.filename}: not there; `make train` in this disease's folder makes the cases to judge on"
+            raise DataError(message) from None
+        return cls(parameters, preparation, cases.where(reported(cases, parameters.split)))
+
+    def report(self, candidate: Bundle, production: Bundle | None) -> Report:
+        """Judge `candidate`, alone and against `production`, if that is another and can be asked."""
+        manifest, classes, settings = candidate.manifest, self.preparation.classes, self.parameters.evaluation
+        answer = served(candidate)
+        probabilities = answer(self.cases.rows)
+        found = figures(probabilities, self.cases.labels, classes, settings.calibration_bins)
+        verdicts = [
+            *self._provenance(manifest),
+            *judge(found, manifest.parity, self.parameters.gates),
+            *judge_latency(measured(answer, self.cases.rows), self.parameters.gates),
+        ]
+        remarks = []
+        if production is not None and production.digest != candidate.digest:
+            compared = self._against(production, probabilities, manifest)
+            if isinstance(compared, str):
+                remarks.append(f"not compared with version {production.manifest.version}: {compared}")
+            else:
+                verdicts += compared
+        return Report(
+            version=manifest.version,
+            data_hash=self.preparation.data_hash,
+            cases=len(self.cases),
+            production=production.manifest.version if production is not None else None,
+            verdicts=verdicts,
+            remarks=remarks,
+        )
+
+    def _provenance(self, manifest: Manifest) -> list[Verdict]:
+        """Ask that it was made from these data, divided like this: else it may have learnt the reported cases."""
+        same = manifest.data_hash == self.preparation.data_hash and self._divided_alike(manifest)
+        remark = "" if same else f"made from data {manifest.data_hash[:12]} or another split: it may know these cases"
+        return [Verdict(gate="same_data", figure=float(same), rule=">=", bound=1, passed=same, remark=remark)]
+
+    def _divided_alike(self, manifest: Manifest) -> bool:
+        ours = {f"split.{key}": value for key, value in self.parameters.split.model_dump(mode="json").items()}
+        return ours == {key: value for key, value in manifest.parameters.items() if key.startswith("split.")}
+
+    def _against(self, production: Bundle, probabilities: Floats, candidate: Manifest) -> list[Verdict] | str:
+        """Compare on the cases that neither model learnt from, or say why that cannot be done."""
+        theirs = production.manifest
+        unseen = self._unseen_by(theirs)
+        if unseen is None:
+            return "it was made from other data or another split, and may know these cases"
+        cases = self.cases.where(unseen)
+        if len(cases) == 0:
+            return "it learnt from all of these cases"
+        names = compared_figures(candidate.low_prevalence)
+        settings = self.parameters.evaluation
+        return judge_differences(
+            differences(
+                probabilities[unseen], served(production)(cases.rows), cases.labels, theirs.classes, names, settings
+            )
+        )
+
+    def _unseen_by(self, manifest: Manifest) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
+        if manifest.data_hash == self.preparation.data_hash and self._divided_alike(manifest):
+            return np.ones(len(self.cases), dtype=np.bool_)
+        if isinstance(self.parameters.split, TimeSplit) and manifest.parameters.get("split.method") == "time":
+            days = self.cases.days
+            return None if days is None else days >= np.datetime64(manifest.parameters["split.date"])
+        return None

@@ -1,0 +1,25 @@
+"""Opening the registry that the settings name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.registry import Registry
+    from training.settings import TrainingSettings
+
+
+def open_registry(settings: TrainingSettings, name: str) -> Registry:
+    """Open the registry of model `name`.
+
+    Raises:
+        RegistryError: it cannot be used.
+
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from training.registry import Registry  # noqa: PLC0415 - seconds, and it reads the two variables above
+
+    settings.var.mkdir(parents=True, exist_ok=True)
+    return Registry(name, uri=settings.mlflow_tracking_uri, var=settings.var)

@@ -1,0 +1,98 @@
+"""`python -m training.promote VERSION --to staging|production --reason "…" [--force]`: let a version serve.
+
+Into production it gets through its gates only. `--force` takes it past those that it fails, and the history says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING
+
+from shared.bundle import PRODUCTION, STAGING
+from shared.patient import load_patient
+from shared.settings import read_settings
+from shared.shelf import Shelf
+from training.errors import GatesFailedError, PromotionError
+from training.opening import open_registry
+from training.promotion import Change, carry_out, fetched, look, usable
+from training.settings import TrainingSettings
+from training.stage import run, say
+
+if TYPE_CHECKING:
+    from shared.bundle import Bundle
+    from training.gates import Report
+    from training.registry import Registry
+
+
+def main() -> str:
+    """Run the command; returns its summary."""
+    parser = argparse.ArgumentParser(prog="python -m training.promote", description="Let a version serve.")
+    parser.add_argument("version", help="its number in the registry")
+    parser.add_argument("--to", choices=(STAGING, PRODUCTION), required=True)
+    parser.add_argument("--reason", type=given_reason, required=True, help="kept in the history")
+    parser.add_argument("--force", action="store_true", help="past the gates that it fails; the history says so")
+    asked = parser.parse_args()
+    settings = read_settings(TrainingSettings)
+    patient = load_patient(settings.predecir_paciente)
+    registry = open_registry(settings, patient.disease.name)
+    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
+    return promote(asked.version, asked.to, asked.reason, registry, shelf, force=asked.force)
+
+
+def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Shelf, *, force: bool = False) -> str:  # noqa: PLR0913 - one per word of the command
+    """Move `alias` to `version`; returns what happened.
+
+    Raises:
+        GatesFailedError: it does not pass its gates, and was not forced past them.
+        PromotionError: it is not there or cannot serve, or the alias was moved by somebody else.
+        RegistryError: the registry cannot be used.
+        ShelfError: the disk does not let us.
+
+    """
+    if not registry.has(version):
+        message = f"there is no version {version} of {shelf.folder.name}; nothing was changed"
+        raise PromotionError(message)
+    seen = look(registry, alias, wanted=version)
+    last = seen.history.last(alias)
+    if seen.version == version and last is not None and last.entry.version == version:
+        return f"version {version} is in {alias} already"
+    bundle = fetched(version, registry, shelf)
+    report = judged(bundle, seen.version, registry, shelf) if alias == PRODUCTION else None
+    missed = report.failed if report else []
+    if missed and not force:
+        message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}"
+        raise GatesFailedError(message)
+    carry_out(Change("promote", version, reason, report, tuple(missed)), seen, registry, shelf)
+    forced = f"; FORCED past {', '.join(missed)}" if missed else ""
+    return f"version {version}, {alias} (was {seen.version or 'empty'}){forced}"
+
+
+def judged(bundle: Bundle, production: str | None, registry: Registry, shelf: Shelf) -> Report:
+    """Put `bundle` before its gates, beside what is in production; shows the report, and keeps it in the registry."""
+    from training.judging import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
+
+    present = None
+    if production is not None and usable(production, registry, shelf) is None:
+        present = shelf.opened(production)
+    report = Court.here().report(bundle, present)
+    text = report.text()
+    for line in text.splitlines():
+        say("gates", line)
+    now = dt.datetime.now(dt.UTC)
+    registry.keep_report(
+        bundle.manifest.version, f"{now:%Y%m%dT%H%M%S.%fZ}", text=text + "\n", json=report.model_dump_json(indent=1)
+    )
+    return report
+
+
+def given_reason(text: str) -> str:
+    """Refuse a reason that says nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("say why, for those who read the history later")
+    return text.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(run("promote", main))
