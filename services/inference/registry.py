@@ -120,7 +120,7 @@ class Registry:
                     async for chunk in _chunks(response, most):
                         file.write(chunk)
         except _TooLargeError:
-            raise NotInRegistryError(f"{folder / name}: more than {most} bytes") from None
+            raise NotInRegistryError(f"{folder / name}: more than the {most} bytes that it may have") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 
