@@ -6,6 +6,7 @@ a recorder that does not know it yet never sees it.
 
 from __future__ import annotations
 
+import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 GATEWAY_STATE = "gateway.estado"
 VERSION = 1
+SCHEMA_ID = f"urn:predecir:evento:{GATEWAY_STATE}:v{VERSION}"
 CONTENT_TYPE = "application/cloudevents+json"
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -39,12 +41,16 @@ class _Read(BaseModel):
 
 
 class _Data(_Read):
+    """`respondidas`: its last `seq`; every `seq` below `pendiente_desde` has left its outbox."""
+
     gateway_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
     respondidas: _Count
     pendiente_desde: _Count
 
 
 class _State(_Read):
+    """How far the outbox of a gateway is, every half a minute or so."""
+
     type: Literal["gateway.estado"]
     version: Literal[1]
     time: AwareDatetime
@@ -87,3 +93,14 @@ def read_report(body: bytes) -> Report:
         raise EventError(message) from None
     data = read.data
     return Report(OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde), moment)
+
+
+def json_schema() -> bytes:
+    """Describe what readers rely on; `python -m shared.gateway_state` prints it for `docs/events/`."""
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    schema = {"$schema": draft, "$id": SCHEMA_ID, **_State.model_json_schema(), "title": GATEWAY_STATE}
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(json_schema())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.events import EventError
-from shared.gateway_state import Report, read_report, write_report
+from shared.gateway_state import Report, json_schema, read_report, write_report
 from shared.transport import OutboxState
 
 GOLDEN = (Path(__file__).parent / "golden" / "gateway.estado.v1.json").read_bytes()
@@ -19,6 +19,14 @@ REPORT = Report(
 def test_version_1_is_written_as_it_always_was() -> None:
     written = json.loads(write_report(REPORT))
     assert written | {"id": json.loads(GOLDEN)["id"]} == json.loads(GOLDEN)
+
+
+def test_the_published_schema_is_that_of_the_code_and_asks_for_nothing_that_is_not_written() -> None:
+    path = Path(__file__).parents[2] / "docs" / "events" / "gateway.estado.v1.schema.json"
+    assert path.read_bytes() == json_schema()  # otherwise: python -m shared.gateway_state > that file, if v1 may change
+    schema = json.loads(json_schema())
+    assert set(schema["required"]) <= set(json.loads(GOLDEN))
+    assert set(schema["$defs"]["_Data"]["required"]) == set(json.loads(GOLDEN)["data"])
 
 
 def test_version_1_is_read() -> None:
