@@ -46,8 +46,7 @@ class Doctor:
 
     def open(self, view: str = "") -> Doctor:
         self.page.goto(f"{self.url}/{view}")
-        self.page.get_by_role("heading", level=1).wait_for()
-        self.page.get_by_role("button", name="Nuevo paciente").wait_for(state="attached")
+        self.page.locator("#patient .field").first.wait_for(state="attached")
         return self
 
     def type(self, **values: str) -> Doctor:
@@ -72,8 +71,8 @@ class Doctor:
         self.answer.locator(".headline").wait_for()
         return self.answer.locator("dd.code").inner_text()
 
-    def press(self, name: str) -> None:
-        self.page.get_by_role("button", name=name, exact=True).click()
+    def press(self, name: str, *, within: str = "body") -> None:
+        self.page.locator(within).get_by_role("button", name=name, exact=True).click()
 
     def field(self, name: str) -> Locator:
         return self.page.locator(f"#f-{name}")
@@ -86,7 +85,7 @@ class Doctor:
 
     def alert(self) -> str:
         """Wait for a sentence that something is wrong, and read it."""
-        alert = self.page.locator("[role=alert] .note:visible").first
+        alert = self.page.locator(":is([role=alert] .note, .note[role=alert]):visible").first
         alert.wait_for()
         return alert.inner_text()
 

@@ -1,4 +1,4 @@
-"""The browser that tests of the page share."""
+"""The browser and the server that tests of the page share."""
 
 from __future__ import annotations
 
@@ -6,15 +6,35 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.diseases.thyroid import DatosPaciente
 from tests.browser import chromium
+from tests.bundles import make_bundle
+from tests.processes import Process, running
+from tests.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # not longer: while it runs, no test can have an event loop
 def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+    with chromium() as running_browser:
+        yield running_browser
+
+
+@pytest.fixture(scope="session")
+def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of `page_server`."""
+    folder = tmp_path_factory.mktemp("page")
+    make_bundle(folder / "var", DatosPaciente)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page_server(page_folder: Path) -> Iterator[Process]:
+    with running("services.local", page_folder) as process:
+        until_now(lambda: process.get("/health/ready").status_code == 200)
+        yield process

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.browser import DESKTOP, PHONE, Doctor
-from tests.bundles import make_bundle
+from tests.bundles import PacienteDePrueba, make_bundle
 from tests.database import query
 from tests.processes import Process, running
 from tests.waiting import until_now
@@ -24,30 +24,16 @@ if TYPE_CHECKING:
 REFUSED = "TSH: debe ser un número entre 0,001 y 1000 mU/L."
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("page")
-    make_bundle(made / "var", DatosPaciente)
-    return made
-
-
-@pytest.fixture(scope="module")
-def local(folder: Path) -> Iterator[Process]:
-    with running("services.local", folder) as process:
-        until_now(lambda: process.get("/health/ready").status_code == 200)
-        yield process
-
-
 @pytest.fixture
-def doctor(browser: Browser, local: Process) -> Iterator[Doctor]:
+def doctor(browser: Browser, page_server: Process) -> Iterator[Doctor]:
     with browser.new_context(locale="es-ES", viewport=DESKTOP) as context:
-        doctor = Doctor(context.new_page(), local.url).open()
+        doctor = Doctor(context.new_page(), page_server.url).open()
         yield doctor
         assert doctor.faults == []
 
 
-def rows(folder: Path) -> int:
-    count: int = query(folder, "SELECT count(*) FROM predicciones")[0][0]
+def rows(page_folder: Path) -> int:
+    count: int = query(page_folder, "SELECT count(*) FROM predicciones")[0][0]
     return count
 
 
@@ -55,7 +41,7 @@ def fill(doctor: Doctor) -> Doctor:
     return doctor.type(edad="47", tsh="0,05", t3="4.1", t4_total="210").tick("F", "Sospecha de hipertiroidismo")
 
 
-def test_what_is_typed_is_answered_in_words_and_bars_and_recorded(doctor: Doctor, folder: Path) -> None:
+def test_what_is_typed_is_answered_in_words_and_bars_and_recorded(doctor: Doctor, page_folder: Path) -> None:
     given = fill(doctor).calculate().answered()
     assert doctor.focused() == "answer-title"
     shares = doctor.answer.locator(".bars").first.locator(".share").all_inner_texts()
@@ -63,8 +49,8 @@ def test_what_is_typed_is_answered_in_words_and_bars_and_recorded(doctor: Doctor
     assert len(percents) == len(DatosPaciente.disease.classes)
     assert percents == sorted(percents, reverse=True)
     assert "de cada 100" in doctor.answer.inner_text().lower() or "No concluyente" in doctor.answer.inner_text()
-    until_now(lambda: bool(query(folder, "SELECT id FROM predicciones WHERE id = ?", given)))
-    [[inputs]] = query(folder, "SELECT inputs FROM predicciones WHERE id = ?", given)
+    until_now(lambda: bool(query(page_folder, "SELECT id FROM predicciones WHERE id = ?", given)))
+    [[inputs]] = query(page_folder, "SELECT inputs FROM predicciones WHERE id = ?", given)
     kept = json.loads(inputs)
     assert (kept["tsh"], kept["t3"], kept["edad"], kept["sexo"]) == (0.05, 4.1, 47, "F")
     assert (kept["sospecha_hipertiroidismo"], kept["bocio"], kept["captacion_t4"]) == (True, False, None)
@@ -119,17 +105,17 @@ def test_nothing_is_sent_before_what_is_necessary_is_said(doctor: Doctor) -> Non
     assert "Edad: falta este dato; si no se conoce, marque «No consta»" in doctor.problem("edad")
 
 
-def test_what_is_not_known_is_said_and_not_guessed(doctor: Doctor, folder: Path) -> None:
+def test_what_is_not_known_is_said_and_not_guessed(doctor: Doctor, page_folder: Path) -> None:
     doctor.page.locator("#f-edad-unknown").check()
     doctor.page.locator("#patient .segments").get_by_label("No consta").check(force=True)
     given = doctor.type(tsh="2").calculate().answered()
-    until_now(lambda: bool(query(folder, "SELECT id FROM predicciones WHERE id = ?", given)))
-    [[inputs]] = query(folder, "SELECT inputs FROM predicciones WHERE id = ?", given)
+    until_now(lambda: bool(query(page_folder, "SELECT id FROM predicciones WHERE id = ?", given)))
+    [[inputs]] = query(page_folder, "SELECT inputs FROM predicciones WHERE id = ?", given)
     assert (json.loads(inputs)["edad"], json.loads(inputs)["sexo"]) == (None, None)
 
 
-def test_what_only_the_server_knows_is_wrong_is_shown_at_its_field(doctor: Doctor, folder: Path) -> None:
-    before = rows(folder)
+def test_what_only_the_server_knows_is_wrong_is_shown_at_its_field(doctor: Doctor, page_folder: Path) -> None:
+    before = rows(page_folder)
     doctor.type(edad="40", tsh="2").tick("M", "Embarazo").calculate()
     assert "Revise los campos indicados." in doctor.alert()
     assert "El embarazo no es compatible con sexo M." in doctor.problem("embarazo")
@@ -139,7 +125,7 @@ def test_what_only_the_server_knows_is_wrong_is_shown_at_its_field(doctor: Docto
     assert doctor.problem("embarazo") == ""
     doctor.type(tsh="").calculate()
     assert "Indique al menos un resultado de laboratorio." in doctor.alert() + doctor.problem("tsh")
-    assert rows(folder) == before
+    assert rows(page_folder) == before
 
 
 @pytest.mark.parametrize(
@@ -188,11 +174,11 @@ def test_it_works_from_the_keyboard_alone(doctor: Doctor) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_it_all_without_scrolling_sideways(browser: Browser, local: Process, scheme: str) -> None:
+def test_a_phone_shows_it_all_without_scrolling_sideways(browser: Browser, page_server: Process, scheme: str) -> None:
     with browser.new_context(
         locale="es-ES", viewport=PHONE, color_scheme="dark" if scheme == "dark" else "light"
     ) as context:
-        doctor = Doctor(context.new_page(), local.url).open()
+        doctor = Doctor(context.new_page(), page_server.url).open()
         assert doctor.violations() == ""
         fill(doctor).type(t4_total="8").calculate().answered()
         doctor.press("Corregir…")
@@ -201,6 +187,19 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(browser: Browser, local
         doctor.page.get_by_role("link", name="Historial").click()
         doctor.page.locator(".history td").first.wait_for()
         assert doctor.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert doctor.violations() == ""
+
+
+def test_another_disease_has_a_form_of_its_own(browser: Browser, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", PacienteDePrueba)
+    environment = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
+    with running("services.local", tmp_path, environment) as process, browser.new_context(locale="es-ES") as context:
+        until_now(lambda: process.get("/health/ready").status_code == 200)
+        doctor = Doctor(context.new_page(), process.url).open().type(edad="50", glucosa="130").tick("Fumador")
+        expect(doctor.page.get_by_role("heading", level=1)).to_have_text("Enfermedad de prueba")
+        assert "Por encima de la referencia." in doctor.notice("glucosa")
+        given = doctor.calculate().answered()
+        until_now(lambda: bool(query(tmp_path, "SELECT id FROM predicciones WHERE id = ?", given)))
         assert doctor.violations() == ""
 
 

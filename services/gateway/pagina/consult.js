@@ -95,7 +95,7 @@ export function buildConsult(spec) {
     busy = now;
     submit.setAttribute("aria-disabled", String(now));
     submit.textContent = now ? "Calculando…" : "Calcular";
-    if (now) announce("Calculando…");
+    announce(now ? "Calculando…" : "");
   }
 
   function startAnew() {

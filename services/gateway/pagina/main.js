@@ -16,6 +16,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address chooses the view
   document.getElementById("principal").focus();
 });
+window.addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true; // paper cannot be opened later
+});
 buildKeyDialog();
 start();
 

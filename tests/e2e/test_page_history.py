@@ -1,0 +1,165 @@
+"""What comes after an answer on the doctor's page: why, right or wrong, finding it again, printing and saving."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.browser import Doctor
+from tests.database import is_settled, query
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+    from tests.processes import Process
+
+LABELS = {diagnosis.code: diagnosis.label for diagnosis in DatosPaciente.disease.diagnoses}
+
+
+@pytest.fixture
+def doctor(browser: Browser, page_server: Process) -> Iterator[Doctor]:
+    with browser.new_context(locale="es-ES", timezone_id="Europe/Madrid") as context:
+        doctor = Doctor(context.new_page(), page_server.url).open()
+        yield doctor
+        assert doctor.faults == []
+
+
+def ask(doctor: Doctor, page_server: Process, *, reference: str = "", tsh: str = "0,05") -> str:
+    """Ask about a patient, and wait until the answer is recorded; gives its id."""
+    doctor.type(edad="47", tsh=tsh).tick("F")
+    doctor.page.get_by_label("Referencia propia", exact=True).fill(reference)
+    given = doctor.calculate().answered()
+    until_now(lambda: is_settled(page_server))
+    return given
+
+
+def history(doctor: Doctor) -> Doctor:
+    doctor.page.get_by_role("link", name="Historial", exact=True).click()
+    expect(doctor.page.locator(".results [role=status]")).to_contain_text("predicci")
+    return doctor
+
+
+def shown(doctor: Doctor) -> list[str]:
+    """The ids in the table."""
+    found: list[str] = doctor.page.locator(".history a").evaluate_all("links => links.map(link => link.title)")
+    return found
+
+
+def search(doctor: Doctor, text: str) -> list[str]:
+    doctor.page.get_by_label("Identificador o referencia propia").fill(text)
+    with doctor.page.expect_response("**/predicciones*/**" if len(text) == 36 else "**/predicciones?*"):
+        doctor.press("Buscar")
+    expect(doctor.page.locator(".results [role=status]")).not_to_have_text("Buscando…")
+    return shown(doctor)
+
+
+def test_an_answer_is_confirmed_and_corrected_and_both_are_kept(
+    doctor: Doctor, page_server: Process, page_folder: Path
+) -> None:
+    given = ask(doctor, page_server)
+    outcome = doctor.answer.locator(".outcome")
+    doctor.press("Confirmar")
+    expect(outcome).to_contain_text("Anotado: diagnóstico confirmado.")
+    doctor.press("Corregir…")
+    doctor.press("Guardar la corrección")
+    assert doctor.alert() == "Elija el diagnóstico correcto."
+    assert doctor.violations() == ""
+    choices = outcome.get_by_label("Diagnóstico correcto")
+    code = choices.locator("option").nth(1).get_attribute("value") or ""
+    choices.select_option(code)
+    outcome.get_by_label("Motivo").fill("La ecografía muestra otra cosa")
+    doctor.press("Guardar la corrección")
+    expect(outcome).to_contain_text(f"Anotado: corregido a «{LABELS[code]}».")
+    until_now(lambda: len(query(page_folder, "SELECT id FROM resultados WHERE prediccion_id = ?", given)) == 2)
+    assert search(history(doctor), given) == [given]
+    expect(doctor.page.locator(".history tbody")).to_contain_text(f"Corregido: {LABELS[code]}")
+    doctor.page.locator(".history a").click()
+    record = doctor.page.locator("#prediccion")
+    expect(record).to_contain_text("Lo anotado hasta ahora")
+    expect(record).to_contain_text("La ecografía muestra otra cosa")
+    expect(record).to_contain_text("Confirmado")
+    assert doctor.violations() == ""
+
+
+def test_a_prediction_is_found_by_its_id_and_by_the_doctors_reference_which_is_in_no_address(
+    doctor: Doctor, page_server: Process, page_folder: Path
+) -> None:
+    addresses: list[str] = []
+    doctor.page.on("request", lambda request: addresses.append(request.url))
+    reference = "Historia 4711, García"
+    given = ask(doctor, page_server, reference=reference, tsh="0,07")
+    history(doctor)
+    assert given in shown(doctor)
+    assert search(doctor, reference) == [given]
+    assert search(doctor, "Historia 4711") == []
+    expect(doctor.page.locator(".results [role=status]")).to_have_text("No hay predicciones que mostrar.")
+    assert search(doctor, given.upper()) == [given]
+    assert not [address for address in addresses if "4711" in address]
+    assert b"4711" not in b"".join(path.read_bytes() for path in page_folder.rglob("*") if path.is_file())
+
+
+def test_filters_and_pages(doctor: Doctor, page_server: Process, page_folder: Path) -> None:
+    given = ask(doctor, page_server, tsh="0,08")
+    [[code]] = query(page_folder, "SELECT output FROM predicciones WHERE id = ?", given)
+    history(doctor)
+    doctor.page.get_by_label("Diagnóstico", exact=True).select_option(code)
+    assert given in search(doctor, "")
+    doctor.page.get_by_label("Desde").fill("2001-01-01")
+    doctor.page.get_by_label("Hasta").fill("2001-12-31")
+    assert search(doctor, "") == []
+    assert doctor.violations() == ""
+    doctor.press("Quitar filtros")
+    expect(doctor.page.locator(f".history a[title='{given}']")).to_be_visible()
+    assert doctor.page.get_by_label("Desde").input_value() == ""
+
+
+def test_what_is_shown_is_saved_as_a_table_that_spanish_excel_opens(doctor: Doctor, page_server: Process) -> None:
+    given = ask(doctor, page_server, tsh="0,09")
+    doctor.press("Corregir…")
+    doctor.answer.get_by_label("Diagnóstico correcto").select_option(index=1)
+    doctor.answer.get_by_label("Motivo").fill("=SUMA(A1;A2)")
+    doctor.press("Guardar la corrección")
+    until_now(lambda: is_settled(page_server))
+    assert search(history(doctor), given) == [given]
+    with doctor.page.expect_download() as download:
+        doctor.press("Guardar como CSV")
+    assert download.value.suggested_filename.endswith(".csv")
+    content = Path(download.value.path()).read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf")
+    assert content.endswith(b"\r\n")
+    [row] = csv.DictReader(io.StringIO(content.decode("utf-8-sig")), delimiter=";")
+    assert (row["id"], row["tsh (mU/L)"], row["edad (años)"], row["bocio"]) == (given, "0,09", "47", "no")
+    assert row["motivo"] == "'=SUMA(A1;A2)"
+    assert row["comprobado"] == "corregido"
+
+
+def test_on_paper_there_is_the_answer_and_what_was_sent_and_nothing_to_press(
+    doctor: Doctor, page_server: Process
+) -> None:
+    given = ask(doctor, page_server, tsh="0,06")
+    doctor.page.emulate_media(media="print")
+    expect(doctor.answer.get_by_text("Todos los diagnósticos")).to_be_visible()
+    expect(doctor.answer.get_by_text("0,06 mU/L").last).to_be_visible()
+    assert doctor.page.get_by_role("button").count() == 0
+    assert doctor.page.pdf().startswith(b"%PDF")
+    doctor.page.emulate_media(media="screen")
+    doctor.open(f"#prediccion/{given}")
+    doctor.page.reload()
+    doctor.page.emulate_media(media="print")
+    expect(doctor.page.locator("#prediccion").get_by_text("0,06 mU/L")).to_be_visible()
+
+
+def test_an_id_that_is_not_recorded_says_so(doctor: Doctor) -> None:
+    doctor.open("#prediccion/00000000-0000-7000-8000-000000000000")
+    doctor.page.reload()
+    assert "No hay ninguna predicción registrada con ese id." in doctor.alert()
+    assert doctor.violations() == ""
