@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from shared.diseases.thyroid import DatosPaciente
@@ -39,6 +40,25 @@ class ThyroidByTsh:
         tsh = row[MODEL.columns.index("tsh")]
         found = "hipertiroidismo" if tsh < 0.2 else "hipotiroidismo" if tsh > 6 else "sin_alteracion"
         return Score([0.94 if code == found else 0.01 for code in MODEL.classes], MODEL)
+
+    def unavailable(self) -> str | None:
+        return None
+
+
+class Adding:
+    """Scores hyperthyroidism by a sum over what is known of the row; `model` may be changed meanwhile."""
+
+    def __init__(self, weights: dict[str, float], model: ModelInfo = MODEL) -> None:
+        self._weights, self.model = weights, model
+        self.rows: list[list[float]] = []
+
+    async def score(self, row: list[float]) -> Score:
+        self.rows.append(row)
+        values = dict(zip(MODEL.columns, row, strict=True))
+        known = {name: value for name, value in values.items() if not math.isnan(value)}
+        found = 0.5 + sum(weight * known.get(name, 0.0) for name, weight in self._weights.items())
+        rest = (1 - found) / (len(MODEL.classes) - 1)
+        return Score([found if code == "hipertiroidismo" else rest for code in MODEL.classes], self.model)
 
     def unavailable(self) -> str | None:
         return None

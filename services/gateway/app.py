@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 from services.gateway import page, versions
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
+from services.gateway.explain import Explainer
 from services.gateway.intake import Refusals
 from services.gateway.keeping import Keeper
 from services.gateway.outbox import Outbox, OutboxError
@@ -88,7 +89,8 @@ async def open_gateway(
     seen = versions.Versions(scorer, registry)
     predict = Predict(patient, seen, keeper, references, refusals, deadline, registry)
     outcomes = Outcomes(patient, keeper, deadline, registry)
-    router = gateway_router(GatewayDeps(patient, predict, outcomes, references, refusals, deadline))
+    explainer = Explainer(patient, scorer, deadline, registry)
+    router = gateway_router(GatewayDeps(patient, predict, outcomes, explainer, references, refusals, deadline))
 
     def unready() -> dict[str, str]:
         reasons = {"modelo": scorer.unavailable(), "disco": None if disk.has_room() else "no room for answers"}

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Counter
+from pydantic import ValidationError
 
 from shared.hosting import LARGEST_BODY
-from shared.problems import ProblemError
+from shared.problems import ProblemError, invalid_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope
+
+    from shared.patient import Patient
 
 DEEPEST = 32
 """Levels of nesting in a body; more is refused before it is parsed."""
@@ -101,6 +104,25 @@ async def read_in_time(scope: Scope, receive: Receive, seconds: float) -> bytes:
             return await read_body(scope, receive)
     except TimeoutError:
         raise not_arrived() from None
+
+
+def read_patient(body: bytes, kind: type[Patient]) -> Patient:
+    """Validate a body as a patient of class `kind`.
+
+    Raises:
+        ProblemError: it is none.
+
+    """
+    try:
+        patient = kind.model_validate_json(body)
+    except ValidationError as error:
+        features = {feature.name: feature for feature in kind.features}
+        raise invalid_data(error.errors(include_url=False, include_input=False), features) from None
+    # A valid patient is flat and no name or choice contains a colon, so there is one per field; a second value for a
+    # field would otherwise silently replace the first.
+    if body.count(b":") != len(patient.model_fields_set):
+        raise ProblemError(422, "campo_repetido", "Un campo aparece más de una vez.")
+    return patient
 
 
 def not_arrived() -> ProblemError:

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 from prometheus_client import Counter, Histogram
-from pydantic import ValidationError
 
 from services.gateway.answer import Answers
 from services.gateway.identifiers import keyed_id, new_id
-from services.gateway.intake import idempotency_key, not_arrived, read_body
+from services.gateway.intake import idempotency_key, not_arrived, read_body, read_patient
 from services.gateway.keeping import unavailable
 from services.gateway.outbox_file import Keyed, request_hash
 from shared.access import caller_id
 from shared.events import write_prediction
 from shared.model import ModelUnavailableError
-from shared.problems import ProblemError, internal_error, invalid_data
+from shared.problems import ProblemError, internal_error
 from shared.telemetry import described
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ class Predict:
         """Bring the parts together; one answer may take `deadline_seconds`."""
         self._patient, self._scorer, self._keeper, self._refusals = patient, scorer, keeper, refusals
         self._references, self._deadline = references, deadline_seconds
-        self._features = {feature.name: feature for feature in patient.features}
         self._answers = Answers(patient)
         self._log = structlog.get_logger()
         self._given = Counter("predecir_answers", "Answers given", registry=registry)
@@ -92,7 +90,7 @@ class Predict:
         patient = None
         try:
             async with asyncio.timeout(self._deadline):
-                patient = self._validated(await read_body(scope, receive))
+                patient = read_patient(await read_body(scope, receive), self._patient)
                 with self._keeper.admitted():
                     return await self._kept(patient, caller_id(scope), key, reference), await self._keeper.handed_over()
         except ModelUnavailableError as error:
@@ -123,14 +121,3 @@ class Predict:
             asked = orjson.dumps(patient.__dict__) + (reference or "").encode()
             keyed = Keyed(answer_id, request_hash(asked), response)
         return await self._keeper.keep(event, keyed) or response
-
-    def _validated(self, body: bytes) -> Patient:
-        try:
-            patient = self._patient.model_validate_json(body)
-        except ValidationError as error:
-            raise invalid_data(error.errors(include_url=False, include_input=False), self._features) from None
-        # A valid patient is flat and no name or choice contains a colon, so there is one per field; a second value
-        # for a field would otherwise silently replace the first.
-        if body.count(b":") != len(patient.model_fields_set):
-            raise ProblemError(422, "campo_repetido", "Un campo aparece más de una vez.")
-        return patient

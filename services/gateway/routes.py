@@ -11,7 +11,8 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.gateway.answer import Respuesta
-from services.gateway.intake import read_in_time
+from services.gateway.explain import Explicacion
+from services.gateway.intake import read_in_time, read_patient
 from services.gateway.outcome import ResultadoGuardado, outcome_schema
 from services.gateway.references import HashDeReferencia, Referencia
 from shared.keys import Role
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from services.gateway.explain import Explainer
     from services.gateway.intake import Refusals
     from services.gateway.outcome import Outcomes
     from services.gateway.references import References
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 ACCESS: Access = {
     ("POST", "/predecir"): frozenset({Role.MEDICO}),
     ("POST", "/predicciones/{id}/resultado"): frozenset({Role.MEDICO}),
+    ("POST", "/explicar"): frozenset({Role.MEDICO}),
     ("POST", "/referencias"): frozenset({Role.MEDICO}),
 }
 """Who may use these routes."""
@@ -101,6 +104,7 @@ class GatewayDeps:
     patient: type[Patient]
     predict: ASGIApp
     outcomes: Outcomes
+    explainer: Explainer
     references: References
     refusals: Refusals
     deadline_seconds: float
@@ -141,6 +145,19 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
         del idempotency_key  # the same
         with _noted(deps.refusals):
             return _kept(*await deps.outcomes.register(id, request.scope, request.receive))
+
+    @router.post(
+        "/explicar",
+        summary="Qué aportó cada dato de un paciente a la respuesta",
+        description="Con los mismos datos que /predecir. No se guarda nada.",
+        response_model=Explicacion,
+        responses=_refused(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        openapi_extra=_json(patient.model_json_schema()),
+    )
+    async def explicar(request: Request) -> Response:
+        with _noted(deps.refusals):
+            body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
+            return JSONResponse(await deps.explainer.explain(read_patient(body, patient)))
 
     @router.post(
         "/referencias",

@@ -51,6 +51,7 @@ OPENS: dict[Role | None, set[str]] = {
     | {
         "POST /predecir",
         "POST /predicciones/{id}/resultado",
+        "POST /explicar",
         "POST /referencias",
         "GET /predicciones",
         "GET /predicciones/{id}",

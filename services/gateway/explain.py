@@ -1,0 +1,175 @@
+"""`POST /explicar`: what each of a patient's data contributed to the answer. It stores nothing.
+
+The players are the data that the doctor gave; without one of them, the patient is one of whom it is not known, or who
+does not have it. Rows go to the same `Scorer` as patients do, a few at a time and for few explanations at once, so that
+whoever asks for a diagnosis meanwhile waits a call longer at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from prometheus_client import Histogram
+from pydantic import BaseModel, Field
+
+from services.gateway.answer import Modelo
+from services.gateway.keeping import unavailable
+from services.gateway.shapley import coalitions, draw_orders, shares
+from shared.model import ModelUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
+    from prometheus_client import CollectorRegistry
+
+    from shared.model import ModelInfo, Score, Scorer
+    from shared.patient import Feature, Patient
+
+MOST_ROWS = 1024
+"""Rows scored for one explanation: up to ten given data exactly, and more by drawn orders."""
+ROWS_AT_ONCE = 32
+"""Rows of one explanation that wait for the model together."""
+AT_ONCE = 2
+"""Explanations in work."""
+MOST_WAITING = 16
+"""Explanations that wait for their turn; more are refused."""
+
+_METHOD = (
+    "Valores de Shapley{drawn}: cuánto cambia en promedio la probabilidad al añadir cada dato a los demás, frente a no "
+    "conocerlo (o, si el modelo no conoce casos sin él, frente al centro de su rango o a su primera opción); sumados a "
+    "la base dan la probabilidad respondida."
+)
+_DRAWN = ", estimados con {orders} órdenes al azar, siempre los mismos"
+
+
+class Contribucion(BaseModel):
+    """Lo que un dato aportó a la probabilidad del diagnóstico respondido."""
+
+    campo: str
+    aporte: float = Field(description="En probabilidad: positivo si la subió, negativo si la bajó.")
+
+
+class Explicacion(BaseModel):
+    """Lo que aportó cada dato conocido de este paciente a la respuesta."""
+
+    modelo: Modelo
+    metodo: str = Field(description="Cómo se calcularon los aportes, en una frase.")
+    prediccion: str = Field(description="Código del diagnóstico explicado: el más probable.")
+    probabilidad: float = Field(description="Su probabilidad para este paciente: la base más todos los aportes.")
+    base: float = Field(description="Su probabilidad sin ninguno de los datos.")
+    contribuciones: list[Contribucion] = Field(description="De la mayor a la menor, sin mirar el signo.")
+
+
+class _AnotherModelError(Exception):
+    """Another model came into service in the middle of an explanation."""
+
+
+class Explainer:
+    """Explains the answers of one scorer."""
+
+    def __init__(
+        self, patient: type[Patient], scorer: Scorer, deadline_seconds: float, registry: CollectorRegistry
+    ) -> None:
+        """Explain for `patient`; one explanation may take `deadline_seconds`, waiting included."""
+        self._features = {feature.name: feature for feature in patient.features}
+        self._scorer, self._deadline = scorer, deadline_seconds
+        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._asked = 0
+        self._seconds = Histogram(
+            "predecir_explanation_seconds",
+            "Time to explain one answer",
+            registry=registry,
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+        )
+
+    async def explain(self, patient: Patient) -> dict[str, Any]:
+        """Make the content of an `Explicacion`.
+
+        Raises:
+            ProblemError: 503: too many ask, there is no model, or it takes too long.
+
+        """
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._deadline), self._admitted():
+                try:
+                    found = await self._explained(patient)
+                except _AnotherModelError:
+                    found = await self._explained(patient)
+        except _AnotherModelError:
+            raise unavailable("modelo", "El modelo está cambiando; inténtelo de nuevo.") from None
+        except ModelUnavailableError as error:
+            structlog.get_logger().warning("model_unavailable", reason=str(error))
+            raise unavailable("modelo", "El modelo no está disponible en este momento.") from None
+        except TimeoutError:
+            raise unavailable("plazo", "No se pudo explicar a tiempo; inténtelo de nuevo.") from None
+        self._seconds.observe(time.perf_counter() - started)
+        return found
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        if self._asked >= AT_ONCE + MOST_WAITING:
+            raise unavailable("saturado", "Se piden demasiadas explicaciones a la vez; inténtelo de nuevo.")
+        self._asked += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._asked -= 1
+
+    async def _explained(self, patient: Patient) -> dict[str, Any]:
+        whole = await self._scorer.score(patient.encode())
+        model, probabilities = whole.model, whole.probabilities
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        given = [name for name, value in patient.__dict__.items() if value is not None and value is not False]
+        orders = draw_orders(len(given), MOST_ROWS)
+        asked = coalitions(len(given), orders)
+        scores = await self._scores(patient, given, asked, model)
+        value = {coalition: score.probabilities[best] for coalition, score in zip(asked, scores, strict=True)}
+        found = dict(zip(given, shares(len(given), orders, value), strict=True))
+        drawn = _DRAWN.format(orders=len(orders)) if orders else ""
+        return {
+            "modelo": {"nombre": model.name, "version": model.version},
+            "metodo": _METHOD.format(drawn=drawn),
+            "prediccion": model.classes[best],
+            "probabilidad": value[2 ** len(given) - 1],
+            "base": value[0],
+            "contribuciones": [
+                {"campo": name, "aporte": found[name]} for name in sorted(given, key=lambda name: -abs(found[name]))
+            ],
+        }
+
+    async def _scores(
+        self, patient: Patient, given: list[str], asked: Collection[int], model: ModelInfo
+    ) -> list[Score]:
+        without = {name: self._without(self._features[name], model) for name in given}
+        masks = list(asked)
+        scores: list[Score] = []
+        for start in range(0, len(masks), ROWS_AT_ONCE):
+            rows = [_row(patient, given, without, mask) for mask in masks[start : start + ROWS_AT_ONCE]]
+            scores += await asyncio.gather(*(self._scorer.score(row) for row in rows))
+        if any(score.model.digest != model.digest for score in scores):
+            raise _AnotherModelError
+        return scores
+
+    @staticmethod
+    def _without(feature: Feature, model: ModelInfo) -> Any:  # noqa: ANN401 - of the feature's type, or None
+        """Say what stands for a datum that is left out."""
+        if feature.kind == "flag":
+            return False
+        if feature.name not in model.never_missing:
+            return None
+        if feature.kind == "choice":
+            return feature.choices[0]
+        low, high = feature.reference or model.training_ranges.get(feature.name) or feature.limits or (0.0, 0.0)
+        return (low + high) / 2
+
+
+def _row(patient: Patient, given: list[str], without: dict[str, Any], mask: int) -> list[float]:
+    """Encode the patient as if only the data of `mask` were given; what follows from them is derived again."""
+    left_out = {name: without[name] for place, name in enumerate(given) if not mask >> place & 1}
+    return type(patient).model_construct(**(patient.__dict__ | left_out)).encode()
