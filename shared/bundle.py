@@ -220,6 +220,9 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
+    if not path.exists():
+        message = f"{path}: not there; place the public key of whoever trains there, or train a model (`make train`)"
+        raise BundleMissingError(message)
     try:
         key = serialization.load_pem_public_key(_read(path))
     except (ValueError, UnsupportedAlgorithm):

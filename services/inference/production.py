@@ -50,12 +50,18 @@ class Production:
     async def _follow(self, found: Path | Refusal | None) -> None:
         if found is None:
             await self.follower.look(self.link)
-        elif isinstance(found, Refusal):
-            if self.batcher.loaded is None:
-                await self.follower.look(self.link)
-            self.follower.refuse(found)
+            return
+        if isinstance(found, Refusal):
+            refusal: Refusal | None = found
         elif await self.follower.look(found):
-            if self.mirror is not None:
-                await self.mirror.settle()
-        elif self.batcher.loaded is None:
+            await self._settle()
+            return
+        else:
+            refusal = self.follower.refusal
+        if self.batcher.loaded is None and await asyncio.to_thread(self.link.exists):
             await self.follower.look(self.link)
+        self.follower.refuse(refusal)
+
+    async def _settle(self) -> None:
+        if self.mirror is not None:
+            await self.mirror.settle()

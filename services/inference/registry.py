@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-_ASK_SECONDS = 5
+_ASK_SECONDS = 3
 _FETCH_SECONDS = 60
 _CHUNK_BYTES = 64 * 1024
 _LARGEST_ANSWER = 1024 * 1024

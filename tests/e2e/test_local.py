@@ -61,6 +61,19 @@ def test_an_answer_is_a_row_within_a_second(local: Process, folder: Path) -> Non
     until_now(lambda: is_settled(local))
 
 
+def test_a_promotion_reaches_the_running_process_and_none_of_its_requests_fails(folder: Path) -> None:
+    with running("services.local", folder, {"INFERENCE_POLL_SECONDS": "0.1"}) as process:
+        assert predict(process).json()["modelo"]["version"] == "1"
+        make_bundle(folder / "var", DatosPaciente, version="2", seed=1)
+
+        def swapped() -> bool:
+            answer = predict(process)
+            assert answer.status_code == 200
+            return bool(answer.json()["modelo"]["version"] == "2")
+
+        until_now(swapped)
+
+
 def test_every_service_of_the_process_answers(local: Process) -> None:
     assert local.get("/health/live").status_code == 200
     until_now(lambda: reasons(local) == {})

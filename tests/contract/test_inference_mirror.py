@@ -1,0 +1,401 @@
+"""Following a registry: what is fetched and what is not, what is refused and why, and days on which it is not there.
+
+`tests/fault/test_swap_under_load.py` does the same against a real MLflow server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry
+
+from services.inference.app import Inference, open_inference
+from services.inference.settings import InferenceSettings
+from shared.bundle import MANIFEST, ONNX, SIGNATURE
+from shared.hosting import http_app
+from tests.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, random_rows, reseal
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+ROW = random_rows(PacienteDePrueba, 1, seed=9)[0]
+MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}
+
+
+class Mlflow:
+    """Answers as MLflow's server does: which version has the alias, and the files of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.var = folder / "registry"
+        self.runs: dict[str, Path] = {}
+        self.production: tuple[str, str] | None = None
+        self.asked = 0
+        self.fetched: list[str] = []
+        self.authorization: set[str | None] = set()
+        self.instead: Callable[[], Awaitable[web.Response]] | None = None
+
+    def register(self, version: str, *, seed: int = 0, run: str | None = None) -> Path:
+        folder = make_bundle(self.var, PacienteDePrueba, version=version, seed=seed)
+        reseal(folder, run_id=run or f"run-{version}")
+        self.runs[run or f"run-{version}"] = folder
+        return folder
+
+    def promote(self, version: str, *, run: str | None = None) -> None:
+        self.production = (version, run or f"run-{version}")
+
+    async def alias(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.authorization.add(request.headers.get("Authorization"))
+        if self.instead is not None:
+            return await self.instead()
+        assert request.query == {"name": "prueba", "alias": "production"}
+        if self.production is None:
+            return web.json_response({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such alias"}, status=400)
+        version, run = self.production
+        return web.json_response({"model_version": {"name": "prueba", "version": version, "run_id": run}})
+
+    async def artifact(self, request: web.Request) -> web.Response:
+        folder, _, name = request.query["path"].partition("/")
+        self.fetched.append(name)
+        path = self.runs[request.query["run_uuid"]] / name
+        if folder != "bundle" or not path.exists():
+            return web.json_response(MISSING, status=404)
+        return web.Response(body=path.read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One inference service, and what operators see of it."""
+
+    inference: Inference
+    registry: CollectorRegistry
+    client: httpx.AsyncClient
+
+    async def version(self) -> str:
+        return (await self.inference.scorer.score(ROW)).model.version
+
+    async def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.client.get("/modelo")).json()
+        return found
+
+    def refused(self, version: str) -> bool:
+        return self.registry.get_sample_value("inference_model_refused", {"version": version}) == 1
+
+    async def serves(self, version: str) -> bool:
+        return self.inference.scorer.unavailable() is None and await self.version() == version
+
+
+@asynccontextmanager
+async def listening(mlflow: Mlflow) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/api/2.0/mlflow/registered-models/alias", mlflow.alias)
+    app.router.add_get("/get-artifact", mlflow.artifact)
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        yield str(server.make_url("/")).rstrip("/")
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def following(var: Path, url: str, *, key: Path | None) -> AsyncIterator[Running]:
+    """Run inference on the folder `var`, where the operator has placed `key`."""
+    if key is not None:
+        (var / "keys").mkdir(parents=True, exist_ok=True)
+        shutil.copy(key, var / "keys")
+    registry = CollectorRegistry()
+    settings = InferenceSettings(PREDECIR_VAR=var, mlflow_tracking_uri=url, inference_poll_seconds=0.02)
+    async with open_inference(settings, registry, PacienteDePrueba) as inference:
+        app = http_app("test", inference.part, registry=registry)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
+            yield Running(inference, registry, client)
+
+
+@pytest.fixture
+def mlflow(tmp_path: Path) -> Mlflow:
+    return Mlflow(tmp_path)
+
+
+@pytest.fixture
+def key(mlflow: Mlflow) -> Path:
+    return mlflow.var / "keys/bundle.pub"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    return tmp_path / "var/models/prueba"
+
+
+async def test_what_the_registry_has_in_production_serves_from_the_start_and_is_kept(
+    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        assert await service.version() == "1"
+        state = await service.state()
+        assert (state["sirve"]["version"], state["produccion"], state["rechazada"]) == ("1", "1", None)
+        assert state["registro"].pop("visto") is not None
+        assert state["registro"] == {"url": url, "callado_desde": None, "motivo": None}
+        labels = {"alias": "production"}
+        assert (service.registry.get_sample_value("inference_registry_seen_timestamp_seconds", labels) or 0) > 1e9
+    assert (shelf / "production").resolve() == shelf / "1"
+
+
+async def test_a_promotion_is_fetched_once_and_a_rollback_not_at_all(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.fetched.clear()
+        for version in ("2", "1", "2"):
+            mlflow.promote(version)
+            await until(partial(service.serves, version))
+        assert sorted(mlflow.fetched) == sorted(path.name for path in mlflow.runs["run-2"].iterdir())
+
+
+def changed_model(folder: Path) -> None:
+    content = bytearray((folder / ONNX).read_bytes())
+    content[-1] ^= 1
+    (folder / ONNX).write_bytes(content)
+
+
+def longer_model(folder: Path) -> None:
+    (folder / ONNX).write_bytes((folder / ONNX).read_bytes() + b"\0")
+
+
+def changed_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes().replace(b'"accuracy": 0.5', b'"accuracy": 0.9'))
+
+
+def endless_signature(folder: Path) -> None:
+    (folder / SIGNATURE).write_bytes(b"\0" * 10_000)
+
+
+def no_model(folder: Path) -> None:
+    (folder / ONNX).unlink()
+
+
+def another_version(folder: Path) -> None:
+    reseal(folder, version="1")
+
+
+def another_run(folder: Path) -> None:
+    reseal(folder, run_id="run-1")
+
+
+def another_patient(folder: Path) -> None:
+    reseal(folder, patient_digest=RevisedThyroid.digest)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (changed_model, f"version 2/{ONNX}: its SHA-256 is not the one that was signed"),
+        (longer_model, f"version 2/{ONNX}: more than the "),
+        (no_model, f"version 2/{ONNX}: not there"),
+        (changed_manifest, f"version 2: the signature of {MANIFEST} does not hold"),
+        (endless_signature, f"version 2/{SIGNATURE}: more than the 1024 bytes"),
+        (another_version, "version 2: sealed as version 1, not 2"),
+        (another_run, "version 2: sealed in run run-1, but registered as of run run-2"),
+        (another_patient, "version 2: trained for patient"),
+    ],
+)
+async def test_what_is_not_what_was_signed_for_this_version_never_serves(  # noqa: PLR0913, PLR0917 - four are fixtures
+    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path, harm: Callable[[Path], None], said: str
+) -> None:
+    mlflow.register("1")
+    harm(mlflow.register("2", seed=1))
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.promote("2")
+        await until(lambda: service.refused("2"))
+        state = await service.state()
+        assert await service.version() == "1"
+        fetched, asked = len(mlflow.fetched), mlflow.asked
+        await until(lambda: mlflow.asked > asked + 2)
+        assert len(mlflow.fetched) == fetched  # it is left alone for a while
+    assert (state["sirve"]["version"], state["produccion"], state["rechazada"]["version"]) == ("1", "2", "2")
+    assert f"{url}, {said}" in state["rechazada"]["motivo"]
+    assert str(tmp_path) not in state["rechazada"]["motivo"].replace(str(tmp_path / "var/keys"), "")
+    assert not (shelf / "2").exists()
+    assert (shelf / "production").resolve() == shelf / "1"
+
+
+async def test_without_the_operator_s_key_nothing_but_the_manifest_is_fetched_and_with_it_it_serves(
+    tmp_path: Path, mlflow: Mlflow, key: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=None) as service:
+        assert "bundle.pub: not there" in service.inference.part.unready()["modelo"]
+        assert sorted(mlflow.fetched) == [MANIFEST, SIGNATURE]
+        (tmp_path / "var/keys").mkdir(parents=True)
+        shutil.copy(key, tmp_path / "var/keys")
+        await until(lambda: service.serves("1"))
+
+
+async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_the_next_start_finds(
+    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.runs["run-2"] = make_bundle(mlflow.var, PacienteDePrueba, version="2", golden_error=1e-3)
+    reseal(mlflow.runs["run-2"], run_id="run-2")
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.promote("2")
+        await until(lambda: service.refused("2"))
+        assert "golden" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
+        async with following(tmp_path / "var", url, key=None) as restarted:
+            assert await restarted.version() == "1"
+            assert restarted.refused("2")
+    assert (shelf / "production").resolve() == shelf / "1"
+
+
+async def test_a_registry_that_was_made_anew_may_give_a_number_again(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
+    first = mlflow.register("1")
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        before = (await service.state())["sirve"]["digest"]
+        shutil.rmtree(first)
+        mlflow.register("1", seed=1, run="run-of-another-day")
+        mlflow.promote("1", run="run-of-another-day")
+
+        async def changed() -> bool:
+            return bool((await service.state())["sirve"]["digest"] != before)
+
+        await until(changed)
+        assert (await service.state())["rechazada"] is None
+
+
+async def no_alias() -> web.Response:
+    return web.json_response({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such alias"}, status=400)
+
+
+async def no_model_of_that_name() -> web.Response:
+    return web.json_response(MISSING, status=404)
+
+
+@pytest.mark.parametrize("answer", [no_alias, no_model_of_that_name])
+async def test_a_registry_without_production_is_not_silent_and_what_served_goes_on(
+    tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]]
+) -> None:
+    mlflow.register("1")
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.instead = answer
+
+        async def said() -> bool:
+            state = await service.state()
+            return state["produccion"] is None and state["registro"]["callado_desde"] is None
+
+        await until(said)
+        assert await service.version() == "1"
+
+
+async def failing() -> web.Response:
+    return web.Response(status=500)
+
+
+async def elsewhere() -> web.Response:
+    return web.Response(status=302, headers={"Location": "http://127.0.0.1:9/"})
+
+
+async def another_service() -> web.Response:
+    return web.Response(text="<html>", status=404)
+
+
+async def endless() -> web.Response:
+    return web.Response(body=b" " * 2_000_000)
+
+
+async def a_path_for_a_version() -> web.Response:
+    return web.json_response({"model_version": {"version": "../../x", "run_id": "run-1"}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (failing, "answered 500"),
+        (elsewhere, "answered 302"),
+        (another_service, "does not answer as MLflow does"),
+        (endless, "does not answer as MLflow does"),
+        (a_path_for_a_version, "does not answer as MLflow does"),
+    ],
+)
+async def test_a_registry_that_does_not_answer_as_it_should_is_silent_and_comes_back(
+    tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]], said: str
+) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.instead = answer
+
+        async def silent() -> bool:
+            return (await service.state())["registro"]["callado_desde"] is not None
+
+        await until(silent)
+        assert (await service.state())["registro"]["motivo"] == f"{url} {said}"
+        assert await service.version() == "1"
+        mlflow.instead = None
+        mlflow.promote("2")
+        await until(lambda: service.serves("2"))
+        assert not await silent()
+
+
+async def test_a_registry_that_hangs_delays_a_start_by_seconds_and_the_cache_serves(
+    tmp_path: Path, mlflow: Mlflow, key: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.promote("1")
+    async with listening(mlflow) as url:
+        async with following(tmp_path / "var", url, key=key) as service:
+            assert await service.version() == "1"
+        hanging = asyncio.Event()
+
+        async def never() -> web.Response:
+            await hanging.wait()
+            return web.Response()
+
+        mlflow.instead = never
+        async with asyncio.timeout(9), following(tmp_path / "var", url, key=None) as service:
+            assert await service.version() == "1"
+        hanging.set()
+
+
+async def test_credentials_of_the_url_are_sent_and_never_shown(
+    tmp_path: Path, mlflow: Mlflow, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow.register("1")
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", _with_login(url), key=key) as service:
+        assert (await service.state())["registro"]["url"] == url
+        mlflow.instead = failing
+
+        async def silent() -> bool:
+            return (await service.state())["registro"]["callado_desde"] is not None
+
+        await until(silent)
+        shown = str(await service.state())
+    assert mlflow.authorization == {"Basic " + base64.b64encode(b"ana:geheim").decode()}
+    logged = capsys.readouterr()
+    assert "geheim" not in shown + logged.out + logged.err
+
+
+def _with_login(url: str) -> str:
+    return url.replace("//", "//ana:geheim@")
