@@ -32,6 +32,7 @@ from training.promote import judged
 from training.promotion import Change, View, carry_out, fetched, follow, look, usable
 from training.settings import TrainingSettings
 from training.stage import run
+from training.standing import remember, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,9 +75,12 @@ def main() -> str:
     if build.preparation.patient_digest != patient.digest:
         message = "var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again"
         raise DataError(message)
-    registry = open_registry(settings, patient.disease.name)
     shelf = Shelf(settings.var, patient.disease.name, patient.digest)
-    return register(build, registry, shelf, settings.var)
+    if said := unchanged(build.id, settings, shelf):
+        return f"nothing to do: {said}"
+    said = register(build, open_registry(settings, patient.disease.name), shelf, settings.var)
+    remember(build.id, said, settings, shelf)
+    return said
 
 
 def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:

@@ -149,7 +149,7 @@ def test_patients_unlike_those_it_learned_from_start_the_pipeline_once(trained: 
     first, second = trigger(folder), trigger(folder)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert any("BEYOND" in line and "hemoglobina.psi" in line for line in lines(first.stdout, "trigger"))
-    assert "version 1 again" in lines(first.stdout, "register")[-1]
+    assert "nothing to do: version 1, production and staging" in lines(first.stdout, "register")[-1]
     assert "started within 7 days already" in lines(second.stdout, "trigger")[-1]
     assert lines(second.stdout, "pipeline") == []
     report = json.loads((folder / "var/trigger/report.json").read_text())
