@@ -45,7 +45,7 @@ up-local: ## One container for a laptop: predicciones.db in var/local/, the mode
 
 ##@ Develop
 .PHONY: test
-test: check servers ## Everything: checks, then all tests against real servers
+test: check servers airflow ## Everything: checks, then all tests against real servers
 	@$(PY) -m pytest
 
 .PHONY: test-compose
@@ -69,6 +69,9 @@ check: $(VENV)/.dev ## Format, lint, types, import rules, workflows
 servers: ## Install the servers that tests start themselves (Debian packages; needs root or sudo)
 	@tests/install-servers
 
+.PHONY: airflow
+airflow: $(VENV)/.airflow ## Install Airflow into an environment of its own, which the test of its DAG uses
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed and memory against the ceiling and the simplest design; writes docs/benchmarks/
 	@BENCH=1 tests/install-servers
@@ -84,6 +87,7 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with 
 		$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra $$service pyproject.toml -o requirements/$$service.txt; done
 	@echo mlflow==$$(sed -n 's/^mlflow==\([0-9.]*\).*/\1/p' requirements/dev.txt) boto3 | tr ' ' '\n' | \
 		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 wants an older dateutil than the rest
+	@echo 'apache-airflow>=3.3,<3.4' | $(UV) pip compile $(COMPILE) - -o requirements/airflow.txt # wants an older fastapi
 	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -108,4 +112,12 @@ $(VENV)/.run $(VENV)/.dev: $(VENV)/.%: $(ROOT)/requirements/%.txt $(VENV)/.uv
 	@echo "environment: installing $$(grep -c == $<) packages, over 1 GB the first time"
 	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $< || { \
 		echo "environment: uv could not; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
+	@touch $@
+
+# Airflow cannot share ours: it pins versions of what we use.
+$(VENV)/.airflow: $(ROOT)/requirements/airflow.txt $(VENV)/.uv
+	@echo "environment: installing Airflow, $$(grep -c == $<) packages, into $(VENV)/airflow"
+	@$(PYTHON) -m venv $(VENV)/airflow
+	@$(UV) pip install --quiet --compile-bytecode --python $(VENV)/airflow/bin/python --require-hashes -r $< || { \
+		echo "environment: uv could not; trying pip"; $(VENV)/airflow/bin/pip install --require-hashes -r $<; }
 	@touch $@

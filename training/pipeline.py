@@ -2,7 +2,8 @@
 
 The folder holds `params.yaml` and `data/raw.csv` of one disease, whose class `PREDECIR_PACIENTE` names. DVC decides
 what has to run; each stage says what it did on a line of its own, and the exit code is that of the stage that failed.
-With `--unless-served`, nothing runs if a model for that class is in production here already.
+With `--unless-served`, nothing runs if a model for that class is in production here already. A stage's name as argument
+ends the run after that stage, for a scheduler that shows each as a task of its own; `pull` only fetches the data.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from training.stage import INTERRUPTED, run, say
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_PULL = "pull"
 _INTERRUPTED = {INTERRUPTED, -2}
 """Exit codes of a stage after Ctrl-C: it says so, or SIGINT ended it."""
 
@@ -42,25 +44,26 @@ def main() -> str:
     """Check everything that can be checked at once, then let DVC run; returns the summary."""
     parser = argparse.ArgumentParser(prog="python -m training.pipeline", description="Train what has to be trained.")
     parser.add_argument("--unless-served", action="store_true", help="not if a model is in production here already")
-    wanted = not parser.parse_args().unless_served
+    parser.add_argument("until", nargs="?", metavar="STAGE", help="end after this stage; pull: after fetching the data")
+    asked = parser.parse_args()
     settings = read_settings(TrainingSettings)
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
-    if not wanted and (version := _served(Shelf(settings.var, patient.disease.name, patient.digest))):
+    if asked.unless_served and (version := _served(Shelf(settings.var, patient.disease.name, patient.digest))):
         return f"version {version} is in production"
     check_owner(settings.predecir_paciente)
     parameters = read_parameters()
     parameters.check_classes(patient.disease.classes)
     parameters.check_bands(patient.features)
     parameters.check_columns(patient.columns)
-    pull = check_data()
+    pull = check_data(anew=asked.until == _PULL)
     say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if lay_out(patient, settings.predecir_paciente):
         say("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
     site = Path("var/dvc/site").resolve()
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, writable for everyone
     os.environ.update(_quiet(os.environ, site))
-    return _reproduce(pull=pull)
+    return _reproduce(asked.until, pull=pull)
 
 
 def _served(shelf: Shelf) -> str | None:
@@ -89,7 +92,7 @@ def _quiet(environment: Mapping[str, str], site: Path) -> dict[str, str]:
     }
 
 
-def _reproduce(*, pull: bool) -> str:
+def _reproduce(until: str | None, *, pull: bool) -> str:
     # Imported here: a second, which a wrong parameter should not cost, and it reads the environment set above.
     from dvc.exceptions import DvcException, ReproductionError  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
@@ -99,15 +102,18 @@ def _reproduce(*, pull: bool) -> str:
         with Repo(".") as repo:
             if pull:
                 _pull(repo)
+            if until == _PULL:
+                return f"{RAW} is here"
             with _interrupts_held_back():
-                ran = {stage.addressing for stage in repo.reproduce()}
-            rest = [stage.addressing for stage in repo.index.stages if stage.addressing not in ran and stage.cmd]
+                ran = {stage.addressing for stage in repo.reproduce(until)}
+            stages = [stage.addressing for stage in repo.index.stages if stage.cmd]
+            asked = stages[: stages.index(until) + 1] if until else stages
     except ReproductionError as error:
         raise _failure(error) from error
     except DvcException as error:
         message = f"DVC: {_one_line(error)}"
         raise TrainingError(message) from error
-    return f"done{_unchanged(rest)}"
+    return f"done{_unchanged([stage for stage in asked if stage not in ran])}"
 
 
 @contextmanager

@@ -67,16 +67,17 @@ def check_owner(path: str) -> None:
         raise ParametersError(message)
 
 
-def check_data() -> bool:
-    """Say whether the raw data must be pulled.
+def check_data(*, anew: bool = False) -> bool:
+    """Say whether the raw data must be pulled: they are not there, or the newest are wanted (`anew`) and DVC has them.
 
     Raises:
         DataError: there are none, and nothing says where they are.
 
     """
+    known = RAW.with_name(f"{RAW.name}.dvc").exists()
     if RAW.exists():
-        return False
-    if RAW.with_name(f"{RAW.name}.dvc").exists():
+        return anew and known
+    if known:
         return True
     message = f"{RAW}: not there; put the data into {Path.cwd() / RAW}, one row per patient, with a header line"
     raise DataError(message)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import importlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -19,50 +17,13 @@ import psutil
 import pytest
 
 from shared.bundle import open_bundle
+from tests.anemia import PAGE, PATIENT, change, environment, lay_down
 from tests.database import is_settled, query
 from tests.processes import ROOT, running
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PATIENT = "anemia:DatosPaciente"
-PAGE = (ROOT / "docs/another-disease.md").read_text()
-
-
-def example(language: str) -> str:
-    """Give the page's first example in `language`: what a reader copies."""
-    return PAGE.partition(f"```{language}\n")[2].partition("```")[0]
-
-
-def table(rows: int = 420) -> str:
-    """Make blood counts up, with the page's columns: the cells are small without iron, and large without B12."""
-    rng = random.Random(5)  # noqa: S311 - made-up patients, not keys
-    lines = [example("csv").splitlines()[0]]
-    for number in range(rows):
-        label = rng.choices(["normal", "iron", "b12"], [6, 3, 2])[0]
-        seen = dt.date(2023, 1, 1) + dt.timedelta(days=number)
-        hemoglobin = rng.gauss({"normal": 14, "iron": 9.5, "b12": 9.8}[label], 1.2)
-        hb = "" if number % 20 == 0 else f"{hemoglobin:.1f}"
-        mcv = "" if rng.random() < 0.1 else f"{rng.gauss({'normal': 90, 'iron': 72, 'b12': 112}[label], 6):.0f}"
-        ferritin = "" if rng.random() < 0.3 else f"{rng.lognormvariate(2 if label == 'iron' else 4.5, 0.4):.1f}"
-        lines.append(f"{seen},{rng.randint(18, 90)},{rng.choice(['F', 'M', ''])},{hb},{mcv},{ferritin},0,{label}")
-    return "\n".join(lines) + "\n"
-
-
-def lay_down(folder: Path) -> Path:
-    """Write what the owner of a disease brings: a class, a table and parameters."""
-    (folder / "data").mkdir(parents=True)
-    (folder / "anemia.py").write_text(example("python"))
-    (folder / "params.yaml").write_text(example("yaml"))
-    (folder / "data/raw.csv").write_text(table())
-    return folder
-
-
-def change(folder: Path, old: str, new: str) -> None:
-    """Edit the parameters."""
-    path = folder / "params.yaml"
-    path.write_text(path.read_text().replace(old, new))
 
 
 def command(folder: Path) -> list[str]:
@@ -108,8 +69,7 @@ def test_every_step_is_told_and_a_signed_bundle_is_in_production(
 
 def test_it_is_served_and_its_answer_becomes_a_row(trained: tuple[Path, str]) -> None:
     folder, _ = trained
-    environment = {"PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    with running("services.local", folder, environment) as process:
+    with running("services.local", folder, environment(folder)) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         body = json.loads(PAGE.partition("-d '")[2].partition("'")[0])
         answer = httpx.post(f"{process.url}/predecir", json=body, timeout=10)
@@ -129,19 +89,16 @@ def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None
 
 
 def trigger(folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     command = [sys.executable, "-m", "training.trigger"]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    given = os.environ | environment(folder)
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_patients_unlike_those_it_learned_from_start_the_pipeline_once(trained: tuple[Path, str]) -> None:
     folder, _ = trained
     change(folder, "least: 300", "least: 20")
-    environment = {"PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     body = {"edad": 30, "sexo": "F", "hemoglobina": 24, "vcm": 90, "ferritina": 80, "embarazo": True}
-    with running("services.local", folder, environment) as process:
+    with running("services.local", folder, environment(folder)) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         for _ in range(25):
             assert httpx.post(f"{process.url}/predecir", json=body, timeout=10).status_code == 200

@@ -85,3 +85,6 @@ def test_data_are_there_or_can_be_pulled_or_the_path_is_said(folder: Path) -> No
     assert check_data()
     Path("data/raw.csv").write_text("")
     assert not check_data()
+    assert check_data(anew=True)
+    Path("data/raw.csv.dvc").unlink()
+    assert not check_data(anew=True)

@@ -1,0 +1,67 @@
+"""The pipeline as Airflow shows it, a task per step, and the watch that starts it between its weekly runs.
+
+Every task is a command of this repository, in this repository's environment; Airflow has one of its own and imports
+nothing of ours. Where a disease lives in a folder of its own, the scheduler's environment names it as make does:
+`PREDECIR_PACIENTE`, `PREDECIR_PARAMS`. Registry, storage and database are found by the settings in `.env.example`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, TriggerRule, chain
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = Path(os.environ.get("PREDECIR_PARAMS", ROOT / "params.yaml")).resolve().parent
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def command(task: str, module: str, **options: object) -> BashOperator:
+    """Give the task that runs `python -m MODULE` where the disease lives; it fails with the command's exit code."""
+    return BashOperator(
+        task_id=task,
+        bash_command=f"exec python -m {module}",
+        cwd=str(FOLDER),
+        env={
+            "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{FOLDER}",
+        },
+        append_env=True,
+        execution_timeout=timedelta(hours=1),
+        **options,
+    )
+
+
+with DAG(
+    "predecir",
+    description="Pull, check, train, evaluate, gate, promote, report",
+    schedule="@weekly",
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    tags=["predecir"],
+):
+    # Each step after the first runs what the ones before have not done yet: nothing, unless the data changed meanwhile.
+    steps = [command(step, f"training.pipeline {step}") for step in ("pull", "check", "train", "evaluate", "register")]
+    chain(*steps)
+    report = command("report", "training.history", trigger_rule=TriggerRule.ALL_DONE)
+    passed = EmptyOperator(
+        task_id="passed"
+    )  # fails the run where a step failed: the report alone would make it a success
+    chain(steps[-1], report, passed)
+    chain(steps[-1], passed)
+
+with DAG(
+    "predecir_trigger",
+    description="Start the pipeline early if patients or doctors' verdicts have moved away from the model",
+    schedule="@hourly",
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    tags=["predecir"],
+):
+    command("trigger", "training.trigger")
