@@ -1,8 +1,9 @@
 """The signed model bundle: what training seals and inference opens.
 
-A folder of four files: `model.pkl`, `model.onnx` (only where it was proven equal), `manifest.json`, and `manifest.sig`,
-an Ed25519 signature (RFC 8032) of the manifest's bytes. The manifest pins each file's SHA-256. Every byte is checked
-before anything is parsed or unpickled, and what is checked is what is loaded: files are read once, into memory.
+A folder of five files: `model.pkl`, `model.onnx` (only where it was proven equal), `card.html` (the model card),
+`manifest.json`, and `manifest.sig`, an Ed25519 signature (RFC 8032) of the manifest's bytes. The manifest pins each
+file's SHA-256. Every byte is checked before anything is parsed or unpickled, and what is checked is what is loaded:
+files are read once, into memory.
 
     BundleError
     ├── BundleMissingError      no bundle there, or a file of it is gone
@@ -33,6 +34,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 PICKLE = "model.pkl"
 ONNX = "model.onnx"
+CARD = "card.html"
 
 PRODUCTION = "production"
 STAGING = "staging"

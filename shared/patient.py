@@ -20,6 +20,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from shared.about import UNDECLARED, About
 from shared.declaration import disease_fault, range_fault, units_fault
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Disease:
     title: str
     diagnoses: tuple[Diagnosis, ...]
     revision: int = 1
+    about: About = UNDECLARED
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from shared.bundle import PRODUCTION, STAGING
 from shared.patient import Diagnosis, Disease, Patient, measure
 from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training import boosting
+from training import boosting, population, spread
 from training.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
 from training.conversion import convert
 from training.evaluate import prove
@@ -24,10 +24,9 @@ from training.promote import promote
 from training.register import Build, register
 from training.registry import Registry
 from training.report import report
-from training.results import PICTURES, Training
+from training.results import PICTURES, Checks, Finding, Training
 from training.rollback import rollback
 from training.splitting import reported
-from training.spread import describe
 from training.train import train
 
 if TYPE_CHECKING:
@@ -93,6 +92,12 @@ def built_from(teach: Callable[[Cases], Cases]) -> Build:
     return Build(
         parameters=parameters,
         preparation=preparation,
+        checks=Checks(
+            data_hash="0" * 32,
+            cases=len(cases),
+            findings=[Finding.at_most("repeated", 0.0, 0.001, "share of cases that are there before")],
+        ),
+        population=population.describe(training, test, preparation),
         training=Training(
             cases=len(training),
             reported_cases=len(test),
@@ -102,7 +107,7 @@ def built_from(teach: Callable[[Cases], Cases]) -> Build:
             low_prevalence=["grave"],
             training_ranges={"a": (-3.0, 9.0)},
             never_missing=["a"],
-            reference=describe(training.rows, MadeUpPatient.columns, chosen.answers),
+            reference=spread.describe(training.rows, MadeUpPatient.columns, chosen.answers),
         ),
         metrics=report(probabilities, test, preparation, chosen.plausible_at, parameters),
         proof=prove(model, onnx, training.rows, parameters.parity.tolerance, seed=0),

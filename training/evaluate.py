@@ -14,8 +14,9 @@ from training.cases import CASES, read_cases, read_preparation
 from training.conversion import boundary_rows, convert, golden_rows, parity
 from training.parameters import read_parameters
 from training.pictures import draw_all
+from training.population import describe
 from training.report import report
-from training.results import METRICS, MODEL, ONNX, PICTURES, PROOF, Proof, read_training
+from training.results import METRICS, MODEL, ONNX, PICTURES, POPULATION, PROOF, Proof, read_training
 from training.splitting import reported
 from training.stage import run
 
@@ -53,6 +54,7 @@ def main() -> str:
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PICTURES, probabilities, test.labels, classes, settings.calibration_bins)
     ONNX.write_bytes(onnx)
+    POPULATION.write_text(describe(training, test, preparation).model_dump_json(indent=1) + "\n", encoding="utf-8")
     METRICS.write_text(metrics.model_dump_json(indent=1) + "\n", encoding="utf-8")
     PROOF.write_text(proof.model_dump_json(indent=1) + "\n", encoding="utf-8")
     found, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"

@@ -19,11 +19,12 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.bundle import ONNX, PICKLE, PRODUCTION, STAGING, Conformal, Manifest, file_digest, seal, signing_key
+from shared.bundle import CARD, ONNX, PICKLE, PRODUCTION, STAGING, Conformal, Manifest, file_digest, seal, signing_key
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
 from training import results
+from training.card import Version, render
 from training.cases import Preparation, read_preparation
 from training.errors import AlreadyMovedError, DataError, GatesFailedError
 from training.opening import open_registry
@@ -52,7 +53,9 @@ class Build:
 
     parameters: Parameters
     preparation: Preparation
+    checks: results.Checks
     training: results.Training
+    population: results.Population
     metrics: results.Metrics
     proof: results.Proof
     pickled: bytes
@@ -62,7 +65,16 @@ class Build:
     def id(self) -> str:
         """Tell this build from any other: a digest of all that goes into its version."""
         digest = hashlib.sha256(self.pickled + self.onnx)
-        for part in (self.parameters, self.preparation, self.training, self.metrics, self.proof):
+        said = (
+            self.parameters,
+            self.preparation,
+            self.checks,
+            self.training,
+            self.population,
+            self.metrics,
+            self.proof,
+        )
+        for part in said:
             digest.update(part.model_dump_json().encode())
         return digest.hexdigest()
 
@@ -154,7 +166,9 @@ def _read_build() -> Build:
         build = Build(
             parameters=read_parameters(),
             preparation=read_preparation(),
+            checks=results.read_checks(),
             training=results.read_training(),
+            population=results.read_population(),
             metrics=results.read_metrics(),
             proof=results.read_proof(),
             pickled=results.MODEL.read_bytes(),
@@ -186,19 +200,23 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
         bundle = Path(temporary)
         _seal(bundle, build, version, run_id, commit, var)
         registry.log_bundle(bundle)
+        registry.log_card(bundle / CARD)
         shelf.publish(bundle, version)
     return version
 
 
 def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, var: Path) -> None:  # noqa: PLR0913, PLR0917
+    created = dt.datetime.now(dt.UTC)
+    libraries = {"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES}
     files = {PICKLE: build.pickled} | ({ONNX: build.onnx} if build.proof.parity.passed else {})
+    files[CARD] = render(build, Version(version, run_id, created, commit, libraries, dict(files)))
     for name, content in files.items():
         (folder / name).write_bytes(content)
     manifest = Manifest(
         name=build.preparation.name,
         version=version,
         run_id=run_id,
-        created=dt.datetime.now(dt.UTC),
+        created=created,
         patient_digest=build.preparation.patient_digest,
         columns=build.preparation.columns,
         classes=build.preparation.classes,
@@ -213,7 +231,7 @@ def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, va
         conformal=Conformal(level=build.parameters.conformal.level, plausible_at=build.training.chosen.plausible_at),
         metrics=build.metrics.figures,
         files={name: file_digest(content) for name, content in files.items()},
-        libraries={"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES},
+        libraries=libraries,
         parameters=_flat_parameters(build),
         data_hash=build.preparation.data_hash,
         git_commit=commit,

@@ -175,6 +175,10 @@ class Registry:
         """Keep the sealed bundle with the open run."""
         mlflow.log_artifacts(str(folder), _BUNDLE)
 
+    def log_card(self, card: Path) -> None:
+        """Keep the model card with the open run, by itself too, where MLflow shows it."""
+        mlflow.log_artifact(str(card), "card")
+
     def complete(self, version: str, build: str, missed: Sequence[str]) -> None:
         """Mark `version` as what became of `build`, with the gates that it missed."""
         with _translated(self._uri):

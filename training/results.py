@@ -20,6 +20,7 @@ TRAINING = FOLDER / "training.json"
 ONNX = FOLDER / "model.onnx"
 METRICS = FOLDER / "metrics.json"
 PROOF = FOLDER / "proof.json"
+POPULATION = FOLDER / "population.json"
 PICTURES = FOLDER / "pictures"
 
 Interval = tuple[float, float]
@@ -121,6 +122,33 @@ class Subgroup(BaseModel):
     intervals: dict[str, Interval]
 
 
+class Period(BaseModel):
+    """A set of cases: from which day to which (None without dates), of which class, and what is known of each feature.
+
+    By feature: the share of cases that lack it; of those that have it, the quartiles of a measurement, or the share of
+    each option (`no` and `yes` of a flag).
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    cases: int
+    first: str | None
+    last: str | None
+    class_cases: dict[str, int]
+    missing: dict[str, float]
+    quartiles: dict[str, tuple[float, float, float]]
+    shares: dict[str, dict[str, float]]
+
+
+class Population(BaseModel):
+    """Whom the model was trained on, and whom it is reported on."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    training: Period
+    reported: Period
+
+
 class Metrics(BaseModel):
     """What the reported cases say: every figure of `training.measures` and `training.conformal`, with 95 % interval.
 
@@ -159,6 +187,11 @@ def read_training() -> Training:
 def read_metrics() -> Metrics:
     """Read what `evaluate` found."""
     return Metrics.model_validate_json(METRICS.read_text(encoding="utf-8"), strict=False)
+
+
+def read_population() -> Population:
+    """Read whom the model was trained and reported on."""
+    return Population.model_validate_json(POPULATION.read_text(encoding="utf-8"))
 
 
 def read_proof() -> Proof:

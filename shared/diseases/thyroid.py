@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from shared.about import About
 from shared.patient import (
     Case,
     Diagnosis,
@@ -45,6 +46,47 @@ _HISTORY = "Antecedentes y tratamiento"
 _SUSPICION = "Motivo de la consulta"
 _NO_FREE = "Aquí se pide la hormona total: la libre es otra prueba, con otras unidades, y no se acepta en este campo."
 
+_ABOUT = About(
+    purpose=(
+        "Orientar a un médico que ya tiene ante sí un análisis tiroideo: señala el diagnóstico más compatible con los "
+        "valores y los antecedentes, y qué otros no se pueden descartar. Es una demostración, no un producto sanitario."
+    ),
+    not_for=(
+        "Decidir un tratamiento, o descartar una enfermedad, sin el juicio de un médico.",
+        "Cribar a personas sin motivo de consulta: los datos son de pacientes a quienes ya se pidió el análisis.",
+        "Hormonas libres (T3 o T4 libre) en lugar de las totales: son otras pruebas, con otros rangos.",
+        "Recién nacidos y niños pequeños, cuyos valores de referencia son otros.",
+    ),
+    source=(
+        "Quinlan, R. (1986). Thyroid Disease. UCI Machine Learning Repository, fichero thyroid0387, "
+        "doi:10.24432/C5D010. Instituto Garvan, Sídney (Australia)."
+    ),
+    licence=(
+        "CC BY 4.0. Cambios: se añadió una cabecera, «?» pasó a vacío y el último campo se dividió en diagnóstico y "
+        "registro."
+    ),
+    population=(
+        "Peticiones de análisis tiroideo a un único laboratorio de referencia, de 1984 a 1987. No constan la etnia ni "
+        "el nivel de asistencia, y no se sabe si un paciente se repite."
+    ),
+    exclusions="Se dejan fuera las peticiones sin ningún valor de laboratorio, o en las que solo se midió la TBG.",
+    outcome=(
+        "El comentario que el propio laboratorio escribió sobre sus resultados, codificado con letras; de «X|Y» cuenta "
+        "Y, la más probable. No es un diagnóstico confirmado, y quien comentaba veía los mismos valores que el modelo."
+    ),
+    units=(
+        "El libro de códigos no indica unidades: se han deducido de los valores. Los rangos de referencia sirven para "
+        "los avisos, no para el cálculo."
+    ),
+    limits=(
+        "Un solo laboratorio, de los años ochenta: métodos y tratamientos han cambiado. Sin validación externa.",
+        "Los datos cambian con el tiempo (el método de la TSH, cuánto se pide la T3); mañana pueden ser otros.",
+        "El laboratorio comentó lo que ya había medido: el modelo aprende, en parte, sus reglas.",
+        "Hay pocos menores de 18 años y pocas embarazadas; de ellos se sabe poco.",
+    ),
+    ethics="La fuente publica los datos sin identificar; no consta el dictamen de un comité de ética.",
+)
+
 
 class DatosPaciente(Patient):
     """Datos de un paciente para orientar el diagnóstico tiroideo."""
@@ -61,6 +103,7 @@ class DatosPaciente(Patient):
             Diagnosis("hipertiroidismo", "Hipertiroidismo"),
             Diagnosis("resultados_discordantes", "Resultados discordantes"),
         ),
+        about=_ABOUT,
     )
 
     edad: int | None = measure("Edad", unit="años", limits=(0, OLDEST), required=True)

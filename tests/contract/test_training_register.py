@@ -45,7 +45,11 @@ def test_a_good_model_becomes_version_1_in_production_with_a_bundle_that_opens(p
     manifest = bundle.manifest
     assert (manifest.name, manifest.version, manifest.serves) == ("inventada", "1", "onnx")
     assert manifest.columns == list(MadeUpPatient.columns)
-    assert bundle.files == {"model.pkl": build.pickled, "model.onnx": build.onnx}
+    assert bundle.files == {
+        "model.pkl": build.pickled,
+        "model.onnx": build.onnx,
+        "card.html": (place.shelf.folder / "1" / "card.html").read_bytes(),
+    }
     assert manifest.conformal == Conformal(level=0.9, plausible_at=build.training.chosen.plausible_at)
     assert manifest.parameters["chosen.temperature"] == build.training.chosen.temperature
     assert place.link("staging") == place.link("production") == "1"
@@ -70,7 +74,12 @@ def test_the_run_holds_parameters_metrics_pictures_verdicts_signature_and_proven
         "data_hash": "0" * 32,
     }
     assert {"git_commit", "git_dirty"} <= set(run.data.tags)
-    assert {artifact.path for artifact in client.list_artifacts(version.run_id)} >= {"bundle", "gates", "pictures"}
+    assert {artifact.path for artifact in client.list_artifacts(version.run_id)} >= {
+        "bundle",
+        "card",
+        "gates",
+        "pictures",
+    }
     info = mlflow.models.get_model_info("models:/inventada@production")
     assert info.signature is not None
     assert info.signature.inputs.input_names() == list(MadeUpPatient.columns)
@@ -117,7 +126,7 @@ def test_an_onnx_model_that_differs_is_left_out_of_the_bundle(place: Place, buil
     bundle = place.shelf.opened("1")
     assert bundle is not None
     assert bundle.manifest.serves == "pickle"
-    assert set(bundle.files) == {"model.pkl"}
+    assert set(bundle.files) == {"model.pkl", "card.html"}
 
 
 def test_a_tampered_bundle_is_refused_and_the_registry_brings_the_true_one_back(place: Place, build: Build) -> None:

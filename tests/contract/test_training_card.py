@@ -1,0 +1,189 @@
+"""The model card: what it says is what the run found, and a browser may show it without fetching anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.about import About
+from shared.diseases.thyroid import DatosPaciente
+from tests.builds import good_build
+from tests.training_cases import CLASSES
+from training import card
+from training.card import Version, render
+from training.subgroups import UNKNOWN
+
+if TYPE_CHECKING:
+    from training.register import Build
+
+LARGEST = 400 * 1024
+
+
+class Page(HTMLParser):
+    """What of a page can be asked: its tags with their attributes, its words, and the text of its headings."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[tuple[str, str]] = []
+        self.text = ""
+        self._inside: list[str] = []
+        self.feed(content.decode())
+        self.words = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.text += " "
+        if tag not in {"meta", "br", "line", "circle", "polyline"}:
+            self._inside.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append((tag, ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._inside.pop() == tag  # well-formed, so that every browser reads the same
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self._inside:
+            return
+        self.text += data
+        if heading := next((tag for tag in self._inside if re.fullmatch("h[1-6]", tag)), None):
+            self.headings[-1] = (heading, self.headings[-1][1] + data)
+
+
+def version(build: Build) -> Version:
+    files = {"model.pkl": build.pickled, "model.onnx": build.onnx}
+    made = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
+    return Version("7", "run-of-the-test", made, "commit-of-the-test", {"python": "3.11"}, files)
+
+
+def with_about(build: Build, about: About) -> Build:
+    disease = dataclasses.replace(build.preparation.disease, about=about)
+    return dataclasses.replace(build, preparation=build.preparation.model_copy(update={"disease": disease}))
+
+
+@pytest.fixture(scope="module")
+def build() -> Build:
+    return good_build()
+
+
+@pytest.fixture(scope="module")
+def content(build: Build) -> bytes:
+    return render(build, version(build))
+
+
+@pytest.fixture(scope="module")
+def page(content: bytes) -> Page:
+    return Page(content)
+
+
+def test_every_figure_is_the_one_in_the_metrics_with_its_interval(build: Build, page: Page) -> None:
+    metrics = build.metrics
+    for name in ("accuracy", "balanced_accuracy", "coverage", *(f"recall.{code}" for code in CLASSES)):
+        low, high = metrics.intervals[name]
+        shown = [
+            card.share(value).replace("\N{NARROW NO-BREAK SPACE}", " ") for value in (metrics.figures[name], low, high)
+        ]
+        assert f"{shown[0]} {shown[1]} a {shown[2]}" in page.words.replace("\N{NARROW NO-BREAK SPACE}", " ").replace(
+            "(", ""
+        )
+    for code, row in metrics.confusion.items():
+        counts = " ".join(str(count) for count in row.values())
+        assert re.search(rf"\d\. {code} {counts} ", page.words)
+    for group in metrics.subgroups:
+        assert f"{card.band(group.group, 'number')} {group.cases} casos" in page.words
+
+
+def test_every_item_of_tripod_ai_has_its_heading(page: Page) -> None:
+    said = [text.partition("TRIPOD+AI")[2] for tag, text in page.headings if tag == "h2"]
+    assert all(said)
+    assert {int(item) for text in said for item in re.findall(r"\d+", text)} == set(range(1, 28))
+
+
+def test_a_browser_fetches_nothing_and_runs_nothing(content: bytes, page: Page) -> None:
+    assert len(content) < LARGEST
+    assert b"url(" not in content
+    assert b"@import" not in content
+    assert [tag for tag, _ in page.tags if tag in {"script", "link", "iframe", "object", "img", "form"}] == []
+    assert [tag for tag, _ in page.tags].count("style") == 1
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name in {"style", "src", "srcset"} or name.startswith("on")]
+        assert str(attributes.get("href", "#")).startswith("#")
+
+
+def test_it_can_be_read_aloud(page: Page) -> None:
+    assert ("html", {"lang": "es"}) in page.tags
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(identifiers)) == len(identifiers)
+    links = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
+    assert links <= set(identifiers)
+    assert all(attributes.get("scope") in {"row", "col"} for tag, attributes in page.tags if tag == "th")
+    assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "table")
+    assert all("role" in attributes or "aria-hidden" in attributes for tag, attributes in page.tags if tag == "svg")
+    levels = [int(tag[1]) for tag, _ in page.headings]
+    assert levels[0] == levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_it_says_of_what_it_is_made(build: Build, page: Page) -> None:
+    for said in ("versión 7", "run-of-the-test", "commit-of-the-test", "2024-05-06", build.preparation.patient_digest):
+        assert said in page.words
+    assert hashlib.sha256(build.pickled).hexdigest() in page.words
+    assert hashlib.sha256(build.onnx).hexdigest() in page.words
+
+
+def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Build) -> None:
+    about = About(purpose="Para <b>orientar</b> & nada más", limits=("Solo <i>adultos</i>",))
+    told = render(with_about(build, about), version(build))
+    assert b"<b>" not in told
+    assert "Para <b>orientar</b> & nada más" in Page(told).words
+    assert "Solo <i>adultos</i>" in Page(told).words
+
+
+def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page) -> None:
+    undeclared = "no lo ha declarado"
+    filled = About(*("texto",) * 1, not_for=("a",), source="b", licence="c", population="d", exclusions="e")
+    assert page.words.count(undeclared) == len(dataclasses.fields(About))
+    assert Page(render(with_about(build, filled), version(build))).words.count(undeclared) == 4
+
+
+def test_ours_declares_everything() -> None:
+    assert all(dataclasses.astuple(DatosPaciente.disease.about))
+
+
+def test_few_cases_are_told_to_be_too_few(build: Build) -> None:
+    [first, *others] = build.metrics.subgroups
+    few = first.model_copy(update={"group": UNKNOWN, "cases": 1, "figures": {}, "intervals": {}})
+    metrics = build.metrics.model_copy(update={"subgroups": [few, *others]})
+    told = Page(render(dataclasses.replace(build, metrics=metrics), version(build))).words
+    assert "no consta 1 caso muy pocos casos" in told
+
+
+def test_the_same_run_gives_the_same_card(build: Build, content: bytes) -> None:
+    assert render(build, version(build)) == content
+
+
+def test_numbers_and_groups_are_written_in_spanish() -> None:
+    assert card.share(0.9287) == "92,9\N{NARROW NO-BREAK SPACE}%"
+    assert (card.number(-0.0123), card.number(-0.0001)) == ("\N{MINUS SIGN}0,012", "0,000")
+    assert card.whole(12345) == "12\N{NARROW NO-BREAK SPACE}345"
+    bands = ["<18", "18-40", "-2.5--1", "0-1000", ">=65", UNKNOWN]
+    assert [card.band(group, "number") for group in bands] == [
+        "menos de 18",
+        "de 18 a menos de 40",
+        "de \N{MINUS SIGN}2,5 a menos de \N{MINUS SIGN}1",
+        "de 0 a menos de 1000",
+        "65 o más",
+        "no consta",
+    ]
+    assert [card.band(option, "choice") for option in ("F", "<18-40", UNKNOWN)] == ["F", "<18-40", "no consta"]
+    assert [card.shade(count, 100) for count in (0, 1, 10, 30, 60)] == ["s0", "s1", "s2", "s3", "s4"]

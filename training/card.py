@@ -1,0 +1,150 @@
+"""The model card: one self-contained page per version, for doctors and data scientists, made from the run alone.
+
+Its headings are the items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378). It holds no script, no address that a
+browser would fetch, and one `<style>`, so that it can be served under a Content-Security-Policy that allows nothing
+else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt  # noqa: TC003 - the card's facts are read by the template
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from training import drawing
+from training.subgroups import FIGURES, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from training.register import Build
+    from training.results import Interval, Metrics
+
+_TEMPLATE = Path(__file__).with_suffix(".html")
+_SHADES = (0.005, 0.1, 0.3, 0.6)
+"""From which share of its row on a cell of the confusion matrix is shaded how strongly."""
+_NUMBER = r"(?:(?<![\d.])-)?[\d.]+(?:e[-+]?\d+)?"
+"""An end of a band; the minus sign between two ends is none of it."""
+_NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What the registry knows of the version, and what it is made of: bytes by file name."""
+
+    number: str
+    run_id: str
+    created: dt.datetime
+    git_commit: str
+    libraries: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+
+def render(build: Build, version: Version) -> bytes:
+    """Write the card of `version`, which came of `build`, as UTF-8."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "share": share,
+        "number": number,
+        "whole": whole,
+        "band": band,
+        "shade": shade,
+        "digest": lambda content: hashlib.sha256(content).hexdigest(),
+    }
+    template = environment.get_template(_TEMPLATE.name)
+    return template.render(**_facts(build, version)).encode()
+
+
+def share(value: float) -> str:
+    """Write a share as a percentage, in Spanish."""
+    return number(100 * value, 1) + f"{_NARROW}%"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with `digits` after the decimal comma; a minus sign is a real one, and none stands before zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace(".", ",").replace("-", "\N{MINUS SIGN}")
+
+
+def whole(value: float) -> str:
+    """Write a count, its thousands apart."""
+    return f"{value:,.0f}".replace(",", _NARROW)
+
+
+def band(group: str, kind: str) -> str:
+    """Say in Spanish which group of `training.subgroups` of a feature of this `kind` it is."""
+    if group == UNKNOWN:
+        return "no consta"
+    if kind == "choice":
+        return group
+    ends = [end.replace(".", ",").replace("-", "\N{MINUS SIGN}") for end in re.findall(_NUMBER, group)]
+    if group.startswith("<"):
+        return f"menos de {ends[0]}"
+    return f"{ends[0]} o más" if group.startswith(">=") else f"de {ends[0]} a menos de {ends[1]}"
+
+
+def shade(count: int, total: int) -> str:
+    """Give the class of a cell of the confusion matrix: how large a share of its row it is."""
+    return f"s{sum(count > 0 and count / total >= least for least in _SHADES)}"
+
+
+def _facts(build: Build, version: Version) -> dict[str, Any]:
+    preparation, metrics = build.preparation, build.metrics
+    return {
+        "version": version,
+        "preparation": preparation,
+        "disease": preparation.disease,
+        "about": preparation.disease.about,
+        "training": build.training,
+        "population": build.population,
+        "checks": build.checks,
+        "metrics": metrics,
+        "proof": build.proof,
+        "parameters": build.parameters,
+        "labels": {diagnosis.code: diagnosis.label for diagnosis in preparation.disease.diagnoses},
+        "features": {feature.name: feature for feature in preparation.features},
+        "commonest": _commonest(build),
+        "subgroup_figures": FIGURES,
+        "scale": _scale(metrics),
+        "bar": drawing.interval_bar,
+        "calibration": drawing.calibration(metrics.calibration, least=build.parameters.subgroups.least_cases),
+        "estimate": lambda name: _estimate(metrics.figures, metrics.intervals, name),
+        "group_estimate": lambda group, name: _estimate(group.figures, group.intervals, name),
+    }
+
+
+def _estimate(
+    figures: Mapping[str, float], intervals: Mapping[str, Interval], name: str
+) -> tuple[float, Interval] | None:
+    """Give a figure with its interval, or None if the cases cannot give it."""
+    return (figures[name], intervals[name]) if name in figures else None
+
+
+def _scale(metrics: Metrics) -> float:
+    """Find where the scale of the interval bars begins, so that it holds all of them: a tenth."""
+    kinds = ("accuracy", "balanced_accuracy", "recall.", "coverage")
+    spans = [metrics.intervals, *(group.intervals for group in metrics.subgroups)]
+    lowest = min(ends[0] for intervals in spans for name, ends in intervals.items() if name.startswith(kinds))
+    return min(math.floor(10 * lowest) / 10, 0.9)
+
+
+def _commonest(build: Build) -> dict[str, Any]:
+    """Say how good an answer would be that is always the commonest class of the training cases."""
+    code = max(build.training.prevalence, key=build.training.prevalence.__getitem__)
+    counts = build.population.reported.class_cases
+    return {
+        "code": code,
+        "accuracy": counts[code] / sum(counts.values()),
+        "balanced_accuracy": (counts[code] > 0) / sum(count > 0 for count in counts.values()),
+    }

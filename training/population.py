@@ -1,0 +1,51 @@
+"""Whom a model was trained and reported on: one description of each of the two sets of cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.results import Period, Population
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.patient import Feature
+    from training.cases import Cases, Floats, Preparation
+
+_QUARTERS = (25, 50, 75)
+
+
+def describe(training: Cases, reported: Cases, preparation: Preparation) -> Population:
+    """Describe both sets of cases."""
+    classes, features = preparation.classes, preparation.features
+    return Population(training=_period(training, classes, features), reported=_period(reported, classes, features))
+
+
+def _period(cases: Cases, classes: Sequence[str], features: Sequence[Feature]) -> Period:
+    counts = np.bincount(cases.labels, minlength=len(classes)).tolist()
+    missing, quartiles, shares = {}, {}, {}
+    for feature, column in zip(features, cases.rows.T, strict=True):
+        known = column[~np.isnan(column)].astype(np.float64)
+        missing[feature.name] = round(1 - len(known) / len(column), 6)
+        if not len(known):
+            continue
+        if feature.kind in {"flag", "choice"}:
+            shares[feature.name] = _shares(known, feature.choices or ("no", "yes"))
+        else:
+            low, middle, high = (round(float(end), 4) for end in np.percentile(known, _QUARTERS))
+            quartiles[feature.name] = (low, middle, high)
+    return Period(
+        cases=len(cases),
+        first=None if cases.days is None else str(cases.days.min()),
+        last=None if cases.days is None else str(cases.days.max()),
+        class_cases=dict(zip(classes, counts, strict=True)),
+        missing=missing,
+        quartiles=quartiles,
+        shares=shares,
+    )
+
+
+def _shares(known: Floats, options: Sequence[str]) -> dict[str, float]:
+    return {option: round(float((known == index).mean()), 6) for index, option in enumerate(options)}
