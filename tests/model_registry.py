@@ -61,12 +61,13 @@ class ModelRegistry:
 
 
 @contextmanager
-def model_registry(folder: Path) -> Iterator[ModelRegistry]:
-    """Run an MLflow server in `folder`, with artifacts through the server, as in the stack."""
+def model_registry(folder: Path, *, artifacts: str | None = None) -> Iterator[ModelRegistry]:
+    """Run an MLflow server in `folder`, with artifacts through the server, as in the stack; to `artifacts` if given."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    stores = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
+    artifacts = artifacts or f"{folder}/artifacts"
+    stores = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={artifacts}"]
     address = ["--host=127.0.0.1", f"--port={port}", "--workers=1"]
     with (folder / "mlflow.log").open("w") as log:
         server = subprocess.Popen(

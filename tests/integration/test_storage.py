@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.anemia import environment, lay_down
 from tests.data import dvc, dvc_project, thyroid_csv
+from tests.model_registry import model_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,3 +58,27 @@ def test_data_that_one_site_pushes_are_pulled_into_a_fresh_clone(storage: Any, t
     dvc(there, "pull")
     assert (there / "data/raw.csv").read_bytes() == thyroid_csv().read_bytes()
     assert (there / ".dvc/config").read_bytes() == committed
+
+
+def train(folder: Path, registry: str) -> str:
+    """Run the pipeline as somebody who knows the registry and nothing of its storage."""
+    unknown = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+    given = unknown | environment(folder) | {"MLFLOW_TRACKING_URI": registry}
+    command = [sys.executable, "-m", "training.pipeline"]
+    ended = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=180)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_a_bundle_goes_through_the_registry_to_s3_and_comes_back(storage: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    folder = lay_down(tmp_path / "anemia")
+    production = folder / "var/models/anemia/production/manifest.json"
+    with model_registry(tmp_path, artifacts=f"s3://{BUCKET}/models") as registry:
+        assert "version 1, " in train(folder, registry.url)
+        kept = {key.rpartition("/")[2] for key in keys(storage, "models") if "/bundle/" in key}
+        assert kept == {"manifest.json", "manifest.sig", "model.onnx", "model.pkl"}
+        manifest = production.read_bytes()
+        shutil.rmtree(folder / "var/models")
+        assert "version 1 again" in train(folder, registry.url)
+    assert production.read_bytes() == manifest
+    assert not (folder / "var/mlartifacts").exists()
