@@ -18,13 +18,14 @@ from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
 from training import boosting, population, spread
 from training.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
+from training.check import Data, findings
 from training.conversion import convert
 from training.evaluate import prove
 from training.promote import promote
 from training.register import Build, register
 from training.registry import Registry
 from training.report import report
-from training.results import PICTURES, Checks, Finding, Training
+from training.results import CHECKS, PICTURES, Checks, Finding, Training
 from training.rollback import rollback
 from training.splitting import reported
 from training.train import train
@@ -49,13 +50,35 @@ class MadeUpPatient(Patient):
 @functools.cache
 def good_build() -> Build:
     """Give a model that has learnt what there is to learn."""
-    return built_from(lambda training: training)
+    return built_from(made_up_cases())
 
 
 @functools.cache
 def shuffled_build() -> Build:
     """Give a model that was taught other people's diagnoses."""
-    return built_from(lambda training: replace(training, labels=np.random.default_rng(1).permutation(training.labels)))
+    return built_from(
+        made_up_cases(), lambda some: replace(some, labels=np.random.default_rng(1).permutation(some.labels))
+    )
+
+
+@functools.cache
+def timid_build() -> Build:
+    """Give a model that is right as often as the good one, and much less sure of it."""
+    return built_from(made_up_cases(), temperature=8.0)
+
+
+@functools.cache
+def leaking_build() -> Build:
+    """Give a model that has learnt from a column that was filled in after the diagnosis."""
+    return built_from(leaking_cases())
+
+
+def leaking_cases() -> Cases:
+    """Give the made-up cases with their diagnosis in the last column."""
+    cases = made_up_cases()
+    rows = cases.rows.copy()
+    rows[:, 3] = cases.labels
+    return replace(cases, rows=rows)
 
 
 def another(build: Build, low_prevalence: float = 0.1) -> Build:
@@ -68,12 +91,13 @@ def for_another_class(build: Build) -> Build:
     return replace(build, preparation=build.preparation.model_copy(update={"patient_digest": OTHER_DIGEST}))
 
 
-def built_from(teach: Callable[[Cases], Cases]) -> Build:
-    """Do what `train` and `evaluate` do, after `teach` had its way with the training cases."""
-    parameters, cases = small_parameters(), made_up_cases()
+def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some, temperature: float = 1.0) -> Build:
+    """Do what `train` and `evaluate` do; `teach` has its way with the training cases first."""
+    parameters = small_parameters()
     later = reported(cases, parameters.split)
     training, test = teach(cases.where(~later)), cases.where(later)
     model, candidates, chosen = train(training, CLASSES, parameters)
+    model = boosting.merge([model], temperature)
     onnx = convert(model)
     preparation = Preparation(
         name=MadeUpPatient.disease.name,
@@ -125,11 +149,11 @@ class Place:
     def __init__(self, uri: str | None = None) -> None:
         self.uri = uri
 
-    def register(self, build: Build) -> str:
-        """Run the last stage on `build`, as if the others had run here before."""
+    def register(self, build: Build, cases: Cases | None = None) -> str:
+        """Run the last stage on `build`, as if the others had run here before on `cases`."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         (PICTURES / "roc.png").write_bytes(b"picture")
-        lay_down(build)
+        lay_down(build, cases or made_up_cases())
         return register(build, self.registry, self.shelf, self.var)
 
     def promote(self, version: str, alias: str = PRODUCTION, *, force: bool = False) -> str:
@@ -145,6 +169,14 @@ class Place:
     @property
     def shelf(self) -> Shelf:
         return Shelf(self.var, MadeUpPatient.disease.name, self.digest)
+
+    def entries(self) -> list[int]:
+        """Every entry of the history."""
+        return [one.number for one in self.registry.history().kept]
+
+    def lay_down_preparation(self, preparation: Preparation) -> None:
+        """Pretend that the data were prepared anew."""
+        PREPARATION.write_text(preparation.model_dump_json())
 
     def link(self, alias: str) -> str | None:
         link = self.shelf.folder / alias
@@ -163,9 +195,8 @@ class OtherClass(Place):
     digest = OTHER_DIGEST
 
 
-def lay_down(build: Build) -> None:
+def lay_down(build: Build, cases: Cases) -> None:
     """Write what the gates ask for: the parameters, and the cases as `prepare` hands them on."""
-    cases = made_up_cases()
     assert cases.days is not None
     diagnoses = (CLASSES[label] for label in cases.labels)
     examples = [
@@ -176,6 +207,10 @@ def lay_down(build: Build) -> None:
     ]
     CASES.parent.mkdir(parents=True, exist_ok=True)
     write_cases(CASES, build.preparation.columns, examples)
+    later = reported(cases, build.parameters.split)
+    data = Data(cases, np.arange(len(cases)), later, build.preparation.columns, CLASSES)
+    found = findings(data, build.parameters.checks)
+    CHECKS.write_text(Checks(data_hash=build.preparation.data_hash, cases=len(cases), findings=found).model_dump_json())
     PREPARATION.write_text(build.preparation.model_dump_json())
     Path("params.yaml").write_text(yaml.safe_dump(build.parameters.model_dump(mode="json")))
 

@@ -17,6 +17,7 @@ from training.parameters import (
     Parameters,
     ParityRule,
     RandomSplit,
+    SubgroupGate,
     Subgroups,
     TimeSplit,
 )
@@ -68,12 +69,13 @@ def small_parameters(*, split: str = "time") -> Parameters:
         subgroups=Subgroups(least_cases=10, bands={"a": [0.0, 2.0]}),
         parity=ParityRule(tolerance=1e-5),
         gates=Gates(
-            accuracy=0.5,
-            balanced_accuracy=0.4,
+            accuracy=0.7,
+            balanced_accuracy=0.6,
             average_precision={"enfermo": 0.3},
             recall={"grave": 0.1},
-            expected_calibration_error=0.5,
+            expected_calibration_error=0.2,
             onnx_parity=True,
             latency=LatencyGate(one_row_p99_ms=1000.0, row_in_batch_us=100_000.0),
+            subgroups=SubgroupGate(least_cases=20, accuracy=0.4, balanced_accuracy=0.3),
         ),
     )

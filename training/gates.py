@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from training.comparison import Difference
     from training.latency import Latency
     from training.parameters import Gates
+    from training.results import Checks, Subgroup
 
 _LOWER_IS_BETTER = {"log_loss"}
 
@@ -68,10 +69,7 @@ class Report(BaseModel):
 def judge(figures: Mapping[str, float], parity: Parity, gates: Gates) -> list[Verdict]:
     """Hold the figures of the reported cases against `gates`. A figure that is missing does not pass."""
     verdicts = [
-        _at_least("accuracy", figures, gates.accuracy),
-        _at_least("balanced_accuracy", figures, gates.balanced_accuracy),
-        *(_at_least(f"average_precision.{code}", figures, floor) for code, floor in gates.average_precision.items()),
-        *(_at_least(f"recall.{code}", figures, floor) for code, floor in gates.recall.items()),
+        *(_at_least(gate, figures.get(gate), floor) for gate, floor in _floors(gates).items()),
         at_most(
             "expected_calibration_error", figures.get("expected_calibration_error"), gates.expected_calibration_error
         ),
@@ -89,6 +87,28 @@ def judge_latency(latency: Latency, gates: Gates) -> list[Verdict]:
         at_most("latency.one_row_p99_ms", latency.one_row_p99_ms, gates.latency.one_row_p99_ms),
         at_most("latency.row_in_batch_us", latency.row_in_batch_us, gates.latency.row_in_batch_us),
     ]
+
+
+def judge_data(checks: Checks, data_hash: str) -> Verdict:
+    """Pass data that all checks passed; names those that did not."""
+    wrong = [finding.check for finding in checks.findings if not finding.passed]
+    if checks.data_hash != data_hash:
+        wrong = ["made on other data"]
+    return at_most("data_checks", float(len(wrong)), 0).model_copy(update={"remark": ", ".join(wrong)})
+
+
+def judge_subgroups(groups: Iterable[Subgroup], gates: Gates) -> list[Verdict]:
+    """Hold each group that is large enough against the floors for groups."""
+    rule = gates.subgroups
+    verdicts = []
+    for group in groups:
+        if group.cases >= rule.least_cases:
+            name = f"subgroups.{group.feature}.{group.group}"
+            verdicts += [
+                _at_least(f"{name}.{figure}", group.figures.get(figure), floor)
+                for figure, floor in (("accuracy", rule.accuracy), ("balanced_accuracy", rule.balanced_accuracy))
+            ]
+    return verdicts
 
 
 def judge_differences(differences: Iterable[Difference]) -> list[Verdict]:
@@ -122,8 +142,16 @@ def at_most(gate: str, figure: float | None, ceiling: float) -> Verdict:
     return Verdict(gate=gate, figure=figure, rule="<=", bound=ceiling, passed=figure is not None and figure <= ceiling)
 
 
-def _at_least(gate: str, figures: Mapping[str, float], floor: float) -> Verdict:
-    figure = figures.get(gate)
+def _floors(gates: Gates) -> dict[str, float]:
+    return {
+        "accuracy": gates.accuracy,
+        "balanced_accuracy": gates.balanced_accuracy,
+        **{f"average_precision.{code}": floor for code, floor in gates.average_precision.items()},
+        **{f"recall.{code}": floor for code, floor in gates.recall.items()},
+    }
+
+
+def _at_least(gate: str, figure: float | None, floor: float) -> Verdict:
     return Verdict(gate=gate, figure=figure, rule=">=", bound=floor, passed=figure is not None and figure >= floor)
 
 

@@ -10,16 +10,27 @@ import numpy as np
 from training.cases import CASES, Cases, Preparation, read_cases, read_preparation
 from training.comparison import compared_figures, differences
 from training.errors import DataError
-from training.gates import Report, Verdict, judge, judge_differences, judge_latency
+from training.gates import (
+    Report,
+    Verdict,
+    judge,
+    judge_data,
+    judge_differences,
+    judge_latency,
+    judge_subgroups,
+)
 from training.latency import measured
 from training.measures import figures
 from training.parameters import Parameters, TimeSplit, read_parameters
+from training.results import read_checks
 from training.served import served
 from training.splitting import reported
+from training.subgroups import subgroups
 
 if TYPE_CHECKING:
     from shared.bundle import Bundle, Manifest
-    from training.cases import Floats
+    from training.cases import Floats, Mask
+    from training.results import Checks, Subgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +39,7 @@ class Court:
 
     parameters: Parameters
     preparation: Preparation
+    checks: Checks
     cases: Cases
 
     @classmethod
@@ -41,21 +53,23 @@ class Court:
         parameters = read_parameters()
         try:
             preparation = read_preparation()
-            cases = read_cases(CASES, preparation.classes)
+            checks, cases = read_checks(), read_cases(CASES, preparation.classes)
         except FileNotFoundError as error:
             message = f"{error.filename}: not there; `make train` in this disease's folder makes the cases to judge on"
             raise DataError(message) from None
-        return cls(parameters, preparation, cases.where(reported(cases, parameters.split)))
+        return cls(parameters, preparation, checks, cases.where(reported(cases, parameters.split)))
 
     def report(self, candidate: Bundle, production: Bundle | None) -> Report:
         """Judge `candidate`, alone and against `production`, if that is another and can be asked."""
-        manifest, classes, settings = candidate.manifest, self.preparation.classes, self.parameters.evaluation
+        manifest = candidate.manifest
         answer = served(candidate)
         probabilities = answer(self.cases.rows)
-        found = figures(probabilities, self.cases.labels, classes, settings.calibration_bins)
+        found = self._figures(probabilities, np.ones(len(self.cases), dtype=np.bool_))
         verdicts = [
-            *self._provenance(manifest),
+            self._provenance(manifest),
+            judge_data(self.checks, self.preparation.data_hash),
             *judge(found, manifest.parity, self.parameters.gates),
+            *judge_subgroups(self._groups(probabilities), self.parameters.gates),
             *judge_latency(measured(answer, self.cases.rows), self.parameters.gates),
         ]
         remarks = []
@@ -74,11 +88,24 @@ class Court:
             remarks=remarks,
         )
 
-    def _provenance(self, manifest: Manifest) -> list[Verdict]:
+    def _figures(self, probabilities: Floats, chosen: Mask) -> dict[str, float]:
+        bins, classes = self.parameters.evaluation.calibration_bins, self.preparation.classes
+        return figures(probabilities[chosen], self.cases.labels[chosen], classes, bins)
+
+    def _groups(self, probabilities: Floats) -> list[Subgroup]:
+        return subgroups(
+            self.cases,
+            self.preparation.classes,
+            self.preparation.features,
+            self.parameters.subgroups,
+            lambda inside: (self._figures(probabilities, inside), {}),
+        )
+
+    def _provenance(self, manifest: Manifest) -> Verdict:
         """Ask that it was made from these data, divided like this: else it may have learnt the reported cases."""
         same = manifest.data_hash == self.preparation.data_hash and self._divided_alike(manifest)
         remark = "" if same else f"made from data {manifest.data_hash[:12]} or another split: it may know these cases"
-        return [Verdict(gate="same_data", figure=float(same), rule=">=", bound=1, passed=same, remark=remark)]
+        return Verdict(gate="same_data", figure=float(same), rule=">=", bound=1, passed=same, remark=remark)
 
     def _divided_alike(self, manifest: Manifest) -> bool:
         ours = {f"split.{key}": value for key, value in self.parameters.split.model_dump(mode="json").items()}
@@ -101,7 +128,7 @@ class Court:
             )
         )
 
-    def _unseen_by(self, manifest: Manifest) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
+    def _unseen_by(self, manifest: Manifest) -> Mask | None:
         if manifest.data_hash == self.preparation.data_hash and self._divided_alike(manifest):
             return np.ones(len(self.cases), dtype=np.bool_)
         if isinstance(self.parameters.split, TimeSplit) and manifest.parameters.get("split.method") == "time":

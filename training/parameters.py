@@ -130,6 +130,14 @@ class LatencyGate(_Section):
     row_in_batch_us: Annotated[float, Field(gt=0)]
 
 
+class SubgroupGate(_Section):
+    """What every group of `subgroups` must reach that has `least_cases` reported cases or more."""
+
+    least_cases: Annotated[int, Field(ge=1)]
+    accuracy: Share
+    balanced_accuracy: Share
+
+
 class Gates(_Section):
     """What a model must reach on the later period to go into production."""
 
@@ -140,6 +148,7 @@ class Gates(_Section):
     expected_calibration_error: Share
     onnx_parity: bool
     latency: LatencyGate
+    subgroups: SubgroupGate
 
     @property
     def classes(self) -> set[str]:

@@ -139,12 +139,20 @@ def usable(version: str, registry: Registry, shelf: Shelf) -> str | None:
 
 
 def follow(registry: Registry, shelf: Shelf) -> None:
-    """Let the links follow the aliases, except those whose version could not serve: their links stay as they are."""
-    for alias, version in sorted(registry.aliases().items()):
-        if refusal := usable(version, registry, shelf):
-            say("register", f"the link {alias} stays as it is: {refusal}")
-        else:
-            shelf.point(alias, version)
+    """Let the links follow the aliases, except those whose version could not serve: their links stay as they are.
+
+    Looks again after pointing them: somebody may have moved an alias, and its link, in between.
+    """
+    aliases: dict[str, str] = {}
+    for _ in range(_ROUNDS):
+        if (now := registry.aliases()) == aliases:
+            return
+        for alias, version in sorted(now.items() - aliases.items()):
+            if refusal := usable(version, registry, shelf):
+                say("register", f"the link {alias} stays as it is: {refusal}")
+            else:
+                shelf.point(alias, version)
+        aliases = now
 
 
 def _sound(registry: Registry) -> History:

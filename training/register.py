@@ -190,7 +190,7 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
         _PATIENT: build.preparation.patient_digest,
     }
     with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        registry.log(_flat_parameters(build), _flat_metrics(build), results.PICTURES)
+        registry.log(_flat_parameters(build), _flat_metrics(build), results.PICTURES, results.CHECKS)
         version = registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,

@@ -140,11 +140,12 @@ class Registry:
         with _translated(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
             yield run.info.run_id
 
-    def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path) -> None:
+    def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path, checks: Path) -> None:
         """Log what led to the model and how good it is, in the open run."""
         mlflow.log_params(dict(parameters))
         mlflow.log_metrics(dict(metrics))
         mlflow.log_artifacts(str(pictures), "pictures")
+        mlflow.log_artifact(str(checks))
 
     def create_version(
         self,

@@ -57,7 +57,7 @@ def subgroups(
                 cases=len(labels),
                 class_cases=dict(zip(classes, counts, strict=True)),
                 figures={name: values[name] for name in shown if name in values},
-                intervals={name: intervals[name] for name in shown if name in values},
+                intervals={name: intervals[name] for name in shown if name in intervals},
             )
         )
     return found

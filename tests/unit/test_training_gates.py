@@ -4,9 +4,19 @@ import pytest
 
 from shared.bundle import Parity
 from training.comparison import Difference
-from training.gates import Report, Verdict, judge, judge_differences, judge_latency, table
+from training.gates import (
+    Report,
+    Verdict,
+    judge,
+    judge_data,
+    judge_differences,
+    judge_latency,
+    judge_subgroups,
+    table,
+)
 from training.latency import Latency
-from training.parameters import Gates, LatencyGate
+from training.parameters import Gates, LatencyGate, SubgroupGate
+from training.results import Checks, Finding, Subgroup
 
 EQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=0, tolerance=1e-5, passed=True)
 UNEQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=1, tolerance=1e-5, passed=False)
@@ -28,6 +38,7 @@ def gates(*, onnx_parity: bool = True) -> Gates:
         expected_calibration_error=0.02,
         onnx_parity=onnx_parity,
         latency=LatencyGate(one_row_p99_ms=5.0, row_in_batch_us=50.0),
+        subgroups=SubgroupGate(least_cases=100, accuracy=0.9, balanced_accuracy=0.8),
     )
 
 
@@ -88,3 +99,33 @@ def test_only_what_is_worse_by_more_than_chance_is_refused() -> None:
     )
     assert failed(verdicts) == ["production.log_loss"]
     assert "worse, 95 % interval +0.0200 to +0.0800" in table(verdicts)[2]
+
+
+def group(cases: int, **figures: float) -> Subgroup:
+    return Subgroup(feature="sexo", group="F", cases=cases, class_cases={}, figures=figures, intervals={})
+
+
+@pytest.mark.parametrize(
+    ("seen", "missed"),
+    [
+        (group(100, accuracy=0.9, balanced_accuracy=0.8), []),
+        (group(100, accuracy=0.89, balanced_accuracy=0.8), ["subgroups.sexo.F.accuracy"]),
+        (group(100, accuracy=0.9, balanced_accuracy=0.79), ["subgroups.sexo.F.balanced_accuracy"]),
+        (group(99, accuracy=0.5, balanced_accuracy=0.5), []),
+        (group(100), ["subgroups.sexo.F.accuracy", "subgroups.sexo.F.balanced_accuracy"]),
+    ],
+)
+def test_a_group_that_is_large_enough_must_reach_the_floors_for_groups(seen: Subgroup, missed: list[str]) -> None:
+    assert failed(judge_subgroups([seen], gates())) == missed
+
+
+def test_data_that_failed_a_check_are_refused_by_its_name() -> None:
+    leak = Finding.at_most("leakage.alta", 0.97, 0.6, "balanced accuracy of alta alone")
+    fine = Finding.at_most("repeated", 0.0, 0.01, "share of cases that are there before")
+    verdict = judge_data(Checks(data_hash="a", cases=9, findings=[fine, leak]), "a")
+    assert (verdict.passed, verdict.remark) == (False, "leakage.alta")
+    assert judge_data(Checks(data_hash="a", cases=9, findings=[fine]), "a").passed
+
+
+def test_checks_of_other_data_do_not_count() -> None:
+    assert not judge_data(Checks(data_hash="a", cases=9, findings=[]), "b").passed

@@ -1,0 +1,293 @@
+"""Moving aliases for real: an SQLite registry, sealed bundles, links, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.bundle import PRODUCTION, STAGING, signing_key
+from shared.shelf import ShelfError
+from tests.builds import (
+    OtherClass,
+    Place,
+    another,
+    good_build,
+    leaking_build,
+    leaking_cases,
+    new_place,
+    shuffled_build,
+    timid_build,
+)
+from training.errors import AlreadyMovedError, GatesFailedError, PromotionError, RegistryError
+from training.history import as_json, as_table
+from training.promotion import Change, carry_out, look
+from training.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, an_empty_registry: Path) -> Path:
+    """A folder with version 2 in production, and version 1 before it; beside it a copy to begin every test with."""
+    home = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(home):
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+        place = new_place(an_empty_registry)
+        place.register(good_build())
+        place.register(another(good_build()))
+    shutil.copytree(home, home.with_name("kept"), symlinks=True)
+    return home
+
+
+@pytest.fixture
+def two(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """That folder as it was, at the same path, which MLflow has written into its tables."""
+    shutil.rmtree(kept)
+    shutil.copytree(kept.with_name("kept"), kept, symlinks=True)
+    monkeypatch.chdir(kept)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    return Place()
+
+
+@contextmanager
+def untouched(place: Place) -> Iterator[None]:
+    """Assert that what happens here moves neither alias nor link, and writes nothing down."""
+    before = place.links(), place.entries()
+    yield
+    assert (place.links(), place.entries()) == before
+
+
+def bundle_in_registry(place: Place, version: str) -> Path:
+    (manifest,) = [
+        path
+        for path in (place.var / "mlartifacts").glob("*/artifacts/bundle/manifest.json")
+        if json.loads(path.read_text())["version"] == version
+    ]
+    return manifest.parent
+
+
+def test_rolled_back_and_promoted_again_it_serves_what_the_history_says(two: Place) -> None:
+    assert two.rollback() == "version 1, production (was 2)"
+    assert two.links() == ("2", "1")
+    assert two.promote("2") == "version 2, production (was 1)"
+    assert two.links() == ("2", "2")
+    assert two.promote("2") == "version 2 is in production already"
+    table = as_table(two.registry.history())
+    assert [line.split()[3:7] for line in table[1:]] == [
+        ["staging", "-", "1", "register"],
+        ["production", "-", "1", "register"],
+        ["staging", "1", "2", "register"],
+        ["production", "1", "2", "register"],
+        ["production", "2", "1", "rollback"],
+        ["production", "1", "2", "promote"],
+    ]
+
+
+def test_the_history_holds_who_why_and_the_whole_gate_report(two: Place) -> None:
+    two.rollback()
+    two.promote("2")
+    history = two.registry.history()
+    entry = json.loads(as_json(history.kept[-1], history))
+    assert (entry["reason"], entry["outcome"], entry["forced"]) == ("a test", "done", [])
+    assert "@" in entry["who"]
+    gates = {verdict["gate"]: verdict for verdict in entry["report"]["verdicts"]}
+    assert {"same_data", "data_checks", "recall.grave", "latency.one_row_p99_ms", "production.accuracy"} <= set(gates)
+    assert gates["production.log_loss"]["interval"] == [0.0, 0.0], "the two differ in nothing"
+    assert (entry["report"]["data_hash"], entry["report"]["production"]) == ("0" * 32, "1")
+
+
+def test_a_second_rollback_beyond_the_first_version_is_refused(two: Place) -> None:
+    two.rollback()
+    with untouched(two), pytest.raises(PromotionError, match="knows no version before"):
+        two.rollback()
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [("shuffled", "balanced_accuracy"), ("timid", "expected_calibration_error"), ("leaking", "data_checks")],
+)
+def test_a_bad_model_is_refused_by_a_gate_that_names_why(two: Place, model: str, names: str) -> None:
+    build = {"shuffled": shuffled_build, "timid": timid_build, "leaking": leaking_build}[model]()
+    with pytest.raises(GatesFailedError, match=rf"version 3 stays in staging; it does not pass: .*{names}"):
+        two.register(build, leaking_cases() if model == "leaking" else None)
+    assert two.links() == ("3", "2")
+    before = two.entries()
+    with pytest.raises(GatesFailedError, match=rf"version 3 is not promoted; it does not pass: .*{names}"):
+        two.promote("3")
+    assert (two.links(), two.entries()) == (("3", "2"), before)
+
+
+def test_the_leaking_column_is_named(two: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(GatesFailedError):
+        two.register(leaking_build(), leaking_cases())
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "FAILED  data_checks" in line]
+    assert "leakage.d" in line
+
+
+def test_a_worse_model_is_seen_to_be_worse_than_production(two: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(GatesFailedError, match=r"production\.accuracy"):
+        two.register(shuffled_build())
+    assert "(worse, 95 % interval -" in capsys.readouterr().out
+
+
+def test_force_goes_past_the_gates_and_is_written_down_with_those_it_passed_by(two: Place) -> None:
+    with pytest.raises(GatesFailedError):
+        two.register(timid_build())
+    assert "FORCED past expected_calibration_error" in two.promote("3", force=True)
+    assert two.links() == ("3", "3")
+    assert "FORCED past expected_calibration_error" in as_table(two.registry.history())[-1]
+    assert two.rollback() == "version 2, production (was 3)"
+
+
+def test_force_where_nothing_failed_is_an_ordinary_promotion(two: Place) -> None:
+    two.rollback()
+    assert "FORCED" not in two.promote("2", force=True)
+
+
+def test_staging_asks_no_gates(two: Place) -> None:
+    assert two.promote("1", STAGING) == "version 1, staging (was 2)"
+    assert two.links() == ("1", "2")
+
+
+@pytest.mark.parametrize("version", ["9", "0", "-1", "two"])
+def test_an_unknown_version_is_refused(two: Place, version: str) -> None:
+    with untouched(two), pytest.raises(PromotionError, match=f"there is no version {version} of inventada"):
+        two.promote(version)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_tampered_bundle_is_refused_even_by_force(two: Place, *, force: bool) -> None:
+    two.rollback()
+    model = bundle_in_registry(two, "2") / "model.pkl"
+    model.write_bytes(model.read_bytes()[:-1] + b"!")
+    with untouched(two), pytest.raises(PromotionError, match=r"version 2 is not signed by var/keys/bundle\.pub"):
+        two.promote("2", force=force)
+
+
+def test_a_bundle_without_its_signature_is_refused(two: Place) -> None:
+    two.rollback()
+    (bundle_in_registry(two, "2") / "manifest.sig").unlink()
+    with untouched(two), pytest.raises(PromotionError, match="version 2 is incomplete in the registry"):
+        two.promote("2")
+
+
+def test_a_rollback_to_a_bundle_of_another_key_is_refused(two: Place) -> None:
+    for name in ("bundle.key", "bundle.pub"):
+        (two.var / "keys" / name).unlink()
+    signing_key(two.var / "keys")
+    with untouched(two), pytest.raises(PromotionError, match="version 1 is not signed by"):
+        two.rollback()
+
+
+def test_a_version_for_another_patient_class_is_refused(two: Place) -> None:
+    two.rollback()
+    with untouched(two), pytest.raises(PromotionError, match="version 2 was trained for another patient class"):
+        OtherClass().promote("2")
+
+
+def test_a_version_made_from_other_data_may_know_the_cases_and_is_refused(two: Place) -> None:
+    older = good_build().preparation.model_copy(update={"data_hash": "1" * 32})
+    two.rollback()
+    two.lay_down_preparation(older)
+    with untouched(two), pytest.raises(GatesFailedError, match="it does not pass: same_data, data_checks"):
+        two.promote("2")
+
+
+def test_without_cases_to_judge_on_it_says_what_to_run(two: Place) -> None:
+    two.rollback()
+    (two.var / "pipeline/cases.csv").unlink()
+    with untouched(two), pytest.raises(Exception, match=r"var/pipeline/cases\.csv: not there; `make train`"):
+        two.promote("2")
+
+
+def test_of_two_that_looked_at_the_same_time_one_wins_and_the_other_is_told(two: Place) -> None:
+    two.register(another(good_build(), 0.15))
+    seen = look(two.registry, PRODUCTION)
+    two.promote("1")
+    with untouched_but_for_the_entry(two), pytest.raises(AlreadyMovedError, match=r"meanwhile by .*@.*, to version 1"):
+        carry_out(Change("promote", "2", "too slow"), seen, two.registry, two.shelf)
+    assert "promote, too late" in as_table(two.registry.history())[-1]
+    assert two.promote("2") == "version 2, production (was 1)", "after another look"
+
+
+@contextmanager
+def untouched_but_for_the_entry(place: Place) -> Iterator[None]:
+    before = place.links()
+    yield
+    assert place.links() == before
+
+
+def test_what_a_crash_left_half_done_is_finished_by_the_next_command(two: Place) -> None:
+    two.register(another(good_build(), 0.15))
+    crashed = CrashesBeforeTheAlias(two)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.shelf)
+    assert two.links() == ("3", "3")
+    assert "promote, interrupted" in as_table(two.registry.history())[-1]
+    assert two.rollback() == "version 3, production (was 1)"
+    assert two.links() == ("3", "3")
+
+
+class CrashesBeforeTheAlias(Registry):
+    """A registry whose process dies before it can move an alias."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.shelf.folder.name, uri=None, var=place.var)
+
+    def point(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
+        raise KeyboardInterrupt
+
+
+def test_an_alias_that_was_moved_in_mlflow_is_settled_by_promoting_one_of_the_two(two: Place) -> None:
+    two.registry.point(PRODUCTION, "1", entry=1)
+    with pytest.raises(PromotionError, match="production leads to version 1, but was promoted to 2"):
+        two.rollback()
+    assert two.promote("1") == "version 1, production (was 1)"
+    assert two.links() == ("2", "1")
+    assert two.rollback() == "version 2, production (was 1)"
+
+
+def test_a_history_that_was_altered_stops_every_move(two: Place) -> None:
+    client = two.registry._client  # noqa: SLF001 - what somebody could do in MLflow
+    entry = two.registry.history().kept[1].entry
+    assert entry is not None
+    text = entry.model_copy(update={"who": "nobody"}).model_dump_json()
+    client.set_model_version_tag("inventada-promotions", "2", "entry", text)
+    for move in (two.rollback, lambda: two.promote("1"), lambda: two.register(good_build())):
+        with untouched(two), pytest.raises(RegistryError, match="entry 4 of the promotion history does not fit"):
+            move()
+    assert "does not fit" in as_table(two.registry.history())[-1]
+
+
+def test_a_registry_that_is_down_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"model registry http://127\.0\.0\.1:9: cannot be reached"):
+        Registry("inventada", uri="http://127.0.0.1:9", var=place.var)
+
+
+@contextmanager
+def full_disk(bytes_left: int) -> Iterator[None]:
+    """Let no file grow beyond `bytes_left`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("bytes_left", [0, 100, 3000])
+def test_a_disk_that_is_full_half_way_leaves_production_as_it_was(two: Place, bytes_left: int) -> None:
+    two.rollback()
+    with untouched(two), pytest.raises((RegistryError, ShelfError)), full_disk(bytes_left):
+        two.promote("2")
+    assert two.promote("2") == "version 2, production (was 1)", "once there is room"
