@@ -36,6 +36,10 @@ AGAIN_SECONDS = 60
 """How long a version that was refused is left alone before it is fetched again."""
 
 
+class _NotSoundError(Exception):
+    """What the registry has is not a bundle that may be kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Refused:
     """What was refused, under which key, and when."""
@@ -109,30 +113,32 @@ class Mirror:
         known = before is not None and (before.registered, before.key) == (registered, key)
         if before is not None and known and now - before.at < self._again_seconds:
             return before.refusal
-        with tempfile.TemporaryDirectory() as folder:
-            try:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
                 await self._fetch(registered, Path(folder))
-            except (BundleError, NotInRegistryError, ShelfError, OSError) as error:
-                self._metrics.not_loaded()
-                where = f"{self.url}, version {registered.version}"
-                refusal = Refusal(registered.version, str(error).replace(folder, where))
-                self._refused = _Refused(registered, key, now, refusal)
-                return refusal
+        except (_NotSoundError, ShelfError, OSError) as error:
+            self._metrics.not_loaded()
+            refusal = Refusal(registered.version, str(error))
+            self._refused = _Refused(registered, key, now, refusal)
+            return refusal
         self._refused = None
         return self._folder(registered)
 
     async def _fetch(self, registered: Registered, folder: Path) -> None:
-        for name, most in ((MANIFEST, _LARGEST_MANIFEST), (SIGNATURE, _LARGEST_SIGNATURE)):
-            await self._registry.fetch(registered.run_id, name, folder, most=most)
-        manifest = await asyncio.to_thread(self._shelf.check_manifest, folder, registered.version)
-        if manifest.run_id != registered.run_id:
-            message = f"{folder}: sealed in run {manifest.run_id}, but registered as of run {registered.run_id}"
-            raise BundleTamperedError(message)
-        for name, digest in manifest.files.items():
-            if digest.size > LARGEST_FILE:
-                raise NotInRegistryError(f"{folder}/{name}: more than {LARGEST_FILE} bytes")
-            await self._registry.fetch(registered.run_id, name, folder, most=digest.size)
-        await asyncio.to_thread(self._publish, folder, registered)
+        try:
+            for name, most in ((MANIFEST, _LARGEST_MANIFEST), (SIGNATURE, _LARGEST_SIGNATURE)):
+                await self._registry.fetch(registered.run_id, name, folder, most=most)
+            manifest = await asyncio.to_thread(self._shelf.check_manifest, folder, registered.version)
+            if manifest.run_id != registered.run_id:
+                message = f"{folder}: sealed in run {manifest.run_id}, but registered as of run {registered.run_id}"
+                raise BundleTamperedError(message)
+            for name, digest in manifest.files.items():
+                most = min(digest.size, LARGEST_FILE)
+                await self._registry.fetch(registered.run_id, name, folder, most=most)
+            await asyncio.to_thread(self._publish, folder, registered)
+        except (BundleError, NotInRegistryError) as error:
+            where = f"{self.url}, version {registered.version}"  # rather than a folder that is gone by now
+            raise _NotSoundError(str(error).replace(str(folder), where)) from error
 
     def _publish(self, folder: Path, registered: Registered) -> None:
         self._shelf.check(folder, registered.version)

@@ -58,7 +58,7 @@ class Production:
             return
         else:
             refusal = self.follower.refusal
-        if self.batcher.loaded is None and await asyncio.to_thread(self.link.exists):
+        if self.batcher.loaded is None and await asyncio.to_thread(self.link.is_dir):
             await self.follower.look(self.link)
         self.follower.refuse(refusal)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
+import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -264,6 +265,20 @@ async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_t
             assert await restarted.version() == "1"
             assert restarted.refused("2")
     assert (shelf / "production").resolve() == shelf / "1"
+
+
+async def test_without_room_for_what_is_fetched_the_old_version_goes_on(
+    tmp_path: Path, mlflow: Mlflow, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        mlflow.promote("2")
+        await until(lambda: service.refused("2"))
+        assert "No such file or directory" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
 
 
 async def test_a_registry_that_was_made_anew_may_give_a_number_again(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
