@@ -1,8 +1,8 @@
 """`POST /explicar`: what each of a patient's data contributed to the answer. It stores nothing.
 
 The players are the data that the doctor gave; without one of them, the patient is one of whom it is not known, or who
-does not have it. Rows go to the same `Scorer` as patients do, a few at a time, with pauses and for one explanation after
-the other, so that whoever asks for a diagnosis meanwhile hardly notices.
+does not have it. Rows go to the same `Scorer` as patients do, a few at a time, with pauses and for one explanation
+after the other, so that whoever asks for a diagnosis meanwhile hardly notices.
 """
 
 from __future__ import annotations
