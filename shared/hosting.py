@@ -28,6 +28,7 @@ from shared import problems
 from shared.access import PEOPLE, PUBLIC, Access, Guard, RateLimit
 from shared.entrance import Entrance
 from shared.keys import KeyRing, Role
+from shared.openapi import document
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging, described
@@ -87,12 +88,18 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
     """Build the application of one or several parts, with health, metrics, offline `/docs` and errors in Spanish."""
     app = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY)
     problems.install(app)
+    document(app, access_table(*parts))
 
-    @app.get("/health/live", tags=["salud"])
+    @app.get("/health/live", tags=["salud"], summary="¿Vive el proceso?")
     async def live() -> dict[str, str]:
         return {"estado": "vivo"}
 
-    @app.get("/health/ready", tags=["salud"])
+    @app.get(
+        "/health/ready",
+        tags=["salud"],
+        summary="¿Puede hacer su trabajo?",
+        responses={503: {"description": "No; dice por qué"}},
+    )
     async def ready() -> Response:
         reasons = unready_reasons(*parts)
         if draining is not None and draining.is_set():
@@ -101,7 +108,7 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
             return JSONResponse({"estado": "no disponible", "motivos": reasons}, 503)
         return JSONResponse({"estado": "listo"})
 
-    @app.get("/metrics", tags=["salud"])
+    @app.get("/metrics", tags=["salud"], summary="Contadores, en el formato de Prometheus")
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_NAME = 64
-_SCHEMAS = "#/components/schemas/{model}"
 
 _TITLES = {
     400: "La petición no se entiende",
@@ -207,40 +206,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_parameters)
     app.add_exception_handler(Exception, refused)
-    document(app)
 
 
 def _parameter(name: str, kind: str) -> dict[str, str]:
     if kind == "extra_forbidden":
         return {"campo": name, "regla": "parametro_desconocido", "mensaje": "Este parámetro no existe."}
     return {"campo": name, "regla": "parametro", "mensaje": "El valor no es válido."}
-
-
-def document(app: FastAPI) -> None:
-    """Make the OpenAPI document of `app` say of its refusals what is sent: problems, not the framework's own errors."""
-    plain = app.openapi
-
-    def documented() -> dict[str, Any]:
-        document = plain()
-        document["components"]["schemas"] |= Problem.model_json_schema(ref_template=_SCHEMAS)["$defs"]
-        document["components"]["schemas"]["Problem"] = {
-            name: value for name, value in Problem.model_json_schema(ref_template=_SCHEMAS).items() if name != "$defs"
-        }
-        for path in document["paths"].values():
-            for operation in path.values():
-                for response in operation["responses"].values():
-                    _sent_as_problem(response)
-        return document
-
-    app.openapi = documented  # type: ignore[method-assign]  # as FastAPI's documentation extends it
-
-
-def _sent_as_problem(response: dict[str, Any]) -> None:
-    schema = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
-    if schema.rpartition("/")[2] in {"Problem", "HTTPValidationError"}:
-        response["content"] = {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS.format(model="Problem")}}}
-        if response.get("description") == "Validation Error":
-            response["description"] = "Parámetros no válidos"
 
 
 def internal_error() -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import Counter
@@ -104,6 +104,19 @@ async def read_in_time(scope: Scope, receive: Receive, seconds: float) -> bytes:
             return await read_body(scope, receive)
     except TimeoutError:
         raise not_arrived() from None
+
+
+def patient_schema(kind: type[Patient]) -> dict[str, Any]:
+    """Describe the body of a patient, with one in the middle of every reference range as example."""
+    example: dict[str, Any] = {}
+    for feature in kind.features:
+        if feature.kind == "choice":
+            example[feature.name] = feature.choices[0]
+        elif feature.kind != "flag":
+            low, high = feature.reference or feature.limits or (0, 1)
+            middle = (low + high) / 2
+            example[feature.name] = round(middle) if feature.kind == "integer" else float(f"{middle:.3g}")
+    return kind.model_json_schema() | {"examples": [example]}
 
 
 def read_patient(body: bytes, kind: type[Patient]) -> Patient:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from services.gateway.answer import Respuesta
 from services.gateway.explain import Explicacion
-from services.gateway.intake import read_in_time, read_patient
+from services.gateway.intake import patient_schema, read_in_time, read_patient
 from services.gateway.outcome import ResultadoGuardado, outcome_schema
 from services.gateway.references import HashDeReferencia, Referencia
 from shared.keys import Role
@@ -41,20 +41,17 @@ ACCESS: Access = {
 _Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
     400: "El cuerpo no se entiende",
-    401: "Hace falta una clave, o la enviada no es válida",
-    403: "La clave no permite esta operación",
     408: "El cuerpo no terminó de llegar",
     409: "Ya se respondió con esta Idempotency-Key, y la respuesta ya no se guarda",
     413: "Más de 256 KiB",
     415: "No es application/json",
     422: "Datos no válidos; nombra campo y regla, nunca el valor",
-    429: "La clave hace demasiadas peticiones por segundo",
     503: "No se puede responder o guardar la respuesta ahora",
 }
 
 
 def _refused(*statuses: int) -> _Responses:
-    """Document these refusals."""
+    """Document these refusals; those of all routes are in `shared.openapi`."""
     return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
@@ -121,7 +118,7 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
         summary=patient.disease.title,
         response_model=Respuesta,
         responses=_GIVEN | _refused(*_DESCRIPTIONS),
-        openapi_extra=_json(patient.model_json_schema()),
+        openapi_extra=_json(patient_schema(patient)),
     )
     async def predecir(
         _: Request, idempotency_key: IdempotencyKey = None, referencia_paciente: PatientReference = None
@@ -151,8 +148,8 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
         summary="Qué aportó cada dato de un paciente a la respuesta",
         description="Con los mismos datos que /predecir. No se guarda nada.",
         response_model=Explicacion,
-        responses=_refused(400, 401, 403, 408, 413, 415, 422, 429, 503),
-        openapi_extra=_json(patient.model_json_schema()),
+        responses=_refused(400, 408, 413, 415, 422, 503),
+        openapi_extra=_json(patient_schema(patient)),
     )
     async def explicar(request: Request) -> Response:
         with _noted(deps.refusals):
@@ -164,7 +161,7 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
         summary="Hash de la referencia de un paciente, para buscar sus predicciones",
         description="Va en el cuerpo para que no quede en ninguna dirección. No se guarda nada.",
         response_model=HashDeReferencia,
-        responses=_refused(400, 401, 403, 408, 413, 415, 422, 429),
+        responses=_refused(400, 408, 413, 415, 422),
         openapi_extra=_json(Referencia.model_json_schema()),
     )
     async def referencias(request: Request) -> Response:

@@ -14,7 +14,7 @@ from services.recorder.database import DATABASE_ERRORS
 from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
 from services.recorder.reconcile import reconcile
 from shared.keys import Role
-from shared.problems import ProblemError
+from shared.problems import Problem, ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -134,7 +134,8 @@ class ReadDeps:
 
 def read_router(deps: ReadDeps) -> APIRouter:
     """Build the routes."""
-    router = APIRouter(tags=["historial"])
+    down: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "La base de datos no responde"}}
+    router = APIRouter(tags=["historial"], responses=down)
 
     @router.get("/predicciones", summary="Predicciones registradas, de la más nueva a la más antigua")
     async def predicciones(filtro: Annotated[Filtro, Query()]) -> Pagina:
@@ -145,7 +146,11 @@ def read_router(deps: ReadDeps) -> APIRouter:
             raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed) from None
         return Pagina(predicciones=[Prediccion.model_validate(row) for row in rows], siguiente=following)
 
-    @router.get("/predicciones/{id}", summary="Una predicción por su id")
+    @router.get(
+        "/predicciones/{id}",
+        summary="Una predicción por su id",
+        responses={404: {"model": Problem, "description": "No hay ninguna con ese id"}},
+    )
     async def prediccion(id: str) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
             row = await _answered(read_one(deps.readers, str(UUID(id))))

@@ -1,0 +1,76 @@
+"""The OpenAPI document of a service says what is true of all its routes: who may use them, and how they refuse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared.problems import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from shared.access import Access, Allowed
+
+_SCHEMAS = "#/components/schemas/{model}"
+_SCHEME = "clave"
+_ABOUT = (
+    "Los errores son `application/problem+json` (RFC 9457): nombran campo y regla, nunca el valor. Sin claves creadas "
+    "nadie necesita una, y solo se atiende en este equipo."
+)
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Una clave de `python -m services.gateway keys create`; cada operación nombra los roles que admite.",
+}
+_GUARDED = {
+    "401": "Hace falta una clave, o la enviada no es válida",
+    "403": "La clave no permite esta operación",
+    "429": "La clave hace demasiadas peticiones por segundo",
+}
+
+
+def document(app: FastAPI, access: Access) -> None:
+    """Complete the document of `app`, whose routes `access` opens."""
+    plain = app.openapi
+
+    def documented() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        document = plain()
+        document["info"]["description"] = _ABOUT
+        components = document.setdefault("components", {})
+        problem = Problem.model_json_schema(ref_template=_SCHEMAS)
+        schemas = components.setdefault("schemas", {})
+        schemas |= problem.pop("$defs") | {"Problem": problem}
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        components["securitySchemes"] = {_SCHEME: _KEY}
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                _guarded(operation, access.get((method.upper(), path), frozenset()))
+                for response in operation["responses"].values():
+                    _sent_as_problem(response)
+        return document
+
+    app.openapi = documented  # type: ignore[method-assign]  # as FastAPI's documentation extends it
+
+
+def _guarded(operation: dict[str, Any], allowed: Allowed) -> None:
+    if None in allowed:
+        operation["security"] = []
+        return
+    operation["security"] = [{_SCHEME: sorted(role for role in allowed if role is not None)}]
+    for status, description in _GUARDED.items():
+        operation["responses"].setdefault(status, {"description": description, "content": _problem()})
+
+
+def _sent_as_problem(response: dict[str, Any]) -> None:
+    schema = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    if schema.rpartition("/")[2] in {"Problem", "HTTPValidationError"}:
+        response["content"] = _problem()
+        if response.get("description") == "Validation Error":
+            response["description"] = "Parámetros no válidos"
+
+
+def _problem() -> dict[str, Any]:
+    return {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS.format(model="Problem")}}}
