@@ -23,10 +23,10 @@ PHONE: ViewportSize = {"width": 320, "height": 640}
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Run the browser; while it runs, this thread cannot run an event loop of its own."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium has none for root
+    arguments = ["--lang=es-ES", *(["--no-sandbox"] if os.geteuid() == 0 else [])]  # Chromium has none for root
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=sandbox, env={**os.environ, "LANGUAGE": "es"}
+            executable_path=CHROMIUM, args=arguments, env={**os.environ, "LANGUAGE": "es"}
         )
         try:
             yield browser

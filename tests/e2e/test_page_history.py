@@ -163,3 +163,13 @@ def test_an_id_that_is_not_recorded_says_so(doctor: Doctor) -> None:
     doctor.page.reload()
     assert "No hay ninguna predicción registrada con ese id." in doctor.alert()
     assert doctor.violations() == ""
+
+
+def test_what_pushed_the_answer_is_told_with_its_method(doctor: Doctor, page_server: Process) -> None:
+    ask(doctor, page_server)
+    why = doctor.answer.locator("section", has_text="Qué ha pesado")
+    expect(why.locator(".bars li").first).to_be_visible()
+    assert "de partida" in why.inner_text()
+    assert all(share.endswith(("puntos", "punto")) for share in why.locator(".share").all_inner_texts())
+    assert len(why.locator("p.hint").inner_text()) > 20
+    assert doctor.violations() == ""

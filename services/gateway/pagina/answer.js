@@ -3,7 +3,7 @@
 import { button, h, outside } from "./dom.js";
 import { buildSheet } from "./sheet.js";
 import { showExplanation } from "./explanation.js";
-import { formatPercent, formatRounded, inHundred } from "./numbers.js";
+import { formatMoment, formatPercent, formatRounded, inHundred } from "./numbers.js";
 import { buildOutcome } from "./outcome.js";
 import { buildProbabilities } from "./probabilities.js";
 
@@ -14,7 +14,7 @@ export function showAnswer(body, { answer, patient, spec, toField }) {
     h("p", { class: "note stale-note", role: "status" }, "Ha cambiado los datos: este resultado es de los anteriores. Pulse «Calcular» para actualizarlo."),
     headline(answer, spec),
     answer.baja_prevalencia && h("p", { class: "note warn" },
-      h("strong", {}, "Poco frecuente: "), `${formatPercent(answer.prevalencia)} de los casos con los que aprendió el modelo. Conviene confirmarlo.`),
+      h("strong", {}, `${answer.etiqueta}, poco frecuente: `), `${formatPercent(answer.prevalencia)} de los casos con los que aprendió el modelo. Conviene confirmarlo.`),
     remarks(answer.avisos, spec, toField),
     h("section", { class: "part" }, h("h3", {}, "Todos los diagnósticos"), buildProbabilities(answer, spec)),
     explanation,
@@ -59,6 +59,7 @@ function seeField(label, onclick) {
 
 function provenance({ id, modelo }) {
   return h("dl", { class: "provenance" },
+    h("div", {}, h("dt", {}, "Calculado"), h("dd", {}, formatMoment(Date.now()))),
     h("div", {}, h("dt", {}, "Modelo"), h("dd", {}, outside("/modelo/ficha", `${modelo.nombre}, versión ${modelo.version}`))),
     h("div", {}, h("dt", {}, "Identificador"), h("dd", { class: "code" }, h("a", { href: `#prediccion/${id}` }, id))));
 }

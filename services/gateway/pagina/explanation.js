@@ -21,9 +21,10 @@ export async function showExplanation(section, patient, spec) {
 
 function content({ prediccion, base, contribuciones, metodo }, patient, spec) {
   const weighty = contribuciones.filter(({ aporte }) => Math.abs(aporte) >= NEGLIGIBLE);
-  const rest = weighty.slice(SHOWN).reduce((sum, { aporte }) => sum + aporte, 0);
-  const rows = weighty.slice(0, SHOWN).map(({ campo, aporte }) => ({ text: described(campo, patient, spec), aporte }));
-  if (weighty.length > SHOWN) rows.push({ text: `Los otros ${weighty.length - SHOWN} datos juntos`, aporte: rest });
+  const shown = weighty.length === SHOWN + 1 ? SHOWN + 1 : SHOWN; // a rest of one is shown as itself
+  const rest = weighty.slice(shown).reduce((sum, { aporte }) => sum + aporte, 0);
+  const rows = weighty.slice(0, shown).map(({ campo, aporte }) => ({ text: described(campo, patient, spec), aporte }));
+  if (weighty.length > shown) rows.push({ text: `Los otros ${weighty.length - shown} datos juntos`, aporte: rest });
   const scale = Math.max(...rows.map(({ aporte }) => Math.abs(aporte)), Number.EPSILON) * 2;
   const name = spec.diagnosticos[prediccion] ?? prediccion;
   return [

@@ -27,7 +27,7 @@ export function buildHistory(root, spec) {
   const filters = h("form", { class: "card filters", novalidate: true, autocomplete: "off", "aria-label": "Filtros" },
     field("Desde", since), field("Hasta", until), field("Diagnóstico", diagnosis),
     h("div", { class: "field search" }, h("label", { for: search.id }, "Identificador o referencia propia"), search,
-      h("p", { class: "hint", id: "search-hint" }, "Entera: no se guarda legible, así que no se puede buscar una parte.")),
+      h("p", { class: "hint", id: "search-hint" }, "Enteros: la referencia no se guarda legible, así que no se puede buscar por una parte.")),
     h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Buscar"), button("Quitar filtros", clear)));
   filters.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -15,7 +15,7 @@ export function parseNumber(text) {
 
 export const formatNumber = (value) => plain.format(value);
 export const formatShort = (value) => short.format(value);
-export const formatMoment = (iso) => moment.format(new Date(iso));
+export const formatMoment = (when) => moment.format(new Date(when));
 
 /** A range in words: "0,2 a 6". */
 export const formatRange = ([low, high]) => `${plain.format(low)} a ${plain.format(high)}`;

@@ -25,7 +25,7 @@ export function buildOutcome(id, predicted, spec, { told = null, changed = () =>
   tell(told);
   let busy = false;
 
-  return h("section", { class: "part outcome" }, h("h3", {}, "¿Era correcto?"), said,
+  return h("section", { class: "part outcome" }, h("h3", {}, `¿Se confirma «${spec.diagnosticos[predicted] ?? predicted}»?`), said,
     h("div", { class: "actions" }, confirm, correct), correction, trouble);
 
   function open(wanted) {
