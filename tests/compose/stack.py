@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent.parent
-PROJECT = "predecir-test"
+PROJECT = f"predecir-test-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}"
+"""Of this checkout: another one may run its own stack on the same engine, and would take this one for it."""
 _UP_SECONDS = 900
 _COMMAND_SECONDS = 180
 
@@ -45,7 +47,12 @@ class Stack:
     def up(self, **replicas: int) -> None:
         """Bring every service to its replicas, started and healthy, as an operator would."""
         scale = [f"--scale={service}={count}" for service, count in replicas.items()]
-        self.compose("up", "-d", "--wait", "--no-build", "--no-recreate", *scale)
+        try:
+            self.compose("up", "-d", "--wait", "--no-build", "--no-recreate", *scale)
+        except AssertionError as error:
+            error.add_note(self.compose("ps", "--all", "--format", "{{.Name}} {{.Status}}"))
+            error.add_note(self.compose("logs", "--no-color", "--tail=60"))
+            raise
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "-q", service).split()
