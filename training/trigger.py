@@ -24,9 +24,12 @@ from pydantic import ValidationError
 from shared.bundle import PRODUCTION, BundleError, open_bundle
 from shared.patient import load_patient
 from shared.settings import read_settings
+from shared.shelf import Shelf
 from training.drift import Recent, agreement
 from training.errors import DatabaseError, ParametersError, RegistryError, StageFailedError
+from training.opening import open_registry
 from training.parameters import FILE, read_parameters
+from training.promotion import follow
 from training.recorded import Asked, recorded
 from training.settings import TriggerSettings
 from training.stage import run, say
@@ -53,7 +56,7 @@ def main() -> str:
     if limits is None:
         message = f"{FILE}: trigger: missing; docs/training.md has its keys"
         raise ParametersError(message)
-    production = _production(settings.var, patient)
+    production = _production(settings, patient)
     now = dt.datetime.now(dt.UTC)
     recent, findings = asyncio.run(
         look(
@@ -156,10 +159,14 @@ def _locked(folder: Path) -> Iterator[TextIO]:
         raise RegistryError(message) from None
 
 
-def _production(var: Path, patient: type[Patient]) -> Manifest:
-    folder = var / "models" / patient.disease.name / PRODUCTION
+def _production(settings: TriggerSettings, patient: type[Patient]) -> Manifest:
+    """Give what is known of the model in production; where the registry is a server, it is asked which one that is."""
+    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
+    if settings.mlflow_tracking_uri is not None:
+        follow(open_registry(settings, patient.disease.name), shelf)
+    public = settings.var / "keys/bundle.pub"
     try:
-        return open_bundle(folder, var / "keys/bundle.pub", patient_digest=patient.digest).manifest
+        return open_bundle(shelf.folder / PRODUCTION, public, patient_digest=patient.digest).manifest
     except BundleError as error:
         raise RegistryError(str(error)) from None
 
