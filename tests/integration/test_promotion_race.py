@@ -1,0 +1,65 @@
+"""Several people promote at the same moment, against a file that they share and against a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from shared.bundle import PRODUCTION
+from shared.diseases.thyroid import DatosPaciente
+from shared.shelf import Shelf
+from tests.model_registry import ModelRegistry, model_registry
+from tests.processes import ROOT
+from tests.promoting import ROUNDS
+from training.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+NAME = DatosPaciente.disease.name
+
+
+def race(folder: Path, registry: ModelRegistry) -> None:
+    """Let three promote; assert that one won each round, and that all that remains agrees on the last winner."""
+    versions = [registry.register(DatosPaciente, seed=seed)[0] for seed in range(3)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.promoting", registry.url, *versions],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    outcome = json.loads(ended.stdout)
+    assert outcome["exits"] == [0, 0, 0], ended.stderr
+    winners = dict(outcome["winners"])
+    assert len(winners) == len(outcome["winners"]) == ROUNDS, "one each round"
+    ledger = Registry(NAME, uri=registry.url, var=folder / "var")
+    history = ledger.history()
+    assert [one.number for one in history.kept] == list(range(1, 3 * ROUNDS + 1))
+    assert (len(history.lost), history.altered) == (2 * ROUNDS, None)
+    last = history.last(PRODUCTION)
+    assert last is not None
+    link = Shelf(folder / "var", NAME, DatosPaciente.digest).folder / PRODUCTION
+    assert {last.entry.version, ledger.aliases()[PRODUCTION], link.readlink().name} == {winners[ROUNDS - 1]}
+
+
+def test_one_wins_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    (tmp_path / "var").mkdir()
+    Registry("otra", uri=f"sqlite:///{tmp_path}/mlflow.db", var=tmp_path / "var")  # makes the tables
+    race(tmp_path, ModelRegistry(tmp_path, f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_one_wins_with_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    with model_registry(tmp_path) as registry:
+        race(tmp_path, registry)
