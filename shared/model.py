@@ -55,3 +55,15 @@ class Scorer(Protocol):
 
     def unavailable(self) -> str | None:
         """Why no score can be given right now, or None."""
+
+
+class Cards(Protocol):
+    """Whoever has the card of the model that serves: this process, or an inference service over HTTP."""
+
+    async def card(self) -> bytes | None:
+        """Give the card as HTML in UTF-8, or None if the version that serves now has none.
+
+        Raises:
+            ModelUnavailableError: no model is loaded, or whoever has it could not be reached.
+
+        """

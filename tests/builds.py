@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import pickle
 import shutil
@@ -17,6 +18,7 @@ from shared.patient import Diagnosis, Disease, Patient, measure
 from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
 from training import boosting, population, spread
+from training.card import Version
 from training.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
 from training.check import Data, findings
 from training.conversion import convert
@@ -138,6 +140,13 @@ def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some
         pickled=pickle.dumps(model),
         onnx=onnx,
     )
+
+
+def version_of(build: Build) -> Version:
+    """Give what a registry might know of a version that came of `build`."""
+    files = {"model.pkl": build.pickled, "model.onnx": build.onnx}
+    made = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
+    return Version("7", "run-of-the-test", made, "commit-of-the-test", {"python": "3.11"}, files)
 
 
 class Place:

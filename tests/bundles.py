@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from shared.bundle import (
+    CARD,
     MANIFEST,
     ONNX,
     PICKLE,
@@ -81,6 +82,7 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
     seed: int = 0,
     pickled: bytes | None = None,
     golden_error: float = 0.0,
+    card: bytes | None = None,
 ) -> Path:
     """Write `<var>/models/<disease>/<version>`, sign it with the pair in `<var>/keys`, and make it production.
 
@@ -94,6 +96,8 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
         files = {PICKLE: pickled, ONNX: onnx} if serves == "onnx" else {PICKLE: pickled}
     else:
         golden, files = np.zeros((len(rows), len(patient.disease.classes))), {PICKLE: pickled}
+    if card is not None:
+        files[CARD] = card
     folder = var / "models" / patient.disease.name / version
     folder.mkdir(parents=True)
     for name, content in files.items():

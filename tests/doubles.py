@@ -89,6 +89,16 @@ class NoModel:
         return "no model in production"
 
 
+class Card:
+    """Has this card, or none."""
+
+    def __init__(self, content: bytes | None = None) -> None:
+        self._content = content
+
+    async def card(self) -> bytes | None:
+        return self._content
+
+
 class Remembering:
     """A transport that keeps what it is given, and says so."""
 

@@ -14,13 +14,13 @@ from services.gateway.settings import GatewaySettings
 from shared.diseases.thyroid import DatosPaciente
 from shared.entrance import Entrance
 from shared.hosting import http_app
-from tests.doubles import Remembering, ThyroidByTsh
+from tests.doubles import Card, Remembering, ThyroidByTsh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.model import Scorer
+    from shared.model import Cards, Scorer
     from shared.transport import Transport
 
 HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
@@ -53,13 +53,19 @@ async def gateway(
     folder: Path,
     *,
     scorer: Scorer | None = None,
+    cards: Cards | None = None,
     transport: Transport | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> AsyncIterator[Client]:
     recorder, registry = Remembering(), CollectorRegistry()
     kept = GatewaySettings(PREDECIR_VAR=folder, **({"outbox_min_free_mb": 1, "relay_linger_ms": 0} | settings))
     async with open_gateway(
-        kept, registry, patient=DatosPaciente, scorer=scorer or ThyroidByTsh(), transport=transport or recorder
+        kept,
+        registry,
+        patient=DatosPaciente,
+        scorer=scorer or ThyroidByTsh(),
+        cards=cards or Card(),
+        transport=transport or recorder,
     ) as opened:
         app = Entrance(
             http_app("test", opened.part, registry=registry), opened.part.hot, allowed_hosts="localhost,127.0.0.1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from services.gateway import page, versions
+from services.gateway import model_card, page, versions
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
 from services.gateway.explain import Explainer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from services.gateway.settings import GatewaySettings
-    from shared.model import Scorer
+    from shared.model import Cards, Scorer
     from shared.patient import Patient
     from shared.transport import Delivery, OutboxState, Transport
 
@@ -54,12 +54,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(
+async def open_gateway(  # noqa: PLR0913 - each is one thing that differs between the profiles
     settings: GatewaySettings,
     registry: CollectorRegistry,
     *,
     patient: type[Patient],
     scorer: Scorer,
+    cards: Cards,
     transport: Transport,
 ) -> AsyncIterator[Gateway]:
     """Open the outbox and start the relay; unwinding hands over what is left.
@@ -101,10 +102,15 @@ async def open_gateway(
             relaying = tasks.create_task(relay.run())
             yield Gateway(
                 Part(
-                    (router, page.page_router(patient), versions.versions_router(seen)),
+                    (
+                        router,
+                        page.page_router(patient),
+                        versions.versions_router(seen),
+                        model_card.card_router(cards, deadline),
+                    ),
                     unready,
                     {("POST", "/predecir"): predict},
-                    {**ACCESS, **page.ACCESS, **versions.ACCESS},
+                    {**ACCESS, **page.ACCESS, **versions.ACCESS, **model_card.ACCESS},
                 ),
                 outbox,
             )
@@ -131,7 +137,9 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
         _transport(settings) as transport,
     ):
         async with (
-            open_gateway(settings, registry, patient=patient, scorer=scorer, transport=transport) as gateway,
+            open_gateway(
+                settings, registry, patient=patient, scorer=scorer, cards=scorer, transport=transport
+            ) as gateway,
             reporting(lambda: gateway.outbox.state, transport),
         ):
             yield (gateway.part,)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -37,8 +38,12 @@ _KEY_REFUSED = (401, 403)
 _NOT_ASKED_YET = "inference has not been reached yet"
 
 
+class _NotThereError(ModelUnavailableError):
+    """The service does not have what was asked for."""
+
+
 class RemoteScorer:
-    """A `shared.model.Scorer` behind a URL."""
+    """A `shared.model.Scorer`, and its `Cards`, behind a URL."""
 
     def __init__(self, session: aiohttp.ClientSession, patient: type[Patient]) -> None:
         """Ask by `session`, whose base is the service's URL, for the model of `patient`."""
@@ -63,6 +68,13 @@ class RemoteScorer:
         if len(self._waiting) == 1:
             loop.call_soon(self._call)
         return await scored
+
+    async def card(self) -> bytes | None:
+        """Give the card of a model that serves now; see `shared.model.Cards`."""
+        try:
+            return await self._asked("GET", f"{self._model_path}/card")
+        except _NotThereError:
+            return None
 
     async def close(self) -> None:
         """Give up the calls in flight."""
@@ -143,6 +155,8 @@ class RemoteScorer:
                 content = await response.read()
                 if response.status in _KEY_REFUSED:
                     raise ModelUnavailableError("inference does not admit INFERENCE_KEY; it needs a key of servicio")
+                if response.status == HTTPStatus.NOT_FOUND:
+                    raise _NotThereError("inference answered 404")
                 if not response.ok:
                     raise ModelUnavailableError(f"inference answered {response.status}")
         except (aiohttp.ClientError, TimeoutError) as error:

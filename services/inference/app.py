@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from services.inference.settings import InferenceSettings
-    from shared.model import Scorer
+    from shared.model import Cards, Scorer
     from shared.patient import Patient
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The running service: its routes and readiness, and its model for callers in the same process."""
+    """The running service: its routes and readiness, and its model and card for callers in the same process."""
 
     part: Part
     scorer: Scorer
+    cards: Cards
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +64,7 @@ async def open_inference(
             unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
             access={**ACCESS, **status.ACCESS},
         )
-        yield Inference(part, batcher)
+        yield Inference(part, scorer=batcher, cards=batcher)
 
 
 @contextlib.asynccontextmanager

@@ -62,6 +62,12 @@ class Batcher:
         """Why no score can be given right now, or None."""
         return self._reason if self._loaded is None else None
 
+    async def card(self) -> bytes | None:
+        """Give the card of the model that serves now; see `shared.model.Cards`."""
+        if self._loaded is None:
+            raise ModelUnavailableError(self._reason)
+        return self._loaded.card
+
     async def score(self, row: list[float]) -> Score:
         """Score one encoded row; see `shared.model.Scorer`."""
         if self._loaded is None:

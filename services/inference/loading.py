@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.inference.model import Loaded
-from shared.bundle import ONNX, PICKLE, Bundle, BundleError, open_bundle
+from shared.bundle import CARD, ONNX, PICKLE, Bundle, BundleError, open_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def load_model(folder: Path, public_key: Path, *, patient_digest: str) -> Loaded
     """
     bundle = open_bundle(folder, public_key, patient_digest=patient_digest)
     model = _built(bundle, folder)
-    return Loaded(model, _quick_rows(model, _golden_rows(model, bundle, folder)))
+    return Loaded(model, _quick_rows(model, _golden_rows(model, bundle, folder)), bundle.files.get(CARD))
 
 
 def _built(bundle: Bundle, folder: Path) -> Model:

@@ -34,7 +34,11 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that may serve, and how many rows it answers fast enough to be called in the event loop (maybe none)."""
+    """A model that may serve, and how many rows it answers fast enough to be called in the event loop (maybe none).
+
+    `card` is its model card, HTML in UTF-8; a version from before there were any has none.
+    """
 
     model: Model
     quick_rows: int
+    card: bytes | None = None

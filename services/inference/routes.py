@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 
 from services.inference.rows import read_rows
@@ -49,6 +49,7 @@ ACCESS: Access = {
     ("GET", "/v2/health/live"): PUBLIC,
     ("GET", "/v2/health/ready"): PUBLIC,
     ("GET", "/v2/models/{name}"): _LOOKING,
+    ("GET", "/v2/models/{name}/card"): _LOOKING,
     ("GET", "/v2/models/{name}/ready"): _LOOKING,
     ("GET", "/v2/models/{name}/versions/{version}"): _LOOKING,
     ("GET", "/v2/models/{name}/versions/{version}/ready"): _LOOKING,
@@ -68,7 +69,7 @@ T = TypeVar("T")
 
 
 class _UnknownError(Exception):
-    """The model or version asked for is not the one that is served."""
+    """The model or version asked for is not the one that is served, or it lacks what is asked for."""
 
 
 class _TooLargeError(Exception):
@@ -126,6 +127,13 @@ def _add_metadata(routes: APIRouter, batcher: Batcher, asked_for: Callable[[str,
     async def model_ready(name: str, version: str | None = None) -> Response:
         asked_for(name, version)
         return _readiness({"name": name}, batcher.unavailable())
+
+    @routes.get("/models/{name}/card", response_class=HTMLResponse)
+    async def model_card(name: str) -> Response:
+        card = _serving(batcher, asked_for(name, None)).card
+        if card is None:
+            raise _UnknownError("this version has no model card")
+        return HTMLResponse(card)
 
     @routes.get("/models/{name}")
     @routes.get("/models/{name}/versions/{version}")

@@ -43,7 +43,14 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
         )
         inference = await stack.enter_async_context(open_inference(read_settings(InferenceSettings), registry, patient))
         gateway = await stack.enter_async_context(
-            open_gateway(settings, registry, patient=patient, scorer=inference.scorer, transport=recorder.transport)
+            open_gateway(
+                settings,
+                registry,
+                patient=patient,
+                scorer=inference.scorer,
+                cards=inference.cards,
+                transport=recorder.transport,
+            )
         )
         gateways.append(gateway)
         yield gateway.part, recorder.part, inference.part

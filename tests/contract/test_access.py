@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ANYBODY = {
     "GET /",
     "GET /pagina/{archivo}",
+    "GET /modelo/ficha",
     "GET /health/live",
     "GET /health/ready",
     "GET /v2/health/live",
@@ -39,6 +40,7 @@ DOCS = {"GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /sta
 MODEL = {
     "GET /v2",
     "GET /v2/models/{name}",
+    "GET /v2/models/{name}/card",
     "GET /v2/models/{name}/ready",
     "GET /v2/models/{name}/versions/{version}",
     "GET /v2/models/{name}/versions/{version}/ready",

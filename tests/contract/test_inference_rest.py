@@ -124,6 +124,24 @@ async def test_metadata_tell_a_gateway_all_it_needs(client: httpx.AsyncClient, i
     assert model_info(metadata) == (await inference.scorer.score(ROWS[0])).model
 
 
+async def test_the_card_of_the_version_that_serves(tmp_path: Path, empty_client: httpx.AsyncClient) -> None:
+    assert (await empty_client.get(f"{MODEL}/card")).status_code == 503
+    make_bundle(tmp_path, PacienteDePrueba, version="8", card="<p>ficha más</p>".encode())
+    other = CollectorRegistry()
+    async with opened(tmp_path, other) as inference, client_of(inference, other) as client:
+        given = await client.get(f"{MODEL}/card")
+        assert (given.status_code, given.text) == (200, "<p>ficha más</p>")
+        assert given.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert await inference.cards.card() == given.content
+        assert (await client.get("/v2/models/otro/card")).status_code == 404
+
+
+async def test_a_version_without_a_card_says_so(client: httpx.AsyncClient, inference: Inference) -> None:
+    missing = await client.get(f"{MODEL}/card")
+    assert (missing.status_code, missing.json()) == (404, {"error": "this version has no model card"})
+    assert await inference.cards.card() is None
+
+
 async def test_server_metadata_and_health(client: httpx.AsyncClient) -> None:
     server = (await client.get("/v2")).json()
     assert server == {"name": "predecir", "version": "2", "extensions": ["predecir_model_parameters"]}

@@ -18,10 +18,11 @@ from services.gateway.versions import Versions, versions_router
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.hosting import Part, http_app
+from shared.model import ModelUnavailableError
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from services.gateway.remote_scorer import RemoteScorer
@@ -31,13 +32,16 @@ ROWS = random_rows(PacienteDePrueba, 40, seed=9)
 
 
 @asynccontextmanager
-async def balanced(folder: Path, versions: int) -> AsyncIterator[tuple[RemoteScorer, dict[str, Scorer]]]:
+async def balanced(
+    folder: Path, versions: int, cards: Mapping[str, bytes] | None = None
+) -> AsyncIterator[tuple[RemoteScorer, dict[str, Scorer]]]:
     """Run a replica for each version, and a client that reaches another one with every request."""
     replicas: dict[str, Scorer] = {}
     clients: list[httpx.AsyncClient] = []
     async with AsyncExitStack() as stack:
         for version in map(str, range(1, versions + 1)):
-            make_bundle(folder / version, PacienteDePrueba, version=version, seed=int(version) % 2)
+            card = (cards or {}).get(version)
+            make_bundle(folder / version, PacienteDePrueba, version=version, seed=int(version) % 2, card=card)
             settings = InferenceSettings(PREDECIR_VAR=folder / version)
             inference = await stack.enter_async_context(open_inference(settings, CollectorRegistry(), PacienteDePrueba))
             app = http_app("test", inference.part, registry=CollectorRegistry())
@@ -88,3 +92,15 @@ async def test_the_versions_that_scored_lately_are_seen_in_one_place(tmp_path: P
     assert seen[0]["version"] == models[-1].version
     labels = {"name": "prueba", "version": "1", "digest": next(m.digest for m in models if m.version == "1")}
     assert registry.get_sample_value("predecir_model_scores_total", labels) == counts["1", labels["digest"]]
+
+
+async def test_the_card_is_that_of_a_version_which_serves_or_none(tmp_path: Path) -> None:
+    async with balanced(tmp_path, 2, {"1": b"card of 1"}) as (scorer, _):
+        found = {await scorer.card() for _ in range(6)}
+    assert found == {b"card of 1", None}
+
+
+async def test_an_inference_service_that_is_away_is_not_a_model_without_a_card(tmp_path: Path) -> None:
+    async with balanced(tmp_path, 0) as (scorer, _):
+        with pytest.raises(ModelUnavailableError, match="inference answered 500"):
+            await scorer.card()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -14,10 +13,10 @@ import pytest
 
 from shared.about import About
 from shared.diseases.thyroid import DatosPaciente
-from tests.builds import good_build
+from tests.builds import good_build, version_of
 from tests.training_cases import CLASSES
 from training import card
-from training.card import Version, render
+from training.card import render
 from training.subgroups import UNKNOWN
 
 if TYPE_CHECKING:
@@ -60,12 +59,6 @@ class Page(HTMLParser):
             self.headings[-1] = (heading, self.headings[-1][1] + data)
 
 
-def version(build: Build) -> Version:
-    files = {"model.pkl": build.pickled, "model.onnx": build.onnx}
-    made = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
-    return Version("7", "run-of-the-test", made, "commit-of-the-test", {"python": "3.11"}, files)
-
-
 def with_about(build: Build, about: About) -> Build:
     disease = dataclasses.replace(build.preparation.disease, about=about)
     return dataclasses.replace(build, preparation=build.preparation.model_copy(update={"disease": disease}))
@@ -78,7 +71,7 @@ def build() -> Build:
 
 @pytest.fixture(scope="module")
 def content(build: Build) -> bytes:
-    return render(build, version(build))
+    return render(build, version_of(build))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +136,7 @@ def test_it_says_of_what_it_is_made(build: Build, page: Page) -> None:
 
 def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Build) -> None:
     about = About(purpose="Para <b>orientar</b> & nada más", limits=("Solo <i>adultos</i>",))
-    told = render(with_about(build, about), version(build))
+    told = render(with_about(build, about), version_of(build))
     assert b"<b>" not in told
     assert "Para <b>orientar</b> & nada más" in Page(told).words
     assert "Solo <i>adultos</i>" in Page(told).words
@@ -153,7 +146,7 @@ def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page)
     undeclared = "no lo ha declarado"
     filled = About(*("texto",) * 1, not_for=("a",), source="b", licence="c", population="d", exclusions="e")
     assert page.words.count(undeclared) == len(dataclasses.fields(About))
-    assert Page(render(with_about(build, filled), version(build))).words.count(undeclared) == 4
+    assert Page(render(with_about(build, filled), version_of(build))).words.count(undeclared) == 4
 
 
 def test_ours_declares_everything() -> None:
@@ -164,12 +157,12 @@ def test_few_cases_are_told_to_be_too_few(build: Build) -> None:
     [first, *others] = build.metrics.subgroups
     few = first.model_copy(update={"group": UNKNOWN, "cases": 1, "figures": {}, "intervals": {}})
     metrics = build.metrics.model_copy(update={"subgroups": [few, *others]})
-    told = Page(render(dataclasses.replace(build, metrics=metrics), version(build))).words
+    told = Page(render(dataclasses.replace(build, metrics=metrics), version_of(build))).words
     assert "no consta 1 caso muy pocos casos" in told
 
 
 def test_the_same_run_gives_the_same_card(build: Build, content: bytes) -> None:
-    assert render(build, version(build)) == content
+    assert render(build, version_of(build)) == content
 
 
 def test_numbers_and_groups_are_written_in_spanish() -> None:

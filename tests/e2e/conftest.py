@@ -8,9 +8,11 @@ import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.browser import chromium
+from tests.builds import good_build, version_of
 from tests.bundles import make_bundle
 from tests.processes import Process, running
 from tests.waiting import until_now
+from training.card import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +31,7 @@ def browser() -> Iterator[Browser]:
 def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of `page_server`."""
     folder = tmp_path_factory.mktemp("page")
-    make_bundle(folder / "var", DatosPaciente)
+    make_bundle(folder / "var", DatosPaciente, card=render(good_build(), version_of(good_build())))
     return folder
 
 

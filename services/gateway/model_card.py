@@ -1,0 +1,68 @@
+"""`GET /modelo/ficha`: the card of the model that serves now, under a policy that lets a browser show it, and no more.
+
+It is public, as the page that links to it is: it holds nothing of any patient.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+
+from shared.access import PUBLIC
+from shared.model import ModelUnavailableError
+from shared.problems import Problem, ProblemError
+
+if TYPE_CHECKING:
+    from shared.access import Access
+    from shared.model import Cards
+
+ACCESS: Access = {("GET", "/modelo/ficha"): PUBLIC}
+"""Who may use this route."""
+
+_STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
+_HEADERS = {
+    "Cache-Control": "no-cache",  # another version may serve the next time
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def card_router(cards: Cards, deadline_seconds: float) -> APIRouter:
+    """Build the route; whoever has the card gets `deadline_seconds` to give it."""
+    router = APIRouter(tags=["modelo"])
+
+    @router.get(
+        "/modelo/ficha",
+        summary="La ficha del modelo que responde ahora",
+        response_class=HTMLResponse,
+        responses={
+            404: {"model": Problem, "description": "Esta versión no tiene ficha"},
+            503: {"model": Problem, "description": "Ahora no hay ningún modelo"},
+        },
+    )
+    async def ficha() -> Response:
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                card = await cards.card()
+        except (ModelUnavailableError, TimeoutError):
+            detail = "La ficha del modelo no está disponible en este momento; inténtelo de nuevo en unos segundos."
+            raise ProblemError(503, "modelo", detail, retry_after=1) from None
+        if card is None:
+            raise ProblemError(404, "sin_ficha", "La versión del modelo que responde ahora no tiene ficha.")
+        return HTMLResponse(card, headers=_HEADERS | {"Content-Security-Policy": policy(card)})
+
+    return router
+
+
+def policy(card: bytes) -> str:
+    """Allow what the card has of style, by its hash (CSP level 3), and nothing else."""
+    hashes = [base64.b64encode(hashlib.sha256(style).digest()).decode() for style in _STYLE.findall(card)]
+    styles = " ".join(f"'sha256-{found}'" for found in hashes) or "'none'"
+    return f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

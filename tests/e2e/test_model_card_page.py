@@ -1,0 +1,34 @@
+"""The model card in a real browser, as the system serves it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from tests.browser import DESKTOP, PHONE, Doctor
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ViewportSize
+
+    from tests.processes import Process
+
+
+@pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_it_is_readable_in_a_strict_browser_at_every_width(
+    browser: Browser, page_server: Process, viewport: ViewportSize, scheme: Literal["light", "dark"]
+) -> None:
+    with browser.new_context(viewport=viewport, color_scheme=scheme) as context:
+        reader = Doctor(context.new_page(), page_server.url)
+        asked: list[str] = []
+        reader.page.on("request", lambda request: asked.append(request.url))
+        reader.page.goto(f"{page_server.url}/modelo/ficha")
+        assert "modelo inventada, versión 7" in reader.page.locator("h1").inner_text()
+        tile = reader.page.locator(".tiles li").first
+        assert tile.evaluate("element => getComputedStyle(element).borderTopStyle") == "solid"  # styled, then
+        dark = reader.page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        assert dark is (scheme == "dark")
+        assert reader.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        assert reader.violations() == ""
+        assert reader.faults == []
+        assert asked == [f"{page_server.url}/modelo/ficha"]
