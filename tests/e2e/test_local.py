@@ -61,6 +61,29 @@ def test_an_answer_is_a_row_within_a_second(local: Process, folder: Path) -> Non
     until_now(lambda: is_settled(local))
 
 
+def test_a_doctor_finds_a_patient_again_and_corrects_what_was_answered(folder: Path) -> None:
+    with running("services.local", folder) as process, httpx.Client(base_url=process.url, timeout=10) as doctor:
+        given = doctor.post("/predecir", json=HYPER, headers={"Referencia-Paciente": "HC%20Z%C3%BA%C3%B1iga"}).json()
+        predict(process)
+        explained = doctor.post("/explicar", json=HYPER).json()
+        corrected = {"aceptada": False, "diagnostico": "resultados_discordantes", "motivo": "otra prueba"}
+        for outcome in ({"aceptada": True}, corrected):
+            assert doctor.post(f"/predicciones/{given['id']}/resultado", json=outcome).status_code == 200
+        process.kill()
+    with running("services.local", folder) as process, httpx.Client(base_url=process.url, timeout=10) as doctor:
+        until_now(lambda: is_settled(process))
+        asked = doctor.post("/referencias", json={"referencia": " hc ZÚÑIGA "}).json()["hash"]
+        [found] = doctor.get("/predicciones", params={"referencia": asked}).json()["predicciones"]
+        whole = doctor.get(f"/predicciones/{given['id']}").json()
+    assert (explained["prediccion"], explained["probabilidad"]) == (given["prediccion"], given["probabilidad"])
+    assert found["id"] == given["id"]
+    assert {name: found["resultado"][name] for name in corrected} == corrected
+    assert [each["aceptada"] for each in whole["resultados"]] == [False, True]
+    view = "SELECT id, aceptada, diagnostico_medico FROM predicciones_tiroides WHERE aceptada IS NOT NULL"
+    assert query(folder, view) == [(given["id"], 0, "resultados_discordantes")]
+    assert "iga" not in str(query(folder, "SELECT * FROM predicciones"))
+
+
 def test_a_promotion_reaches_the_running_process_and_none_of_its_requests_fails(folder: Path) -> None:
     with running("services.local", folder, {"INFERENCE_POLL_SECONDS": "0.1"}) as process:
         assert predict(process).json()["modelo"]["version"] == "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.postgres import postgres_server
@@ -25,10 +26,14 @@ def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker) -
     ):
         answered = sorted(stack.predict(number).json()["id"] for number in range(20))
         until_now(lambda: ids(recorder) == answered, seconds=30)
+        said = {"aceptada": False, "diagnostico": "hipotiroidismo"}
+        outcome = httpx.post(f"{stack.gateway.url}/predicciones/{answered[0]}/resultado", json=said, timeout=10)
+        assert outcome.status_code == 200
+        until_now(lambda: recorder.get(f"/predicciones/{answered[0]}").json()["resultado"] is not None, seconds=30)
         assert stack.gateway.stop() == 0
         until_now(lambda: recorder.get("/conciliacion").json()["gateways"][0]["visto"] is not None)
         (account,) = recorder.get("/conciliacion").json()["gateways"]
-        assert (account["respondidas"], account["registradas"], account["en_silencio"]) == (20, 20, False)
+        assert (account["respondidas"], account["registradas"], account["en_silencio"]) == (21, 21, False)
         assert recorder.stop() == 0
 
 

@@ -22,23 +22,26 @@ CLIENTS = 16
 LONGEST_LIFE = 0.8
 
 
-async def _ask(client: httpx.AsyncClient, answered: list[str], number: int) -> None:
-    """Ask until the process dies under us; only what came back whole counts as answered."""
+async def _ask(client: httpx.AsyncClient, answered: list[str], said: list[str], number: int) -> None:
+    """Ask, and say the outcome, until the process dies under us; only what came back whole counts."""
     while True:
         patient = {"edad": number % 100, "sexo": "F", "tsh": 1 + len(answered) % 50}
         try:
             response = await client.post("/predecir", json=patient)
+            if response.status_code == 200:
+                answered.append(response.json()["id"])
+                response = await client.post(f"/predicciones/{answered[-1]}/resultado", json={"aceptada": True})
+                if response.status_code == 200:
+                    said.append(response.json()["id"])
         except httpx.TransportError:
             return
-        if response.status_code == 200:
-            answered.append(response.json()["id"])
 
 
-async def _loaded_until_killed(process: Process, seconds: float) -> list[str]:
+async def _loaded_until_killed(process: Process, said: list[str], seconds: float) -> list[str]:
     answered: list[str] = []
     async with httpx.AsyncClient(base_url=process.url, timeout=10) as client, asyncio.TaskGroup() as tasks:
         for number in range(CLIENTS):
-            tasks.create_task(_ask(client, answered, number))
+            tasks.create_task(_ask(client, answered, said, number))
         asyncio.get_running_loop().call_later(seconds, process.kill)
     return answered
 
@@ -47,9 +50,10 @@ def test_twenty_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None
     make_bundle(tmp_path / "var", DatosPaciente)
     seed = random.Random(20)  # noqa: S311 - when to kill, repeatably
     answered: list[str] = []
+    said: list[str] = []
     for _ in range(KILLS):
         with running("services.local", tmp_path) as process:
-            answered += asyncio.run(_loaded_until_killed(process, seed.uniform(0.05, LONGEST_LIFE)))
+            answered += asyncio.run(_loaded_until_killed(process, said, seed.uniform(0.05, LONGEST_LIFE)))
     with running("services.local", tmp_path) as process:
         until_now(lambda: is_settled(process), seconds=60)
         account = process.get("/conciliacion").json()
@@ -58,6 +62,9 @@ def test_twenty_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None
     assert len(answered) == len(set(answered))
     assert set(answered) <= set(recorded)
     assert len(recorded) == len(set(recorded))
+    outcomes = [row[0] for row in query(tmp_path, "SELECT id FROM resultados")]
+    assert len(said) > KILLS
+    assert set(said) <= set(outcomes)
     assert account["diferencia"] == 0
-    assert [gateway["respondidas"] for gateway in account["gateways"]] == [len(recorded)]
+    assert [gateway["respondidas"] for gateway in account["gateways"]] == [len(recorded) + len(outcomes)]
     assert query(tmp_path, "SELECT count(*) FROM cuarentena") == [(0,)]
