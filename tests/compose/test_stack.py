@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -149,6 +150,39 @@ async def test_restarting_broker_or_database_under_load_loses_nothing(stack: Sta
         await answers(account, 100)
     assert len(account.refused) + account.cut == before  # doctors never notice
     await keeps_everything(stack, account)
+
+
+def model_state(stack: Stack, container: str, key: str) -> dict[str, Any]:
+    """Ask one replica of inference, from inside, which model it serves and why."""
+    script = (
+        "import sys, urllib.request as r; a = {'Authorization': 'Bearer ' + sys.argv[1]};"
+        "print(r.urlopen(r.Request('http://localhost:8001/modelo', headers=a), timeout=10).read().decode())"
+    )
+    found: dict[str, Any] = json.loads(stack.docker("exec", container, "python", "-c", script, key))
+    return found
+
+
+async def test_inference_follows_mlflow_and_needs_it_neither_to_serve_nor_to_start(stack: Stack, key: str) -> None:
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    ops = stack.key("ops")
+    states = [model_state(stack, container, ops) for container in stack.containers("inference")]
+    (served,) = {state["sirve"]["digest"] for state in states}
+    for state in states:
+        assert (state["registro"]["url"], state["registro"]["callado_desde"]) == ("http://mlflow:5000", None)
+        assert state["produccion"] == state["sirve"]["version"]
+    await asyncio.to_thread(stack.compose, "kill", "mlflow")
+    first = stack.containers("inference")[0]
+    async with doctors(stack.url, key) as account:
+        await answers(account, 100)
+        await asyncio.to_thread(stack.docker, "restart", first)
+        await until(lambda: stack.health(first) == "healthy", seconds=60)
+        await answers(account, 100)
+    assert account.refused == []
+    state = model_state(stack, first, ops)
+    assert (state["sirve"]["digest"], state["registro"]["visto"]) == (served, None)
+    await keeps_everything(stack, account)
+    await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
+    await until(lambda: model_state(stack, first, ops)["registro"]["visto"] is not None, seconds=30)
 
 
 def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> None:
