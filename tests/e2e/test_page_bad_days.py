@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import httpx
@@ -85,9 +86,12 @@ def test_pressing_twice_and_once_more_is_one_record(
     doctor = opened(tabs, page_server.url)
     doctor.page.get_by_role("button", name="Calcular").dblclick()
     given = doctor.answered()
+    doctor.press("Confirmar")
+    expect(doctor.answer).to_contain_text("Anotado: diagnóstico confirmado.")
     doctor.field("tsh").press("Enter")
     expect(doctor.page.get_by_role("button", name="Calcular")).to_have_attribute("aria-disabled", "false")
     assert doctor.answered() == given
+    expect(doctor.answer).to_contain_text("Anotado: diagnóstico confirmado.")
     assert recorded(page_server, page_folder) - before == {given}
 
 
@@ -138,6 +142,22 @@ def test_leaving_asks_before_typing_is_lost_and_an_answered_patient_may_go(
     expect(doctor.answer).to_contain_text("Aparecerá aquí")
 
 
+def test_a_slow_answer_is_waited_for_and_shown(tabs: BrowserContext, page_server: Process, page_folder: Path) -> None:
+    before = recorded(page_server, page_folder)
+    doctor = opened(tabs, page_server.url)
+    page_server.popen.send_signal(signal.SIGSTOP)
+    try:
+        doctor.calculate()
+        expect(doctor.page.get_by_role("button", name="Calculando…")).to_be_visible()
+        expect(doctor.page.get_by_role("status").last).to_have_text("Calculando…")
+        doctor.field("tsh").press("Enter")
+        assert still_typed(doctor)
+    finally:
+        page_server.popen.send_signal(signal.SIGCONT)
+    given = doctor.answered()
+    assert recorded(page_server, page_folder) - before == {given}
+
+
 def test_without_a_model_it_says_so_and_typing_stays(tabs: BrowserContext, tmp_path: Path) -> None:
     with running("services.local", tmp_path) as process:
         doctor = opened(tabs, process.url).calculate()
@@ -163,7 +183,7 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
         until_now(lambda: process.get("/health/ready").status_code == 200)
         doctor = opened(tabs, process.url).calculate()
         dialog = doctor.page.get_by_role("dialog")
-        expect(dialog).to_contain_text("Este servicio pide una clave.")
+        expect(dialog).to_contain_text("Este servicio pide una clave")
         assert doctor.violations() == ""
         dialog.get_by_label("Clave").fill("pdk_wrong")
         doctor.press("Entrar")
@@ -188,4 +208,4 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
         doctor.press("Cerrar sesión")
         doctor.page.wait_for_load_state()
         doctor.page.get_by_role("link", name="Historial").click()
-        expect(dialog).to_contain_text("Este servicio pide una clave.")
+        expect(dialog).to_contain_text("Este servicio pide una clave")

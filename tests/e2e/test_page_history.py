@@ -18,7 +18,7 @@ from tests.waiting import until_now
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
     from tests.processes import Process
 
@@ -67,8 +67,19 @@ def test_an_answer_is_confirmed_and_corrected_and_both_are_kept(
 ) -> None:
     given = ask(doctor, page_server)
     outcome = doctor.answer.locator(".outcome")
+    lost: list[int] = []
+
+    def lose_the_first(route: Route) -> None:
+        lost.append(route.fetch().status)
+        if len(lost) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    doctor.page.route("**/resultado", lose_the_first)
     doctor.press("Confirmar")
     expect(outcome).to_contain_text("Anotado: diagnóstico confirmado.")
+    assert len(lost) > 1
     doctor.press("Corregir…")
     doctor.press("Guardar la corrección")
     assert doctor.alert() == "Elija el diagnóstico correcto."

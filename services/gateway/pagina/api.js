@@ -21,10 +21,25 @@ export function onKeyNeeded(ask) {
 
 export const hasKey = () => key !== null;
 
-/** Make a key for one submission, good on plain HTTP too, where crypto.randomUUID is missing. */
-export function newSubmissionKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Remembers what was last submitted, so that the same, sent again for whatever reason, carries the same key. */
+export class Submission {
+  #content = null;
+  #key = "";
+
+  /** Give the `Idempotency-Key` of `content`: a new one unless it is what was submitted last. */
+  key(content) {
+    if (content !== this.#content) {
+      const bytes = crypto.getRandomValues(new Uint8Array(16)); // crypto.randomUUID is missing on plain HTTP
+      this.#content = content;
+      this.#key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    }
+    return this.#key;
+  }
+
+  /** Begin anew: even the same content is another submission. */
+  forget() {
+    this.#content = null;
+  }
 }
 
 export const get = (path) => call(path, { method: "GET" }, RETRIES_MS);
@@ -70,9 +85,11 @@ async function once(path, request) {
     if (!response) throw new Refusal("No hay conexión con el servidor.", { rule: "sin_conexion" });
   }
   if (response.ok && content !== null) return content;
-  throw new Refusal(content?.detail ?? "El servidor no está disponible por el momento.", {
+  const rule = String(content?.type ?? "").split(":").at(-1);
+  const message = rule === "sin_clave" ? "Este servicio pide una clave; se la da quien lo administra." : content?.detail;
+  throw new Refusal(message ?? "El servidor no está disponible por el momento.", {
     status: response.ok ? 502 : response.status,
-    rule: String(content?.type ?? "").split(":").at(-1),
+    rule,
     errors: content?.errores ?? [],
   });
 }

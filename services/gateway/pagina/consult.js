@@ -1,7 +1,7 @@
 // One consultation: the form, its submission, and the answer beside it.
 
 import { showAnswer } from "./answer.js";
-import { newSubmissionKey, post } from "./api.js";
+import { Submission, post } from "./api.js";
 import { announce, button, h } from "./dom.js";
 import { buildForm } from "./form.js";
 
@@ -16,8 +16,9 @@ export function buildConsult(spec) {
   const panel = document.getElementById("answer");
   const body = document.getElementById("answer-body");
   const empty = [...body.childNodes];
-  let submission = { content: "", key: "" };
+  const submission = new Submission();
   let shown = null; // the content that the answer on screen belongs to
+  let shownId = null;
   let busy = false;
 
   const form = buildForm(root, spec, [
@@ -57,19 +58,18 @@ export function buildConsult(spec) {
       wrong[0].focus();
       return;
     }
-    // The same content, sent again for whatever reason, is the same prediction; other content is another one.
     const asked = content();
-    if (submission.content !== asked) submission = { content: asked, key: newSubmissionKey() };
     const patient = form.read();
     setBusy(true);
     try {
       const answer = await post("/predecir", patient, {
-        headers: { "Idempotency-Key": submission.key, ...referenceHeader(reference.value.trim()) },
+        headers: { "Idempotency-Key": submission.key(asked), ...referenceHeader(reference.value.trim()) },
         repeatable: true,
         waiting: (reason) => announce(`${reason} Se vuelve a intentar…`),
       });
       shown = asked;
-      showAnswer(body, { answer, patient, spec, toField: form.focus });
+      if (answer.id !== shownId) showAnswer(body, { answer, patient, spec, toField: form.focus });
+      shownId = answer.id;
       panel.classList.add("given");
       markStale();
       location.hash = "resultado";
@@ -102,8 +102,8 @@ export function buildConsult(spec) {
     if (typed() && content() !== shown && !window.confirm("¿Borrar lo escrito y empezar con otro paciente?")) return;
     form.clear();
     reference.value = "";
-    submission = { content: "", key: "" };
-    shown = null;
+    submission.forget();
+    shown = shownId = null;
     trouble.replaceChildren();
     panel.classList.remove("given", "stale");
     body.replaceChildren(...empty);

@@ -9,7 +9,7 @@ export function buildKeyDialog() {
   let asked = null; // one dialog, however many requests wait for it
 
   onKeyNeeded((reason) => {
-    asked ??= ask(hasKey() ? reason : "Este servicio pide una clave. Se la da quien lo administra.").finally(() => {
+    asked ??= ask(reason).finally(() => {
       asked = null;
     });
     return asked;

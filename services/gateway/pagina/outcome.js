@@ -1,12 +1,12 @@
 // What became of a prediction: the doctor confirms it, or says what it was instead. The last word counts; all are kept.
 
-import { post } from "./api.js";
+import { Submission, post } from "./api.js";
 import { announce, button, h } from "./dom.js";
 
 const REASON_LENGTH = 500;
 
-/** Build the part that asks for the outcome; `told` is the last one known, and `changed` is called after a new one. */
-export function buildOutcome(id, predicted, spec, { told = null, changed = () => {} } = {}) {
+/** Build the part that asks for the outcome of prediction `id`; `told` is the last one known. */
+export function buildOutcome(id, predicted, spec, told = null) {
   const said = h("p", { class: "told", role: "status" });
   const trouble = h("div", { role: "alert" });
   const others = Object.entries(spec.diagnosticos).filter(([code]) => code !== predicted);
@@ -23,6 +23,7 @@ export function buildOutcome(id, predicted, spec, { told = null, changed = () =>
       h("p", { class: "hint", id: `reason-hint-${id}` }, "Sin nombres ni otros datos que identifiquen al paciente.")),
     h("div", { class: "actions" }, button("Guardar la corrección", save, "primary"), button("Cancelar", () => open(false))));
   tell(told);
+  const submission = new Submission();
   let busy = false;
 
   return h("section", { class: "part outcome" }, h("h3", {}, `¿Se confirma «${spec.diagnosticos[predicted] ?? predicted}»?`), said,
@@ -49,13 +50,14 @@ export function buildOutcome(id, predicted, spec, { told = null, changed = () =>
     busy = true;
     trouble.replaceChildren();
     try {
-      await post(`/predicciones/${id}/resultado`, outcome, { repeatable: true });
+      const headers = { "Idempotency-Key": submission.key(JSON.stringify(outcome)) };
+      await post(`/predicciones/${id}/resultado`, outcome, { headers, repeatable: true });
+      submission.forget();
       tell(outcome);
       correction.hidden = true;
       correct.setAttribute("aria-expanded", "false");
       correct.focus();
       announce("Anotado.");
-      changed();
     } catch (refusal) {
       const details = (refusal.errors ?? []).map(({ mensaje }) => mensaje);
       trouble.replaceChildren(h("p", { class: "note danger" }, [refusal.message, ...details, "No se ha anotado; puede repetirlo."].join(" ")));

@@ -11,7 +11,7 @@ import { buildSheet } from "./sheet.js";
 export async function showRecord(root, id, spec) {
   root.replaceChildren(h("p", { class: "muted", role: "status" }, "Buscando…"));
   try {
-    root.replaceChildren(...content(await get(`/predicciones/${encodeURIComponent(id)}`), root, spec));
+    root.replaceChildren(...content(await get(`/predicciones/${encodeURIComponent(id)}`), spec));
   } catch (refusal) {
     const late = refusal.status === 404 ? " Si es de hace un momento, puede tardar un instante en registrarse." : "";
     root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${refusal.message}${late}`),
@@ -19,8 +19,7 @@ export async function showRecord(root, id, spec) {
   }
 }
 
-function content(row, root, spec) {
-  const again = () => showRecord(root, row.id, spec);
+function content(row, spec) {
   return [
     h("p", { class: "actions" }, h("a", { href: "#historial" }, "← Historial"), button("Imprimir", () => window.print())),
     h("div", { class: "record" },
@@ -28,7 +27,7 @@ function content(row, root, spec) {
         h("h2", {}, spec.diagnosticos[row.output] ?? row.output),
         h("p", {}, `${formatPercent(row.probabilidad)} de probabilidad, el ${formatMoment(row.timestamp)}.`),
         buildProbabilities({ probabilidades: row.probabilidades, prediccion: row.output }, spec),
-        buildOutcome(row.id, row.output, spec, { told: row.resultado, changed: () => {} }),
+        buildOutcome(row.id, row.output, spec, row.resultado),
         outcomes(row.resultados ?? [], spec)),
       h("section", { class: "card" },
         h("h2", {}, "Datos enviados"), buildSheet(row.inputs, spec),
