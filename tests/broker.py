@@ -13,9 +13,10 @@ from services.gateway.broker import BrokerTransport
 from services.recorder.consumer import Consumer
 from shared.topology import bind, declare
 from shared.transport import TransportDownError
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from aio_pika.abc import AbstractChannel
     from pamqp.common import FieldValue
@@ -88,3 +89,14 @@ async def takes(transport: Transport, delivery: Delivery) -> bool:
     with suppress(TransportDownError):
         return await transport.publish([delivery]) == {delivery.seq}
     return False
+
+
+async def hand_over(transport: BrokerTransport, batch: Sequence[Delivery]) -> None:
+    """Publish `batch` until it is taken, as a relay does: a new queue is bound some seconds after its declaration."""
+
+    async def taken() -> bool:
+        with suppress(TransportDownError):
+            return len(await transport.publish(batch)) == len(batch)
+        return False
+
+    await until(taken, seconds=30)

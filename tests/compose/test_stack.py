@@ -45,6 +45,20 @@ async def keeps_everything(stack: Stack, account: Account) -> None:
     assert set(account.refused) <= HONEST
 
 
+async def the_accounts_close(stack: Stack) -> None:
+    """Wait until every gateway that runs has said how far it is, and nothing is missing, of none there ever was."""
+    with stack.client("analista") as client:
+
+        def heard() -> bool:
+            gateways = client.get("/conciliacion").json()["gateways"]
+            return sum(not gateway["en_silencio"] for gateway in gateways) >= len(stack.containers("gateway"))
+
+        await until(heard, seconds=60)
+        account = client.get("/conciliacion").json()
+    assert account["diferencia"] == 0
+    assert sum(gateway["en_outbox"] + gateway["en_camino"] for gateway in account["gateways"]) == 0
+
+
 async def answers(account: Account, more: int) -> None:
     """Wait for so many more answers."""
     enough = len(account.answered) + more
@@ -208,3 +222,4 @@ async def test_down_and_up_again_keeps_everything(stack: Stack, key: str) -> Non
         await answers(account, 10)
     await keeps_everything(stack, account)
     assert stack.sql(model) == [before]
+    await the_accounts_close(stack)

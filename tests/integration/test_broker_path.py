@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from services.recorder.schema import CUARENTENA
 from shared.transport import OutboxState, TransportDownError
-from tests.broker import takes
+from tests.broker import hand_over, takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.postgres import PostgresServer, postgres_server
@@ -173,7 +173,7 @@ async def test_a_queue_deleted_under_a_consumer_is_made_again(recorder: Recordin
             await channel.queue_delete(broker.topology.events.name)
         with capture_logs() as logs:
             await until(lambda: any(line["event"] == "broker_consuming" for line in logs))
-        await transport.publish([delivery(1)])
+        await hand_over(transport, [delivery(1)])
         await recorded(recorder, 1)
 
 
@@ -203,8 +203,14 @@ async def test_each_service_gets_by_with_the_least_rights(recorder: Recording, b
     consumer = _user(broker, configure=rf"^{prefix}(\..+)?$", write=rf"^{prefix}\..+$", read=rf"^{prefix}(\..+)?$")
     async with consumer.consumer(recorder.store) as consuming, gateway.transport() as transport:
         await until(lambda: consuming.consuming)
-        assert await transport.publish([delivery(1)]) == {1}
+
+        async def heard() -> bool:
+            await transport.report(OutboxState("g1", 3, 2))
+            return (await recorder.account())["g1"].answered == 3
+
+        await hand_over(transport, [delivery(1)])
         await recorded(recorder, 1)
+        await until(heard)
 
     async with consumer.transport() as transport:
         with pytest.raises(TransportDownError, match="ACCESS_REFUSED"):
