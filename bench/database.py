@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from bench.rows import START, made_up
+from bench.rows import START, made_up, reference_of, said_of
 from services.recorder.analysts import serve_analysts
 from services.recorder.database import open_database, read_url
 from services.recorder.queries import Wanted, read_one, read_page
@@ -40,6 +40,10 @@ _DAY = """
 SELECT output, count(*) AS respuestas, avg(tsh) AS tsh_media FROM predicciones_tiroides
 WHERE timestamp >= '{since}' AND timestamp < '{until}' GROUP BY output ORDER BY output
 """
+_AGREEMENT = """
+SELECT output, count(*) AS juzgadas, avg(CASE WHEN aceptada THEN 1.0 ELSE 0.0 END) AS acuerdo FROM predicciones_tiroides
+WHERE timestamp >= '{since}' AND timestamp < '{until}' AND aceptada IS NOT NULL GROUP BY output ORDER BY output
+"""
 
 
 async def main(sizes: list[int]) -> None:
@@ -55,9 +59,10 @@ async def measure(name: str, url: str, sizes: list[int]) -> None:
     async with open_database(read_url(url)) as database:
         await serve_analysts(database.writer, DatosPaciente)
         print(
-            f"\n{name}\n| rows | inserts/s | newest page | a class's page | deep page | by id | a day, by diagnosis |"
+            f"\n{name}\n| rows | inserts/s | newest page | a class's page | deep page | a patient's page | by id "
+            "| a day, by diagnosis | a day's agreement |"
         )
-        print("|---|---|---|---|---|---|---|")
+        print("|---|---|---|---|---|---|---|---|---|")
         held = 0
         for size in sizes:
             await fill(database, held, size - _MEASURED)
@@ -72,7 +77,7 @@ async def fill(database: Database, held: int, size: int) -> float:
     seconds = 0.0
     for first in range(held + 1, size + 1, _BATCH):
         rows = list(made_up(first, min(_BATCH, size + 1 - first)))
-        write = partial(write_batch, rows=rows, poison=(), now=datetime.now(UTC))
+        write = partial(write_batch, rows=[*rows, *said_of(rows)], poison=(), now=datetime.now(UTC))
         started = time.perf_counter()
         await database.writer.transaction(write)
         seconds += time.perf_counter() - started
@@ -83,19 +88,21 @@ def questions(database: Database, size: int) -> list[Callable[[], Awaitable[obje
     """Give what a doctor's page, the read API and an analyst usually ask."""
     readers = database.readers
     middle = next(made_up(size // 2, 1))
-    day = middle.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
-    one_day = _DAY.format(since=f"{max(day, START):%Y-%m-%d}", until=f"{day + timedelta(days=1):%Y-%m-%d}")
+    start = middle.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = {"since": f"{max(start, START):%Y-%m-%d}", "until": f"{start + timedelta(days=1):%Y-%m-%d}"}
 
-    async def ask() -> object:
+    async def ask(question: str) -> object:
         async with readers.connect() as connection:
-            return (await connection.execute(text(one_day))).all()
+            return (await connection.execute(text(question))).all()
 
     return [
         lambda: read_page(readers, Wanted(limit=50)),
         lambda: read_page(readers, Wanted(limit=50, output="hipertiroidismo")),
         lambda: read_page(readers, Wanted(limit=50, until=middle.timestamp)),
+        lambda: read_page(readers, Wanted(limit=50, reference=reference_of(4711))),
         lambda: read_one(readers, middle.id),
-        ask,
+        partial(ask, _DAY.format(**day)),
+        partial(ask, _AGREEMENT.format(**day)),
     ]
 
 

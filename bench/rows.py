@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from services.recorder.rows import Row
+from services.recorder.rows import OutcomeRow, Row
 from shared.diseases.thyroid import DatosPaciente
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from shared.patient import Feature
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+PATIENTS = 20_000
+"""Who the predictions are about."""
+_AFTER = 10**9
+"""Numbers of outcomes, beyond those of predictions."""
 _SHARES = (70, 8, 6, 6, 4, 3, 3)
 
 
@@ -46,9 +50,26 @@ def made_up(first: int, number: int) -> Iterator[Row]:
             f"gateway-{seq % 2}",
             seq,
             hashlib.sha256(inputs).hexdigest(),
-            None,
+            reference_of(rng.randrange(PATIENTS)),
             b"",
         )
+
+
+def said_of(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
+    """Give an outcome, an hour later, for every third of `rows`; every tenth of these is a correction."""
+    for row in rows:
+        if row.seq % 3:
+            continue
+        rng = random.Random(-row.seq)  # noqa: S311 - the same
+        moment, accepted = row.timestamp + timedelta(hours=1), row.seq % 30 != 0
+        diagnosis = None if accepted else rng.choice(DatosPaciente.disease.classes)
+        outcome_id, seq = _uuid7(moment, rng), row.seq + _AFTER
+        yield OutcomeRow(outcome_id, moment, row.id, accepted, diagnosis, None, row.gateway_id, seq, row.hash, b"")
+
+
+def reference_of(patient: int) -> str:
+    """Give the hash of one of the `PATIENTS` made-up references."""
+    return hashlib.sha256(str(patient).encode()).hexdigest()
 
 
 def _uuid7(moment: datetime, rng: random.Random) -> str:
