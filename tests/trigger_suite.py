@@ -19,6 +19,8 @@ from shared.transport import Delivery
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
 from training.errors import DatabaseError, RegistryError
 from training.parameters import Trigger
+from training.recorded import read_patient, recorded
+from training.reproduce import row_hash
 from training.spread import describe
 from training.trigger import look
 
@@ -41,11 +43,14 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return manifest.model_copy(update={"reference": reference})
 
 
+def model_info(name: str, version: str) -> ModelInfo:
+    return ModelInfo(name, version, "d" * 64, PacienteDePrueba.digest, (), ("sano", "enfermo"), {}, frozenset(), {})
+
+
 def prediction(  # noqa: PLR0913 - each is one fact of the answer
     seq: int, *, age: int, version: str = "1", model: str = "prueba", ill: bool = False, days_ago: float = 1
 ) -> Delivery:
     """One answer as a gateway hands it over; who asked is `age` years old and otherwise like the training cases."""
-    info = ModelInfo(model, version, "d" * 64, PacienteDePrueba.digest, (), ("sano", "enfermo"), {}, frozenset(), {})
     body = write_prediction(
         event_id=str(uuid.UUID(int=seq)),
         source="g1",
@@ -57,7 +62,7 @@ def prediction(  # noqa: PLR0913 - each is one fact of the answer
             "fumador": seq % 4 > 1,
         },
         output="enfermo" if ill else "sano",
-        score=Score([0.2, 0.8] if ill else [0.8, 0.2], info),
+        score=Score([0.2, 0.8] if ill else [0.8, 0.2], model_info(model, version)),
     )
     return Delivery("g1", seq, body)
 
@@ -129,6 +134,19 @@ async def test_doctors_who_disagree_are_seen_and_only_their_last_word_counts(url
     await record(url, *[outcome(400 + seq, of=seq, right=False, minute=3) for seq in range(1, 31)])
     decayed = await found(url, production, "outcomes.accuracy")
     assert (decayed.figure, decayed.beyond) == (0.15, True)
+
+
+async def test_one_prediction_is_read_by_its_id_as_it_was_answered(url: str) -> None:
+    await record(url, *[prediction(seq, age=40, ill=True) for seq in range(1, 4)])
+    async with recorded(url) as database:
+        kept = await database.prediction(str(uuid.UUID(int=2)))
+        assert await database.prediction(str(uuid.UUID(int=9))) is None
+    assert kept is not None
+    asked = read_patient(PacienteDePrueba, kept.inputs)
+    assert asked.encode() == [40.0, 1.0, 29.8, 1.0]
+    assert (kept.id, kept.output, kept.version, kept.gateway) == (str(uuid.UUID(int=2)), "enfermo", "1", "g1")
+    assert row_hash(kept, model_info("prueba", "1"), asked) == kept.hash
+    assert row_hash(kept._replace(output="sano"), model_info("prueba", "1"), asked) != kept.hash
 
 
 async def test_a_model_that_does_not_say_what_it_learned_from_is_one_line(url: str, production: Manifest) -> None:

@@ -6,6 +6,7 @@
     ├── RegistryError           69  the model registry cannot be used
     ├── DatabaseError           69  what was recorded cannot be read
     ├── GatesFailedError        1   registered, but not good enough for production
+    ├── NotReproducedError      1   the answer of then is not the answer of now
     ├── PromotionError          1   an alias cannot be moved as asked; it stays where it was
     │   └── AlreadyMovedError       somebody else moved it meanwhile
     └── StageFailedError        that of the stage, which has said why
@@ -45,6 +46,10 @@ class DatabaseError(TrainingError):
     """The recorder's database cannot be read: EX_UNAVAILABLE of sysexits(3)."""
 
     exit_code = 69
+
+
+class NotReproducedError(TrainingError):
+    """The same inputs give another answer than the one that was recorded."""
 
 
 class GatesFailedError(TrainingError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from shared.patient import Patient
+
 _AT_ONCE = 1000
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 600
@@ -35,6 +39,29 @@ _OUTCOMES = text(
     "WHERE p.timestamp >= :since AND p.modelo = :model AND p.paciente_digest = :digest AND p.modelo_version = :version "
     "ORDER BY r.timestamp"
 )
+
+
+_PREDICTION = (
+    "SELECT id, CAST(timestamp AS TEXT), CAST(inputs AS TEXT), output, CAST(probabilidades AS TEXT), modelo, "
+    "modelo_version, modelo_digest, paciente_digest, gateway_id, hash, referencia FROM predicciones WHERE id = "
+)
+
+
+class Prediction(NamedTuple):
+    """One recorded answer; `inputs` and `probabilities` are JSON text, the digests and `hash` SHA-256 in hex."""
+
+    id: str
+    time: str
+    inputs: str
+    output: str
+    probabilities: str
+    model: str
+    version: str
+    digest: str
+    patient_digest: str
+    gateway: str
+    hash: str
+    reference: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +94,12 @@ class Recorded:
                 last[str(prediction)] = bool(accepted) or diagnosis == output
         return list(last.values())
 
+    async def prediction(self, identifier: str) -> Prediction | None:
+        """Give the prediction with this id, a canonical UUID, if it is there."""
+        given = "CAST(:id AS uuid)" if self._connection.dialect.name == "postgresql" else ":id"
+        found = (await self._connection.execute(text(_PREDICTION + given), {"id": identifier})).one_or_none()
+        return None if found is None else Prediction(str(found[0]), *found[1:])
+
     def _values(self, asked: Asked) -> dict[str, Any]:
         since = asked.since.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"  # as SQLite's column has it
         is_text = self._connection.dialect.name == "sqlite"
@@ -94,6 +127,35 @@ async def recorded(url: str) -> AsyncIterator[Recorded]:
         await engine.dispose()
 
 
+def read_patient(patient: type[Patient], inputs: str) -> Patient:
+    """Read the `inputs` of a row.
+
+    Raises:
+        DatabaseError: no patient of this class can have them; names the fields.
+
+    """
+    try:
+        return patient.model_validate_json(inputs)
+    except ValidationError as error:
+        fields = {".".join(map(str, e["loc"])) for e in error.errors(include_input=False, include_url=False)}
+        message = f"predicciones: a row was changed after it was recorded; no patient can have its {', '.join(fields)}"
+        raise DatabaseError(message) from None
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that cannot be opened: the driver's thread outlives that failure, and dies of it with a traceback.
+
+    Raises:
+        DatabaseError: it cannot be.
+
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        message = f"DATABASE_URL: the predictions there cannot be read: {path}: {error.strerror}"
+        raise DatabaseError(message) from None
+
+
 def _engine(text_url: str) -> AsyncEngine:
     """Give an engine that reads only; a file that is not there is not made."""
     try:
@@ -101,12 +163,13 @@ def _engine(text_url: str) -> AsyncEngine:
     except ArgumentError:
         url = URL.create("none")
     if url.drivername == "sqlite" and url.database:
+        _check_file(Path(url.database))
         given = {"mode": "ro", "uri": "true"}
         url = URL.create("sqlite+aiosqlite", database=f"file:{quote(url.database)}", query=given)
         return create_async_engine(url, poolclass=NullPool)
     if url.drivername == "postgresql":
         waits = {"timeout": _CONNECT_SECONDS, "command_timeout": _READ_SECONDS}
-        session = {"application_name": "predecir-trigger", "default_transaction_read_only": "on"}
+        session = {"application_name": "predecir-training", "default_transaction_read_only": "on"}
         return create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             poolclass=NullPool,

@@ -9,9 +9,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import pickle
-import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -31,6 +28,7 @@ from training.opening import open_registry
 from training.parameters import Parameters, read_parameters
 from training.promote import judged
 from training.promotion import Change, View, carry_out, fetched, follow, look, usable
+from training.provenance import code_commit, library_versions
 from training.settings import TrainingSettings
 from training.stage import run
 from training.standing import remember, unchanged
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
     from training.registry import Registry
 
-_LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx")
 _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT = "patient_digest"
 _REASON = "trained"
@@ -182,7 +179,7 @@ def _read_build() -> Build:
 
 
 def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
-    commit, dirty = _commit()
+    commit, dirty = code_commit()
     tags = {
         "data_hash": build.preparation.data_hash,
         "git_commit": commit,
@@ -207,7 +204,7 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
 
 def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, var: Path) -> None:  # noqa: PLR0913, PLR0917
     created = dt.datetime.now(dt.UTC)
-    libraries = {"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES}
+    libraries = library_versions()
     files = {PICKLE: build.pickled} | ({ONNX: build.onnx} if build.proof.parity.passed else {})
     files[CARD] = render(build, Version(version, run_id, created, commit, libraries, dict(files)))
     for name, content in files.items():
@@ -262,18 +259,6 @@ def _flat_metrics(build: Build) -> dict[str, float]:
         for end, value in zip(("low", "high"), interval, strict=True)
     }
     return {**build.metrics.figures, **ends, "onnx_parity.max_abs_difference": build.proof.parity.max_abs_difference}
-
-
-def _commit() -> tuple[str, str]:
-    """Give the commit of this code, and whether files differ from it; both "unknown" outside git."""
-    git, root = shutil.which("git"), Path(__file__).parents[1]
-    if git is None:
-        return "unknown", "unknown"
-    head = subprocess.run([git, "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
-    status = subprocess.run([git, "-C", root, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
-    if head.returncode or status.returncode:
-        return "unknown", "unknown"
-    return head.stdout.strip(), "yes" if status.stdout.strip() else "no"
 
 
 if __name__ == "__main__":

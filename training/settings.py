@@ -22,7 +22,7 @@ class TrainingSettings(BaseSettings):
 
 
 class TriggerSettings(TrainingSettings):
-    """Read by `training.trigger`."""
+    """Read by `training.trigger` and `training.reproduce`, besides the above."""
 
     database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
     """The recorder's database, read only: sqlite:///./FILE or postgresql://user:password@host:5432/database."""

@@ -19,18 +19,16 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from pydantic import ValidationError
-
 from shared.bundle import PRODUCTION, BundleError, open_bundle
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
 from training.drift import Recent, agreement
-from training.errors import DatabaseError, ParametersError, RegistryError, StageFailedError
+from training.errors import ParametersError, RegistryError, StageFailedError
 from training.opening import open_registry
 from training.parameters import FILE, read_parameters
 from training.promotion import follow
-from training.recorded import Asked, recorded
+from training.recorded import Asked, read_patient, recorded
 from training.settings import TriggerSettings
 from training.stage import run, say
 
@@ -115,12 +113,7 @@ async def look(
 
 
 def _encoded(patient: type[Patient], inputs: list[str]) -> list[list[float]]:
-    try:
-        return [patient.model_validate_json(text).encode() for text in inputs]
-    except ValidationError as error:
-        fields = {".".join(map(str, e["loc"])) for e in error.errors(include_input=False, include_url=False)}
-        message = f"predicciones: a row was changed after it was recorded; no patient can have its {', '.join(fields)}"
-        raise DatabaseError(message) from None
+    return [read_patient(patient, text).encode() for text in inputs]
 
 
 def claim(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, MLFLOW_TRACKING_URI=None)
+SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri=None)
 BUILD = "a build"
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_known_of_another_build_or_before_the_first(settled: Place) -
 
 
 def test_a_registry_on_a_server_is_always_asked(settled: Place) -> None:
-    server = TrainingSettings(PREDECIR_VAR=Place.var, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    server = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri="http://127.0.0.1:9")
     remember(BUILD, "version 2, production and staging", server, settled.shelf)
     assert unchanged(BUILD, server, settled.shelf) is None
 

@@ -27,7 +27,7 @@ def url(tmp_path: Path) -> str:
 
 
 async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, production: Manifest) -> None:
-    with pytest.raises(DatabaseError, match="unable to open database file"):
+    with pytest.raises(DatabaseError, match="No such file"):
         await beyond(f"sqlite:///{tmp_path}/none.db", production)
     assert not (tmp_path / "none.db").exists()
 

@@ -1,0 +1,72 @@
+"""Where the version that answered is found, and that what trains a model makes the same bytes again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.builds import MadeUpPatient, Place, good_build, lay_down
+from training.cases import CASES
+from training.errors import RegistryError
+from training.recorded import Prediction
+from training.reproduce import find
+from training.results import METRICS, MODEL, ONNX, PROOF, TRAINING
+from training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri=None)
+ROOT = Path(__file__).parents[2]
+
+
+def answered_by(version: str, digest: str) -> Prediction:
+    return Prediction(
+        "id", "now", "{}", "sano", "{}", "inventada", version, digest, MadeUpPatient.digest, "g", "h", None
+    )
+
+
+def test_the_version_that_answered_comes_from_the_shelf_or_else_from_the_registry(place: Place) -> None:
+    place.register(good_build())
+    bundle = place.shelf.opened("1")
+    assert bundle is not None
+    asked = answered_by("1", bundle.digest)
+    assert find(asked, SETTINGS, place.shelf) == bundle
+    model = place.shelf.folder / "1/model.onnx"
+    model.write_bytes(b"tampered")
+    assert find(asked, SETTINGS, place.shelf) == bundle
+    shutil.rmtree(place.shelf.folder)
+    assert find(asked, SETTINGS, place.shelf) == bundle
+    assert not place.shelf.folder.exists(), "looking back publishes nothing"
+    with pytest.raises(RegistryError, match="version 1 here is not the one that answered: its digest is"):
+        find(answered_by("1", "f" * 64), SETTINGS, place.shelf)
+    with pytest.raises(
+        RegistryError, match="version 9 is not in var/models/inventada, nor to be had from the model reg"
+    ):
+        find(answered_by("9", bundle.digest), SETTINGS, place.shelf)
+    shutil.rmtree(place.var / "keys")
+    with pytest.raises(RegistryError, match="and the one in the registry is"):
+        find(asked, SETTINGS, place.shelf)
+
+
+def made_by(hash_seed: str, threads: str) -> dict[str, str]:
+    """Run what trains and proves a model in processes of their own; gives the digest of each file made."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": threads}
+    both = "from training import evaluate, train; train.main(); evaluate.main()"
+    subprocess.run([sys.executable, "-c", both], env=environment, check=True, timeout=120)
+    return {
+        str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in (MODEL, TRAINING, ONNX, METRICS, PROOF)
+    }
+
+
+def test_the_same_cases_and_parameters_give_the_same_model_to_the_last_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_down(good_build())
+    assert CASES.exists()
+    first, second = made_by("1", "1"), made_by("2", "2")
+    assert first == second

@@ -1,0 +1,149 @@
+"""An answer that the local profile gave and recorded, computed again; and all that keeps it from being the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sqlite3
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.bundles import PacienteDePrueba, make_bundle
+from tests.database import query
+from tests.processes import running
+from tests.waiting import until_now
+from training import reproduce
+from training.errors import DatabaseError, DataError, NotReproducedError, RegistryError, TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENT = "tests.bundles:PacienteDePrueba"
+ASKED = {"edad": 83, "sexo": "F", "glucosa": 177.25, "fumador": True}
+
+
+@pytest.fixture(scope="module", params=["onnx", "pickle"])
+def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder whose database holds one answer, of the model in either form."""
+    folder = tmp_path_factory.mktemp("answered")
+    make_bundle(folder / "var", PacienteDePrueba, serves=request.param)
+    with running("services.local", folder, {"PREDECIR_PACIENTE": PATIENT}) as process:
+        until_now(lambda: process.get("/health/ready").status_code == 200)
+        headers = {"Referencia-Paciente": "cama%2012"}
+        answer = httpx.post(f"{process.url}/predecir", json=ASKED, headers=headers, timeout=10)
+        assert answer.status_code == 200, answer.text
+        until_now(lambda: bool(query(folder, "SELECT id FROM predicciones")))
+    return folder
+
+
+@pytest.fixture
+def folder(answered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a copy of it to meddle with, as the current folder."""
+    copy = tmp_path / "copy"
+    shutil.copytree(answered, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("PREDECIR_PACIENTE", PATIENT)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it where it was used in this process
+    return copy
+
+
+def change(folder: Path, assignment: str) -> None:
+    with sqlite3.connect(folder / "predicciones.db") as connection:
+        connection.execute(f"UPDATE predicciones SET {assignment}")  # noqa: S608 - the test's own words
+
+
+def reproduced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    [(identifier,)] = query(folder, "SELECT id FROM predicciones")
+    monkeypatch.setattr(sys, "argv", ["reproduce", identifier])
+    return reproduce.main()
+
+
+def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduced(folder, monkeypatch) == "the same, bit for bit: all 2 probabilities; the row's hash holds"
+    [(identifier, digest, *values)] = query(
+        folder, "SELECT id, modelo_digest, inputs, probabilidad, referencia FROM predicciones"
+    )
+    shown = capsys.readouterr().out
+    for said in (identifier, digest, "data test", "commit test (now ", "libraries ", "parameters "):
+        assert said in shown
+    assert [value for value in (*values, "177.25", "cama") if str(value) in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("meddling", "said"),
+    [
+        ("inputs = json_set(inputs, '$.edad', 20)", r"^different: 2 of 2 probabilities, by 0\.\d+ at most"),
+        (
+            "inputs = json_set(inputs, '$.edad', -1)",
+            "a row was changed after it was recorded; no patient can have its edad",
+        ),
+        ("probabilidades = '{}'", "^different: the recorded classes are not those of the model"),
+        ("output = CASE output WHEN 'sano' THEN 'enfermo' ELSE 'sano' END", "its hash does not hold"),
+        ("referencia = NULL", "its hash does not hold"),
+    ],
+)
+def test_a_row_that_was_changed_is_found_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, meddling: str, said: str
+) -> None:
+    change(folder, meddling)
+    with pytest.raises((NotReproducedError, DatabaseError), match=said) as caught:
+        reproduced(folder, monkeypatch)
+    assert "83" not in str(caught.value)
+
+
+def test_the_last_bit_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [(text,)] = query(folder, "SELECT probabilidades FROM predicciones")
+    given = json.loads(text)
+    given["sano"] = math.nextafter(given["sano"], 1)
+    change(folder, f"probabilidades = '{json.dumps(given)}'")
+    with pytest.raises(NotReproducedError, match=r"^different: 1 of 2 probabilities") as caught:
+        reproduced(folder, monkeypatch)
+    assert caught.value.exit_code == 1
+
+
+def test_a_model_that_is_gone_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(folder / "var/models/prueba/1")
+    with pytest.raises(RegistryError, match="version 1 is not in var/models/prueba, and there is no registry here"):
+        reproduced(folder, monkeypatch)
+
+
+def test_another_model_under_the_same_version_is_not_taken_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(folder, f"modelo_digest = '{'f' * 64}'")
+    with pytest.raises(RegistryError, match="version 1 is not in"):
+        reproduced(folder, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("patient", "identifier", "said"),
+    [
+        (PATIENT, "0192f0c0-0000-7000-8000-000000000000", "no such prediction is recorded"),
+        ("shared.diseases.thyroid:DatosPaciente", None, "name that class, or check out the code of then"),
+    ],
+)
+def test_an_unknown_prediction_and_one_of_another_class_are_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, patient: str, identifier: str | None, said: str
+) -> None:
+    monkeypatch.setenv("PREDECIR_PACIENTE", patient)
+    if identifier:
+        change(folder, f"id = '{identifier[:-1]}1'")
+        monkeypatch.setattr(sys, "argv", ["reproduce", identifier])
+    with pytest.raises(DataError, match=said):
+        reproduce.main() if identifier else reproduced(folder, monkeypatch)
+
+
+def test_a_database_that_is_not_there_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [(identifier,)] = query(folder, "SELECT id FROM predicciones")
+    (folder / "predicciones.db").rename(folder / "elsewhere.db")
+    monkeypatch.setattr(sys, "argv", ["reproduce", identifier])
+    with pytest.raises(
+        TrainingError, match=r"DATABASE_URL: the predictions there cannot be read: predicciones\.db: No such file"
+    ):
+        reproduce.main()

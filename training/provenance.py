@@ -1,0 +1,28 @@
+"""With what code and which libraries this process runs: part of every version, and of every look back."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+_LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx")
+
+
+def library_versions() -> dict[str, str]:
+    """Give the versions of Python and of the libraries that a model's answers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def code_commit() -> tuple[str, str]:
+    """Give the commit of this code, and whether files differ from it; both "unknown" outside git."""
+    git, root = shutil.which("git"), Path(__file__).parents[1]
+    if git is None:
+        return "unknown", "unknown"
+    head = subprocess.run([git, "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    status = subprocess.run([git, "-C", root, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
+    if head.returncode or status.returncode:
+        return "unknown", "unknown"
+    return head.stdout.strip(), "yes" if status.stdout.strip() else "no"

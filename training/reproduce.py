@@ -1,0 +1,185 @@
+"""`python -m training.reproduce ID`: whether the model that gave a recorded answer gives it again, bit for bit.
+
+The row is read from `DATABASE_URL`, and the very version that answered from the shelf, or else from the registry; its
+signature and digests must hold. The same inputs are encoded and computed as they were then: by the form that served, in
+one thread (with several, ONNX adds up the trees in another order, and the last bits differ). Everything else that the
+answer came from is shown beside it: data, commit, parameters, libraries. No value of the patient is.
+
+Exit code 0: the same. 1: not the same. Otherwise it cannot be told, and why is one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+
+from shared.events import write_prediction
+from shared.model import Score
+from shared.patient import load_patient
+from shared.settings import read_settings
+from shared.shelf import Shelf
+from training.errors import DataError, NotReproducedError, RegistryError
+from training.opening import open_registry
+from training.provenance import code_commit, library_versions
+from training.recorded import read_patient, recorded
+from training.settings import TriggerSettings
+from training.stage import run, say
+
+if TYPE_CHECKING:
+    from shared.bundle import Bundle, Manifest
+    from shared.model import ModelInfo
+    from shared.patient import Patient
+    from training.recorded import Prediction
+    from training.settings import TrainingSettings
+
+
+def main() -> str:
+    """Read, compute and compare; returns the summary.
+
+    Raises:
+        DataError: there is no such prediction, or it is one of another patient class.
+        RegistryError: the version that answered is not to be had.
+        NotReproducedError: the answer differs.
+
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m training.reproduce", description="Compute a recorded answer again."
+    )
+    parser.add_argument("id", type=uuid.UUID, help="of the prediction, as the answer gave it")
+    identifier = str(parser.parse_args().id)
+    settings = read_settings(TriggerSettings)
+    patient = load_patient(settings.predecir_paciente)
+    found = asyncio.run(_read(settings.database_url.get_secret_value(), identifier))
+    if found is None:
+        message = f"{identifier}: no such prediction is recorded in DATABASE_URL"
+        raise DataError(message)
+    if found.patient_digest != patient.digest:
+        message = (
+            f"{identifier}: asked of patient class {found.patient_digest[:12]}, but PREDECIR_PACIENTE is "
+            f"{patient.digest[:12]}; name that class, or check out the code of then"
+        )
+        raise DataError(message)
+    bundle = find(found, settings, Shelf(settings.var, patient.disease.name, patient.digest))
+    for line in provenance(found, bundle.manifest):
+        say("reproduce", line)
+    return compare(found, bundle, read_patient(patient, found.inputs))
+
+
+def find(prediction: Prediction, settings: TrainingSettings, shelf: Shelf) -> Bundle:
+    """Open the version that answered: from the shelf, or else from the registry.
+
+    Raises:
+        RegistryError: it is in neither, or what is there is another model.
+
+    """
+    version = prediction.version
+    bundle = shelf.opened(version)
+    if bundle is None or bundle.digest != prediction.digest:
+        bundle = _from_registry(version, settings, shelf)
+    if bundle.digest != prediction.digest:
+        message = (
+            f"version {version} here is not the one that answered: its digest is {bundle.digest[:12]}, "
+            f"that of the prediction {prediction.digest[:12]}"
+        )
+        raise RegistryError(message)
+    return bundle
+
+
+def provenance(prediction: Prediction, manifest: Manifest) -> list[str]:
+    """Say what the answer came from, and what of it is different here and now."""
+    now, (head, dirty) = library_versions(), code_commit()
+    then = {name: f"{name} {version}{_now(version, now.get(name))}" for name, version in manifest.libraries.items()}
+    changed = " with changes" if dirty == "yes" else ""
+    return [
+        f"prediction {prediction.id}, answered {prediction.time} by gateway {prediction.gateway}",
+        f"model {manifest.name} version {manifest.version}, digest {prediction.digest}, serves as {manifest.serves}",
+        f"trained {manifest.created:%Y-%m-%d %H:%M} UTC on data {manifest.data_hash}, run {manifest.run_id}",
+        f"commit {manifest.git_commit}{_now(manifest.git_commit, head)}{changed}",
+        f"parameters {', '.join(f'{name}={value}' for name, value in sorted(manifest.parameters.items()))}",
+        f"libraries {', '.join(then.values())}",
+    ]
+
+
+def compare(prediction: Prediction, bundle: Bundle, asked: Patient) -> str:
+    """Compute the answer for `asked` again.
+
+    Raises:
+        NotReproducedError: it differs from the recorded one, or the row was changed after it was recorded.
+
+    """
+    from training.served import served  # noqa: PLC0415 - scikit-learn: seconds, which a wrong id should not cost
+
+    row = np.array([asked.encode()], dtype=np.float32)
+    classes = bundle.manifest.classes
+    computed = dict(zip(classes, served(bundle)(row)[0].tolist(), strict=True))
+    given: dict[str, float] = orjson.loads(prediction.probabilities)
+    if given.keys() != computed.keys():
+        message = "different: the recorded classes are not those of the model"
+        raise NotReproducedError(message)
+    off = {code: abs(given[code] - computed[code]) for code in classes if given[code] != computed[code]}
+    if off:
+        message = (
+            f"different: {len(off)} of {len(classes)} probabilities, by {max(off.values()):.3g} at most; "
+            "a bit in the last place tells of other libraries or another processor, more of a row that was changed"
+        )
+        raise NotReproducedError(message)
+    if row_hash(prediction, bundle.info, asked) != prediction.hash:
+        message = (
+            "the probabilities are the same, but the row was changed after it was recorded: its hash does not hold"
+        )
+        raise NotReproducedError(message)
+    return f"the same, bit for bit: all {len(classes)} probabilities; the row's hash holds"
+
+
+def row_hash(prediction: Prediction, model: ModelInfo, asked: Patient) -> str:
+    """Give the hash of what the row says now: that of the event with this content, for `asked`, the row's inputs."""
+    given = orjson.loads(prediction.probabilities)
+    event = write_prediction(
+        event_id=prediction.id,
+        source=prediction.gateway,
+        time=prediction.time,
+        inputs=asked.__dict__,
+        output=prediction.output,
+        score=Score([given[code] for code in model.classes], model),
+        reference=prediction.reference,
+    )
+    return str(orjson.loads(event)["datahash"])
+
+
+def _from_registry(version: str, settings: TrainingSettings, shelf: Shelf) -> Bundle:
+    gone = f"version {version} is not in {shelf.folder}"
+    if settings.mlflow_tracking_uri is None and not (settings.var / "mlflow.db").exists():
+        message = f"{gone}, and there is no registry here; MLFLOW_TRACKING_URI names one elsewhere"
+        raise RegistryError(message)
+    registry = open_registry(settings, shelf.folder.name)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fetched = registry.fetch_bundle(version, Path(folder))
+        except RegistryError as error:
+            message = f"{gone}, nor to be had from the {error}"
+            raise RegistryError(message) from None
+        if refusal := shelf.refusal(fetched, version):
+            message = f"{gone}, and the one in the registry {refusal}"
+            raise RegistryError(message)
+        return shelf.check(fetched, version)
+
+
+async def _read(url: str, identifier: str) -> Prediction | None:
+    async with recorded(url) as database:
+        return await database.prediction(identifier)
+
+
+def _now(then: str, now: str | None) -> str:
+    return "" if then == now else f" (now {now or 'absent'})"
+
+
+if __name__ == "__main__":
+    sys.exit(run("reproduce", main))
