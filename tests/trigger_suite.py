@@ -123,7 +123,7 @@ async def test_answers_are_those_of_the_version_in_production(url: str, producti
 async def test_doctors_who_disagree_are_seen_and_only_their_last_word_counts(url: str, production: Manifest) -> None:
     asked = [prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 41)]
     other = [prediction(seq, age=seq % 121, version="0") for seq in range(41, 81)]
-    wrong_first = [outcome(100 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]
+    wrong_first = [outcome(900 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]
     right_then = [outcome(200 + seq, of=seq, right=True, minute=2) for seq in range(1, 37)]
     of_another_version = [outcome(300 + seq, of=seq, right=False, minute=1) for seq in range(41, 81)]
     await record(url, *asked, *other, *right_then, *wrong_first, *of_another_version)

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.waiting import until_now
 from training.drift import Recent, agreement, psi, wilson
 from training.errors import RegistryError
 from training.parameters import Trigger
 from training.spread import describe
 from training.trigger import claim
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIMITS = Trigger(days=30, period_days=7, least=100, psi=0.25, missing=0.2, accuracy=0.85)
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -32,8 +31,9 @@ def rows(count: int, *, mean: float = 5.0, missing: float = 0.1, seed: int = 0) 
     return found
 
 
-def beyond(found: list[list[float]], answers: list[str]) -> list[str]:
-    recent = Recent(describe(np.array(rows(2000, seed=1), dtype=np.float32), ["tsh", "embarazo"], ANSWERS))
+def beyond(found: list[list[float]], answers: list[str], *, missing_then: float = 0.1) -> list[str]:
+    learned = np.array(rows(2000, missing=missing_then, seed=1), dtype=np.float32)
+    recent = Recent(describe(learned, ["tsh", "embarazo"], ANSWERS))
     for start in range(0, len(found), 70):
         recent.add(found[start : start + 70], answers[start : start + 70])
     assert recent.predictions == len(found)
@@ -54,6 +54,10 @@ def test_a_measurement_that_moved_is_named() -> None:
 
 def test_a_measurement_that_is_no_longer_taken_is_named_and_not_judged_by_the_few_that_have_it() -> None:
     assert beyond(rows(400, mean=9, missing=0.95), answers(400, 0.1)) == ["tsh.missing_change"]
+
+
+def test_a_measurement_that_is_taken_more_often_than_before_is_named() -> None:
+    assert beyond(rows(400, missing=0), answers(400, 0.1), missing_then=0.6) == ["tsh.missing_change"]
 
 
 def test_answers_that_moved_are_named() -> None:
@@ -87,14 +91,31 @@ def test_performance_has_decayed_only_if_the_whole_interval_lies_below(right: in
     assert agreement(right, of, LIMITS).beyond is decayed
 
 
-def test_of_many_that_start_at_once_one_does_and_again_only_after_the_period(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda _: claim(tmp_path / "trigger", NOW, LIMITS, ["tsh.psi"]), range(8)))
-    assert sorted(got) == [False] * 7 + [True]
-    assert not claim(tmp_path / "trigger", NOW + dt.timedelta(days=6.9), LIMITS, ["tsh.psi"])
-    assert claim(tmp_path / "trigger", NOW + dt.timedelta(days=7), LIMITS, ["answers.psi"])
-    ledger = [json.loads(line) for line in (tmp_path / "trigger/started.jsonl").read_text().splitlines()]
+def test_a_start_counts_for_a_period_and_the_ledger_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "trigger"
+    assert claim(folder, NOW, LIMITS, ["tsh.psi"])
+    assert not claim(folder, NOW + dt.timedelta(days=6.9), LIMITS, ["tsh.psi"])
+    assert claim(folder, NOW + dt.timedelta(days=7), LIMITS, ["answers.psi"])
+    ledger = [json.loads(line) for line in (folder / "started.jsonl").read_text().splitlines()]
     assert [entry["reasons"] for entry in ledger] == [["tsh.psi"], ["answers.psi"]]
+
+
+def test_who_comes_while_another_is_entering_waits_and_then_does_not_start(tmp_path: Path) -> None:
+    path = tmp_path / "started.jsonl"
+    with path.open("a") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        second = pool.submit(claim, tmp_path, NOW, LIMITS, ["tsh.psi"])
+        until_now(lambda: is_waited_for(path))
+        other.write(json.dumps({"started": NOW.isoformat(), "reasons": ["tsh.psi"]}) + "\n")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert not second.result(10)
+
+
+def is_waited_for(path: Path) -> bool:
+    """Whether somebody waits for the lock of `path`: the kernel lists whoever waits with an arrow."""
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f":{path.stat().st_ino} " in line for line in locks)
 
 
 def test_a_ledger_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
