@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.builds import MadeUpPatient, Place, good_build, lay_down
+from tests.training_cases import made_up_cases
 from training.cases import CASES
 from training.errors import RegistryError
 from training.recorded import Prediction
@@ -66,7 +67,7 @@ def test_the_same_cases_and_parameters_give_the_same_model_to_the_last_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    lay_down(good_build())
+    lay_down(good_build(), made_up_cases())
     assert CASES.exists()
     first, second = made_by("1", "1"), made_by("2", "2")
     assert first == second
