@@ -77,6 +77,7 @@ def test_everything_that_is_imported_is_there() -> None:
     named = {found for name in FILES for found in re.findall(r"from \"\./([\w.]+)\"", text(name))}
     assert named <= set(FILES)
     assert {name for name in FILES if name.endswith(".js")} == named | {"main.js"}
+    assert set(re.findall(r"modulepreload\" href=\"/pagina/([\w.]+)", text("page.html"))) == named
 
 
 @pytest.mark.parametrize("patient", [DatosPaciente, PacienteDePrueba])

@@ -145,6 +145,8 @@ def test_leaving_asks_before_typing_is_lost_and_an_answered_patient_may_go(
 def test_a_slow_answer_is_waited_for_and_shown(tabs: BrowserContext, page_server: Process, page_folder: Path) -> None:
     before = recorded(page_server, page_folder)
     doctor = opened(tabs, page_server.url)
+    asked: list[str] = []
+    doctor.page.on("request", lambda request: asked.append(request.url))
     page_server.popen.send_signal(signal.SIGSTOP)
     try:
         doctor.calculate()
@@ -152,6 +154,7 @@ def test_a_slow_answer_is_waited_for_and_shown(tabs: BrowserContext, page_server
         expect(doctor.page.get_by_role("status").last).to_have_text("Calculando…")
         doctor.field("tsh").press("Enter")
         assert still_typed(doctor)
+        assert asked == [f"{page_server.url}/predecir"]
     finally:
         page_server.popen.send_signal(signal.SIGCONT)
     given = doctor.answered()

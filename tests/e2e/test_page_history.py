@@ -184,3 +184,11 @@ def test_what_pushed_the_answer_is_told_with_its_method(doctor: Doctor, page_ser
     assert all(share.endswith(("puntos", "punto")) for share in why.locator(".share").all_inner_texts())
     assert len(why.locator("p.hint").inner_text()) > 20
     assert doctor.violations() == ""
+
+
+def test_the_models_version_leads_to_its_card_beside_the_page(doctor: Doctor, page_server: Process) -> None:
+    ask(doctor, page_server, tsh="0,04")
+    with doctor.page.expect_popup() as opened:
+        doctor.answer.get_by_role("link", name="tiroides, versión 1").click()
+    expect(opened.value.get_by_role("heading", level=1)).to_contain_text("modelo")
+    assert doctor.field("tsh").input_value() == "0,04"
