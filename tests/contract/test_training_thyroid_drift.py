@@ -1,0 +1,43 @@
+"""The trigger on the drift that the thyroid data are known for (docs/training.md)."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+
+import numpy as np
+import yaml
+
+from shared.diseases.thyroid import DatosPaciente
+from shared.patient import DiscardedRowError
+from tests.data import ROOT, thyroid_csv
+from training.drift import Recent
+from training.parameters import read_parameters
+from training.spread import describe
+
+
+def cases() -> list[tuple[dt.date, list[float]]]:
+    found = []
+    with thyroid_csv().open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            try:
+                case = DatosPaciente.from_row(row)
+            except DiscardedRowError:
+                continue
+            assert case.date is not None
+            found.append((case.date, case.patient.encode()))
+    return found
+
+
+def test_what_changed_in_these_data_is_what_is_found() -> None:
+    limits = read_parameters(ROOT / "params.yaml").trigger
+    assert limits is not None
+    since = dt.date.fromisoformat(yaml.safe_load((ROOT / "params.yaml").read_text())["split"]["date"])
+    dated = cases()
+    before = np.array([row for day, row in dated if day < since], dtype=np.float32)
+    recent = Recent(describe(before, DatosPaciente.columns, {}))
+    recent.add([row for day, row in dated if day >= since], [])
+    figures = {finding.name: finding.figure or 0 for finding in recent.findings(limits)}
+    largest = sorted(figures, key=lambda name: -figures[name])[:2]
+    assert {name: round(figures[name], 3) for name in largest} == {"t3.missing_change": 0.174, "tsh.psi": 0.163}
+    assert [finding.name for finding in recent.findings(limits) if finding.beyond] == ["t3.missing_change"]
