@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from training.cases import CASES, Cases, Preparation, read_cases, read_preparation
 from training.comparison import compared_figures, differences
@@ -57,10 +58,13 @@ class Court:
         except FileNotFoundError as error:
             message = f"{error.filename}: not there; `make train` in this disease's folder makes the cases to judge on"
             raise DataError(message) from None
+        except ValidationError:
+            message = f"{CASES.parent}: written by another release; `make train` makes the cases to judge on anew"
+            raise DataError(message) from None
         return cls(parameters, preparation, checks, cases.where(reported(cases, parameters.split)))
 
-    def report(self, candidate: Bundle, production: Bundle | None) -> Report:
-        """Judge `candidate`, alone and against `production`, if that is another and can be asked."""
+    def report(self, candidate: Bundle, production: Bundle | None, *, refusal: str | None = None) -> Report:
+        """Judge `candidate`, alone and against `production`, if that is another; `refusal`: why it cannot be asked."""
         manifest = candidate.manifest
         answer = served(candidate)
         probabilities = answer(self.cases.rows)
@@ -72,7 +76,7 @@ class Court:
             *judge_subgroups(self._groups(probabilities), self.parameters.gates),
             *judge_latency(measured(answer, self.cases.rows), self.parameters.gates),
         ]
-        remarks = []
+        remarks = [f"not compared with production: {refusal}"] if refusal else []
         if production is not None and production.digest != candidate.digest:
             compared = self._against(production, probabilities, manifest)
             if isinstance(compared, str):

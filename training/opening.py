@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from training.errors import RegistryError
+
 if TYPE_CHECKING:
     from training.registry import Registry
     from training.settings import TrainingSettings
@@ -21,5 +23,9 @@ def open_registry(settings: TrainingSettings, name: str) -> Registry:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from training.registry import Registry  # noqa: PLC0415 - seconds, and it reads the two variables above
 
-    settings.var.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.var.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"PREDECIR_VAR={settings.var}: cannot be made ({error.strerror}); the model registry lives there"
+        raise RegistryError(message) from None
     return Registry(name, uri=settings.mlflow_tracking_uri, var=settings.var)

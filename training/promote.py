@@ -16,7 +16,7 @@ from shared.settings import read_settings
 from shared.shelf import Shelf
 from training.errors import GatesFailedError, PromotionError
 from training.opening import open_registry
-from training.promotion import Change, carry_out, fetched, look, usable
+from training.promotion import Change, carry_out, fetched, follow, look, usable
 from training.settings import TrainingSettings
 from training.stage import run, say
 
@@ -57,6 +57,7 @@ def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Sh
     seen = look(registry, alias, wanted=version)
     last = seen.history.last(alias)
     if seen.version == version and last is not None and last.entry.version == version:
+        follow(registry, shelf)
         return f"version {version} is in {alias} already"
     bundle = fetched(version, registry, shelf)
     report = judged(bundle, seen.version, registry, shelf) if alias == PRODUCTION else None
@@ -73,10 +74,10 @@ def judged(bundle: Bundle, production: str | None, registry: Registry, shelf: Sh
     """Put `bundle` before its gates, beside what is in production; shows the report, and keeps it in the registry."""
     from training.judging import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
 
-    present = None
-    if production is not None and usable(production, registry, shelf) is None:
+    present, refusal = None, None
+    if production is not None and (refusal := usable(production, registry, shelf)) is None:
         present = shelf.opened(production)
-    report = Court.here().report(bundle, present)
+    report = Court.here().report(bundle, present, refusal=refusal)
     text = report.text()
     for line in text.splitlines():
         say("gates", line)

@@ -149,7 +149,7 @@ def follow(registry: Registry, shelf: Shelf) -> None:
             return
         for alias, version in sorted(now.items() - aliases.items()):
             if refusal := usable(version, registry, shelf):
-                say("register", f"the link {alias} stays as it is: {refusal}")
+                say("links", f"the link {alias} stays as it is: {refusal}")
             else:
                 shelf.point(alias, version)
         aliases = now

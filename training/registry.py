@@ -19,12 +19,14 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from training.errors import RegistryError
 from training.ledger import History, Kept
+from training.mlflow_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.entities import PagedList
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from training.ledger import Entry
@@ -59,7 +61,7 @@ class Registry:
             uri = f"sqlite:///{var.resolve() / 'mlflow.db'}"
             artifacts = (var.resolve() / "mlartifacts").as_uri()
         _quiet()
-        with _translated(uri):
+        with translated(uri):
             mlflow.set_tracking_uri(uri)
             self._client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment = self._client.get_experiment_by_name(name)
@@ -71,19 +73,19 @@ class Registry:
 
     def version_of(self, build: str) -> str | None:
         """Give the version that was registered from `build`, if one was."""
-        with _translated(self._uri):
+        with translated(self._uri):
             found = self._client.search_model_versions(f"name = '{self._name}' and tags.{_BUILD} = '{build}'")
         return max((str(version.version) for version in found), key=int, default=None)
 
     def aliases(self) -> dict[str, str]:
         """Give the version of each alias."""
-        with _translated(self._uri):
+        with translated(self._uri):
             found = self._client.search_registered_models(f"name = '{self._name}'")
             return {alias: str(version) for model in found for alias, version in model.aliases.items()}
 
     def has(self, version: str) -> bool:
         """Say whether there is such a version."""
-        with _translated(self._uri):
+        with translated(self._uri):
             try:
                 self._client.get_model_version(self._name, version)
             except MlflowException as error:
@@ -94,22 +96,28 @@ class Registry:
 
     def fetch_bundle(self, version: str, folder: Path) -> Path:
         """Copy the bundle of `version` into `folder`; returns where it is."""
-        with _translated(self._uri):
-            return Path(self._client.download_artifacts(self._run_of(version), _BUNDLE, str(folder)))
+        with translated(self._uri):
+            run_id = self._run_of(version)
+            try:
+                return Path(self._client.download_artifacts(run_id, _BUNDLE, str(folder)))
+            except MlflowException as error:  # which does not say why
+                message = (
+                    f"the bundle of version {version} cannot be fetched: it is not there, there is no room for it in "
+                    f"{folder.parent}, or what holds it does not answer"
+                )
+                raise RegistryError(message) from error
 
     def history(self) -> History:
         """Read every entry of the ledger: the versions of a registered model of its own, which MLflow numbers."""
-        with _translated(self._uri):
-            found = self._client.search_model_versions(f"name = '{self._ledger}'", max_results=_PAGE)
-            pages = [found]
+        with translated(self._uri):
+            pages = [self._entries(None)]
             while token := pages[-1].token:
-                more = self._client.search_model_versions(f"name = '{self._ledger}'", _PAGE, page_token=token)
-                pages.append(more)
+                pages.append(self._entries(token))
         return History.of(_kept(one) for page in pages for one in page)
 
     def record(self, entry: Entry) -> None:
         """Add `entry` to the ledger; whether it counts, the history then says."""
-        with _translated(self._uri):
+        with translated(self._uri):
             run_id = self._run_of(entry.version)
             with contextlib.suppress(MlflowException):  # it is there from an earlier entry
                 self._client.create_registered_model(self._ledger, description=_LEDGER_DESCRIPTION)
@@ -123,13 +131,13 @@ class Registry:
 
     def point(self, alias: str, version: str, entry: int) -> None:
         """Move `alias` to `version`, as entry number `entry` says, and mark that as applied."""
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.set_registered_model_alias(self._name, alias, version)
             self._client.set_model_version_tag(self._ledger, str(entry), _APPLIED, "yes")
 
     def keep_report(self, version: str, name: str, *, text: str, json: str) -> None:
         """Keep the gates' report on `version` with its run, as gates/NAME.txt and .json."""
-        with _translated(self._uri):
+        with translated(self._uri):
             run_id = self._run_of(version)
             self._client.log_text(run_id, text, f"gates/{name}.txt")
             self._client.log_text(run_id, json, f"gates/{name}.json")
@@ -137,7 +145,7 @@ class Registry:
     @contextlib.contextmanager
     def run(self, tags: Mapping[str, str]) -> Iterator[str]:
         """Open a run and yield its id; it counts as failed if the body does."""
-        with _translated(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
+        with translated(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
             yield run.info.run_id
 
     def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path, checks: Path) -> None:
@@ -182,20 +190,26 @@ class Registry:
 
     def complete(self, version: str, build: str, missed: Sequence[str]) -> None:
         """Mark `version` as what became of `build`, with the gates that it missed."""
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.set_model_version_tag(self._name, version, _MISSED, ", ".join(missed))
             self._client.set_model_version_tag(self._name, version, _BUILD, build)
 
     def missed(self, version: str) -> list[str]:
         """Name the gates that `version` missed when it was registered."""
-        with _translated(self._uri):
+        with translated(self._uri):
             tags = self._client.get_model_version(self._name, version).tags
         return [gate for gate in tags.get(_MISSED, "").split(", ") if gate]
 
     def run_tag(self, version: str, tag: str) -> str | None:
         """Give a tag of the run that `version` came from."""
-        with _translated(self._uri):
+        with translated(self._uri):
             return self._client.get_run(self._run_of(version)).data.tags.get(tag)
+
+    def _entries(self, token: str | None) -> PagedList[ModelVersion]:
+        """Fetch one page of the ledger, in an order that others do not change meanwhile."""
+        return self._client.search_model_versions(
+            f"name = '{self._ledger}'", max_results=_PAGE, order_by=["version_number ASC"], page_token=token
+        )
 
     def _run_of(self, version: str) -> str:
         return self._client.get_model_version(self._name, version).run_id or ""
@@ -212,17 +226,6 @@ def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:
         inputs=Schema([ColSpec(DataType.float, column) for column in columns]),
         outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, len(classes)), "probabilities")]),
     )
-
-
-@contextlib.contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        unreachable = isinstance(error.__cause__ or error.__context__, OSError)
-        reason = "cannot be reached" if unreachable else str(error).partition("\n")[0]
-        message = f"model registry {uri.partition('@')[2] or uri}: {reason}"
-        raise RegistryError(message) from error
 
 
 def _quiet() -> None:

@@ -24,10 +24,12 @@ from tests.builds import (
     shuffled_build,
     timid_build,
 )
-from training.errors import AlreadyMovedError, GatesFailedError, PromotionError, RegistryError
+from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
 from training.history import as_json, as_table
+from training.opening import open_registry
 from training.promotion import Change, carry_out, look
 from training.registry import Registry
+from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,8 +207,26 @@ def test_a_version_made_from_other_data_may_know_the_cases_and_is_refused(two: P
 def test_without_cases_to_judge_on_it_says_what_to_run(two: Place) -> None:
     two.rollback()
     (two.var / "pipeline/cases.csv").unlink()
-    with untouched(two), pytest.raises(Exception, match=r"var/pipeline/cases\.csv: not there; `make train`"):
+    with untouched(two), pytest.raises(DataError, match=r"var/pipeline/cases\.csv: not there; `make train`"):
         two.promote("2")
+
+
+def test_cases_that_another_release_made_are_one_line(two: Place) -> None:
+    two.rollback()
+    (two.var / "pipeline/preparation.json").write_text("{}")
+    with untouched(two), pytest.raises(DataError, match="var/pipeline: written by another release; `make train`"):
+        two.promote("2")
+
+
+def test_a_link_that_was_lost_comes_back_by_promoting_what_is_in_production(two: Place) -> None:
+    shutil.rmtree(two.shelf.folder)
+    assert two.promote("2") == "version 2 is in production already"
+    assert two.links() == ("2", "2")
+
+
+def test_a_long_history_is_read_in_pages(two: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.registry._PAGE", 3)
+    assert two.entries() == [1, 2, 3, 4]
 
 
 def test_of_two_that_looked_at_the_same_time_one_wins_and_the_other_is_told(two: Place) -> None:
@@ -270,8 +290,15 @@ def test_a_history_that_was_altered_stops_every_move(two: Place) -> None:
 
 def test_a_registry_that_is_down_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match=r"model registry http://127\.0\.0\.1:9: cannot be reached"):
-        Registry("inventada", uri="http://127.0.0.1:9", var=place.var)
+    with pytest.raises(RegistryError, match=r"model registry 127\.0\.0\.1:9: cannot be reached"):
+        Registry("inventada", uri="http://ana:secret@127.0.0.1:9", var=place.var)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = TrainingSettings.model_validate({"PREDECIR_VAR": tmp_path / "file/var"})
+    with pytest.raises(RegistryError, match=r"file/var: cannot be made \(Not a directory\)"):
+        open_registry(settings, "inventada")
 
 
 @contextmanager
@@ -288,6 +315,7 @@ def full_disk(bytes_left: int) -> Iterator[None]:
 @pytest.mark.parametrize("bytes_left", [0, 100, 3000])
 def test_a_disk_that_is_full_half_way_leaves_production_as_it_was(two: Place, bytes_left: int) -> None:
     two.rollback()
-    with untouched(two), pytest.raises((RegistryError, ShelfError)), full_disk(bytes_left):
+    with untouched(two), pytest.raises((RegistryError, ShelfError)) as error, full_disk(bytes_left):
         two.promote("2")
+    assert "\n" not in str(error.value)
     assert two.promote("2") == "version 2, production (was 1)", "once there is room"
