@@ -56,6 +56,7 @@ def take(browser: Browser, process: Process) -> None:
     desk.type(edad="47", tsh="<0,01", t3="4,1", t4_total="16").tick("F")
     desk.page.locator(".group", has_text="Laboratorio").first.screenshot(path=picture("unidades"))
     explained(hyperthyroid(desk))
+    desk.page.screenshot(path=picture("pagina"))
     desk.page.screenshot(path=picture("consulta"), full_page=True)
     desk.press("Corregir…")
     desk.answer.get_by_label("Diagnóstico correcto").select_option(index=1)

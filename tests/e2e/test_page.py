@@ -45,7 +45,7 @@ def test_what_is_typed_is_answered_in_words_and_bars_and_recorded(doctor: Doctor
     given = fill(doctor).calculate().answered()
     assert doctor.focused() == "answer-title"
     shares = doctor.answer.locator(".bars").first.locator(".share").all_inner_texts()
-    percents = [float(share.strip("<> %").replace(",", ".")) for share in shares]
+    percents = [float(share.strip("<> %\xa0").replace(",", ".")) for share in shares]
     assert len(percents) == len(DatosPaciente.disease.classes)
     assert percents == sorted(percents, reverse=True)
     assert "de cada 100" in doctor.answer.inner_text().lower() or "No concluyente" in doctor.answer.inner_text()

@@ -1,4 +1,4 @@
-// Numbers and dates as Spanish readers write them.
+// Numbers and dates as Spanish readers write them; a number and its unit stay on one line.
 
 const plain = new Intl.NumberFormat("es-ES", { maximumSignificantDigits: 12, useGrouping: false });
 const short = new Intl.NumberFormat("es-ES", { maximumSignificantDigits: 3, useGrouping: false });
@@ -22,16 +22,16 @@ export const formatRange = ([low, high]) => `${plain.format(low)} a ${plain.form
 
 /** A probability, honest at both ends: never "0 %" or "100 %" for what is only close to it. */
 export function formatPercent(share) {
-  if (share > 0 && share < 0.001) return "< 0,1 %";
-  if (share < 1 && share > 0.999) return "> 99,9 %";
-  return `${tenths.format(share * 100)} %`;
+  if (share > 0 && share < 0.001) return "<\u00a00,1\u00a0%";
+  if (share < 1 && share > 0.999) return ">\u00a099,9\u00a0%";
+  return `${tenths.format(share * 100)}\u00a0%`;
 }
 
 /** The same to a whole number, for a headline. */
 export function formatRounded(share) {
-  if (share > 0 && share < 0.01) return "< 1 %";
-  if (share < 1 && share > 0.99) return "> 99 %";
-  return `${Math.round(share * 100)} %`;
+  if (share > 0 && share < 0.01) return "<\u00a01\u00a0%";
+  if (share < 1 && share > 0.99) return ">\u00a099\u00a0%";
+  return `${Math.round(share * 100)}\u00a0%`;
 }
 
 /** A probability as a count of people, which is read more rightly than a share. */
@@ -45,6 +45,6 @@ export function inHundred(share) {
 /** A change of probability in percentage points, with its sign. */
 export function formatPoints(change) {
   const points = Math.abs(change * 100);
-  const text = points < 0.1 ? "< 0,1" : tenths.format(points);
-  return `${change < 0 ? "−" : "+"}${text} ${text === "1,0" ? "punto" : "puntos"}`;
+  const text = points < 0.1 ? "<\u00a00,1" : tenths.format(points);
+  return `${change < 0 ? "−" : "+"}${text}\u00a0${text === "1,0" ? "punto" : "puntos"}`;
 }
