@@ -41,7 +41,7 @@ COPY deploy/healthy deploy/slot /usr/local/bin/
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/predecir PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/predecir
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["healthy"]
+HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=6 CMD ["healthy"]
 
 # A layer of its own for all services' code: it changes often, the packages below it do not.
 FROM base AS code

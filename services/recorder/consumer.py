@@ -39,8 +39,8 @@ _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
-_HEARTBEAT_SECONDS = 10
-"""The broker gives what a recorder holds to another after two of these without a sign of life."""
+_HEARTBEAT_SECONDS = 6
+"""The broker gives what a recorder holds to another after two to three of these without a sign of life."""
 _log = structlog.get_logger()
 
 

@@ -39,7 +39,14 @@ class Stack:
         self._run("make", target, seconds=_UP_SECONDS)
 
     def compose(self, *arguments: str) -> str:
-        return self._run("docker", "compose", *arguments)
+        """Run `docker compose`; where something does not come up, the error tells what all of it said."""
+        try:
+            return self._run("docker", "compose", *arguments)
+        except AssertionError as error:
+            if arguments[0] == "up":
+                error.add_note(self._run("docker", "compose", "ps", "--all", "--format", "{{.Name}} {{.Status}}"))
+                error.add_note(self._run("docker", "compose", "logs", "--no-color", "--timestamps", "--tail=60"))
+            raise
 
     def docker(self, *arguments: str) -> str:
         return self._run("docker", *arguments)
@@ -47,12 +54,7 @@ class Stack:
     def up(self, **replicas: int) -> None:
         """Bring every service to its replicas, started and healthy, as an operator would."""
         scale = [f"--scale={service}={count}" for service, count in replicas.items()]
-        try:
-            self.compose("up", "-d", "--wait", "--no-build", "--no-recreate", *scale)
-        except AssertionError as error:
-            error.add_note(self.compose("ps", "--all", "--format", "{{.Name}} {{.Status}}"))
-            error.add_note(self.compose("logs", "--no-color", "--tail=60"))
-            raise
+        self.compose("up", "-d", "--wait", "--no-build", "--no-recreate", *scale)
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "-q", service).split()
@@ -101,6 +103,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
     port, tls_port = _free_port(), _free_port()
     environment = {
         "COMPOSE_PROJECT_NAME": PROJECT,
+        "PREDECIR_IMAGES": PROJECT,
         "PREDECIR_PORT": str(port),
         "PREDECIR_TLS_PORT": str(tls_port),
         "COMPOSE_PROGRESS": "quiet",
