@@ -24,6 +24,8 @@ class About:
     """How, and by whom, the diagnosis of a case was made."""
     units: str = ""
     """How sure the units and reference ranges are."""
+    rule: str = ""
+    """The rule of `Patient.by_rule`, if there is one."""
     limits: tuple[str, ...] = ()
     """What a reader must keep in mind."""
     ethics: str = ""

@@ -203,6 +203,10 @@ class Patient(BaseModel):
         """Cross-field remarks of this disease (reference ranges are checked for every disease by the gateway)."""
         return []
 
+    def by_rule(self) -> str | None:
+        """The diagnosis that a simple rule of the textbooks gives, to hold a model against; None if there is none."""
+        return None
+
     def encode(self) -> list[float]:
         """Give the row a model reads: one number per column, NaN where missing, 0 or 1 for a flag, a choice's index."""
         values = self.__dict__

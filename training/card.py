@@ -101,6 +101,7 @@ def shade(count: int, total: int) -> str:
 
 def _facts(build: Build, version: Version) -> dict[str, Any]:
     preparation, metrics = build.preparation, build.metrics
+    rule = metrics.rule
     return {
         "version": version,
         "preparation": preparation,
@@ -120,6 +121,8 @@ def _facts(build: Build, version: Version) -> dict[str, Any]:
         "bar": drawing.interval_bar,
         "calibration": drawing.calibration(metrics.calibration, least=build.parameters.subgroups.least_cases),
         "estimate": lambda name: _estimate(metrics.figures, metrics.intervals, name),
+        "rule_estimate": lambda name: rule and _estimate(rule.figures, rule.intervals, name),
+        "gain_estimate": lambda name: rule and _estimate(rule.gain, rule.gain_intervals, name),
         "group_estimate": lambda group, name: _estimate(group.figures, group.intervals, name),
     }
 

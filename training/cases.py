@@ -1,8 +1,8 @@
 """The cases that stages hand on: an open CSV table and a JSON description, so that any tool can read them.
 
-`cases.csv` has `line` (of the raw file), one column per model column (empty where missing, a number otherwise),
-`diagnosis` (a class code) and `date` (ISO 8601, empty where unknown). Numbers are float32, written with as many digits
-as identify them.
+`cases.csv` has `line` (of the raw file), `by_rule` (what the disease's rule says, empty if it has none), one column per
+model column (empty where missing, a number otherwise), `diagnosis` (a class code) and `date` (ISO 8601, empty where
+unknown). Numbers are float32, written with as many digits as identify them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from shared.patient import Disease, Feature
+from training.errors import DataError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -34,12 +35,13 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 class Example(NamedTuple):
-    """One encoded row with its diagnosis and date, and the line of the raw file where it ends."""
+    """One encoded row with its diagnosis and date, the line of the raw file where it ends, and what a rule says."""
 
     row: list[float]
     diagnosis: str
     date: dt.date | None
     line: int
+    by_rule: str = ""
 
 
 class Preparation(BaseModel):
@@ -78,13 +80,13 @@ class Cases:
 
 
 def write_cases(path: Path, columns: Sequence[str], cases: Iterable[Example]) -> None:
-    """Write encoded rows with their line, diagnosis and date."""
+    """Write encoded rows with their line, what a rule says, diagnosis and date."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["line", *columns, "diagnosis", "date"])
-        for row, diagnosis, day, line in cases:
+        writer.writerow(["line", "by_rule", *columns, "diagnosis", "date"])
+        for row, diagnosis, day, line, by_rule in cases:
             numbers = ["" if np.isnan(value) else _shortest(value) for value in row]
-            writer.writerow([line, *numbers, diagnosis, "" if day is None else day.isoformat()])
+            writer.writerow([line, by_rule, *numbers, diagnosis, "" if day is None else day.isoformat()])
 
 
 def read_cases(path: Path, classes: Sequence[str]) -> Cases:
@@ -93,7 +95,7 @@ def read_cases(path: Path, classes: Sequence[str]) -> Cases:
     lines = _read(path)
     days = [line[-1] for line in lines]
     return Cases(
-        rows=np.array([[float(value or "nan") for value in line[1:-2]] for line in lines], dtype=np.float32),
+        rows=np.array([[float(value or "nan") for value in line[2:-2]] for line in lines], dtype=np.float32),
         labels=np.array([index[line[-2]] for line in lines], dtype=np.int64),
         days=np.array(days, dtype="datetime64[D]") if all(days) else None,
     )
@@ -102,6 +104,22 @@ def read_cases(path: Path, classes: Sequence[str]) -> Cases:
 def read_lines(path: Path) -> Labels:
     """Read which line of the raw file each case comes from: n numbers, the header being line 1."""
     return np.array([int(line[0]) for line in _read(path)], dtype=np.int64)
+
+
+def read_rule(path: Path, classes: Sequence[str]) -> Labels | None:
+    """Read what the disease's rule says of each case, as n indices into the classes; None if it has no rule.
+
+    Raises:
+        DataError: the rule answers some cases and not others.
+
+    """
+    said = [line[1] for line in _read(path)]
+    if not any(said):
+        return None
+    if not all(said):
+        message = f"{said.count(''):,} of {len(said):,} cases have no answer by by_rule; let it answer all or none"
+        raise DataError(message)
+    return np.array([classes.index(code) for code in said], dtype=np.int64)
 
 
 def read_preparation() -> Preparation:

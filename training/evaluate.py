@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.bundle import Golden
 from training.boosting import predict
-from training.cases import CASES, read_cases, read_preparation
+from training.cases import CASES, read_cases, read_preparation, read_rule
 from training.conversion import boundary_rows, convert, golden_rows, parity
 from training.parameters import read_parameters
 from training.pictures import draw_all
@@ -49,7 +49,9 @@ def main() -> str:
     model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
     probabilities: Floats = predict(model, test.rows)
     settings, classes = parameters.evaluation, preparation.classes
-    metrics = report(probabilities, test, preparation, read_training().chosen.plausible_at, parameters)
+    rule, plausible_at = read_rule(CASES, classes), read_training().chosen.plausible_at
+    by_rule = None if rule is None else rule[later]
+    metrics = report(probabilities, test, preparation, plausible_at, parameters, by_rule=by_rule)
     onnx = convert(model)
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PICTURES, probabilities, test.labels, classes, settings.calibration_bins)

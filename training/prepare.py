@@ -55,7 +55,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     if not examples:
         message = f"{raw}: no row is left to learn from ({discarded.total():,} left out by from_row)"
         raise DataError(message)
-    kept = Counter(diagnosis for _, diagnosis, _, _ in examples)
+    kept = Counter(diagnosis for _, diagnosis, *_ in examples)
     return examples, Preparation(
         name=patient.disease.name,
         patient_digest=patient.digest,
@@ -90,7 +90,11 @@ def _example(row: Row, patient: type[Patient], line: int) -> Example:
     if case.diagnosis not in patient.disease.classes:
         message = f"from_row gives a diagnosis that {patient.__name__}.disease does not list"
         raise RowError(message)
-    return Example(case.patient.encode(), case.diagnosis, case.date, line)
+    by_rule = case.patient.by_rule()
+    if by_rule not in {None, *patient.disease.classes}:
+        message = f"by_rule gives a diagnosis that {patient.__name__}.disease does not list"
+        raise RowError(message)
+    return Example(case.patient.encode(), case.diagnosis, case.date, line, by_rule or "")
 
 
 def _rule(error: Exception, row: Row, patient: type[Patient]) -> str:

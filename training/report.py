@@ -8,21 +8,30 @@ import numpy as np
 
 from training import conformal
 from training.measures import calibration_curve, confusion_matrix, plain, resamples, spans, weighted
-from training.results import CalibrationBin, Metrics
+from training.results import CalibrationBin, Metrics, Rule
 from training.subgroups import subgroups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.cases import Cases, Floats, Mask, Preparation
-    from training.parameters import Parameters
+    from training.cases import Cases, Floats, Labels, Mask, Preparation
+    from training.parameters import Evaluation, Parameters
     from training.results import Interval
 
+_OF_A_RULE = ("accuracy", "balanced_accuracy", "recall.")
+"""What can be said of answers without probabilities."""
 
-def report(
-    probabilities: Floats, cases: Cases, preparation: Preparation, plausible_at: float, parameters: Parameters
+
+def report(  # noqa: PLR0913 - each is what another stage, or a person, has made
+    probabilities: Floats,
+    cases: Cases,
+    preparation: Preparation,
+    plausible_at: float,
+    parameters: Parameters,
+    *,
+    by_rule: Labels | None = None,
 ) -> Metrics:
-    """Compute it from the n x classes `probabilities` that the model gave `cases`."""
+    """Compute it from the n x classes `probabilities` that the model gave `cases`, of which a rule says `by_rule`."""
     labels, classes, settings = cases.labels, preparation.classes, parameters.evaluation
 
     def measure(chosen: Mask) -> tuple[dict[str, float], dict[str, Interval]]:
@@ -50,6 +59,26 @@ def report(
             )
         ],
         subgroups=subgroups(cases, classes, preparation.features, parameters.subgroups, measure),
+        rule=None if by_rule is None else _rule(probabilities, by_rule, labels, classes, settings),
+    )
+
+
+def _rule(probabilities: Floats, by_rule: Labels, labels: Labels, classes: Sequence[str], settings: Evaluation) -> Rule:
+    def under(weights: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        certain = np.eye(len(classes))[by_rule]
+        theirs = weighted(certain, labels, classes, settings.calibration_bins, weights)
+        ours = weighted(probabilities, labels, classes, settings.calibration_bins, weights)
+        kept = [name for name in theirs if name.startswith(_OF_A_RULE)]
+        return {name: theirs[name] for name in kept}, {name: ours[name] - theirs[name] for name in kept}
+
+    found, gain = under(np.ones((1, len(labels))))
+    resampled, resampled_gain = under(resamples(len(labels), settings))
+    return Rule(
+        answers=[classes[index] for index in np.unique(by_rule)],
+        figures=plain(found),
+        intervals=spans(resampled),
+        gain=plain(gain),
+        gain_intervals=spans(resampled_gain),
     )
 
 

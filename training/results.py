@@ -122,6 +122,21 @@ class Subgroup(BaseModel):
     intervals: dict[str, Interval]
 
 
+class Rule(BaseModel):
+    """How good the disease's simple rule is, and by how much the model is better: the same cases, resampled together.
+
+    `answers` are the classes that the rule ever gives.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    answers: list[str]
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+    gain: dict[str, float]
+    gain_intervals: dict[str, Interval]
+
+
 class Period(BaseModel):
     """A set of cases: from which day to which (None without dates), of which class, and what is known of each feature.
 
@@ -163,6 +178,7 @@ class Metrics(BaseModel):
     confusion: dict[str, dict[str, int]]
     calibration: list[CalibrationBin]
     subgroups: list[Subgroup]
+    rule: Rule | None
 
 
 class Proof(BaseModel):

@@ -33,6 +33,7 @@ OLDEST = 120
 """Years. Four rows of the raw file claim 455 and more; their age is unknown, the rest of the row is good."""
 INDEX_TOLERANCE = 0.05
 """How far, relative to itself, the free T4 index may lie from T4 / T4 uptake before it is remarked upon."""
+TSH_REFERENCE, T3_REFERENCE, INDEX_REFERENCE = (0.2, 6.0), (1.1, 3.1), (65.0, 155.0)
 LATE_PREGNANCY_AGE = 55
 """Years, above which a pregnancy is remarked upon."""
 
@@ -78,6 +79,10 @@ _ABOUT = About(
         "El libro de códigos no indica unidades: se han deducido de los valores. Los rangos de referencia sirven para "
         "los avisos, no para el cálculo."
     ),
+    rule=(
+        "TSH por encima de su referencia: hipotiroidismo. TSH por debajo, y T3 total o índice de T4 libre por encima:"
+        " hipertiroidismo. En otro caso: sin alteración."
+    ),
     limits=(
         "Un solo laboratorio, de los años ochenta: métodos y tratamientos han cambiado. Sin validación externa.",
         "Los datos cambian con el tiempo (el método de la TSH, cuánto se pide la T3); mañana pueden ser otros.",
@@ -109,12 +114,12 @@ class DatosPaciente(Patient):
     edad: int | None = measure("Edad", unit="años", limits=(0, OLDEST), required=True)
     sexo: Literal["F", "M"] | None = choice("Sexo", required=True, description="F, M, o vacío si no consta.")
 
-    tsh: float | None = measure("TSH", unit="mU/L", limits=(0.001, 1000), reference=(0.2, 6), group=_LAB)
+    tsh: float | None = measure("TSH", unit="mU/L", limits=(0.001, 1000), reference=TSH_REFERENCE, group=_LAB)
     t3: float | None = measure(
         "T3 total",
         unit="nmol/L",
         limits=(0.01, 30),
-        reference=(1.1, 3.1),
+        reference=T3_REFERENCE,
         group=_LAB,
         description=_NO_FREE,
         other_units={"ng/dL": _T3_PER_NG_DL},
@@ -135,7 +140,7 @@ class DatosPaciente(Patient):
         "Índice de T4 libre",
         unit="índice",
         limits=(0.5, 1000),
-        reference=(65, 155),
+        reference=INDEX_REFERENCE,
         group=_LAB,
         description="T4 total dividida por la captación de T4. Si se deja vacío y constan ambas, se calcula.",
         other_units={"índice con T4 en µg/dL": _T4_PER_UG_DL},
@@ -169,6 +174,19 @@ class DatosPaciente(Patient):
         if self.indice_t4_libre is None and self.t4_total is not None and self.captacion_t4 is not None:
             return {"indice_t4_libre": self.t4_total / self.captacion_t4}
         return {}
+
+    def by_rule(self) -> str:
+        """TSH first, then what it should have moved."""
+        index = self.indice_t4_libre or self.derived().get("indice_t4_libre")
+        moved = any(
+            value is not None and value > high
+            for value, (_, high) in ((self.t3, T3_REFERENCE), (index, INDEX_REFERENCE))
+        )
+        if self.tsh is not None and self.tsh > TSH_REFERENCE[1]:
+            return "hipotiroidismo"
+        if self.tsh is not None and self.tsh < TSH_REFERENCE[0] and moved:
+            return "hipertiroidismo"
+        return "sin_alteracion"
 
     def remarks(self) -> list[Remark]:
         """A pregnancy late in life, and an index that contradicts its parts."""

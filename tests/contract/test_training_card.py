@@ -17,6 +17,7 @@ from tests.builds import good_build, version_of
 from tests.training_cases import CLASSES
 from training import card
 from training.card import render
+from training.results import Rule
 from training.subgroups import UNKNOWN
 
 if TYPE_CHECKING:
@@ -145,8 +146,22 @@ def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Buil
 def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page) -> None:
     undeclared = "no lo ha declarado"
     filled = About(*("texto",) * 1, not_for=("a",), source="b", licence="c", population="d", exclusions="e")
-    assert page.words.count(undeclared) == len(dataclasses.fields(About))
+    assert page.words.count(undeclared) == len(dataclasses.fields(About)) - 1  # without a rule, nobody asks for it
     assert Page(render(with_about(build, filled), version_of(build))).words.count(undeclared) == 4
+
+
+def test_a_rule_is_compared_where_there_is_one(build: Build, page: Page) -> None:
+    figures = {"accuracy": 0.6, "balanced_accuracy": 0.5}
+    gain = {"accuracy": 0.3, "balanced_accuracy": 0.35}
+    spans = dict.fromkeys(figures, (0.25, 0.75))
+    rule = Rule(answers=["sano"], figures=figures, intervals=spans, gain=gain, gain_intervals=spans)
+    metrics = build.metrics.model_copy(update={"rule": rule})
+    about = About(rule="Fiebre: enfermo.")
+    told = Page(render(with_about(dataclasses.replace(build, metrics=metrics), about), version_of(build))).words
+    assert re.search(r"Una regla sencilla 60,0.% 25,0.% a 75,0.% 50,0.%", told)
+    assert re.search(r"Ventaja del modelo sobre la regla 30,0.% 25,0.% a 75,0.% 35,0.%", told)
+    assert "La regla: Fiebre: enfermo. Solo conoce 1 de los 3 diagnósticos." in told
+    assert "Una regla sencilla" not in page.words
 
 
 def test_ours_declares_everything() -> None:

@@ -93,3 +93,19 @@ def test_an_absurd_age_is_unknown_and_the_rest_of_the_row_is_kept() -> None:
 def test_an_unknown_letter_is_an_error_and_not_a_class() -> None:
     with pytest.raises(ValueError, match="unknown diagnosis letter"):
         DatosPaciente.from_row(RAW | {"diagnosis": "Z"})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"tsh": 6.0}, "sin_alteracion"),
+        ({"tsh": 6.1, "t3": 4.0}, "hipotiroidismo"),
+        ({"tsh": 0.1}, "sin_alteracion"),  # low by itself tells too little
+        ({"tsh": 0.1, "t3": 3.2}, "hipertiroidismo"),
+        ({"tsh": 0.1, "t4_total": 160.0, "captacion_t4": 0.9}, "hipertiroidismo"),  # by the derived index
+        ({"tsh": 0.2, "t3": 9.0}, "sin_alteracion"),
+        ({"tsh": None, "t3": 9.0}, "sin_alteracion"),
+    ],
+)
+def test_the_simple_rule_begins_with_tsh(values: dict[str, Any], said: str) -> None:
+    assert patient(**values).by_rule() == said

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Case, Diagnosis, DiscardedRowError, Disease, Patient, flag, measure, rule_broken
 from tests.data import thyroid_csv
-from training.cases import Example, read_cases, read_lines, write_cases
+from training.cases import Example, read_cases, read_lines, read_rule, write_cases
 from training.errors import DataError
 from training.prepare import prepare
 
@@ -67,9 +67,39 @@ def test_the_thyroid_data_are_cleaned_as_their_page_says() -> None:
     assert report.data_hash == "f6b5d875b949c15f3ddc92f096d39249"
 
 
+class GripeConRegla(Gripe):
+    def by_rule(self) -> str | None:
+        if self.temperatura is None:
+            return "resfriado"
+        return None if self.temperatura < 36 else "gripe" if self.temperatura > 38 else "sin_gripe"
+
+
+def test_what_the_rule_says_goes_with_the_case_and_is_read_back(tmp_path: Path) -> None:
+    examples, report = prepare(table(tmp_path, "36.6,0,n", "39.5,1,y", "37,0,y"), GripeConRegla)
+    write_cases(tmp_path / "cases.csv", report.columns, examples)
+    found = read_rule(tmp_path / "cases.csv", report.classes)
+    assert found is not None
+    assert found.tolist() == [0, 1, 0]
+    assert read_cases(tmp_path / "cases.csv", report.classes).labels.tolist() == [0, 1, 1]
+
+
+def test_a_disease_without_a_rule_has_none_and_half_a_rule_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    write_cases(path, ["t", "cough"], prepare(table(tmp_path, "36.6,0,n", "39.5,1,y"), Gripe)[0])
+    assert read_rule(path, ["sin_gripe", "gripe"]) is None
+    write_cases(path, ["t", "cough"], prepare(table(tmp_path, "35,0,n", "39.5,1,y"), GripeConRegla)[0])
+    with pytest.raises(DataError, match=r"1 of 2 cases have no answer by by_rule"):
+        read_rule(path, ["sin_gripe", "gripe"])
+
+
+def test_a_rule_that_answers_what_the_disease_does_not_list_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 3: by_rule gives a diagnosis that GripeConRegla.disease does not list"):
+        prepare(table(tmp_path, "36.6,0,n", ",0,n"), GripeConRegla)
+
+
 def test_rows_become_encoded_examples_and_discarded_ones_are_counted_by_reason(tmp_path: Path) -> None:
     examples, report = prepare(table(tmp_path, "36.6,0,n", "?,0,n", "39.5,1,y", "?,1,y", ""), Gripe)
-    assert examples == [([36.6, 0.0], "sin_gripe", None, 2), ([39.5, 1.0], "gripe", None, 4)]
+    assert examples == [Example([36.6, 0.0], "sin_gripe", None, 2), Example([39.5, 1.0], "gripe", None, 4)]
     assert (report.rows_read, report.discarded) == (4, {"no reading": 2})
     assert (report.columns, report.measured, report.classes) == (
         ["temperatura", "tos"],
@@ -191,4 +221,4 @@ def test_one_case_without_a_date_leaves_the_table_without_dates(tmp_path: Path) 
 def test_the_table_is_plain_csv(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     write_cases(path, ["a", "b"], [Example([0.1, math.nan], "x", dt.date(1986, 1, 2), 7)])
-    assert path.read_text() == "line,a,b,diagnosis,date\n7,0.1,,x,1986-01-02\n"
+    assert path.read_text() == "line,by_rule,a,b,diagnosis,date\n7,,0.1,,x,1986-01-02\n"

@@ -40,7 +40,7 @@ def population(count: int = 180) -> tuple[Cases, Floats]:
     return Cases(rows, labels, None), 0.7 * np.eye(3)[told] + 0.1
 
 
-def reported(count: int = 180) -> Metrics:
+def reported(count: int = 180, *, rule: bool = False) -> Metrics:
     cases, probabilities = population(count)
     preparation = Preparation(
         name="grupos",
@@ -55,7 +55,8 @@ def reported(count: int = 180) -> Metrics:
         discarded={},
         cases=dict.fromkeys(CLASSES, 0),
     )
-    return report(probabilities, cases, preparation, 0.3, PARAMETERS)
+    healthy = np.zeros(count, dtype=np.int64) if rule else None
+    return report(probabilities, cases, preparation, 0.3, PARAMETERS, by_rule=healthy)
 
 
 def group(metrics: Metrics, feature: str, name: str) -> Subgroup:
@@ -107,3 +108,20 @@ def test_the_report_counts_confusions_and_calibration() -> None:
     assert sum(sum(row.values()) for row in metrics.confusion.values()) == len(cases)
     assert [(one.confidence, one.cases) for one in metrics.calibration] == [(0.8, len(cases))]
     assert metrics.calibration[0].right == metrics.figures["accuracy"]
+
+
+def test_a_rule_is_held_against_the_model_on_the_same_cases() -> None:
+    cases, _ = population()
+    metrics = reported(rule=True)
+    assert reported().rule is None
+    assert metrics.rule is not None
+    healthy = float((cases.labels == 0).mean())
+    assert metrics.rule.answers == ["sano"]
+    assert metrics.rule.figures["accuracy"] == pytest.approx(healthy, abs=1e-6)
+    assert (metrics.rule.figures["recall.sano"], metrics.rule.figures["recall.grave"]) == (1, 0)
+    assert metrics.rule.gain["accuracy"] == pytest.approx(metrics.figures["accuracy"] - healthy, abs=1e-6)
+    low, high = metrics.rule.gain_intervals["accuracy"]
+    assert 0 < low < metrics.rule.gain["accuracy"] < high
+    wide = metrics.rule.intervals["accuracy"][1] - metrics.rule.intervals["accuracy"][0]
+    assert high - low < wide + metrics.intervals["accuracy"][1] - metrics.intervals["accuracy"][0]  # paired, not apart
+    assert "log_loss" not in metrics.rule.figures  # a rule gives no probabilities
