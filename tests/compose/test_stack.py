@@ -199,6 +199,11 @@ async def test_inference_follows_mlflow_and_needs_it_neither_to_serve_nor_to_sta
     await until(lambda: model_state(stack, first, ops)["registro"]["visto"] is not None, seconds=30)
 
 
+def test_the_history_of_promotions_is_read_where_training_runs(stack: Stack) -> None:
+    said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "python", "-m", "training.history")
+    assert "production" in said
+
+
 def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> None:
     certificate = self_signed(stack.folder / "var/compose/tls/predecir.pem")
     with (stack.folder / ".env").open("a") as file:

@@ -1,0 +1,36 @@
+"""Which registry inference follows, if any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.inference.settings import InferenceSettings
+from shared.settings import SettingsError, read_settings
+
+SERVER = "https://ana:geheim@mlflow.example.org/base"
+
+
+@pytest.mark.parametrize(
+    ("uri", "bundle", "followed"),
+    [
+        (None, None, None),
+        ("sqlite:///var/mlflow.db", None, None),  # training's, in a file: its shelf is what counts
+        (SERVER, None, SERVER),
+        (SERVER, Path("var/chosen"), None),  # whoever chose a folder wants no other model
+    ],
+)
+def test_a_registry_is_followed_if_it_is_a_server_and_no_folder_was_chosen(
+    uri: str | None, bundle: Path | None, followed: str | None
+) -> None:
+    assert InferenceSettings(mlflow_tracking_uri=uri, inference_bundle=bundle).followed_registry == followed
+
+
+@pytest.mark.parametrize("uri", ["http://", "https:mlflow:5000", "http://ana:geheim@"])
+def test_a_server_without_a_host_is_one_line_without_what_was_given(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(SettingsError, match=r"MLFLOW_TRACKING_URI: .*must be like http://mlflow:5000") as refused:
+        read_settings(InferenceSettings)
+    assert "geheim" not in str(refused.value)
+    assert "\n" not in str(refused.value)
