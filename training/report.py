@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from training.parameters import Evaluation, Parameters
     from training.results import Interval
 
-_OF_A_RULE = ("accuracy", "balanced_accuracy", "recall.")
+_OF_A_RULE = ("accuracy", "balanced_accuracy", "recall.", "precision.")
 """What can be said of answers without probabilities."""
 
 

@@ -151,7 +151,7 @@ def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page)
 
 
 def test_a_rule_is_compared_where_there_is_one(build: Build, page: Page) -> None:
-    figures = {"accuracy": 0.6, "balanced_accuracy": 0.5}
+    figures = {"accuracy": 0.6, "balanced_accuracy": 0.5, "recall.sano": 0.97, "precision.sano": 0.83}
     gain = {"accuracy": 0.3, "balanced_accuracy": 0.35}
     spans = dict.fromkeys(figures, (0.25, 0.75))
     rule = Rule(answers=["sano"], figures=figures, intervals=spans, gain=gain, gain_intervals=spans)
@@ -161,6 +161,7 @@ def test_a_rule_is_compared_where_there_is_one(build: Build, page: Page) -> None
     assert re.search(r"Una regla sencilla 60,0.% 25,0.% a 75,0.% 50,0.%", told)
     assert re.search(r"Ventaja del modelo sobre la regla 30,0.% 25,0.% a 75,0.% 35,0.%", told)
     assert "La regla: Fiebre: enfermo. Solo conoce 1 de los 3 diagnósticos." in told
+    assert re.search(r"sano 9.*? 97,0.% 25,0.% a 75,0.% .* 83,0.% 25,0.% a 75,0.% ", told)
     assert "Una regla sencilla" not in page.words
 
 
