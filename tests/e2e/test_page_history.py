@@ -124,6 +124,9 @@ def test_filters_and_pages(doctor: Doctor, page_server: Process, page_folder: Pa
     history(doctor)
     doctor.page.get_by_label("Diagnóstico", exact=True).select_option(code)
     assert given in search(doctor, "")
+    another = next(other for other in LABELS if other != code)
+    doctor.page.get_by_label("Diagnóstico", exact=True).select_option(another)
+    assert given not in search(doctor, "")
     doctor.page.get_by_label("Desde").fill("2001-01-01")
     doctor.page.get_by_label("Hasta").fill("2001-12-31")
     assert search(doctor, "") == []

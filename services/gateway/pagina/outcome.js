@@ -60,7 +60,7 @@ export function buildOutcome(id, predicted, spec, told = null) {
       announce("Anotado.");
     } catch (refusal) {
       const details = (refusal.errors ?? []).map(({ mensaje }) => mensaje);
-      trouble.replaceChildren(h("p", { class: "note danger" }, [refusal.message, ...details, "No se ha anotado; puede repetirlo."].join(" ")));
+      trouble.replaceChildren(h("p", { class: "note danger" }, [refusal.message, ...details, "Puede repetirlo: no contará dos veces."].join(" ")));
     } finally {
       busy = false;
     }
