@@ -14,7 +14,7 @@ import pytest
 from shared.about import About
 from shared.diseases.thyroid import DatosPaciente
 from tests.builds import good_build, version_of
-from tests.training_cases import CLASSES
+from tests.training_cases import CLASSES, small_parameters
 from training import card
 from training.card import render
 from training.results import Rule
@@ -167,6 +167,14 @@ def test_a_rule_is_compared_where_there_is_one(build: Build, page: Page) -> None
 
 def test_ours_declares_everything() -> None:
     assert all(dataclasses.astuple(DatosPaciente.disease.about))
+
+
+def test_it_says_how_the_cases_were_divided(build: Build, page: Page) -> None:
+    assert "Por fecha: se evalúa con los casos desde el 2020-10-01" in page.words
+    parameters = build.parameters.model_copy(update={"split": small_parameters(split="random").split})
+    told = Page(render(dataclasses.replace(build, parameters=parameters), version_of(build))).words
+    assert re.search(r"Al azar: se evalúa con el 25,0.% de los casos de cada diagnóstico", told)
+    assert "Por fecha" not in told
 
 
 def test_few_cases_are_told_to_be_too_few(build: Build) -> None:
