@@ -326,6 +326,23 @@ async def test_one_outcome_of_two_gateways_is_one_row_and_another_under_its_id_i
     assert accounts == {"g1": account("g1", 1, recorded=1), "g2": account("g2", 2, duplicates=1, quarantined=1)}
 
 
+async def test_a_gateway_is_known_by_its_last_outcome_and_a_seq_counts_once(recorder: Recording) -> None:
+    of, same, other = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
+    batch = [
+        delivery(1),
+        delivery(2, outcome(of, event_id=same)),
+        delivery(2, outcome(of, "hipertiroidismo", event_id=same)),  # quarantined under a seq that is recorded
+        delivery(7, outcome(of, event_id=other), gateway="g2"),
+        delivery(2, outcome(of, event_id=other)),  # a duplicate under a seq that is recorded
+    ]
+    for each in batch:
+        await recorder.store.record([each])
+
+    accounts = await recorder.account()
+    assert accounts["g1"] == account("g1", 2, recorded=2, seen=None)
+    assert (accounts["g2"].answered, accounts["g2"].recorded, accounts["g2"].quarantined) == (7, 1, 0)
+
+
 async def test_an_outcome_of_what_is_no_prediction_is_quarantined(recorder: Recording) -> None:
     await recorder.store.record([delivery(1, outcome("UNA"))])
 
@@ -464,6 +481,21 @@ async def test_a_page_and_one_prediction_tell_what_the_doctor_said_last(recorder
     assert [row["aceptada"] for row in one["resultados"]] == [False, True]
     assert one["resultado"] == one["resultados"][0]
     assert one["resultado"]["motivo"] == "otra prueba"
+
+
+async def test_of_two_outcomes_of_one_moment_the_same_one_counts_everywhere(recorder: Recording) -> None:
+    body = event()
+    of = orjson.loads(body)["id"]
+    earlier, later = (str(uuid.UUID(int=number)) for number in (8, 9))
+    for order in ((earlier, later), (later, earlier)):
+        said = [outcome(of, "hipertiroidismo" if one == later else None, event_id=one) for one in order]
+        await recorder.store.record([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
+
+    [listed], _ = await read_page(recorder.database.readers, Wanted(limit=1))
+    one = await read_one(recorder.database.readers, of)
+    assert one is not None
+    assert [str(row["id"]) for row in one["resultados"]] == [later, earlier]
+    assert listed["resultado"]["diagnostico"] == one["resultado"]["diagnostico"] == "hipertiroidismo"
 
 
 async def test_a_cursor_that_no_page_gave_is_refused(recorder: Recording) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 
 from services.recorder.schema import PREDICCIONES, RESULTADOS
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _TABLE, _OUTCOME = PREDICCIONES.c, RESULTADOS.c
-_NEWEST_OUTCOME = (_OUTCOME.timestamp.desc(), _OUTCOME.id.desc())
 
 
 class BadCursorError(Exception):
@@ -72,17 +71,28 @@ async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] |
         )
         if row is None:
             return None
-        said = select(RESULTADOS).where(_OUTCOME.prediccion_id == prediction_id).order_by(*_NEWEST_OUTCOME)
-        outcomes = (await connection.execute(said)).mappings().all()
+        said = select(RESULTADOS).where(_OUTCOME.prediccion_id == prediction_id)
+        newest_first = said.order_by(_OUTCOME.timestamp.desc(), _OUTCOME.id.desc())
+        outcomes = (await connection.execute(newest_first)).mappings().all()
     return {**row, "resultado": outcomes[0] if outcomes else None, "resultados": outcomes}
 
 
 async def _last_outcomes(connection: AsyncConnection, prediction_ids: Sequence[str]) -> dict[str, RowMapping]:
-    """Read the last outcome of each of these predictions that has one."""
-    place = func.row_number().over(partition_by=_OUTCOME.prediccion_id, order_by=_NEWEST_OUTCOME)
-    placed = select(RESULTADOS, place.label("place")).where(_OUTCOME.prediccion_id.in_(prediction_ids)).subquery()
-    last = await connection.execute(select(placed).where(placed.c.place == 1))
-    return {row["prediccion_id"]: row for row in last.mappings()}
+    """Read the last outcome of each of these predictions that has one.
+
+    By way of ids, which are unique: then PostgreSQL takes the indexes even before it has statistics of the table.
+    """
+    said = RESULTADOS.alias("said")
+    last = (
+        select(said.c.id)
+        .where(said.c.prediccion_id == _TABLE.id)
+        .order_by(said.c.timestamp.desc(), said.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    lasts = select(last).where(_TABLE.id.in_(prediction_ids))
+    found = await connection.execute(select(RESULTADOS).where(_OUTCOME.id.in_(lasts)))
+    return {row["prediccion_id"]: row for row in found.mappings()}
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
