@@ -109,12 +109,14 @@ async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
 ) -> None:
     await recorder.store.record([delivery(seq, event(reference="5f" * 32)) for seq in range(1, 4)])
     plans: list[str] = []
+    outcomes: list[str] = []
 
     @sqlalchemy.event.listens_for(recorder.database.readers.sync_engine, "before_cursor_execute")
     def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:  # noqa: ANN401 - the driver's
-        if statement.startswith("SELECT predicciones."):
+        if statement.startswith("SELECT "):
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plans.append(" / ".join(row[3] for row in cursor.fetchall()))
+            kind = plans if statement.startswith("SELECT predicciones.") else outcomes
+            kind.append(" / ".join(row[3] for row in cursor.fetchall()))
 
     _, cursor = await read_page(recorder.database.readers, Wanted(limit=1, **wanted))
     await read_page(recorder.database.readers, Wanted(limit=1, cursor=cursor, **wanted))
@@ -122,3 +124,5 @@ async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
     first, second = plans
     assert index in first
     assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
+    assert "SEARCH said USING INDEX ix_resultados_prediccion_id_timestamp" in outcomes[0]
+    assert "SCAN" not in "".join(outcomes).replace("SCAN CONSTANT ROW", "")
