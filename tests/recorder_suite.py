@@ -330,16 +330,17 @@ async def test_a_gateway_is_known_by_its_last_outcome_and_a_seq_counts_once(reco
     of, same, other = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
     batch = [
         delivery(1),
-        delivery(2, outcome(of, event_id=same)),
-        delivery(2, outcome(of, "hipertiroidismo", event_id=same)),  # quarantined under a seq that is recorded
+        delivery(2, outcome(of)),
         delivery(7, outcome(of, event_id=other), gateway="g2"),
         delivery(2, outcome(of, event_id=other)),  # a duplicate under a seq that is recorded
+        delivery(3, outcome(of, event_id=same)),
+        delivery(3, outcome(of, "hipertiroidismo", event_id=same)),  # quarantined under a seq that is recorded
     ]
     for each in batch:
         await recorder.store.record([each])
 
     accounts = await recorder.account()
-    assert accounts["g1"] == account("g1", 2, recorded=2, seen=None)
+    assert accounts["g1"] == account("g1", 3, recorded=3, seen=None)
     assert (accounts["g2"].answered, accounts["g2"].recorded, accounts["g2"].quarantined) == (7, 1, 0)
 
 
