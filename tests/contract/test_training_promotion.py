@@ -267,6 +267,30 @@ class CrashesBeforeTheAlias(Registry):
         raise KeyboardInterrupt
 
 
+def test_a_winner_that_stalls_does_not_put_an_older_version_back(two: Place) -> None:
+    two.register(another(good_build(), 0.15))
+    stalled = StallsBeforeTheAlias(two)
+    carry_out(Change("promote", "1", "slow"), look(two.registry, PRODUCTION), stalled, two.shelf)
+    assert two.links() == ("3", "2")
+    assert [line.split()[3:6] for line in as_table(two.registry.history())[-2:]] == [
+        ["production", "3", "1"],
+        ["production", "1", "2"],
+    ]
+
+
+class StallsBeforeTheAlias(Registry):
+    """A registry whose process stalls before it moves an alias for the first time; somebody else promotes meanwhile."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.shelf.folder.name, uri=None, var=place.var)
+        self._waiting = [place]
+
+    def point(self, alias: str, version: str, entry: int) -> None:
+        while self._waiting:
+            self._waiting.pop().promote("2")
+        super().point(alias, version, entry)
+
+
 def test_an_alias_that_was_moved_in_mlflow_is_settled_by_promoting_one_of_the_two(two: Place) -> None:
     two.registry.point(PRODUCTION, "1", entry=1)
     with pytest.raises(PromotionError, match="production leads to version 1, but was promoted to 2"):
