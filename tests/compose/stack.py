@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = f"predecir-test-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}"
 """Of this checkout: another one may run its own stack on the same engine, and would take this one for it."""
-_UP_SECONDS = 900
+_UP_SECONDS = 1200
 _COMMAND_SECONDS = 180
 
 
