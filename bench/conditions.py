@@ -67,6 +67,7 @@ def machine() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor,
         "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),
@@ -79,7 +80,8 @@ def describe(machine: dict[str, Any]) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
     return (
         f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}; {libraries}."
+        f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}; {libraries}. "
+        f"Load average of the machine before: {machine['load_before']:.1f}."
     )
 
 
