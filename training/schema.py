@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
@@ -59,6 +58,5 @@ def _rules(feature: Feature) -> list[pa.Check]:
     if feature.kind == "integer":
         rules.append(pa.Check(lambda values: values % 1 == 0, error="not a whole number"))
     if feature.limits is not None:
-        low, high = (np.float32(limit) for limit in feature.limits)  # as the rows are: 0.3 is not 0.3 in float32
-        rules.append(pa.Check.in_range(low, high, error="outside its limits"))
+        rules.append(pa.Check.in_range(*feature.limits, error="outside its limits"))
     return rules

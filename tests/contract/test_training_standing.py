@@ -58,6 +58,13 @@ def test_a_registry_on_a_server_is_always_asked(settled: Place) -> None:
 
 
 def _move_the_alias(place: Place) -> None:
+    import mlflow  # noqa: PLC0415 - seconds, for this test alone
+
+    client = mlflow.MlflowClient(registry_uri=f"sqlite:///{place.var.resolve()}/mlflow.db")
+    client.set_registered_model_alias("inventada", "production", "1")
+
+
+def _roll_back(place: Place) -> None:
     place.rollback()
 
 
@@ -77,7 +84,9 @@ def _replace_the_key(place: Place) -> None:
     (place.var / "keys/bundle.pub").unlink()
 
 
-@pytest.mark.parametrize("meddle", [_move_the_alias, _move_the_link, _lose_a_link, _tamper, _replace_the_key])
+@pytest.mark.parametrize(
+    "meddle", [_move_the_alias, _roll_back, _move_the_link, _lose_a_link, _tamper, _replace_the_key]
+)
 def test_whatever_was_changed_since_is_looked_into(settled: Place, meddle: Callable[[Place], None]) -> None:
     meddle(settled)
     assert unchanged(BUILD, SETTINGS, settled.shelf) is None

@@ -140,6 +140,22 @@ def test_a_row_that_breaks_a_rule_stops_it_and_is_named(tmp_path: Path) -> None:
     assert pipeline == "pipeline: stopped at prepare"
 
 
+def test_a_column_that_was_filled_in_from_the_diagnosis_stops_it_before_anything_is_trained(tmp_path: Path) -> None:
+    folder = lay_down(tmp_path / "anemia")
+    path = folder / "data/raw.csv"
+    header, *rows = (line.split(",") for line in path.read_text().splitlines())
+    for row in rows:
+        row[header.index("ferritin")] = {"normal": "90", "iron": "5", "b12": "400"}[row[-1]]
+    path.write_text("".join(",".join(row) + "\n" for row in (header, *rows)))
+    stage, pipeline = refused(folder).splitlines()
+    assert "leakage.ferritina: balanced accuracy by which ferritina alone tells all classes apart: 1, at most" in stage
+    assert pipeline == "pipeline: stopped at check"
+    checks = json.loads((folder / "var/pipeline/checks.json").read_text())
+    failed = [finding["check"] for finding in checks["findings"] if not finding["passed"]]
+    assert failed == ["leakage.ferritina", "leakage.ferritina.one_class"]
+    assert not (folder / "var/pipeline/model.pkl").exists()
+
+
 def test_data_that_are_missing_are_one_line(tmp_path: Path) -> None:
     folder = lay_down(tmp_path / "anemia")
     shutil.rmtree(folder / "data")

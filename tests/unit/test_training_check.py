@@ -50,6 +50,8 @@ def test_good_data_pass_every_check() -> None:
         "leakage_missing.d.one_class",
     }
     assert [finding.told for finding in found if not finding.passed] == []
+    figures = {finding.check: finding.figure for finding in found}
+    assert figures["leakage_missing.a"] < 0.5 < figures["leakage.a"], "it tells by its values, not by being there"
 
 
 def test_a_column_that_is_missing_too_often_on_one_side_of_the_split_is_named() -> None:
