@@ -47,7 +47,7 @@ class Scheduler:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=240,
+            timeout=400,
         )
 
     def states(self) -> dict[str, str]:
