@@ -114,9 +114,20 @@ async def test_a_tampered_version_is_refused_once_and_visibly_and_the_old_one_go
         await until(lambda: service.serves("2"))
         assert service.refused("2") is None
         assert (await service.state())["rechazada"] is None
-        assert service.failures() == 1  # it was not loaded again and again
     logged = capsys.readouterr()
     assert (logged.out + logged.err).count("model_refused") == 1
+
+
+async def test_what_was_refused_is_not_loaded_again_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+    bad = make_bundle(tmp_path, PacienteDePrueba, version="2", golden_error=1e-3)
+    first = make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        for _ in range(3):
+            point_production(bad)
+            await until(lambda: service.refused("2") == 1)
+            point_production(first)
+            await until(lambda: service.refused("2") is None)
+        assert service.failures() == 1
 
 
 async def test_a_version_that_answers_otherwise_than_in_training_is_refused(tmp_path: Path) -> None:
