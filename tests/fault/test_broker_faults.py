@@ -136,6 +136,7 @@ class Swallowing:
 
 
 async def test_a_connection_that_fell_silent_is_replaced(broker: Broker, tmp_path: Path) -> None:
+    await broker.declare()
     network = Swallowing(broker.server.port)
     async with (
         await asyncio.start_server(network.carry, "127.0.0.1", 0) as server,
