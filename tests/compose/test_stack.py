@@ -50,8 +50,11 @@ async def the_accounts_close(stack: Stack) -> None:
     with stack.client("analista") as client:
 
         def heard() -> bool:
-            gateways = client.get("/conciliacion").json()["gateways"]
-            return sum(not gateway["en_silencio"] for gateway in gateways) >= len(stack.containers("gateway"))
+            answer = client.get("/conciliacion")
+            if answer.status_code != httpx.codes.OK:  # recorders learn of the key some seconds after gateways
+                return False
+            speaking = [gateway for gateway in answer.json()["gateways"] if not gateway["en_silencio"]]
+            return len(speaking) >= len(stack.containers("gateway"))
 
         await until(heard, seconds=60)
         account = client.get("/conciliacion").json()
@@ -167,12 +170,20 @@ async def test_restarting_broker_or_database_under_load_loses_nothing(stack: Sta
 
 
 def model_state(stack: Stack, container: str, key: str) -> dict[str, Any]:
-    """Ask one replica of inference, from inside, which model it serves and why."""
+    """Ask one replica of inference, from inside, which model it serves and why, as soon as it knows `key`."""
     script = (
-        "import sys, urllib.request as r; a = {'Authorization': 'Bearer ' + sys.argv[1]};"
-        "print(r.urlopen(r.Request('http://localhost:8001/modelo', headers=a), timeout=10).read().decode())"
+        "import http.client, sys; c = http.client.HTTPConnection('localhost', 8001, timeout=10);"
+        "c.request('GET', '/modelo', headers={'Authorization': 'Bearer ' + sys.argv[1]}); r = c.getresponse();"
+        "print(r.read().decode() if r.status == 200 else '')"
     )
-    found: dict[str, Any] = json.loads(stack.docker("exec", container, "python", "-c", script, key))
+    said: list[str] = []
+
+    def knows_the_key() -> bool:
+        said[:] = stack.docker("exec", container, "python", "-c", script, key).split("\n", 1)
+        return said[0] != ""
+
+    until_now(knows_the_key, seconds=30)
+    found: dict[str, Any] = json.loads(said[0])
     return found
 
 
