@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.recorder_suite", "tests.analysts_suite", "tests.trigger_suite"
 )  # before anything imports them: asserts explain
+
+
+@pytest.fixture(autouse=True)
+def _no_registry_from_elsewhere() -> None:
+    """Let no test, nor a process it starts, use the registry of another test, or of whoever runs the tests.
+
+    MLflow leaves the address that it was given in the environment.
+    """
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")
