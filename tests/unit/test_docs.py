@@ -38,6 +38,11 @@ def test_every_make_target_that_is_documented_exists_and_is_in_the_menu() -> Non
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_name_the_python_that_make_has_set_up(page: Path) -> None:
+    assert re.findall(r"^python -m .*|.* && .*[ =]python -m .*", page.read_text(), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
