@@ -62,8 +62,9 @@ class Mirror:
         self._asked: Registered | None = None
         self._served: Registered | None = None
         self._pointed: str | None = None
+        self._unwritten: str | None = None
         self.seen: datetime | None = None
-        """When the registry last answered."""
+        """When the registry last gave all that it was asked for."""
         self.silent_since: datetime | None = None
         """Since when it has not, or None if it does."""
         self.silent_because: str | None = None
@@ -84,26 +85,29 @@ class Mirror:
         """Ask once; gives the folder of what is in production, or its refusal, or None if there is nothing to say."""
         served, self._served = self._served, None
         try:
-            self._asked = await self._registry.at(PRODUCTION)
-            self._heard()
-            if self._asked is None:
-                return None
-            return self._folder(self._asked) if self._asked == served else await self._brought(self._asked)
+            self._asked = asked = await self._registry.at(PRODUCTION)
+            found: Path | Refusal | None = None
+            if asked is not None:
+                found = self._folder(asked) if asked == served else await self._brought(asked)
         except RegistryDownError as error:
             self._silent(str(error))
             return None
+        self._heard()  # only now: it may know the alias and not have the files
+        return found
 
     async def settle(self) -> None:
         """Make what the last turn gave, which serves now, what a start without the registry finds."""
         self._served = self._asked
         if self._asked is None or self._pointed == self._asked.version:
             return
-        self._pointed = self._asked.version
         try:
             await asyncio.to_thread(self._shelf.point, PRODUCTION, self._asked.version)
+            self._pointed, self._unwritten = self._asked.version, None
             await asyncio.to_thread(self._shelf.prune, KEPT_VERSIONS)
         except ShelfError as error:
-            structlog.get_logger().error("shelf_not_written", reason=str(error))
+            if str(error) != self._unwritten:  # tried at each turn, said once
+                structlog.get_logger().error("shelf_not_written", reason=str(error))
+            self._unwritten = str(error)
 
     async def _brought(self, registered: Registered) -> Path | Refusal:
         """Give the folder of `registered`, fetching what is not there."""

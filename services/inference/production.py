@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ class Production:
 
     async def _follow(self, found: Path | Refusal | None) -> None:
         if found is None:
-            await self.follower.look(self.link)
+            await self._without_word()
             return
         if isinstance(found, Refusal):
             refusal: Refusal | None = found
@@ -58,9 +59,16 @@ class Production:
             return
         else:
             refusal = self.follower.refusal
-        if self.batcher.loaded is None and await asyncio.to_thread(self.link.is_dir):
+        if self.batcher.loaded is None and await asyncio.to_thread(os.path.isdir, self.link):
             await self.follower.look(self.link)
         self.follower.refuse(refusal)
+
+    async def _without_word(self) -> None:
+        """Follow the link, unless a registry is followed and something of it serves: only a start goes by its cache."""
+        if self.mirror is None or self.batcher.loaded is None:
+            await self.follower.look(self.link)
+        elif self.mirror.production is None:
+            self.follower.refuse(None)
 
     async def _settle(self) -> None:
         if self.mirror is not None:

@@ -70,6 +70,8 @@ class Mlflow:
     async def artifact(self, request: web.Request) -> web.Response:
         folder, _, name = request.query["path"].partition("/")
         self.fetched.append(name)
+        if request.query["run_uuid"] not in self.runs:
+            return web.Response(status=500)  # as if the storage of its artifacts were away
         path = self.runs[request.query["run_uuid"]] / name
         if folder != "bundle" or not path.exists():
             return web.json_response(MISSING, status=404)
@@ -371,6 +373,69 @@ async def test_a_registry_that_does_not_answer_as_it_should_is_silent_and_comes_
         mlflow.promote("2")
         await until(lambda: service.serves("2"))
         assert not await silent()
+
+
+async def test_a_version_that_was_withdrawn_does_not_serve_again_though_the_shelf_could_not_be_written(
+    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.promote("2")
+        await until(lambda: (shelf / "production").resolve() == shelf / "2")
+        (shelf / ".production.fresh").mkdir()  # in the way of the next link
+        mlflow.promote("1")
+        await until(lambda: service.serves("1"))
+        mlflow.instead = failing
+        asked = mlflow.asked
+        await until(lambda: mlflow.asked > asked + 2)
+        assert await service.version() == "1"
+        mlflow.instead = None
+        (shelf / ".production.fresh").rmdir()
+        await until(lambda: (shelf / "production").resolve() == shelf / "1")
+
+
+async def test_a_registry_whose_files_are_away_is_silent_until_it_has_them(
+    tmp_path: Path, mlflow: Mlflow, key: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        files = mlflow.runs.pop("run-2")
+        mlflow.promote("2")
+
+        async def registry() -> dict[str, Any]:
+            found: dict[str, Any] = (await service.state())["registro"]
+            return found
+
+        async def silent() -> bool:
+            return (await registry())["callado_desde"] is not None
+
+        await until(silent)
+        first, asked = await registry(), mlflow.asked
+        assert first["motivo"] == f"{url} answered 500 for {MANIFEST}"
+        await until(lambda: mlflow.asked > asked + 2)
+        assert await registry() == first
+        assert await service.version() == "1"
+        mlflow.runs["run-2"] = files
+        await until(lambda: service.serves("2"))
+        assert not await silent()
+
+
+async def test_a_refused_version_that_leaves_production_is_no_longer_told(
+    tmp_path: Path, mlflow: Mlflow, key: Path
+) -> None:
+    mlflow.register("1")
+    changed_model(mlflow.register("2", seed=1))
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.promote("2")
+        await until(lambda: service.refused("2"))
+        mlflow.production = None
+        await until(lambda: not service.refused("2"))
+        assert (await service.state())["rechazada"] is None
 
 
 async def test_a_registry_that_hangs_delays_a_start_by_seconds_and_the_cache_serves(
