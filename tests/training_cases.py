@@ -43,6 +43,7 @@ def small_parameters(*, split: str = "time") -> Parameters:
     return Parameters(
         split=by_time if split == "time" else RandomSplit(method="random", test_share=0.25, seed=0),
         checks=DataLimits(
+            least_cases=50,
             missing=0.2,
             missing_by_column={},
             class_share=0.05,

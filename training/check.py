@@ -52,7 +52,8 @@ class Data:
 
 def findings(data: Data, limits: DataLimits) -> list[Finding]:
     """Hold `data` against `limits`."""
-    return [*_missing(data, limits), *_classes(data, limits), *_repeated(data, limits), *_leaking(data, limits)]
+    number = Finding.at_least("cases", len(data.cases), limits.least_cases, "cases in the file")
+    return [number, *_missing(data, limits), *_classes(data, limits), *_repeated(data, limits), *_leaking(data, limits)]
 
 
 def main() -> str:

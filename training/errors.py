@@ -12,7 +12,7 @@
     └── StageFailedError        that of the stage, which has said why
 
 `shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78,
-`shared.shelf.ShelfError` with 69.
+`shared.shelf.ShelfError`, `shared.bundle.BundleError` and the system's OSError (a disk that is full) with 69.
 """
 
 from __future__ import annotations

@@ -114,6 +114,7 @@ class Leakage(_Section):
 class DataLimits(_Section):
     """What the data must keep to be trained on; `missing_by_column` goes before `missing`."""
 
+    least_cases: Annotated[int, Field(ge=1)]
     missing: Share
     missing_by_column: dict[str, Share]
     class_share: Share

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = Path("dvc.yaml")
+POINTER = RAW.with_name(f"{RAW.name}.dvc")
+"""Where DVC keeps which file the raw data are."""
 
 _GENERATED = "# Written by training.pipeline, and again at every run; without this line it is yours.\n"
 _CONFIG = """\
@@ -71,16 +75,35 @@ def check_data(*, anew: bool = False) -> bool:
     """Say whether the raw data must be pulled: they are not there, or the newest are wanted (`anew`) and DVC has them.
 
     Raises:
-        DataError: there are none, and nothing says where they are.
+        DataError: there are none, and nothing says where they are; or they are not those that DVC knows, which it would
+            take for a change that was meant.
 
     """
-    known = RAW.with_name(f"{RAW.name}.dvc").exists()
+    known = POINTER.exists()
     if RAW.exists():
+        if known and not anew:
+            _check_unchanged()
         return anew and known
     if known:
         return True
     message = f"{RAW}: not there; put the data into {Path.cwd() / RAW}, one row per patient, with a header line"
     raise DataError(message)
+
+
+def _check_unchanged() -> None:
+    try:
+        [out] = yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"]
+        digest = out["md5"]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        message = f"{POINTER}: not as DVC writes it; bring it back from version control"
+        raise DataError(message) from None
+    if hashlib.md5(RAW.read_bytes(), usedforsecurity=False).hexdigest() != digest:
+        dvc = os.path.relpath(Path(sys.executable).with_name("dvc"))
+        message = (
+            f"{RAW}: not the file of {POINTER}; `{dvc} add {RAW}` if it was meant to change, "
+            f"`{dvc} pull --force {POINTER}` to get that file back"
+        )
+        raise DataError(message)
 
 
 def _has_own_stages() -> bool:

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from shared.bundle import BundleError
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.shelf import ShelfError
@@ -36,8 +37,11 @@ def run(name: str, work: Callable[[], str]) -> int:
         return _failed(name, error, error.exit_code)
     except (PatientClassError, SettingsError) as error:
         return _failed(name, error, BAD_SETTINGS)
-    except ShelfError as error:
+    except (ShelfError, BundleError) as error:
         return _failed(name, error, RegistryError.exit_code)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _failed(name, f"{place}{error.strerror or error}", RegistryError.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
     if summary:
@@ -45,6 +49,6 @@ def run(name: str, work: Callable[[], str]) -> int:
     return 0
 
 
-def _failed(name: str, error: Exception, code: int) -> int:
+def _failed(name: str, error: Exception | str, code: int) -> int:
     print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - a person reads this, in one line
     return code

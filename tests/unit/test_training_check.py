@@ -54,6 +54,11 @@ def test_good_data_pass_every_check() -> None:
     assert figures["leakage_missing.a"] < 0.5 < figures["leakage.a"], "it tells by its values, not by being there"
 
 
+def test_a_table_that_lost_cases_is_named() -> None:
+    [finding] = failed(made_up_cases(), least_cases=401)
+    assert finding.told == "cases: cases in the file: 400, at least 401"
+
+
 def test_a_column_that_is_missing_too_often_on_one_side_of_the_split_is_named() -> None:
     values = np.zeros(400, dtype=np.float32)
     values[300:] = np.nan

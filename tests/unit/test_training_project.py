@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from pathlib import Path
@@ -80,11 +81,36 @@ def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPa
 def test_data_are_there_or_can_be_pulled_or_the_path_is_said(folder: Path) -> None:
     with pytest.raises(DataError, match=f"put the data into {folder}/data/raw.csv"):
         check_data()
-    Path("data").mkdir()
-    Path("data/raw.csv.dvc").write_text("")
+    add_to_dvc("")
+    Path("data/raw.csv").unlink()
     assert check_data()
     Path("data/raw.csv").write_text("")
     assert not check_data()
     assert check_data(anew=True)
     Path("data/raw.csv.dvc").unlink()
     assert not check_data(anew=True)
+
+
+def test_data_that_are_not_those_that_dvc_knows_are_refused_unless_they_are_about_to_be_pulled() -> None:
+    add_to_dvc("a,b\n1,2\n3,4\n")
+    assert not check_data()
+    Path("data/raw.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"not the file of data/raw\.csv\.dvc; `.*dvc add .*` if .*pull --force"):
+        check_data()
+    assert check_data(anew=True)
+
+
+@pytest.mark.parametrize("broken", ["", "<<<<<<< mine\n", "outs: []\n", "outs:\n- path: raw.csv\n"])
+def test_what_dvc_did_not_write_is_one_line(broken: str) -> None:
+    add_to_dvc("a,b\n")
+    Path("data/raw.csv.dvc").write_text(broken)
+    with pytest.raises(DataError, match=r"raw\.csv\.dvc: not as DVC writes it"):
+        check_data()
+
+
+def add_to_dvc(text: str) -> None:
+    """Lay down data as `dvc add` leaves them."""
+    Path("data").mkdir()
+    Path("data/raw.csv").write_text(text)
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    Path("data/raw.csv.dvc").write_text(f"outs:\n- md5: {digest}\n  size: {len(text)}\n  hash: md5\n  path: raw.csv\n")
