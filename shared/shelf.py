@@ -6,13 +6,16 @@ any crash, finds a whole bundle. Several processes may write the same shelf: one
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shared.bundle import (
+    MANIFEST,
     BundleError,
     BundleMismatchError,
     BundleMissingError,
@@ -24,8 +27,13 @@ from shared.bundle import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import IO
 
     from shared.bundle import Bundle, Manifest
+
+_LOCK_SECONDS = 60
+"""How long to wait for another process that writes; the largest bundle is on the disk long before."""
+_LOCK_STEP = 0.05
 
 
 class ShelfError(Exception):
@@ -63,8 +71,12 @@ class Shelf:
             return "was trained for another patient class or release"
         except BundleTamperedError:
             return f"is not signed by {self._public_key}"
-        except BundleMissingError:
-            return "is incomplete in the registry"
+        except BundleMissingError as error:
+            if self.key():
+                return f"is incomplete in the registry ({str(error).replace(f'{bundle}/', '')})"
+            return f"cannot be verified ({error})"
+        except BundleError as error:
+            return f"cannot be verified ({error})"
         return None
 
     def check(self, bundle: Path, version: str) -> Bundle:
@@ -87,17 +99,22 @@ class Shelf:
     def publish(self, bundle: Path, version: str) -> None:
         """Copy the folder `bundle` to its place as `version`, durably; what was there before is replaced.
 
+        If that bundle is there already and verifies, it is left alone: somebody may be loading it.
+
         Raises:
             ShelfError: the disk does not let us.
 
         """
         partial, target = self.folder / f".{version}.partial", self.folder / version
         with self._writing(target):
+            if _same(bundle, target) and self.opened(version) is not None:
+                return
             _remove(partial)
-            partial.mkdir()
-            for source in sorted(bundle.iterdir()):
-                _write(partial / source.name, source.read_bytes())
-            _sync(partial)
+            try:
+                _copy(bundle, partial)
+            except OSError:
+                _remove(partial)  # it may be what fills the disk
+                raise
             _remove(target)  # left by a crash, or by a registry that is gone; a version in use is never published again
             partial.rename(target)
             _sync(self.folder)
@@ -117,15 +134,17 @@ class Shelf:
             _sync(self.folder)
 
     def prune(self, most: int) -> None:
-        """Remove the oldest versions, so that `most` stay beside those that links lead to.
+        """Remove the oldest versions, so that `most` stay beside those that links lead to, and what a crash left.
 
         Raises:
             ShelfError: the disk does not let us.
 
         """
         with self._writing(self.folder):
+            for partial in self.folder.glob(".*.partial"):
+                _remove(partial)
             entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(".")]
-            linked = {str(entry.readlink()) for entry in entries if entry.is_symlink()}
+            linked = {entry.readlink().name for entry in entries if entry.is_symlink()}
             loose = [entry for entry in entries if not entry.is_symlink() and entry.name not in linked]
             for version in sorted(loose, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)[most:]:
                 _remove(version)
@@ -136,7 +155,7 @@ class Shelf:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _lock(lock)
                 yield
         except OSError as error:
             message = f"{what}: cannot be written ({error.strerror})"
@@ -147,6 +166,35 @@ def _check_version(bundle: Path, manifest: Manifest, version: str) -> None:
     if manifest.version != version:
         message = f"{bundle}: sealed as version {manifest.version}, not {version}"
         raise BundleTamperedError(message)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return (one / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+    except OSError:
+        return False
+
+
+def _lock(file: IO[str]) -> None:
+    """Wait for whoever holds `file`, but not for ever: a process that was stopped holds it too."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                message = f"another process has been writing there for {_LOCK_SECONDS} s"
+                raise TimeoutError(errno.ETIMEDOUT, message) from None
+            time.sleep(_LOCK_STEP)
+        else:
+            return
+
+
+def _copy(bundle: Path, folder: Path) -> None:
+    folder.mkdir()
+    for source in sorted(bundle.iterdir()):
+        _write(folder / source.name, source.read_bytes())
+    _sync(folder)
 
 
 def _write(path: Path, content: bytes) -> None:

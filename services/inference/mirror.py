@@ -146,8 +146,7 @@ class Mirror:
 
     def _publish(self, folder: Path, registered: Registered) -> None:
         self._shelf.check(folder, registered.version)
-        if not self._has(registered):  # another replica on the same shelf may have been quicker
-            self._shelf.publish(folder, registered.version)
+        self._shelf.publish(folder, registered.version)
 
     def _has(self, registered: Registered) -> bool:
         bundle = self._shelf.opened(registered.version)

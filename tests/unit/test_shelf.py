@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from shared.shelf import Shelf
+import pytest
+
+from shared.bundle import PICKLE
+from shared.shelf import Shelf, ShelfError
+from tests.bundles import PacienteDePrueba, make_bundle
 from training.stage import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "registry", PacienteDePrueba, serves="pickle", pickled=b"harmless")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, sealed: Path) -> Shelf:
+    shutil.copytree(sealed.parents[2] / "keys", tmp_path / "keys")
+    return Shelf(tmp_path, "prueba", PacienteDePrueba.digest)
 
 
 def test_a_disk_that_does_not_let_us_is_one_line_and_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,3 +66,57 @@ def test_processes_that_publish_the_same_version_at_once_leave_one_whole(tmp_pat
         list(pool.map(lambda shelf: shelf.publish(bundle, "1"), shelves))
     assert (tmp_path / "models/prueba/1/manifest.json").read_bytes() == b"x" * 100_000
     assert not list((tmp_path / "models/prueba").glob("*.partial"))
+
+
+def test_a_version_that_is_there_and_verifies_is_not_laid_anew_and_one_that_does_not_is(
+    shelf: Shelf, sealed: Path
+) -> None:
+    shelf.publish(sealed, "1")
+    before = (shelf.folder / "1").stat().st_ino
+    shelf.publish(sealed, "1")
+    assert (shelf.folder / "1").stat().st_ino == before
+    (shelf.folder / "1" / PICKLE).write_bytes(b"cut off")
+    shelf.publish(sealed, "1")
+    assert shelf.opened("1") is not None
+
+
+def test_what_could_not_be_copied_whole_leaves_nothing(shelf: Shelf, sealed: Path) -> None:
+    (sealed / "no-file").mkdir()
+    with pytest.raises(ShelfError, match="prueba/1: cannot be written"):
+        shelf.publish(sealed, "1")
+    assert not list(shelf.folder.glob("*1*"))
+
+
+def test_what_a_killed_process_left_is_removed_and_what_an_absolute_link_leads_to_is_not(
+    shelf: Shelf, sealed: Path
+) -> None:
+    shelf.publish(sealed, "1")
+    (shelf.folder / ".2.partial").mkdir()
+    (shelf.folder / "production").symlink_to(shelf.folder / "1")
+    shelf.prune(0)
+    assert shelf.opened("1") is not None
+    assert not (shelf.folder / ".2.partial").exists()
+
+
+def test_a_process_that_holds_the_shelf_for_ever_is_not_waited_for_for_ever(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.shelf._LOCK_SECONDS", 0.1)
+    shelf.folder.mkdir(parents=True)
+    with (shelf.folder / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ShelfError, match="another process has been writing there for"):
+            shelf.point("production", "1")
+
+
+def test_what_is_missing_is_named_be_it_a_file_of_the_bundle_or_the_key(
+    shelf: Shelf, sealed: Path, tmp_path: Path
+) -> None:
+    assert shelf.refusal(sealed, "1") is None
+    (sealed / PICKLE).unlink()
+    assert (shelf.refusal(sealed, "1") or "").startswith(f"is incomplete in the registry ({PICKLE}: not there")
+    public_key = tmp_path / "keys/bundle.pub"
+    public_key.write_text("no key")
+    assert shelf.refusal(sealed, "1") == f"cannot be verified ({public_key}: not an Ed25519 public key)"
+    public_key.unlink()
+    assert (shelf.refusal(sealed, "1") or "").startswith(f"cannot be verified ({public_key}: not there")
