@@ -120,6 +120,8 @@ class Manifest(_Part):
     parameters: dict[str, Any]
     data_hash: str
     git_commit: str
+    git_dirty: bool | None = None
+    """Whether files differed from that commit; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

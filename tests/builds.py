@@ -146,7 +146,9 @@ def version_of(build: Build) -> Version:
     """Give what a registry might know of a version that came of `build`."""
     files = {"model.pkl": build.pickled, "model.onnx": build.onnx}
     made = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
-    return Version("7", "run-of-the-test", made, "commit-of-the-test", {"python": "3.11"}, files)
+    return Version(
+        "7", "run-of-the-test", made, "commit-of-the-test", git_dirty=False, libraries={"python": "3.11"}, files=files
+    )
 
 
 class Place:

@@ -126,6 +126,7 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
         parameters={},
         data_hash="test",
         git_commit="test",
+        git_dirty=True,
     )
     seal(folder, manifest, signing_key(var / "keys"))
     point_production(folder)

@@ -42,6 +42,7 @@ class Version:
     run_id: str
     created: dt.datetime
     git_commit: str
+    git_dirty: bool | None
     libraries: Mapping[str, str]
     files: Mapping[str, bytes]
 

@@ -16,13 +16,13 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 
 
-def code_commit() -> tuple[str, str]:
-    """Give the commit of this code, and whether files differ from it; both "unknown" outside git."""
+def code_commit() -> tuple[str, bool | None]:
+    """Give the commit of this code, and whether files differ from it; "unknown" and None outside git."""
     git, root = shutil.which("git"), Path(__file__).parents[1]
     if git is None:
-        return "unknown", "unknown"
+        return "unknown", None
     head = subprocess.run([git, "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
     status = subprocess.run([git, "-C", root, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
     if head.returncode or status.returncode:
-        return "unknown", "unknown"
-    return head.stdout.strip(), "yes" if status.stdout.strip() else "no"
+        return "unknown", None
+    return head.stdout.strip(), bool(status.stdout.strip())

@@ -42,6 +42,7 @@ _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT = "patient_digest"
 _REASON = "trained"
 _ATTEMPTS = 10
+_DIRTY = {True: "yes", False: "no", None: "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,11 @@ def _read_build() -> Build:
 
 
 def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
-    commit, dirty = code_commit()
+    code = code_commit()
     tags = {
         "data_hash": build.preparation.data_hash,
-        "git_commit": commit,
-        "git_dirty": dirty,
+        "git_commit": code[0],
+        "git_dirty": _DIRTY[code[1]],
         _PATIENT: build.preparation.patient_digest,
     }
     with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
@@ -195,18 +196,18 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
             [f"{name}=={library_version(name)}" for name in _REQUIREMENTS],
         )
         bundle = Path(temporary)
-        _seal(bundle, build, version, run_id, commit, var)
+        _seal(bundle, build, version, run_id, code, var)
         registry.log_bundle(bundle)
         registry.log_card(bundle / CARD)
         shelf.publish(bundle, version)
     return version
 
 
-def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, var: Path) -> None:  # noqa: PLR0913, PLR0917
+def _seal(folder: Path, build: Build, version: str, run_id: str, code: tuple[str, bool | None], var: Path) -> None:  # noqa: PLR0913, PLR0917
     created = dt.datetime.now(dt.UTC)
     libraries = library_versions()
     files = {PICKLE: build.pickled} | ({ONNX: build.onnx} if build.proof.parity.passed else {})
-    files[CARD] = render(build, Version(version, run_id, created, commit, libraries, dict(files)))
+    files[CARD] = render(build, Version(version, run_id, created, *code, libraries, dict(files)))
     for name, content in files.items():
         (folder / name).write_bytes(content)
     manifest = Manifest(
@@ -231,7 +232,8 @@ def _seal(folder: Path, build: Build, version: str, run_id: str, commit: str, va
         libraries=libraries,
         parameters=_flat_parameters(build),
         data_hash=build.preparation.data_hash,
-        git_commit=commit,
+        git_commit=code[0],
+        git_dirty=code[1],
     )
     seal(folder, manifest, signing_key(var / "keys"))
 

@@ -95,14 +95,14 @@ def find(prediction: Prediction, settings: TrainingSettings, shelf: Shelf) -> Bu
 
 def provenance(prediction: Prediction, manifest: Manifest) -> list[str]:
     """Say what the answer came from, and what of it is different here and now."""
-    now, (head, dirty) = library_versions(), code_commit()
+    now = library_versions()
     then = {name: f"{name} {version}{_now(version, now.get(name))}" for name, version in manifest.libraries.items()}
-    changed = " with changes" if dirty == "yes" else ""
+    then_code, now_code = _code(manifest.git_commit, manifest.git_dirty), _code(*code_commit())
     return [
         f"prediction {prediction.id}, answered {prediction.time} by gateway {prediction.gateway}",
         f"model {manifest.name} version {manifest.version}, digest {prediction.digest}, serves as {manifest.serves}",
         f"trained {manifest.created:%Y-%m-%d %H:%M} UTC on data {manifest.data_hash}, run {manifest.run_id}",
-        f"commit {manifest.git_commit}{_now(manifest.git_commit, head)}{changed}",
+        f"commit {then_code} (now {now_code})",
         f"parameters {', '.join(f'{name}={value}' for name, value in sorted(manifest.parameters.items()))}",
         f"libraries {', '.join(then.values())}",
     ]
@@ -175,6 +175,11 @@ def _from_registry(version: str, settings: TrainingSettings, shelf: Shelf) -> Bu
 async def _read(url: str, identifier: str) -> Prediction | None:
     async with recorded(url) as database:
         return await database.prediction(identifier)
+
+
+def _code(commit: str, dirty: bool | None) -> str:  # noqa: FBT001 - as the manifest has it
+    """Name the code, and whether it was just that."""
+    return commit + {True: " with uncommitted changes", False: "", None: ", changes not known"}[dirty]
 
 
 def _now(then: str, now: str | None) -> str:

@@ -135,6 +135,15 @@ def test_it_says_of_what_it_is_made(build: Build, page: Page) -> None:
     assert hashlib.sha256(build.onnx).hexdigest() in page.words
 
 
+def test_it_says_when_the_commit_alone_may_not_make_it_again(build: Build, page: Page) -> None:
+    assert "con cambios sin confirmar" not in page.words
+    dirty = Page(render(build, dataclasses.replace(version_of(build), git_dirty=True))).words
+    assert "commit-of-the-test con cambios sin confirmar" in dirty
+    assert "da el mismo modelo" not in dirty
+    unknown = Page(render(build, dataclasses.replace(version_of(build), git_dirty=None))).words
+    assert "commit-of-the-test; no consta si había cambios sin confirmar" in unknown
+
+
 def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Build) -> None:
     about = About(purpose="Para <b>orientar</b> & nada más", limits=("Solo <i>adultos</i>",))
     told = render(with_about(build, about), version_of(build))

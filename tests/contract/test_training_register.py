@@ -73,7 +73,10 @@ def test_the_run_holds_parameters_metrics_pictures_verdicts_signature_and_proven
         "patient_digest": MadeUpPatient.digest,
         "data_hash": "0" * 32,
     }
-    assert {"git_commit", "git_dirty"} <= set(run.data.tags)
+    bundle = place.shelf.opened("1")
+    assert bundle is not None
+    dirty = {True: "yes", False: "no", None: "unknown"}[bundle.manifest.git_dirty]
+    assert (run.data.tags["git_commit"], run.data.tags["git_dirty"]) == (bundle.manifest.git_commit, dirty)
     assert {artifact.path for artifact in client.list_artifacts(version.run_id)} >= {
         "bundle",
         "card",

@@ -70,7 +70,14 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         folder, "SELECT id, modelo_digest, inputs, probabilidad, referencia FROM predicciones"
     )
     shown = capsys.readouterr().out
-    for said in (identifier, digest, "data test", "commit test (now ", "libraries ", "parameters "):
+    for said in (
+        identifier,
+        digest,
+        "data test",
+        "commit test with uncommitted changes (now",
+        "libraries ",
+        "parameters ",
+    ):
         assert said in shown
     assert [value for value in (*values, "177.25", "cama") if str(value) in shown] == []
 
