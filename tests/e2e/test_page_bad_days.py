@@ -212,3 +212,28 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
         doctor.page.wait_for_load_state()
         doctor.page.get_by_role("link", name="Historial").click()
         expect(dialog).to_contain_text("Este servicio pide una clave")
+
+
+def test_an_answer_that_comes_after_new_patient_is_not_shown_beside_the_next(
+    tabs: BrowserContext, page_server: Process
+) -> None:
+    doctor = opened(tabs, page_server.url)
+    doctor.page.on("dialog", lambda dialog: dialog.accept())
+    held: list[Route] = []
+    doctor.page.route("**/predecir", lambda route: held.append(route))  # noqa: PLW0108 - Playwright takes no builtin
+    with doctor.page.expect_request("**/predecir"):
+        doctor.calculate()
+    doctor.press("Nuevo paciente")
+    expect(doctor.page.get_by_role("button", name="Calcular")).to_have_attribute("aria-disabled", "false")
+    doctor.type(edad="23", tsh="2").tick("M")
+    with doctor.page.expect_request("**/predecir"):
+        doctor.calculate()
+    late, own = held
+    with doctor.page.expect_response("**/predecir") as answered:
+        late.continue_()
+    answered.value.finished()
+    expect(doctor.page.get_by_role("button", name="Calculando…")).to_be_visible()
+    expect(doctor.answer).to_contain_text("Aparecerá aquí")
+    own.continue_()
+    doctor.answered()
+    expect(doctor.answer.locator(".sheet")).to_contain_text("23 años")

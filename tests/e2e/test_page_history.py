@@ -179,6 +179,24 @@ def test_an_id_that_is_not_recorded_says_so(doctor: Doctor) -> None:
     assert doctor.violations() == ""
 
 
+def test_a_record_that_comes_late_is_not_shown_under_the_address_of_another(
+    doctor: Doctor, page_server: Process
+) -> None:
+    late, wanted = ask(doctor, page_server), ask(doctor, page_server, tsh="0,03")
+    held: list[Route] = []
+    doctor.page.route(f"**/predicciones/{late}", lambda route: held.append(route))  # noqa: PLW0108 - Playwright takes no builtin
+    with doctor.page.expect_request(f"**/predicciones/{late}"):
+        doctor.page.evaluate("id => { location.hash = `prediccion/${id}` }", late)
+    doctor.page.evaluate("id => { location.hash = `prediccion/${id}` }", wanted)
+    record = doctor.page.locator("#prediccion")
+    expect(record).to_contain_text(wanted)
+    with doctor.page.expect_response(f"**/predicciones/{late}") as answered:
+        held[0].continue_()
+    answered.value.finished()
+    doctor.page.evaluate("new Promise(requestAnimationFrame)")
+    expect(record).to_contain_text(wanted)
+
+
 def test_what_pushed_the_answer_is_told_with_its_method(doctor: Doctor, page_server: Process) -> None:
     ask(doctor, page_server)
     why = doctor.answer.locator("section", has_text="Qué ha pesado")

@@ -20,6 +20,7 @@ export function buildConsult(spec) {
   let shown = null; // the content that the answer on screen belongs to
   let shownId = null;
   let busy = false;
+  let turn = 0; // a patient's answer that comes when another is being typed is not shown
 
   const form = buildForm(root, spec, [
     h("fieldset", { class: "card group" },
@@ -60,13 +61,15 @@ export function buildConsult(spec) {
     }
     const asked = content();
     const patient = form.read();
+    const mine = turn;
     setBusy(true);
     try {
       const answer = await post("/predecir", patient, {
         headers: { "Idempotency-Key": submission.key(asked), ...referenceHeader(reference.value.trim()) },
         repeatable: true,
-        waiting: (reason) => announce(`${reason} Se vuelve a intentar…`),
+        waiting: (reason) => mine === turn && announce(`${reason} Se vuelve a intentar…`),
       });
+      if (mine !== turn) return;
       shown = asked;
       if (answer.id !== shownId) showAnswer(body, { answer, patient, spec, toField: form.focus });
       shownId = answer.id;
@@ -75,9 +78,9 @@ export function buildConsult(spec) {
       location.hash = "resultado";
       document.getElementById("answer-title").focus();
     } catch (refusal) {
-      showRefusal(refusal);
+      if (mine === turn) showRefusal(refusal);
     } finally {
-      setBusy(false);
+      if (mine === turn) setBusy(false);
     }
   }
 
@@ -100,6 +103,8 @@ export function buildConsult(spec) {
 
   function startAnew() {
     if (typed() && content() !== shown && !window.confirm("¿Borrar lo escrito y empezar con otro paciente?")) return;
+    turn += 1;
+    setBusy(false);
     form.clear();
     reference.value = "";
     submission.forget();

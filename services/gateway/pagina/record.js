@@ -8,11 +8,16 @@ import { buildOutcome } from "./outcome.js";
 import { buildProbabilities } from "./probabilities.js";
 import { buildSheet } from "./sheet.js";
 
+let latest = 0; // an answer about a prediction that is no longer the one of the address is not shown
+
 export async function showRecord(root, id, spec) {
+  const turn = (latest += 1);
   root.replaceChildren(h("p", { class: "muted", role: "status" }, "Buscando…"));
   try {
-    root.replaceChildren(...content(await get(`/predicciones/${encodeURIComponent(id)}`), spec));
+    const row = await get(`/predicciones/${encodeURIComponent(id)}`);
+    if (turn === latest) root.replaceChildren(...content(row, spec));
   } catch (refusal) {
+    if (turn !== latest) return;
     const late = refusal.status === 404 ? " Si es de hace un momento, puede tardar un instante en registrarse." : "";
     root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${refusal.message}${late}`),
       button("Reintentar", () => showRecord(root, id, spec), "small")));
