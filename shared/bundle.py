@@ -39,6 +39,8 @@ CARD = "card.html"
 PRODUCTION = "production"
 STAGING = "staging"
 
+_RESTORE = "`make train` fetches it anew from the registry, or trains another"
+
 
 class BundleError(Exception):
     """A bundle that must not serve; the message says which, why and what to do."""
@@ -187,7 +189,7 @@ def open_manifest(folder: Path, public_key: Path, *, patient_digest: str) -> tup
     try:
         _public_key(public_key).verify(_read(folder / SIGNATURE), content)
     except InvalidSignature:
-        message = f"{folder}: the signature of {MANIFEST} does not hold under {public_key}; refused. Train it again."
+        message = f"{folder}: the signature of {MANIFEST} does not hold under {public_key}; refused. {_RESTORE}"
         raise BundleTamperedError(message) from None
     try:
         manifest = Manifest.model_validate_json(content)
@@ -240,7 +242,7 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 def _verified(path: Path, expected: FileDigest) -> bytes:
     content = _read(path)
     if file_digest(content) != expected:
-        message = f"{path}: its SHA-256 is not the one that was signed; refused. Train it again."
+        message = f"{path}: its SHA-256 is not the one that was signed; refused. {_RESTORE}"
         raise BundleTamperedError(message)
     return content
 

@@ -2,8 +2,9 @@
 
 The folder holds `params.yaml` and `data/raw.csv` of one disease, whose class `PREDECIR_PACIENTE` names. DVC decides
 what has to run; each stage says what it did on a line of its own, and the exit code is that of the stage that failed.
-With `--unless-served`, nothing runs if a model for that class is in production here already. A stage's name as argument
-ends the run after that stage, for a scheduler that shows each as a task of its own; `pull` only fetches the data.
+With `--unless-served`, nothing runs if a model for that class is in production here already; one that was lost or
+damaged is fetched from the registry. A stage's name as argument ends the run after that stage, for a scheduler that
+shows each as a task of its own; `pull` only fetches the data.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from shared.bundle import PRODUCTION
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
-from training.errors import DataError, ParametersError, StageFailedError, TrainingError
+from training.errors import DataError, ParametersError, RegistryError, StageFailedError, TrainingError
+from training.opening import open_registry
 from training.parameters import FILE, read_parameters
 from training.project import check_data, check_owner, lay_out
+from training.promotion import follow
 from training.raw import RAW
 from training.settings import TrainingSettings
 from training.stage import INTERRUPTED, run, say
@@ -49,8 +52,8 @@ def main() -> str:
     settings = read_settings(TrainingSettings)
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
-    if asked.unless_served and (version := _served(Shelf(settings.var, patient.disease.name, patient.digest))):
-        return f"version {version} is in production"
+    if asked.unless_served and (said := _standing(settings, Shelf(settings.var, patient.disease.name, patient.digest))):
+        return said
     check_owner(settings.predecir_paciente)
     parameters = read_parameters()
     parameters.check_classes(patient.disease.classes)
@@ -64,6 +67,23 @@ def main() -> str:
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, writable for everyone
     os.environ.update(_quiet(os.environ, site))
     return _reproduce(asked.until, pull=pull)
+
+
+def _standing(settings: TrainingSettings, shelf: Shelf) -> str | None:
+    """Say what serves without training, after fetching from the registry what is lost or damaged here; else None."""
+    if version := _served(shelf):
+        return f"version {version} is in production"
+    if settings.mlflow_tracking_uri is None and not (settings.var / "mlflow.db").exists():
+        return None
+    try:
+        follow(open_registry(settings, shelf.folder.name), shelf)
+    except RegistryError as error:
+        say("pipeline", f"what is in production cannot be fetched: {error}")
+    if version := _served(shelf):
+        return (
+            f"version {version} is in production; it was lost or damaged here, and is fetched from the registry again"
+        )
+    return None
 
 
 def _served(shelf: Shelf) -> str | None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.builds import good_build
 from tests.bundles import RevisedThyroid, make_bundle
 from training import pipeline
 from training.errors import ParametersError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from shared.patient import Patient
+    from tests.builds import Place
 
 
 @pytest.fixture
@@ -47,3 +51,43 @@ def test_a_model_that_was_tampered_with_does_not_count_as_served(folder: Path) -
     (bundle / "model.pkl").write_bytes(b"another")
     with pytest.raises(ParametersError):
         pipeline.main()
+
+
+def _damage(place: Place) -> None:
+    (place.shelf.folder / "1/model.onnx").write_bytes(b"another")
+
+
+def _lose(place: Place) -> None:
+    shutil.rmtree(place.shelf.folder)
+
+
+@pytest.fixture
+def registered(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Give a place with a version in production, and the command as `make run` types it there."""
+    place.register(good_build())
+    monkeypatch.setattr(sys, "argv", ["pipeline", "--unless-served"])
+    monkeypatch.setenv("PREDECIR_PACIENTE", "tests.builds:MadeUpPatient")
+    for name in ("PREDECIR_PARAMS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    return place
+
+
+@pytest.mark.parametrize("trouble", [_damage, _lose])
+def test_what_is_damaged_or_lost_comes_back_from_the_registry_without_training(
+    registered: Place, trouble: Callable[[Place], None]
+) -> None:
+    trouble(registered)
+    assert pipeline.main().startswith("version 1 is in production; it was lost or damaged here")
+    assert registered.shelf.opened("1") is not None
+    assert registered.links() == ("1", "1")
+
+
+def test_it_goes_on_to_train_where_the_registry_has_lost_it_too(
+    registered: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _damage(registered)
+    shutil.rmtree(registered.var / "mlartifacts")
+    (registered.var.parent / "params.yaml").unlink()
+    with pytest.raises(ParametersError, match=r"params\.yaml: cannot be read"):
+        pipeline.main()
+    assert "cannot be fetched: the bundle of version 1" in capsys.readouterr().out
