@@ -7,6 +7,7 @@ prediction on the way there.
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from uuid import UUID
@@ -36,9 +37,9 @@ LONGEST_REASON = 500
 
 
 def _storable(text: str | None) -> str | None:
-    """Trim; empty is none. Control characters are refused: not every database stores them."""
+    """Trim; empty is none. Controls and lone surrogates are refused: not every database stores them."""
     text = (text or "").replace("\r\n", "\n").strip()
-    if not all(char.isprintable() or char in "\n\t" for char in text):
+    if any(unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t" for char in text):
         raise rule_broken("motivo", "caracteres", "El motivo contiene caracteres que no se pueden guardar.")
     return text or None
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 CORRECTION = {"aceptada": False, "diagnostico": "hipotiroidismo", "motivo": "  TSH repetida:\r\n14 mU/L, «clara» "}
+TYPESET = "14\N{NO-BREAK SPACE}mU/L,\N{NARROW NO-BREAK SPACE}re\N{SOFT HYPHEN}petida\N{ZERO WIDTH SPACE}\t."
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         ({"aceptada": True, "diagnostico": None, "motivo": " "}, None, None),
         (CORRECTION, "hipotiroidismo", "TSH repetida:\n14 mU/L, «clara»"),
         ({"aceptada": False, "diagnostico": "hipertiroidismo", "motivo": "ñ" * 500}, "hipertiroidismo", "ñ" * 500),
+        (CORRECTION | {"motivo": TYPESET}, "hipotiroidismo", TYPESET),
     ],
 )
 async def test_an_outcome_is_on_disk_before_it_is_confirmed_and_reaches_the_recorder(
@@ -94,6 +96,7 @@ async def test_a_repeated_key_is_one_outcome_and_never_that_of_another_predictio
         ({"aceptada": False, "diagnostico": 3}, 422, "diagnostico", "tipo"),
         (CORRECTION | {"motivo": "x" * 501}, 422, "motivo", "limites"),
         (CORRECTION | {"motivo": "a\0b"}, 422, "motivo", "caracteres"),
+        (CORRECTION | {"motivo": "a\x85b"}, 422, "motivo", "caracteres"),
         (CORRECTION | {"motivo": ["x"]}, 422, "motivo", "tipo"),
         (CORRECTION | {"por": "x"}, 422, "por", "campo_desconocido"),
         ([1], 422, "", "tipo"),
