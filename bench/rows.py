@@ -51,6 +51,7 @@ def made_up(first: int, number: int) -> Iterator[Row]:
             seq,
             hashlib.sha256(inputs).hexdigest(),
             reference_of(rng.randrange(PATIENTS)),
+            orjson.dumps([output]).decode(),
             b"",
         )
 

@@ -14,7 +14,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shared.model import Score
 
@@ -40,7 +40,11 @@ class ModelRef(_Read):
 
 
 class Answer(_Read):
-    """What was asked and what was answered; `referencia` is the keyed hash of the doctor's name for the patient."""
+    """What was asked and what was answered.
+
+    `referencia` is the keyed hash of the doctor's name for the patient; `plausibles` are the diagnoses that the doctor
+    was told cannot be ruled out, likeliest first, absent from gateways that do not say.
+    """
 
     inputs: dict[str, Any]
     output: str
@@ -49,6 +53,7 @@ class Answer(_Read):
     modelo: ModelRef
     paciente: str
     referencia: str | None = None
+    plausibles: list[str] | None = None
 
 
 class Outcome(_Read):
@@ -107,8 +112,9 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
     output: str,
     score: Score,
     reference: str | None = None,
+    plausible: Sequence[str] | None = None,
 ) -> bytes:
-    """Serialise one `PredictionMade`; `time` is RFC 3339 with an offset; no `reference`, no such field."""
+    """Serialise one `PredictionMade`; `time` is RFC 3339 with an offset; a fact that is None has no field."""
     model = score.model
     probabilities = dict(zip(model.classes, score.probabilities, strict=True))
     data: dict[str, Any] = {
@@ -121,6 +127,8 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
     }
     if reference is not None:
         data["referencia"] = reference
+    if plausible is not None:
+        data["plausibles"] = plausible
     return _written(PREDICTION_MADE, event_id, source, time, data)
 
 

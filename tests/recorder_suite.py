@@ -105,6 +105,7 @@ def event(  # noqa: PLR0913 - each is one fact of the event
     version: str = "3",
     probability: float = 0.9123456789012345,
     reference: str | None = None,
+    plausible: Sequence[str] | None = None,
 ) -> bytes:
     classes = ("negativo", "hipertiroidismo")
     model = ModelInfo("tiroides", version, "d" * 64, "a" * 64, ("tsh",), classes, {}, frozenset(), {})
@@ -118,6 +119,7 @@ def event(  # noqa: PLR0913 - each is one fact of the event
         output=output,
         score=Score(probabilities, model),
         reference=reference,
+        plausible=plausible,
     )
 
 
@@ -351,10 +353,11 @@ async def test_an_outcome_of_what_is_no_prediction_is_quarantined(recorder: Reco
     assert quarantined.motivo == "its prediction is not a canonical UUID"
 
 
-async def test_a_prediction_keeps_the_reference_it_came_with(recorder: Recording) -> None:
-    await recorder.store.record([delivery(1, event(reference="5f" * 32)), delivery(2)])
+async def test_a_prediction_keeps_the_reference_and_the_plausible_classes_it_came_with(recorder: Recording) -> None:
+    plausible = ["negativo", "hipertiroidismo"]
+    await recorder.store.record([delivery(1, event(reference="5f" * 32, plausible=plausible)), delivery(2)])
 
-    assert [row.referencia for row in await recorder.rows()] == ["5f" * 32, None]
+    assert [(row.referencia, row.plausibles) for row in await recorder.rows()] == [("5f" * 32, plausible), (None, None)]
 
 
 async def test_a_database_that_cannot_be_written_takes_nothing_and_then_recovers_by_itself(

@@ -43,12 +43,13 @@ _OUTCOMES = text(
 
 _PREDICTION = (
     "SELECT id, CAST(timestamp AS TEXT), CAST(inputs AS TEXT), output, CAST(probabilidades AS TEXT), modelo, "
-    "modelo_version, modelo_digest, paciente_digest, gateway_id, hash, referencia FROM predicciones WHERE id = "
+    "modelo_version, modelo_digest, paciente_digest, gateway_id, hash, referencia, CAST(plausibles AS TEXT) "
+    "FROM predicciones WHERE id = "
 )
 
 
 class Prediction(NamedTuple):
-    """One recorded answer; `inputs` and `probabilities` are JSON text, the digests and `hash` SHA-256 in hex."""
+    """One recorded answer; `inputs`, `probabilities`, `plausible` are JSON text, digests and `hash` SHA-256 in hex."""
 
     id: str
     time: str
@@ -62,6 +63,7 @@ class Prediction(NamedTuple):
     gateway: str
     hash: str
     reference: str | None
+    plausible: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ def row_hash(prediction: Prediction, model: ModelInfo, asked: Patient) -> str:
         output=prediction.output,
         score=Score([given[code] for code in model.classes], model),
         reference=prediction.reference,
+        plausible=None if prediction.plausible is None else orjson.loads(prediction.plausible),
     )
     return str(orjson.loads(event)["datahash"])
 

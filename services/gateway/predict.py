@@ -115,6 +115,7 @@ class Predict:
             output=answer["prediccion"],
             score=score,
             reference=reference,
+            plausible=answer["plausibles"],
         )
         keyed = None
         if key is not None:  # with another reference it is another request

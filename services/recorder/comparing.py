@@ -98,7 +98,7 @@ def _canonical(value: Any, *, is_json: bool) -> Any:  # noqa: ANN401 - a column'
         return iso_utc(value)
     if isinstance(value, bytes):
         return value.hex()
-    if not is_json:
+    if not is_json or value is None:
         return value
     try:
         return _plain(orjson.loads(value))

@@ -64,6 +64,9 @@ class Prediccion(BaseModel):
     seq: int = Field(description="Número de la respuesta en ese gateway, sin huecos.")
     hash: str = Field(description="SHA-256 de la pregunta y la respuesta.")
     referencia: str | None = Field(description="Hash de la referencia del paciente, si se indicó; véase /referencias.")
+    plausibles: list[str] | None = Field(
+        description="Diagnósticos que no se podían descartar, del más al menos probable; null si no consta."
+    )
     registrado: datetime = Field(description="Cuándo se registró, en UTC.")
     resultado: ResultadoRegistrado | None = Field(description="El último resultado que dio el médico, si dio alguno.")
 

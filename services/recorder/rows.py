@@ -34,6 +34,7 @@ class Row(NamedTuple):
     seq: int
     hash: str
     referencia: str | None
+    plausibles: str | None
     body: bytes
 
 
@@ -114,6 +115,7 @@ def _prediction(event: PredictionMade, moment: datetime, delivery: Delivery) -> 
         delivery.seq,
         event.datahash,
         data.referencia,
+        None if data.plausibles is None else orjson.dumps(data.plausibles).decode(),
         delivery.body,
     )
 

@@ -44,6 +44,9 @@ PREDICCIONES = Table(
     Column("seq", BigInteger, nullable=False, comment="counts that gateway's answers, from 1, without gaps"),
     Column("hash", Text, nullable=False, comment="SHA-256 of question and answer"),
     Column("referencia", Text, nullable=True, comment="the doctor's reference to the patient, as keyed hash"),
+    Column(
+        "plausibles", JSON_DOCUMENT, nullable=True, comment="classes not ruled out, likeliest first; NULL: not known"
+    ),
     Column("registrado", UtcTimestamp, nullable=False, comment="when it was recorded here, UTC"),
     Index(None, "timestamp"),
     Index(None, "output", "timestamp"),

@@ -68,6 +68,11 @@ FIXED_COLUMNS = (
     _as_it_is("output", "categoría", "Diagnóstico respondido"),
     _as_it_is("probabilidad", "número", "Probabilidad del diagnóstico respondido, de 0 a 1"),
     _as_it_is("probabilidades", "JSON", "Probabilidad de cada diagnóstico, de 0 a 1"),
+    _as_it_is(
+        "plausibles",
+        "JSON",
+        "Diagnósticos que no se podían descartar, del más al menos probable; uno solo: concluyente; NULL si no consta",
+    ),
     _as_it_is("modelo_version", "texto", "Versión del modelo que respondió"),
     _as_it_is("modelo_digest", "texto", "SHA-256 del manifiesto de ese modelo"),
     _as_it_is("paciente_digest", "texto", "SHA-256 de la clase de paciente con la que se preguntó"),

@@ -23,6 +23,7 @@ from shared.model import ModelInfo, Score
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = (FOLDER / "prediccion.realizada.v1.json").read_bytes()
 REFERRED = (FOLDER / "prediccion.realizada.v1.referencia.json").read_bytes()
+PLAUSIBLE = (FOLDER / "prediccion.realizada.v1.plausibles.json").read_bytes()
 ACCEPTED = (FOLDER / "resultado.registrado.v1.json").read_bytes()
 CORRECTED = (FOLDER / "resultado.registrado.v1.corregido.json").read_bytes()
 OUTCOME = Outcome(prediccion="01890a5d-ac96-774b-bcce-b302099a8057", aceptada=True, diagnostico=None, motivo=None)
@@ -67,6 +68,7 @@ def registered(outcome: Outcome) -> bytes:
 def test_version_1_is_written_as_it_always_was() -> None:
     assert written() == GOLDEN
     assert written(reference="5f" * 32) == REFERRED
+    assert written(plausible=["hipertiroidismo", "sin_alteracion"]) == PLAUSIBLE
     assert registered(OUTCOME) == ACCEPTED
     assert registered(CORRECTION) == CORRECTED
 
@@ -90,6 +92,8 @@ def test_version_1_is_read() -> None:
     assert event.data.modelo.version == "7"
     assert event.data.referencia is None
     assert prediction(REFERRED).data.referencia == "5f" * 32
+    assert event.data.plausibles is None
+    assert prediction(PLAUSIBLE).data.plausibles == ["hipertiroidismo", "sin_alteracion"]
 
 
 @pytest.mark.parametrize(("golden", "outcome"), [(ACCEPTED, OUTCOME), (CORRECTED, CORRECTION)])
@@ -114,6 +118,7 @@ def test_the_hash_covers_question_and_answer_but_neither_id_nor_time() -> None:
     assert datahash(inputs={"edad": 48}) != datahash()
     assert datahash(score=Score([0.07, 0.93], MODEL)) != datahash()
     assert datahash(reference="5f" * 32) != datahash()
+    assert datahash(plausible=["hipertiroidismo"]) != datahash()
 
 
 def test_an_attribute_nobody_knows_yet_is_ignored() -> None:

@@ -63,6 +63,10 @@ async def test_what_the_threshold_leaves_in_is_plausible_and_always_what_was_ans
     assert answer["prediccion"] == "hipotiroidismo"
     assert answer["plausibles"] == plausible
     assert answer["concluyente"] is (len(plausible) == 1)
+    [delivery] = client.recorder.deliveries
+    event = read_event(delivery.body)
+    assert isinstance(event, PredictionMade)
+    assert event.data.plausibles == plausible
 
 
 async def test_the_answer_is_in_the_outbox_before_it_is_given_and_leaves_only_for_the_recorder(tmp_path: Path) -> None:

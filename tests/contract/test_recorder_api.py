@@ -69,12 +69,13 @@ async def test_what_the_relay_hands_over_is_listed_and_found(tmp_path: Path) -> 
         "seq": 1,
         "hash": sent["datahash"],
         "referencia": None,
+        "plausibles": None,
         "resultado": None,
     }
 
 
 async def test_what_the_doctor_said_is_listed_the_last_thing_first(tmp_path: Path) -> None:
-    body = event(reference="5f" * 32)
+    body = event(reference="5f" * 32, plausible=["negativo", "hipertiroidismo"])
     of = orjson.loads(body)["id"]
     said = [outcome(of), outcome(of, "hipertiroidismo", time=START + timedelta(hours=1), reason="otra prueba")]
     async with served(tmp_path) as (recorder, client):
@@ -92,6 +93,7 @@ async def test_what_the_doctor_said_is_listed_the_last_thing_first(tmp_path: Pat
     }
     first = {"aceptada": True, "diagnostico": None, "motivo": None, "timestamp": "2026-03-01T12:00:00Z"}
     assert (listed["referencia"], listed["resultado"]) == ("5f" * 32, last)
+    assert listed["plausibles"] == ["negativo", "hipertiroidismo"]
     assert one == listed | {"resultados": [last, first]}
     assert nobody["predicciones"] == []
 

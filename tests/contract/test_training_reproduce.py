@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def answered_by(version: str, digest: str) -> Prediction:
     return Prediction(
-        "id", "now", "{}", "sano", "{}", "inventada", version, digest, MadeUpPatient.digest, "g", "h", None
+        "id", "now", "{}", "sano", "{}", "inventada", version, digest, MadeUpPatient.digest, "g", "h", None, None
     )
 
 

@@ -93,6 +93,7 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         ("probabilidades = '{}'", "^different: the recorded classes are not those of the model"),
         ("output = CASE output WHEN 'sano' THEN 'enfermo' ELSE 'sano' END", "its hash does not hold"),
         ("referencia = NULL", "its hash does not hold"),
+        ("plausibles = NULL", "its hash does not hold"),
     ],
 )
 def test_a_row_that_was_changed_is_found_out(
