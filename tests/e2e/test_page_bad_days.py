@@ -191,7 +191,7 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
         dialog.get_by_label("Clave").fill("pdk_wrong")
         doctor.press("Entrar")
         expect(dialog).to_contain_text("La clave no es válida o ha sido revocada.")
-        dialog.get_by_label("Clave").fill(first)
+        dialog.get_by_label("Clave").fill(f"\u201c{first}\u200b\u201d")  # as pasted from a letter
         doctor.page.keyboard.press("Enter")
         doctor.answered()
         manage("revoke", manage("list").split("\n")[-1].split()[0])
@@ -237,3 +237,26 @@ def test_an_answer_that_comes_after_new_patient_is_not_shown_beside_the_next(
     own.continue_()
     doctor.answered()
     expect(doctor.answer.locator(".sheet")).to_contain_text("23 años")
+
+
+def test_what_was_answered_long_ago_is_found_and_can_be_asked_anew(tabs: BrowserContext, page_server: Process) -> None:
+    doctor = opened(tabs, page_server.url)
+    keys: list[str] = []
+    known = "0198c6f0-0000-7000-8000-000000000001"
+
+    def forgotten_once(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        detail = f"Esta petición ya se respondió hace tiempo; su identificador es {known}."
+        if len(keys) == 1:
+            route.fulfill(status=409, json={"type": "urn:x:ya_respondida", "detail": detail})
+        else:
+            route.continue_()
+
+    doctor.page.route("**/predecir", forgotten_once)
+    doctor.calculate()
+    assert "no se registrará dos veces" not in doctor.alert()
+    link = doctor.page.get_by_role("link", name="Ver la predicción registrada")
+    expect(link).to_have_attribute("href", f"#prediccion/{known}")
+    expect(doctor.page.get_by_role("button", name="Reintentar")).to_have_count(0)
+    doctor.calculate().answered()
+    assert len(set(keys)) == 2

@@ -207,9 +207,53 @@ def test_what_pushed_the_answer_is_told_with_its_method(doctor: Doctor, page_ser
     assert doctor.violations() == ""
 
 
-def test_the_models_version_leads_to_its_card_beside_the_page(doctor: Doctor, page_server: Process) -> None:
+def test_bars_of_another_model_are_not_shown_as_of_this_answer(doctor: Doctor, page_server: Process) -> None:
+    def promoted(route: Route) -> None:
+        found = route.fetch().json()
+        found["modelo"]["version"] = "2"
+        route.fulfill(json=found)
+
+    doctor.page.route("**/explicar", promoted)
+    ask(doctor, page_server)
+    expect(doctor.answer).to_contain_text("El modelo ha cambiado desde este resultado")
+    expect(doctor.answer.locator(".both")).to_have_count(0)
+
+
+def test_an_overloaded_server_is_not_asked_again_for_an_explanation(doctor: Doctor, page_server: Process) -> None:
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503, json={"type": "urn:x:saturado", "detail": "Hay demasiadas peticiones a la vez."})
+
+    doctor.page.route("**/explicar", refuse)
+    ask(doctor, page_server)
+    expect(doctor.answer).to_contain_text("No se ha podido calcular. Hay demasiadas peticiones")
+    assert len(asked) == 1
+
+
+def test_a_reason_that_cannot_be_kept_is_marked_and_not_to_be_repeated(doctor: Doctor, page_server: Process) -> None:
+    given = ask(doctor, page_server)
+    doctor.press("Corregir…")
+    doctor.answer.get_by_label("Diagnóstico correcto").select_option(index=1)
+    doctor.answer.get_by_label("Motivo").fill("Ecografía\u0001")
+    doctor.press("Guardar la corrección")
+    assert "caracteres que no se pueden guardar" in doctor.alert()
+    assert "Puede repetirlo" not in doctor.alert()
+    assert doctor.focused() == f"reason-{given}"
+    expect(doctor.answer.get_by_label("Motivo")).to_have_attribute("aria-invalid", "true")
+    assert doctor.violations() == ""
+    doctor.answer.get_by_label("Motivo").fill("Ecografía")
+    doctor.press("Guardar la corrección")
+    expect(doctor.answer).to_contain_text("Anotado: corregido")
+
+
+def test_the_card_is_that_of_the_model_that_answers_now_and_opens_beside_the_page(
+    doctor: Doctor, page_server: Process
+) -> None:
     ask(doctor, page_server, tsh="0,04")
+    expect(doctor.answer.locator(".provenance")).to_contain_text("tiroides, versión 1")
     with doctor.page.expect_popup() as opened:
-        doctor.answer.get_by_role("link", name="tiroides, versión 1").click()
+        doctor.answer.get_by_role("link", name="Ficha del modelo que responde ahora").click()
     expect(opened.value.get_by_role("heading", level=1)).to_contain_text("modelo")
     assert doctor.field("tsh").input_value() == "0,04"

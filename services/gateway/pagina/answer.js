@@ -1,11 +1,12 @@
 // The answer: what is most probable, how sure the model is, and what to be wary of.
 
-import { button, h, outside } from "./dom.js";
+import { button, h } from "./dom.js";
 import { buildSheet } from "./sheet.js";
 import { showExplanation } from "./explanation.js";
 import { formatMoment, formatPercent, formatRounded, inHundred } from "./numbers.js";
 import { buildOutcome } from "./outcome.js";
 import { buildProbabilities } from "./probabilities.js";
+import { buildModelLine } from "./provenance.js";
 
 /** Show `answer` (a Respuesta) in `body`; `toField` leads to a field of the form. */
 export function showAnswer(body, { answer, patient, spec, toField }) {
@@ -23,7 +24,7 @@ export function showAnswer(body, { answer, patient, spec, toField }) {
     provenance(answer),
   ];
   body.replaceChildren(...parts.filter(Boolean));
-  showExplanation(explanation, patient, spec);
+  showExplanation(explanation, answer, patient, spec);
 }
 
 function headline(answer, spec) {
@@ -60,6 +61,6 @@ function seeField(label, onclick) {
 function provenance({ id, modelo }) {
   return h("dl", { class: "provenance" },
     h("div", {}, h("dt", {}, "Calculado"), h("dd", {}, formatMoment(Date.now()))),
-    h("div", {}, h("dt", {}, "Modelo"), h("dd", {}, outside("/modelo/ficha", `${modelo.nombre}, versión ${modelo.version}`))),
+    buildModelLine(modelo.nombre, modelo.version),
     h("div", {}, h("dt", {}, "Identificador"), h("dd", { class: "code" }, h("a", { href: `#prediccion/${id}` }, id))));
 }

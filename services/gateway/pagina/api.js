@@ -14,6 +14,9 @@ export class Refusal extends Error {
   }
 }
 
+/** What went wrong, for the doctor: whatever is not a refusal comes from something typed that the page cannot send. */
+export const reasonOf = (error) => (error instanceof Refusal ? error.message : "La página no ha podido enviar algo de lo escrito; revíselo.");
+
 /** Set who asks for a key: given the reason, resolves to a key, or null if the doctor will not give one. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
@@ -68,7 +71,7 @@ async function call(path, request, waits, waiting = () => {}) {
 }
 
 async function enterKey(reason) {
-  const given = await askForKey(reason);
+  const given = (await askForKey(reason))?.replace(/[^\x21-\x7e]/g, ""); // what is pasted brings signs that no header can carry
   if (given) key = given;
   return Boolean(given);
 }

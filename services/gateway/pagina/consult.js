@@ -1,11 +1,12 @@
 // One consultation: the form, its submission, and the answer beside it.
 
 import { showAnswer } from "./answer.js";
-import { Submission, post } from "./api.js";
+import { Submission, post, reasonOf } from "./api.js";
 import { announce, button, h } from "./dom.js";
 import { buildForm } from "./form.js";
 
 const REFERENCE_LENGTH = 128;
+const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
 /** Build the view; gives what the page needs of it. */
 export function buildConsult(spec) {
@@ -87,11 +88,16 @@ export function buildConsult(spec) {
   function showRefusal(refusal) {
     const unplaced = form.showErrors(refusal.errors ?? []);
     const placed = (refusal.errors?.length ?? 0) > unplaced.length;
-    const kept = refusal.status === 422 ? null : "Lo que ha escrito sigue aquí, y no se registrará dos veces.";
+    const answered = refusal.status === 409;
+    const again = !answered && refusal.status !== 422;
+    const [recorded] = (answered && UUID.exec(refusal.message)) || [];
+    if (answered) submission.forget();
+    const kept = again && "Lo que ha escrito sigue aquí, y no se registrará dos veces.";
     trouble.append(h("div", { class: "note danger" },
-      h("p", {}, [refusal.message, ...unplaced, kept].filter(Boolean).join(" ")),
-      refusal.status !== 422 && button("Reintentar", calculate, "small")));
-    if (!placed) trouble.querySelector("button")?.focus();
+      h("p", {}, [reasonOf(refusal), ...unplaced, kept].filter(Boolean).join(" ")),
+      recorded && h("a", { href: `#prediccion/${recorded}` }, "Ver la predicción registrada"),
+      again && button("Reintentar", calculate, "small")));
+    if (!placed) trouble.querySelector("button, a")?.focus();
   }
 
   function setBusy(now) {

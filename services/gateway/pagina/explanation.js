@@ -7,17 +7,23 @@ import { formatNumber, formatPercent, formatPoints } from "./numbers.js";
 const SHOWN = 6;
 const NEGLIGIBLE = 0.0005;
 
-export async function showExplanation(section, patient, spec) {
+/** Show in `section` what weighed in `answer` to `patient`. */
+export async function showExplanation(section, answer, patient, spec) {
   section.replaceChildren(h("h3", {}, "Qué ha pesado"), h("p", { class: "muted", role: "status" }, "Calculando…"));
   try {
-    const found = await post("/explicar", patient, { repeatable: true });
-    section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...content(found, patient, spec));
+    const found = await post("/explicar", patient);
+    section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...(sameModel(found, answer) ? content(found, patient, spec) : [
+      h("p", { class: "muted" }, "El modelo ha cambiado desde este resultado, así que ya no se puede decir qué pesó en él."),
+    ]));
   } catch (refusal) {
     section.replaceChildren(h("h3", {}, "Qué ha pesado"),
       h("p", { class: "muted" }, `No se ha podido calcular. ${refusal.message}`),
-      button("Reintentar", () => showExplanation(section, patient, spec), "small"));
+      button("Reintentar", () => showExplanation(section, answer, patient, spec), "small"));
   }
 }
+
+// Which model explains is not known before it has: the one that answered may have been replaced meanwhile.
+const sameModel = (found, answer) => found.modelo.version === answer.modelo.version && found.prediccion === answer.prediccion;
 
 function content({ prediccion, base, contribuciones, metodo }, patient, spec) {
   const weighty = contribuciones.filter(({ aporte }) => Math.abs(aporte) >= NEGLIGIBLE);

@@ -1,6 +1,6 @@
 // What became of a prediction: the doctor confirms it, or says what it was instead. The last word counts; all are kept.
 
-import { Submission, post } from "./api.js";
+import { Submission, post, reasonOf } from "./api.js";
 import { announce, button, h } from "./dom.js";
 
 const REASON_LENGTH = 500;
@@ -12,7 +12,7 @@ export function buildOutcome(id, predicted, spec, told = null) {
   const others = Object.entries(spec.diagnosticos).filter(([code]) => code !== predicted);
   const diagnosis = h("select", { id: `diagnosis-${id}`, "aria-describedby": `trouble-${id}` }, h("option", { value: "" }, "Elija…"),
     others.map(([code, label]) => h("option", { value: code }, label)));
-  const reason = h("textarea", { id: `reason-${id}`, rows: 3, maxlength: REASON_LENGTH, "aria-describedby": `reason-hint-${id}` });
+  const reason = h("textarea", { id: `reason-${id}`, rows: 3, maxlength: REASON_LENGTH, "aria-describedby": `reason-hint-${id} trouble-${id}` });
   const correct = button("Corregir…", () => open(correction.hidden));
   const confirm = button("Confirmar", () => send({ aceptada: true }), "primary");
   correct.setAttribute("aria-expanded", "false");
@@ -49,6 +49,7 @@ export function buildOutcome(id, predicted, spec, told = null) {
     if (busy) return;
     busy = true;
     trouble.replaceChildren();
+    for (const control of [diagnosis, reason]) control.removeAttribute("aria-invalid");
     try {
       const headers = { "Idempotency-Key": submission.key(JSON.stringify(outcome)) };
       await post(`/predicciones/${id}/resultado`, outcome, { headers, repeatable: true });
@@ -59,11 +60,23 @@ export function buildOutcome(id, predicted, spec, told = null) {
       correct.focus();
       announce("Anotado.");
     } catch (refusal) {
-      const details = (refusal.errors ?? []).map(({ mensaje }) => mensaje);
-      trouble.replaceChildren(h("p", { class: "note danger" }, [refusal.message, ...details, "Puede repetirlo: no contará dos veces."].join(" ")));
+      showRefusal(refusal);
     } finally {
       busy = false;
     }
+  }
+
+  function showRefusal(refusal) {
+    const errors = refusal.errors ?? [];
+    const next = [409, 422].includes(refusal.status) ? null : "Puede repetirlo: no contará dos veces.";
+    trouble.replaceChildren(h("div", { class: "note danger" },
+      h("p", {}, [reasonOf(refusal), ...errors.map(({ mensaje }) => mensaje), next].filter(Boolean).join(" ")),
+      refusal.status === 409 && h("a", { href: `#prediccion/${id}` }, "Ver la predicción registrada")));
+    if (refusal.status === 409) submission.forget(); // that it was answered is all that is still known of it
+    if (errors.length === 0 || correction.hidden) return;
+    const wrong = errors.some(({ campo }) => campo === "diagnostico") ? diagnosis : reason;
+    wrong.setAttribute("aria-invalid", "true");
+    wrong.focus();
   }
 
   function tell(outcome) {

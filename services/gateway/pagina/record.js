@@ -1,11 +1,12 @@
 // One recorded prediction: what was asked and answered, what became of it, and a page to print.
 
 import { get } from "./api.js";
-import { button, h, outside } from "./dom.js";
+import { button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
 import { outcomeText } from "./history.js";
 import { buildOutcome } from "./outcome.js";
 import { buildProbabilities } from "./probabilities.js";
+import { buildModelLine } from "./provenance.js";
 import { buildSheet } from "./sheet.js";
 
 let latest = 0; // an answer about a prediction that is no longer the one of the address is not shown
@@ -37,7 +38,7 @@ function content(row, spec) {
       h("section", { class: "card" },
         h("h2", {}, "Datos enviados"), buildSheet(row.inputs, spec),
         h("dl", { class: "provenance" },
-          h("div", {}, h("dt", {}, "Modelo"), h("dd", {}, outside("/modelo/ficha", `${row.modelo}, versión ${row.modelo_version}`))),
+          buildModelLine(row.modelo, row.modelo_version),
           h("div", {}, h("dt", {}, "Identificador"), h("dd", { class: "code" }, row.id))))),
   ];
 }
