@@ -51,7 +51,8 @@ def _row(one: Kept, history: History) -> tuple[str, ...]:
     if entry is None:
         return (str(one.number), when, "-", "-", "-", "-", "-", "-", "cannot be read")
     action = entry.action if (outcome := _outcome(one, history)) == "done" else f"{entry.action}, {outcome}"
-    gates = f"FORCED past {', '.join(entry.forced)}" if entry.forced else "passed" if entry.report else "-"
+    past = entry.forced[0] if len(entry.forced) == 1 else f"{len(entry.forced)} gates"
+    gates = f"FORCED past {past}" if entry.forced else "passed" if entry.report else "-"
     return (
         str(one.number), when, entry.alias, entry.replaced or "-", entry.version, action, entry.who, gates, entry.reason
     )  # fmt: skip

@@ -52,7 +52,9 @@ def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Sh
 
     """
     if not registry.has(version):
-        message = f"there is no version {version} of {shelf.folder.name}; nothing was changed"
+        known = [int(one) for one in registry.versions()]
+        there = f"there are {len(known)}, {min(known)} to {max(known)}" if known else "there is none yet (`make train`)"
+        message = f"there is no version {version} of {shelf.folder.name}; {there}; nothing was changed"
         raise PromotionError(message)
     seen = look(registry, alias, wanted=version)
     last = seen.history.last(alias)
@@ -63,7 +65,7 @@ def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Sh
     report = judged(bundle, seen.version, registry, shelf) if alias == PRODUCTION else None
     missed = report.failed if report else []
     if missed and not force:
-        message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}"
+        message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force goes past them"
         raise GatesFailedError(message)
     carry_out(Change("promote", version, reason, report, tuple(missed)), seen, registry, shelf)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""

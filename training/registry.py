@@ -94,6 +94,11 @@ class Registry:
                 raise
         return True
 
+    def versions(self) -> list[str]:
+        """Give every version, oldest first."""
+        with translated(self._uri):
+            return [str(one.version) for one in self._versions(self._name)]
+
     def fetch_bundle(self, version: str, folder: Path) -> Path:
         """Copy the bundle of `version` into `folder`; returns where it is."""
         with translated(self._uri):
@@ -110,10 +115,7 @@ class Registry:
     def history(self) -> History:
         """Read every entry of the ledger: the versions of a registered model of its own, which MLflow numbers."""
         with translated(self._uri):
-            pages = [self._entries(None)]
-            while token := pages[-1].token:
-                pages.append(self._entries(token))
-        return History.of(_kept(one) for page in pages for one in page)
+            return History.of(_kept(one) for one in self._versions(self._ledger))
 
     def record(self, entry: Entry) -> None:
         """Add `entry` to the ledger; whether it counts, the history then says."""
@@ -205,11 +207,17 @@ class Registry:
         with translated(self._uri):
             return self._client.get_run(self._run_of(version)).data.tags.get(tag)
 
-    def _entries(self, token: str | None) -> PagedList[ModelVersion]:
-        """Fetch one page of the ledger, in an order that others do not change meanwhile."""
-        return self._client.search_model_versions(
-            f"name = '{self._ledger}'", max_results=_PAGE, order_by=["version_number ASC"], page_token=token
-        )
+    def _versions(self, name: str) -> list[ModelVersion]:
+        """Fetch all versions of model `name`, page by page, in an order that others do not change meanwhile."""
+        pages: list[PagedList[ModelVersion]] = []
+        while not pages or pages[-1].token:
+            token = pages[-1].token if pages else None
+            pages.append(
+                self._client.search_model_versions(
+                    f"name = '{name}'", max_results=_PAGE, order_by=["version_number ASC"], page_token=token
+                )
+            )
+        return [one for page in pages for one in page]
 
     def _run_of(self, version: str) -> str:
         return self._client.get_model_version(self._name, version).run_id or ""
