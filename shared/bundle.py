@@ -13,8 +13,10 @@ files are read once, into memory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -206,31 +208,53 @@ def open_manifest(folder: Path, public_key: Path, *, patient_digest: str) -> tup
 
 
 def signing_key(folder: Path) -> Ed25519PrivateKey:
-    """Load the training side's key from `folder`, generating the pair (`bundle.key`, `bundle.pub`) the first time."""
+    """Load the training side's key from `folder`, generating the pair (`bundle.key`, `bundle.pub`) the first time.
+
+    Raises:
+        BundleError: what is there is no such key.
+
+    """
     private, public = folder / "bundle.key", folder / "bundle.pub"
-    if private.exists():
+    if not private.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _place(private, _new_key())
+    try:
         key = serialization.load_pem_private_key(private.read_bytes(), password=None)
-        if not isinstance(key, Ed25519PrivateKey):
-            message = f"{private}: not an Ed25519 key; move it away to have a new pair made"
-            raise BundleError(message)
-        return key
-    key = Ed25519PrivateKey.generate()
-    folder.mkdir(parents=True, exist_ok=True)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
-    public.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        message = f"{private}: not an Ed25519 key; move it away to have a new pair made"
+        raise BundleError(message)
+    if not public.exists():
+        pem = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        _place(public, key.public_key().public_bytes(*pem), mode=0o644)
     return key
 
 
-def _public_key(path: Path) -> Ed25519PublicKey:
-    if not path.exists():
-        message = f"{path}: not there; place the public key of whoever trains there, or train a model (`make train`)"
-        raise BundleMissingError(message)
+def _new_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _place(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write the file `path` whole or not at all; what is there by then stays."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        key = serialization.load_pem_public_key(_read(path))
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # unlike renaming, it leaves what is there
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    content = _read(path, do="place the public key of whoever trains there, or train a model (`make train`)")
+    try:
+        key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
@@ -247,11 +271,11 @@ def _verified(path: Path, expected: FileDigest) -> bytes:
     return content
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, do: str = "train a model first (`make train`)") -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        message = f"{path}: not there; train a model first (`make train`)"
+        message = f"{path}: not there; {do}"
         raise BundleMissingError(message) from None
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"

@@ -12,9 +12,17 @@ from shared.settings import ServiceSettings
 
 
 def _with_a_host(uri: str) -> str:
-    if uri.startswith("http") and not urlsplit(uri).hostname:
+    if uri.startswith("http") and not _is_server(uri):
         raise ValueError("must be like http://mlflow:5000")
     return uri
+
+
+def _is_server(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port that is none; what it says may quote a password
+        return False
 
 
 class InferenceSettings(ServiceSettings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from shared.bundle import (
     MANIFEST,
     PICKLE,
     SIGNATURE,
+    BundleError,
     BundleMismatchError,
     BundleMissingError,
     BundleTamperedError,
@@ -133,3 +135,34 @@ def test_a_manifest_from_before_there_was_a_plausible_set_says_that_there_is_non
     del older["conformal"]
     seal(sealed, Manifest.model_validate(older), signing_key(tmp_path / "keys"))
     assert open_bundle(sealed, public_key, patient_digest=DIGEST).info.plausible_at is None
+
+
+def test_a_key_pair_that_lost_its_public_half_gets_it_back(tmp_path: Path) -> None:
+    private = signing_key(tmp_path).private_bytes_raw()
+    before = (tmp_path / "bundle.pub").read_bytes()
+    (tmp_path / "bundle.pub").unlink()  # as after a crash between the two
+    assert signing_key(tmp_path).private_bytes_raw() == private
+    assert (tmp_path / "bundle.pub").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle.key", "bundle.pub"}
+    assert (tmp_path / "bundle.key").stat().st_mode & 0o077 == 0
+
+
+def test_trainings_that_make_the_first_pair_at_once_have_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: signing_key(tmp_path / "keys").private_bytes_raw(), range(8)))
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\n"])
+def test_a_private_key_that_is_none_is_told_and_kept(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bundle.key").write_bytes(content)
+    with pytest.raises(BundleError, match="not an Ed25519 key; move it away"):
+        signing_key(tmp_path)
+    assert (tmp_path / "bundle.key").read_bytes() == content
+
+
+def test_a_public_key_that_cannot_be_looked_at_is_told_as_any_other_trouble_with_a_bundle(
+    sealed: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleMissingError, match="cannot be read"):
+        open_bundle(sealed, tmp_path / ("k" * 300), patient_digest=DIGEST)

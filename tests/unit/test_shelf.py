@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bundle import PICKLE
+from shared.bundle import PICKLE, signing_key
 from shared.shelf import Shelf, ShelfError
 from tests.bundles import PacienteDePrueba, make_bundle
 from training.stage import run
@@ -39,6 +39,13 @@ def test_a_disk_that_does_not_let_us_is_one_line_and_69(tmp_path: Path, capsys: 
 
     assert run("register", stage) == 69
     assert capsys.readouterr().err == f"register: {tmp_path}/models/prueba/1: cannot be written (Not a directory)\n"
+
+
+def test_a_private_key_that_is_none_is_one_line_and_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bundle.key").touch()
+    assert run("register", lambda: str(signing_key(tmp_path))) == 69
+    said = f"{tmp_path}/bundle.key: not an Ed25519 key; move it away to have a new pair made"
+    assert capsys.readouterr().err == f"register: {said}\n"
 
 
 def test_the_oldest_versions_are_let_go_and_those_that_links_lead_to_stay(tmp_path: Path) -> None:
