@@ -33,7 +33,7 @@ PUBLIC: Allowed = frozenset({None, *Role})
 PEOPLE: Allowed = frozenset({Role.MEDICO, Role.ANALISTA, Role.OPS})
 """Open to every key that a person holds."""
 
-_CALLER = "predecir.caller"
+_CALLER, _ROLE = "predecir.caller", "predecir.role"
 _RETRY_SECONDS = 1
 
 
@@ -41,6 +41,12 @@ def caller_id(scope: Scope) -> str:
     """Give the id of the key that a request came with; empty if it needed none."""
     caller: str = scope.get(_CALLER, "")
     return caller
+
+
+def caller_role(scope: Scope) -> Role | None:
+    """Give the role of the key that a request came with; None if it needed none."""
+    role: Role | None = scope.get(_ROLE)
+    return role
 
 
 class RateLimit:
@@ -98,7 +104,7 @@ class Guard:
         if key.role is not Role.SERVICIO and (wait := self._limit.wait(key.id, time.monotonic())):
             detail = "Su clave hace demasiadas peticiones por segundo; espere un momento."
             raise self._refused(ProblemError(429, "ritmo", detail, retry_after=math.ceil(wait)), key)
-        scope[_CALLER] = key.id
+        scope[_CALLER], scope[_ROLE] = key.id, key.role
 
     def _recognised(self, authorization: bytes | None) -> Key:
         if self._keys.trouble is not None:

@@ -12,9 +12,12 @@ from shared.telemetry import described
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from shared.access import Guard
+
+UNSTORED = (b"cache-control", b"no-store")
+"""The header of an answer that nobody on the way may keep."""
 
 
 class Entrance:
@@ -52,7 +55,7 @@ class Entrance:
 
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _unstored(send))
         except Exception as error:  # noqa: BLE001 - the framework has answered 500 and raises on; the server would log values
             structlog.get_logger().error("request_failed", error=described(error))
 
@@ -76,6 +79,19 @@ class Entrance:
         netloc = host.decode("latin-1")
         name = netloc if netloc.endswith("]") else netloc.rpartition(":")[0] or netloc
         return name in self._hosts
+
+
+def _unstored(send: Send) -> Send:
+    """Have no browser or proxy keep answers in JSON: they may be about patients."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
+            if b"cache-control" not in headers and b"json" in headers.get(b"content-type", b""):
+                message["headers"] = [*message["headers"], UNSTORED]
+        await send(message)
+
+    return sending
 
 
 def _foreign(rule: str) -> ProblemError:

@@ -161,7 +161,7 @@ async def test_the_view_has_a_typed_column_per_feature(target: Target) -> None:
 
 
 async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> None:
-    of = [str(uuid.UUID(int=n)) for n in (1, 2, 3)]
+    of = [str(uuid.UUID(int=n)) for n in (1, 2, 3, 5)]
     later, latest = START + timedelta(hours=1), START + timedelta(hours=2)
     said = [
         outcome(of[0], "hipotiroidismo", time=later),
@@ -169,10 +169,11 @@ async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> No
         outcome(of[1], time=later),
         outcome(of[2], "hipotiroidismo", time=later, event_id=str(uuid.UUID(int=8))),
         outcome(of[2], time=later, event_id=str(uuid.UUID(int=9))),
+        outcome(of[3], "sin_alteracion", time=later),
     ]
     async with described(target, DatosPaciente) as database:
         await record(database, *(Delivery("g1", 9 + n, body) for n, body in enumerate(said)))
-        await record(database, *(answered(n, DatosPaciente, {}) for n in range(1, 5)))
+        await record(database, *(answered(n, DatosPaciente, {}) for n in range(1, 6)))
         question = "SELECT aceptada, diagnostico_medico, resultado_timestamp FROM predicciones_tiroides ORDER BY id"
         rows = [[plain(value) for value in row.values()] for row in await ask(database, question)]
 
@@ -181,6 +182,7 @@ async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> No
         [0, "hipotiroidismo", plain(latest)],
         [1, "sin_alteracion", plain(later)],
         [None, None, None],
+        [1, "sin_alteracion", plain(later)],
     ]
 
 

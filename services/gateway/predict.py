@@ -21,6 +21,7 @@ from services.gateway.intake import idempotency_key, not_arrived, read_body, rea
 from services.gateway.keeping import unavailable
 from services.gateway.outbox_file import Keyed, request_hash
 from shared.access import caller_id
+from shared.entrance import UNSTORED
 from shared.events import write_prediction
 from shared.model import ModelUnavailableError
 from shared.problems import ProblemError, internal_error
@@ -78,7 +79,7 @@ class Predict:
             return
         self._given.inc()
         self._seconds.observe(time.perf_counter() - started)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        headers = [(b"content-type", b"application/json"), UNSTORED, (b"content-length", b"%d" % len(content))]
         if not confirmed:
             headers.append((b"confirmada", b"false"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})

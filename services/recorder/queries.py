@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _TABLE, _OUTCOME = PREDICCIONES.c, RESULTADOS.c
+MOST_OUTCOMES = 100
+"""Outcomes that are read with one prediction."""
 
 
 class BadCursorError(Exception):
@@ -64,7 +66,7 @@ async def read_page(readers: AsyncEngine, wanted: Wanted) -> tuple[list[dict[str
 
 
 async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] | None:
-    """Read one prediction by its id (a canonical UUID), with its last outcome and all of them, newest first."""
+    """Read one prediction by its id (a canonical UUID), with its last outcomes, newest first."""
     async with readers.connect() as connection:
         row = (
             (await connection.execute(select(PREDICCIONES).where(_TABLE.id == prediction_id))).mappings().one_or_none()
@@ -72,7 +74,7 @@ async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] |
         if row is None:
             return None
         said = select(RESULTADOS).where(_OUTCOME.prediccion_id == prediction_id)
-        newest_first = said.order_by(_OUTCOME.timestamp.desc(), _OUTCOME.id.desc())
+        newest_first = said.order_by(_OUTCOME.timestamp.desc(), _OUTCOME.id.desc()).limit(MOST_OUTCOMES)
         outcomes = (await connection.execute(newest_first)).mappings().all()
     return {**row, "resultado": outcomes[0] if outcomes else None, "resultados": outcomes}
 

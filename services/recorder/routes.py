@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.recorder.database import DATABASE_ERRORS
-from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
+from services.recorder.queries import MOST_OUTCOMES, BadCursorError, Wanted, read_one, read_page
 from services.recorder.reconcile import reconcile
+from shared.access import caller_role
 from shared.keys import Role
 from shared.problems import Problem, ProblemError
 
@@ -43,7 +44,7 @@ class ResultadoRegistrado(BaseModel):
 
     aceptada: bool = Field(description="Si confirmó el diagnóstico respondido.")
     diagnostico: str | None = Field(description="El que corresponde, si no es el respondido.")
-    motivo: str | None = Field(description="Por qué, con sus palabras.")
+    motivo: str | None = Field(description="Por qué, con sus palabras; null para analistas.")
     timestamp: datetime = Field(description="Cuándo lo dijo, en UTC.")
 
 
@@ -63,7 +64,9 @@ class Prediccion(BaseModel):
     gateway_id: str = Field(description="Quién respondió.")
     seq: int = Field(description="Número de la respuesta en ese gateway, sin huecos.")
     hash: str = Field(description="SHA-256 de la pregunta y la respuesta.")
-    referencia: str | None = Field(description="Hash de la referencia del paciente, si se indicó; véase /referencias.")
+    referencia: str | None = Field(
+        description="Hash de la referencia del paciente, si se indicó; véase /referencias. Null para analistas."
+    )
     plausibles: list[str] | None = Field(
         description="Diagnósticos que no se podían descartar, del más al menos probable; null si no consta."
     )
@@ -74,7 +77,9 @@ class Prediccion(BaseModel):
 class PrediccionConResultados(Prediccion):
     """Una predicción registrada, con todo lo que el médico dijo de ella."""
 
-    resultados: list[ResultadoRegistrado] = Field(description="Todos los resultados, del más nuevo al más antiguo.")
+    resultados: list[ResultadoRegistrado] = Field(
+        description=f"Los resultados, del más nuevo al más antiguo; los últimos {MOST_OUTCOMES}, si hay más."
+    )
 
 
 class Pagina(BaseModel):
@@ -141,27 +146,32 @@ def read_router(deps: ReadDeps) -> APIRouter:
     router = APIRouter(tags=["historial"], responses=down)
 
     @router.get("/predicciones", summary="Predicciones registradas, de la más nueva a la más antigua")
-    async def predicciones(filtro: Annotated[Filtro, Query()]) -> Pagina:
+    async def predicciones(filtro: Annotated[Filtro, Query()], request: Request) -> Pagina:
+        analyst = caller_role(request.scope) is Role.ANALISTA
+        if analyst and filtro.referencia is not None:
+            raise ProblemError(403, "rol", "Su clave no permite buscar por la referencia de un paciente.")
         try:
             rows, following = await _answered(read_page(deps.readers, filtro.wanted()))
         except BadCursorError:
             listed = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
             raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed) from None
-        return Pagina(predicciones=[Prediccion.model_validate(row) for row in rows], siguiente=following)
+        shown = map(_impersonal, rows) if analyst else rows
+        return Pagina(predicciones=[Prediccion.model_validate(row) for row in shown], siguiente=following)
 
     @router.get(
         "/predicciones/{id}",
         summary="Una predicción por su id",
         responses={404: {"model": Problem, "description": "No hay ninguna con ese id"}},
     )
-    async def prediccion(id: str) -> PrediccionConResultados:  # noqa: A002 - the contract's name
+    async def prediccion(id: str, request: Request) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
             row = await _answered(read_one(deps.readers, str(UUID(id))))
         except ValueError:
             row = None
         if row is None:
             raise ProblemError(404, "prediccion_no_encontrada", "No hay ninguna predicción registrada con ese id.")
-        return PrediccionConResultados.model_validate(row)
+        analyst = caller_role(request.scope) is Role.ANALISTA
+        return PrediccionConResultados.model_validate(_impersonal(row) if analyst else row)
 
     @router.get("/conciliacion", summary="¿Está todo lo respondido? La cuenta de cada gateway")
     async def conciliacion() -> Conciliacion:
@@ -185,6 +195,14 @@ def read_router(deps: ReadDeps) -> APIRouter:
         return Conciliacion(gateways=listed, diferencia=sum(account.missing for account in accounts))
 
     return router
+
+
+def _impersonal(row: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what analysts do not get: whom it is about, and doctors' own words."""
+    without = {"referencia": None, "resultado": row["resultado"] and {**row["resultado"], "motivo": None}}
+    if "resultados" in row:
+        without["resultados"] = [{**said, "motivo": None} for said in row["resultados"]]
+    return row | without
 
 
 async def _answered(reading: Coroutine[Any, Any, T]) -> T:

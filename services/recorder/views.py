@@ -78,7 +78,12 @@ FIXED_COLUMNS = (
     _as_it_is("paciente_digest", "texto", "SHA-256 de la clase de paciente con la que se preguntó"),
     _as_it_is("gateway_id", "texto", "Instancia que respondió"),
     _as_it_is("registrado", "momento", "Cuándo se guardó aquí, en UTC"),
-    _last_said("aceptada", "sí o no", "Si el médico confirmó la respuesta; NULL si aún no dijo nada", "r.aceptada"),
+    _last_said(
+        "aceptada",
+        "sí o no",
+        "Si el diagnóstico del médico es el respondido; NULL si aún no dijo nada",
+        "(r.aceptada OR r.diagnostico = predicciones.output)",  # who corrects it to the same one agrees
+    ),
     _last_said(
         "diagnostico_medico",
         "categoría",

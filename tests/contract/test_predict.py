@@ -33,7 +33,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
 
 async def test_a_patient_gets_an_answer_with_all_its_parts(client: Client) -> None:
     response = await client.predict(HYPER)
-    assert response.status_code == 200
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
     answer = response.json()
     assert answer["prediccion"] == "hipertiroidismo"
     assert answer["etiqueta"] == "Hipertiroidismo"

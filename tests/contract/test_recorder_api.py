@@ -13,9 +13,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from services.gateway.keys import create
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.settings import RecorderSettings
-from shared.hosting import StartError, http_app
+from shared.access import Guard, RateLimit
+from shared.entrance import Entrance
+from shared.hosting import StartError, access_table, http_app
+from shared.keys import KeyRing, Role
 from shared.settings import SettingsError
 from shared.transport import OutboxState, TransportDownError
 from tests.recorder_suite import START, delivery, event, outcome
@@ -96,6 +100,43 @@ async def test_what_the_doctor_said_is_listed_the_last_thing_first(tmp_path: Pat
     assert listed["plausibles"] == ["negativo", "hipertiroidismo"]
     assert one == listed | {"resultados": [last, first]}
     assert nobody["predicciones"] == []
+
+
+async def test_an_analyst_gets_neither_references_nor_reasons(tmp_path: Path) -> None:
+    body = event(reference="5f" * 32)
+    of = orjson.loads(body)["id"]
+    keys = {role: create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.ANALISTA)}
+    async with served(tmp_path) as (recorder, _):
+        said = outcome(of, "hipertiroidismo", reason="otra prueba")
+        await recorder.transport.publish([delivery(1, body), delivery(2, said)])
+        guard = Guard(KeyRing(tmp_path / "access.json"), access_table(recorder.part), RateLimit(0, 1))
+        app = http_app("test", recorder.part, registry=CollectorRegistry())
+        transport = httpx.ASGITransport(Entrance(app, {}, "localhost", guard))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            paths = ("/predicciones", f"/predicciones/{of}", f"/predicciones?referencia={'5f' * 32}")
+            answers = {
+                role: [await client.get(path, headers={"Authorization": f"Bearer {key}"}) for path in paths]
+                for role, key in keys.items()
+            }
+
+    assert [answer.status_code for answer in answers[Role.MEDICO]] == [200, 200, 200]
+    assert all("5f5f" in answer.text and "otra prueba" in answer.text for answer in answers[Role.MEDICO])
+    assert [answer.status_code for answer in answers[Role.ANALISTA]] == [200, 200, 403]
+    assert not any("5f5f" in answer.text or "otra prueba" in answer.text for answer in answers[Role.ANALISTA])
+    assert {answer.headers["cache-control"] for answer in answers[Role.MEDICO]} == {"no-store"}
+    one = answers[Role.ANALISTA][1].json()
+    assert [said["diagnostico"] for said in one["resultados"]] == ["hipertiroidismo"]
+
+
+async def test_a_hundred_outcomes_are_shown_at_most_the_last_ones(tmp_path: Path) -> None:
+    body = event()
+    of = orjson.loads(body)["id"]
+    said = [outcome(of, time=START + timedelta(minutes=minute)) for minute in range(102)]
+    async with served(tmp_path) as (recorder, client):
+        await recorder.transport.publish([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
+        times = [each["timestamp"] for each in (await client.get(f"/predicciones/{of}")).json()["resultados"]]
+
+    assert (len(times), times[0], times[-1]) == (100, "2026-03-01T13:41:00Z", "2026-03-01T12:02:00Z")
 
 
 async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
