@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from services.recorder.database import open_database, read_url
 from services.recorder.metrics import Metrics
 from services.recorder.store import Store
-from shared.bundle import Manifest, open_bundle
+from shared.bundle import Bundle, open_bundle
 from shared.events import Outcome, write_outcome, write_prediction
 from shared.model import ModelInfo, Score
 from shared.transport import Delivery
@@ -28,27 +29,30 @@ if TYPE_CHECKING:
     from training.drift import Finding
 
 LIMITS = Trigger(days=30, period_days=7, least=20, psi=0.25, missing=0.2, accuracy=0.85)
+DIGEST = "d" * 64
+EARLIER = "e" * 64
+"""Of another model that had the same number in a registry that is gone."""
 NOW = dt.datetime.now(dt.UTC)
 SINCE = NOW - dt.timedelta(days=LIMITS.days)
 
 
 @pytest.fixture(scope="session")
-def production(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def production(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Version 1, which learned from patients as `random_rows` draws them and finds half of them ill."""
     var = tmp_path_factory.mktemp("production") / "var"
     folder = make_bundle(var, PacienteDePrueba)
-    manifest = open_bundle(folder, var / "keys/bundle.pub", patient_digest=PacienteDePrueba.digest).manifest
+    bundle = open_bundle(folder, var / "keys/bundle.pub", patient_digest=PacienteDePrueba.digest)
     rows = np.array(random_rows(PacienteDePrueba, 2000), dtype=np.float32)
     reference = describe(rows, PacienteDePrueba.columns, {"sano": 0.5, "enfermo": 0.5})
-    return manifest.model_copy(update={"reference": reference})
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"reference": reference}), digest=DIGEST)
 
 
-def model_info(name: str, version: str) -> ModelInfo:
-    return ModelInfo(name, version, "d" * 64, PacienteDePrueba.digest, (), ("sano", "enfermo"), {}, frozenset(), {})
+def model_info(name: str, digest: str = DIGEST) -> ModelInfo:
+    return ModelInfo(name, "1", digest, PacienteDePrueba.digest, (), ("sano", "enfermo"), {}, frozenset(), {})
 
 
 def prediction(  # noqa: PLR0913 - each is one fact of the answer
-    seq: int, *, age: int, version: str = "1", model: str = "prueba", ill: bool = False, days_ago: float = 1
+    seq: int, *, age: int, digest: str = DIGEST, model: str = "prueba", ill: bool = False, days_ago: float = 1
 ) -> Delivery:
     """One answer as a gateway hands it over; who asked is `age` years old and otherwise like the training cases."""
     body = write_prediction(
@@ -62,7 +66,7 @@ def prediction(  # noqa: PLR0913 - each is one fact of the answer
             "fumador": seq % 4 > 1,
         },
         output="enfermo" if ill else "sano",
-        score=Score([0.2, 0.8] if ill else [0.8, 0.2], model_info(model, version)),
+        score=Score([0.2, 0.8] if ill else [0.8, 0.2], model_info(model, digest)),
     )
     return Delivery("g1", seq, body)
 
@@ -82,47 +86,49 @@ async def record(url: str, *predictions: Delivery) -> None:
         await Store(database.writer, Metrics(CollectorRegistry())).record(predictions)
 
 
-async def beyond(url: str, production: Manifest) -> tuple[int, list[str]]:
+async def beyond(url: str, production: Bundle) -> tuple[int, list[str]]:
     recent, found = await look(url, PacienteDePrueba, production, LIMITS, SINCE)
     return recent.predictions, [finding.name for finding in found if finding.beyond]
 
 
-async def found(url: str, production: Manifest, name: str) -> Finding:
+async def found(url: str, production: Bundle, name: str) -> Finding:
     _, findings = await look(url, PacienteDePrueba, production, LIMITS, SINCE)
     [wanted] = [finding for finding in findings if finding.name == name]
     return wanted
 
 
-async def test_a_database_without_predictions_says_nothing(url: str, production: Manifest) -> None:
+async def test_a_database_without_predictions_says_nothing(url: str, production: Bundle) -> None:
     await record(url)
     assert await beyond(url, production) == (0, [])
 
 
-async def test_patients_of_another_age_are_seen(url: str, production: Manifest) -> None:
+async def test_patients_of_another_age_are_seen(url: str, production: Bundle) -> None:
     await record(url, *[prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 201)])
     assert await beyond(url, production) == (200, [])
     await record(url, *[prediction(seq, age=119, ill=seq % 2 > 0) for seq in range(201, 401)])
     assert await beyond(url, production) == (400, ["edad.psi"])
 
 
-async def test_only_this_model_and_the_last_days_count(url: str, production: Manifest) -> None:
+async def test_only_this_model_and_the_last_days_count(url: str, production: Bundle) -> None:
     others = [prediction(seq, age=119, model="otra") for seq in range(1, 41)]
     old = [prediction(seq, age=119, days_ago=31) for seq in range(41, 81)]
     await record(url, *others, *old)
     assert await beyond(url, production) == (0, [])
 
 
-async def test_answers_are_those_of_the_version_in_production(url: str, production: Manifest) -> None:
-    before = [prediction(seq, age=seq % 121, version="0") for seq in range(1, 201)]
+async def test_answers_are_those_of_the_model_in_production_whatever_the_number_of_another(
+    url: str, production: Bundle
+) -> None:
+    before = [prediction(seq, age=seq % 121, digest=EARLIER) for seq in range(1, 201)]
     await record(url, *before)
     assert await beyond(url, production) == (200, [])
     await record(url, *[prediction(seq, age=seq % 121) for seq in range(201, 301)])
     assert await beyond(url, production) == (300, ["answers.psi"])
 
 
-async def test_doctors_who_disagree_are_seen_and_only_their_last_word_counts(url: str, production: Manifest) -> None:
+async def test_doctors_who_disagree_are_seen_and_only_their_last_word_counts(url: str, production: Bundle) -> None:
     asked = [prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 41)]
-    other = [prediction(seq, age=seq % 121, version="0") for seq in range(41, 81)]
+    other = [prediction(seq, age=seq % 121, digest=EARLIER) for seq in range(41, 81)]
     wrong_first = [outcome(900 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]
     right_then = [outcome(200 + seq, of=seq, right=True, minute=2) for seq in range(1, 37)]
     of_another_version = [outcome(300 + seq, of=seq, right=False, minute=1) for seq in range(41, 81)]
@@ -145,17 +151,17 @@ async def test_one_prediction_is_read_by_its_id_as_it_was_answered(url: str) -> 
     asked = read_patient(PacienteDePrueba, kept.inputs)
     assert asked.encode() == [40.0, 1.0, 29.8, 1.0]
     assert (kept.id, kept.output, kept.version, kept.gateway) == (str(uuid.UUID(int=2)), "enfermo", "1", "g1")
-    assert row_hash(kept, model_info("prueba", "1"), asked) == kept.hash
-    assert row_hash(kept._replace(output="sano"), model_info("prueba", "1"), asked) != kept.hash
+    assert row_hash(kept, model_info("prueba"), asked) == kept.hash
+    assert row_hash(kept._replace(output="sano"), model_info("prueba"), asked) != kept.hash
 
 
-async def test_a_model_that_does_not_say_what_it_learned_from_is_one_line(url: str, production: Manifest) -> None:
+async def test_a_model_that_does_not_say_what_it_learned_from_is_one_line(url: str, production: Bundle) -> None:
     with pytest.raises(RegistryError, match="train it again"):
-        await beyond(url, production.model_copy(update={"reference": None}))
+        await beyond(url, replace(production, manifest=production.manifest.model_copy(update={"reference": None})))
 
 
 async def test_a_database_that_is_not_the_recorders_is_one_line_without_its_password(
-    url: str, production: Manifest
+    url: str, production: Bundle
 ) -> None:
     with pytest.raises(DatabaseError) as caught:
         await beyond(url, production)

@@ -1,12 +1,12 @@
-"""Which classes are plausible for a patient: split conformal prediction with the least ambiguous sets (LAC).
+"""Which classes are plausible for a patient: conformal prediction with the least ambiguous sets (LAC), cross-validated.
 
-A class is plausible if its probability is at least a threshold; the threshold is set on cases that the model was not
-fitted on, so that for cases like those the plausible classes hold the true one with probability `level` or more
+A class is plausible if its probability is at least a threshold; it is set on the out-of-fold answers of a fold's model,
+so that for that model and cases like those the plausible classes hold the true one with probability `level` or more
 (Sadinle, Lei and Wasserman 2019, Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 114:525).
-The likeliest class always counts as plausible. The promise is for all cases together, not for each class, and not for
-cases of another time; so what is kept is measured on the later period: `coverage` (share of cases whose true class is
-plausible) and `coverage.C`, `set_size` (mean number of plausible classes), `conclusive` (share with exactly one) and
-`conclusive_accuracy` (share of those that is right).
+The likeliest class always counts as plausible. What serves is fitted again, on all training cases, and to it that
+guarantee does not transfer, nor to each class or another time; so what is kept is measured on the later period:
+`coverage` (share of cases whose true class is plausible) and `coverage.C`, `set_size` (mean number of plausible
+classes), `conclusive` (share with exactly one) and `conclusive_accuracy` (share of those that is right).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from training.errors import DatabaseError
 from training.spread import counted
 
 if TYPE_CHECKING:
@@ -62,11 +63,19 @@ class Recent:
         self.predictions = 0
 
     def add(self, rows: Sequence[Sequence[float]], answers: Sequence[str]) -> None:
-        """Count encoded `rows`, and the `answers` that the production model itself gave to some of them."""
+        """Count encoded `rows`, and the `answers` that the production model itself gave to some of them.
+
+        Raises:
+            DatabaseError: one of them is none that this model can give.
+
+        """
         table = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(self._columns))
         for index, column in enumerate(self._columns):
             self._columns[column] += counted(table[:, index], self._reference.columns[column].edges)
         for answer in answers:
+            if answer not in self._answers:
+                message = "predicciones: a row was changed after it was recorded; its output is no class of its model"
+                raise DatabaseError(message)
             self._answers[answer] += 1
         self.predictions += len(rows)
 

@@ -71,7 +71,7 @@ class Choice(_Section):
 
 
 class ConformalRule(_Section):
-    """How often the plausible classes must hold the true one, among cases like those that the threshold is set on."""
+    """How often the plausible classes are to hold the true one, among the cases that the threshold is set on."""
 
     level: Annotated[float, Field(ge=0.5, lt=1)]
 

@@ -30,17 +30,16 @@ _AT_ONCE = 1000
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 600
 _PREDICTIONS = text(
-    "SELECT CAST(inputs AS TEXT), output, modelo_version FROM predicciones "
+    "SELECT CAST(inputs AS TEXT), output, modelo_digest FROM predicciones "
     "WHERE timestamp >= :since AND modelo = :model AND paciente_digest = :digest"
 )
 _OUTCOMES = text(
     "SELECT r.prediccion_id, p.output, r.aceptada, r.diagnostico FROM resultados AS r "
     "JOIN predicciones AS p ON p.id = r.prediccion_id "
-    "WHERE p.timestamp >= :since AND p.modelo = :model AND p.paciente_digest = :digest AND p.modelo_version = :version "
+    "WHERE p.timestamp >= :since AND p.modelo = :model AND p.paciente_digest = :digest "
+    "AND p.modelo_digest = :answered_by "
     "ORDER BY r.timestamp"
 )
-
-
 _PREDICTION = (
     "SELECT id, CAST(timestamp AS TEXT), CAST(inputs AS TEXT), output, CAST(probabilidades AS TEXT), modelo, "
     "modelo_version, modelo_digest, paciente_digest, gateway_id, hash, referencia, CAST(plausibles AS TEXT) "
@@ -83,15 +82,18 @@ class Recorded:
         self._connection = connection
 
     async def predictions(self, asked: Asked) -> AsyncIterator[list[tuple[str, str, str]]]:
-        """Give (inputs as JSON text, output, model version) in chunks, in no order."""
+        """Give (inputs as JSON text, output, digest of the model) in chunks, in no order."""
         async with self._connection.stream(_PREDICTIONS, self._values(asked)) as rows:
             async for chunk in rows.partitions(_AT_ONCE):
-                yield [(inputs, output, version) for inputs, output, version in chunk]
+                yield [(inputs, output, digest) for inputs, output, digest in chunk]
 
-    async def outcomes(self, asked: Asked, version: str) -> list[bool]:
-        """Say of each prediction of `version` with an outcome whether the doctor agreed; the last outcome counts."""
+    async def outcomes(self, asked: Asked, digest: str) -> list[bool]:
+        """Say of each prediction with an outcome whether the doctor agreed; the last outcome counts.
+
+        Only predictions of the model of that `digest` count: a version's number comes again in a registry begun anew.
+        """
         last: dict[str, bool] = {}
-        async with self._connection.stream(_OUTCOMES, {**self._values(asked), "version": version}) as rows:
+        async with self._connection.stream(_OUTCOMES, {**self._values(asked), "answered_by": digest}) as rows:
             async for prediction, output, accepted, diagnosis in rows:
                 last[str(prediction)] = bool(accepted) or diagnosis == output
         return list(last.values())

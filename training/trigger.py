@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from shared.bundle import Manifest
+    from shared.bundle import Bundle
     from shared.patient import Patient
     from training.drift import Finding
     from training.parameters import Trigger
@@ -55,6 +55,7 @@ def main() -> str:
         message = f"{FILE}: trigger: missing; docs/training.md has its keys"
         raise ParametersError(message)
     production = _production(settings, patient)
+    version = production.manifest.version
     now = dt.datetime.now(dt.UTC)
     recent, findings = asyncio.run(
         look(
@@ -68,13 +69,13 @@ def main() -> str:
     started = bool(beyond) and claim(folder, now, limits, beyond)
     report = {
         "time": now.isoformat(),
-        "version": production.version,
+        "version": version,
         "predictions": recent.predictions,
         "findings": [finding.model_dump() for finding in findings],
         "started": started,
     }
     _report(folder, report)
-    seen = f"{recent.predictions:,} predictions of {limits.days} days against version {production.version}"
+    seen = f"{recent.predictions:,} predictions of {limits.days} days against version {version}"
     if not beyond:
         return f"{seen}: nothing beyond its limit"
     if not started:
@@ -87,28 +88,29 @@ def main() -> str:
 
 
 async def look(
-    database_url: str, patient: type[Patient], production: Manifest, limits: Trigger, since: dt.datetime
+    database_url: str, patient: type[Patient], production: Bundle, limits: Trigger, since: dt.datetime
 ) -> tuple[Recent, list[Finding]]:
     """Compare what was recorded since `since` with what `production` learned from.
 
     Raises:
         SettingsError: `database_url` is none.
-        DatabaseError: it cannot be read.
+        DatabaseError: it cannot be read, or holds what cannot have been recorded.
         RegistryError: `production` does not say what it learned from.
 
     """
-    if production.reference is None:
-        message = f"version {production.version} does not say what it learned from; train it again (`make train`)"
+    manifest = production.manifest
+    if manifest.reference is None:
+        message = f"version {manifest.version} does not say what it learned from; train it again (`make train`)"
         raise RegistryError(message)
-    recent = Recent(production.reference)
-    asked = Asked(production.name, production.patient_digest, since)
+    recent = Recent(manifest.reference)
+    asked = Asked(manifest.name, manifest.patient_digest, since)
     async with recorded(database_url) as database:
         async for chunk in database.predictions(asked):
             recent.add(
                 _encoded(patient, [inputs for inputs, _, _ in chunk]),
-                [output for _, output, version in chunk if version == production.version],
+                [output for _, output, digest in chunk if digest == production.digest],
             )
-        outcomes = await database.outcomes(asked, production.version)
+        outcomes = await database.outcomes(asked, production.digest)
     return recent, [*recent.findings(limits), agreement(sum(outcomes), len(outcomes), limits)]
 
 
@@ -152,14 +154,14 @@ def _locked(folder: Path) -> Iterator[TextIO]:
         raise RegistryError(message) from None
 
 
-def _production(settings: TriggerSettings, patient: type[Patient]) -> Manifest:
-    """Give what is known of the model in production; where the registry is a server, it is asked which one that is."""
+def _production(settings: TriggerSettings, patient: type[Patient]) -> Bundle:
+    """Give the model in production; where the registry is a server, it is asked which one that is."""
     shelf = Shelf(settings.var, patient.disease.name, patient.digest)
     if settings.mlflow_tracking_uri is not None:
         follow(open_registry(settings, patient.disease.name), shelf)
     public = settings.var / "keys/bundle.pub"
     try:
-        return open_bundle(shelf.folder / PRODUCTION, public, patient_digest=patient.digest).manifest
+        return open_bundle(shelf.folder / PRODUCTION, public, patient_digest=patient.digest)
     except BundleError as error:
         raise RegistryError(str(error)) from None
 

@@ -15,7 +15,7 @@ from training.errors import DatabaseError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.bundle import Manifest
+    from shared.bundle import Bundle
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, production: Manifest) -> None:
+async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, production: Bundle) -> None:
     with pytest.raises(DatabaseError, match="No such file"):
         await beyond(f"sqlite:///{tmp_path}/none.db", production)
     assert not (tmp_path / "none.db").exists()
 
 
 @pytest.mark.parametrize("wrong", ["", "mysql://somewhere/db", "sqlite://", "predicciones.db"])
-async def test_an_address_of_no_database_of_ours_is_one_line(wrong: str, production: Manifest) -> None:
+async def test_an_address_of_no_database_of_ours_is_one_line(wrong: str, production: Bundle) -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL: expected"):
         await beyond(wrong, production)

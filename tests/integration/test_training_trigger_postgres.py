@@ -13,7 +13,7 @@ from tests.trigger_suite import beyond, prediction, record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shared.bundle import Manifest
+    from shared.bundle import Bundle
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def url(server: PostgresServer) -> str:
 
 
 async def test_the_two_tables_are_all_it_must_be_allowed_to_read(
-    url: str, server: PostgresServer, production: Manifest
+    url: str, server: PostgresServer, production: Bundle
 ) -> None:
     await record(url, *[prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 31)])
     database = url.rpartition("/")[2]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import until_now
 from training.drift import Recent, agreement, psi, wilson
-from training.errors import RegistryError
+from training.errors import DatabaseError, RegistryError
 from training.parameters import Trigger
 from training.spread import describe
 from training.trigger import claim
@@ -66,6 +66,11 @@ def test_answers_that_moved_are_named() -> None:
 
 def test_answers_of_other_versions_do_not_count() -> None:
     assert beyond(rows(400), answers(99, 1.0)) == []
+
+
+def test_an_answer_that_the_model_cannot_give_is_one_line_that_does_not_repeat_it() -> None:
+    with pytest.raises(DatabaseError, match="its output is no class of its model"):
+        beyond(rows(1), ["gripe"])
 
 
 def test_a_handful_of_predictions_says_nothing() -> None:
