@@ -148,6 +148,18 @@ def test_a_slip_of_units_is_suspected_out_loud(
     assert doctor.problem(name) == ""
 
 
+def test_a_point_that_may_separate_thousands_is_asked_about(doctor: Doctor) -> None:
+    doctor.type(tsh="1.500")
+    assert doctor.notice("tsh") == "«1.500» se lee como 1,5, no como 1500: el punto separa decimales."
+    assert doctor.violations() == ""
+    doctor.type(tsh="1.000")
+    doctor.press("Cambiar a 1000 mU/L")
+    assert doctor.field("tsh").input_value() == "1000"
+    assert "se lee como" not in doctor.notice("tsh")
+    doctor.type(tsh="0.005")
+    assert "se lee como" not in doctor.notice("tsh")
+
+
 @pytest.mark.parametrize("typed", ["25", "100", "400"])
 def test_a_value_that_is_no_nearer_in_another_unit_is_not_suspected(doctor: Doctor, typed: str) -> None:
     doctor.type(t4_total=typed)

@@ -154,6 +154,80 @@ def test_what_is_shown_is_saved_as_a_table_that_spanish_excel_opens(doctor: Doct
     assert (row["id"], row["tsh (mU/L)"], row["edad (años)"], row["bocio"]) == (given, "0,09", "47", "no")
     assert row["motivo"] == "'=SUMA(A1;A2)"
     assert row["comprobado"] == "corregido"
+    named = (row["plausibles"] or row["diagnostico"]).split(", ")
+    assert row["conclusion"] == ("No concluyente" if len(named) > 1 else "Concluyente")
+
+
+@pytest.mark.parametrize("start", ["\uff1d", "\uff0b", "\uff0d", "\uff20", "|"])
+def test_no_reason_is_run_as_a_formula(doctor: Doctor, start: str) -> None:
+    saved = """async start => {
+        const { downloadCsv } = await import("/pagina/csv.js");
+        downloadCsv([{ inputs: {}, resultado: { aceptada: false, motivo: `${start}A1` } }], { campos: [] });
+    }"""
+    with doctor.page.expect_download() as download:
+        doctor.page.evaluate(saved, start)
+    assert f"'{start}A1" in Path(download.value.path()).read_text("utf-8-sig")
+
+
+@pytest.mark.parametrize("count", [None, 1, 3])
+def test_an_answer_that_was_not_conclusive_stays_so(doctor: Doctor, page_server: Process, count: int | None) -> None:
+    given = ask(doctor, page_server)
+    codes: list[str] = []
+
+    def answered_so(route: Route) -> None:
+        found = route.fetch().json()
+        for row in found.get("predicciones", [found]):
+            codes[:] = [row["output"], *(code for code in LABELS if code != row["output"])]
+            row["plausibles"] = None if count is None else codes[:count]
+        route.fulfill(json=found)
+
+    doctor.page.route("**/predicciones*/**", answered_so)
+    doctor.page.route("**/predicciones?*", answered_so)
+    assert search(history(doctor), given) == [given]
+    label = LABELS[codes[0]]
+    is_open = count is not None and count > 1
+    wanted = f"No concluyente. Más probable: {label}" if is_open else label
+    expect(doctor.page.locator(".history td").nth(1).locator("span").last).to_have_text(wanted)
+    with doctor.page.expect_download() as download:
+        doctor.press("Guardar como CSV")
+    content = Path(download.value.path()).read_text("utf-8-sig")
+    [row] = csv.DictReader(io.StringIO(content), delimiter=";")
+    assert row["conclusion"] == {None: "", 1: "Concluyente", 3: "No concluyente"}[count]
+    assert row["plausibles"] == ", ".join(codes[: count or 0])
+    doctor.page.locator(".history a").click()
+    record = doctor.page.locator("#prediccion")
+    expect(record.locator("h2").first).to_have_text(f"Más probable: {label}" if is_open else label)
+    expect(record.locator(".outcome h3")).to_have_text(f"¿{'Fue' if is_open else 'Se confirma'} «{label}»?")
+    expect(record.get_by_text("No concluyente")).to_have_count(int(is_open))
+    expect(record.locator(".bars .candidate")).to_have_count(count or 1)
+    assert doctor.violations() == ""
+
+
+def test_more_of_the_same_question_whatever_the_filters_say_by_now(doctor: Doctor, page_server: Process) -> None:
+    ask(doctor, page_server)
+    asked: list[str] = []
+
+    def with_more(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json=route.fetch(url=route.request.url.split("&cursor")[0]).json() | {"siguiente": "abc"})
+
+    doctor.page.route("**/predicciones?*", with_more)
+    history(doctor)
+    doctor.page.get_by_label("Diagnóstico", exact=True).select_option(index=2)
+    with doctor.page.expect_response("**/predicciones?*"):
+        doctor.press("Ver más")
+    assert asked[-1] == f"{asked[0]}&cursor=abc"
+
+
+def test_what_cannot_be_asked_is_said_in_spanish(doctor: Doctor, page_server: Process) -> None:
+    ask(doctor, page_server)
+    history(doctor).page.get_by_label("Desde").fill("12026-01-01")
+    doctor.press("Buscar")
+    assert "La página no ha podido enviar algo de lo escrito; revíselo." in doctor.alert()
+    doctor.page.get_by_role("link", name="Consulta").click()
+    doctor.page.get_by_label("Referencia propia", exact=True).evaluate("input => { input.value = '\\ud83d' }")
+    doctor.type(tsh="3").calculate()
+    assert "La página no ha podido enviar algo de lo escrito; revíselo." in doctor.alert()
 
 
 def test_on_paper_there_is_the_answer_and_what_was_sent_and_nothing_to_press(

@@ -19,7 +19,7 @@ export function showAnswer(body, { answer, patient, spec, toField }) {
     remarks(answer.avisos, spec, toField),
     h("section", { class: "part" }, h("h3", {}, "Todos los diagnósticos"), buildProbabilities(answer, spec)),
     explanation,
-    buildOutcome(answer.id, answer.prediccion, spec),
+    buildOutcome(answer.id, answer.prediccion, spec, { open: !answer.concluyente }),
     h("details", { class: "part sheet" }, h("summary", {}, "Datos enviados"), buildSheet(patient, spec)),
     provenance(answer),
   ];

@@ -1,8 +1,9 @@
 // What the history shows, as a file that Excel opens rightly in Spanish: UTF-8 with its mark, semicolons, decimal commas.
 
 import { formatNumber } from "./numbers.js";
+import { isOpen } from "./probabilities.js";
 
-const FORMULA = /^[=+\-@\t\r]/;
+const FORMULA = /^[=+\-@\t\r＝＋－＠|]/;
 
 export function downloadCsv(rows, spec) {
   const columns = [
@@ -10,6 +11,8 @@ export function downloadCsv(rows, spec) {
     ["fecha", (row) => row.timestamp],
     ["diagnostico", (row) => row.output],
     ["probabilidad", (row) => row.probabilidad],
+    ["conclusion", (row) => row.plausibles && (isOpen(row.plausibles) ? "No concluyente" : "Concluyente")],
+    ["plausibles", (row) => row.plausibles?.join(", ")],
     ["modelo", (row) => row.modelo],
     ["modelo_version", (row) => row.modelo_version],
     ["comprobado", (row) => row.resultado && (row.resultado.aceptada ? "confirmado" : "corregido")],

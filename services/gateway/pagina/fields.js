@@ -4,7 +4,7 @@
 // show(problem), typed() (whether the doctor entered anything) and clear().
 
 import { button, h } from "./dom.js";
-import { formatNumber, formatRange, parseNumber } from "./numbers.js";
+import { formatNumber, formatRange, parseNumber, readAsThousands } from "./numbers.js";
 import { suspectedUnit } from "./units.js";
 
 const FEW_CHOICES = 4;
@@ -45,15 +45,21 @@ function numberField(spec, noteId) {
       said.notice.replaceChildren();
       const value = field.value();
       if (value === null || Number.isNaN(value)) return;
+      const change = (text) => button(`Cambiar a ${text} ${spec.unidad}`.trim(), () => {
+        input.value = text;
+        field.show(field.problem());
+        input.focus();
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+      }, "small");
+      const thousands = readAsThousands(input.value);
       const slip = suspectedUnit(spec, value);
+      if (thousands !== null) {
+        const whole = formatNumber(thousands);
+        said.notice.append(h("span", {}, `«${input.value.trim()}» se lee como ${formatNumber(value)}, no como ${whole}: el punto separa decimales. `),
+          faultOf(spec, whole, thousands) === null ? change(whole) : "", " ");
+      }
       if (slip) {
-        const use = button(`Cambiar a ${slip.text} ${spec.unidad}`, () => {
-          input.value = slip.text;
-          field.show(field.problem());
-          input.focus();
-          input.dispatchEvent(new Event("input", { bubbles: true }));
-        }, "small");
-        said.notice.append(h("span", {}, `¿Está en ${slip.unit}? ${formatNumber(value)} en ${slip.unit} son ${slip.text} ${spec.unidad}. `), use);
+        said.notice.append(h("span", {}, `¿Está en ${slip.unit}? ${formatNumber(value)} en ${slip.unit} son ${slip.text} ${spec.unidad}. `), change(slip.text));
       } else if (!problem && spec.referencia && (value < spec.referencia[0] || value > spec.referencia[1])) {
         said.notice.append(`Por ${value < spec.referencia[0] ? "debajo" : "encima"} de la referencia.`);
       }

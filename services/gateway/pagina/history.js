@@ -1,9 +1,10 @@
 // Recent predictions: filters, search by id or by the doctor's own reference, more on demand, print and CSV.
 
-import { get, post } from "./api.js";
+import { get, post, reasonOf } from "./api.js";
 import { downloadCsv } from "./csv.js";
 import { announce, button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
+import { isOpen } from "./probabilities.js";
 
 const PAGE = 25;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -22,6 +23,7 @@ export function buildHistory(root, spec) {
   const print = button("Imprimir", () => window.print());
   let rows = [];
   let following = null;
+  let filtered = null; // what the rows on screen were asked by: a cursor goes with no other filters
   let latest = 0; // answers to an older question are not shown
 
   const filters = h("form", { class: "card filters", novalidate: true, autocomplete: "off", "aria-label": "Filtros" },
@@ -46,8 +48,10 @@ export function buildHistory(root, spec) {
     trouble.replaceChildren();
     if (fresh) said.textContent = "Buscando…";
     try {
-      const found = await ask(fresh ? null : following);
+      const wanted = fresh ? await filter() : filtered;
+      const found = await ask(wanted, fresh ? null : following);
       if (turn !== latest) return;
+      filtered = wanted;
       rows = fresh ? found.predicciones : [...rows, ...found.predicciones];
       following = found.siguiente;
       body.replaceChildren(...rows.map((row) => line(row, spec)));
@@ -55,7 +59,7 @@ export function buildHistory(root, spec) {
     } catch (refusal) {
       if (turn !== latest) return;
       if (fresh) said.textContent = rows.length > 0 ? "Se muestra lo último que se encontró." : "";
-      trouble.append(h("div", { class: "note danger" }, h("p", {}, refusal.message), button("Reintentar", () => load(fresh), "small")));
+      trouble.append(h("div", { class: "note danger" }, h("p", {}, reasonOf(refusal)), button("Reintentar", () => load(fresh), "small")));
     }
     more.hidden = following === null;
     table.hidden = rows.length === 0;
@@ -68,19 +72,21 @@ export function buildHistory(root, spec) {
     return `${rows.length === 1 ? "1 predicción" : `${rows.length} predicciones`}${following ? ", y hay más" : ""}.`;
   }
 
-  async function ask(cursor) {
+  /** Read the filters: an id, or the parameters of a search. */
+  async function filter() {
     const text = search.value.trim();
-    if (UUID.test(text)) {
-      const one = await get(`/predicciones/${text.toLowerCase()}`);
-      return { predicciones: [one], siguiente: null };
-    }
+    if (UUID.test(text)) return text.toLowerCase();
     const wanted = new URLSearchParams({ limite: PAGE });
     if (since.value) wanted.set("desde", new Date(`${since.value}T00:00`).toISOString());
     if (until.value) wanted.set("hasta", dayAfter(until.value).toISOString());
     if (diagnosis.value) wanted.set("output", diagnosis.value);
     if (text) wanted.set("referencia", (await post("/referencias", { referencia: text }, { repeatable: true })).hash);
-    if (cursor) wanted.set("cursor", cursor);
-    return get(`/predicciones?${wanted}`);
+    return wanted;
+  }
+
+  async function ask(wanted, cursor) {
+    if (typeof wanted === "string") return { predicciones: [await get(`/predicciones/${wanted}`)], siguiente: null };
+    return get(`/predicciones?${wanted}${cursor ? `&${new URLSearchParams({ cursor })}` : ""}`);
   }
 
   function clear() {
@@ -101,9 +107,10 @@ function field(label, control) {
 
 function line(row, spec) {
   const cell = (name, ...content) => h("td", { role: "cell" }, h("span", { class: "cell-name", "aria-hidden": "true" }, name), h("span", {}, ...content));
+  const label = spec.diagnosticos[row.output] ?? row.output;
   return h("tr", { role: "row" },
     cell("Fecha", formatMoment(row.timestamp)),
-    cell("Diagnóstico", spec.diagnosticos[row.output] ?? row.output),
+    cell("Diagnóstico", isOpen(row.plausibles) ? `No concluyente. Más probable: ${label}` : label),
     cell("Probabilidad", formatPercent(row.probabilidad)),
     cell("Comprobado", outcomeText(row.resultado, spec)),
     cell("Identificador", h("a", { href: `#prediccion/${row.id}`, class: "code", title: row.id }, shortened(row.id))));

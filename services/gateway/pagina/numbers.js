@@ -13,6 +13,9 @@ export function parseNumber(text) {
   return NUMBER.test(trimmed) ? Number(trimmed.replace(",", ".")) : NaN;
 }
 
+/** What "1.500" would be if its point separated thousands, or null. */
+export const readAsThousands = (text) => (/^[1-9]\d{0,2}\.\d{3}$/.test(text.trim()) ? Number(text.trim().replace(".", "")) : null);
+
 export const formatNumber = (value) => plain.format(value);
 export const formatShort = (value) => short.format(value);
 export const formatMoment = (when) => moment.format(new Date(when));

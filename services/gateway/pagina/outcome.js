@@ -5,8 +5,8 @@ import { announce, button, h } from "./dom.js";
 
 const REASON_LENGTH = 500;
 
-/** Build the part that asks for the outcome of prediction `id`; `told` is the last one known. */
-export function buildOutcome(id, predicted, spec, told = null) {
+/** Build the part that asks for the outcome of prediction `id`: `open` if the answer named several, `told` is the last known. */
+export function buildOutcome(id, predicted, spec, { open: undecided = false, told = null } = {}) {
   const said = h("p", { class: "told", role: "status" });
   const trouble = h("div", { role: "alert" });
   const others = Object.entries(spec.diagnosticos).filter(([code]) => code !== predicted);
@@ -26,7 +26,7 @@ export function buildOutcome(id, predicted, spec, told = null) {
   const submission = new Submission();
   let busy = false;
 
-  return h("section", { class: "part outcome" }, h("h3", {}, `¿Se confirma «${spec.diagnosticos[predicted] ?? predicted}»?`), said,
+  return h("section", { class: "part outcome" }, h("h3", {}, `${undecided ? "¿Fue" : "¿Se confirma"} «${spec.diagnosticos[predicted] ?? predicted}»?`), said,
     h("div", { class: "actions" }, confirm, correct), correction, trouble);
 
   function open(wanted) {

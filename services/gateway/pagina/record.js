@@ -1,11 +1,11 @@
 // One recorded prediction: what was asked and answered, what became of it, and a page to print.
 
-import { get } from "./api.js";
+import { get, reasonOf } from "./api.js";
 import { button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
 import { outcomeText } from "./history.js";
 import { buildOutcome } from "./outcome.js";
-import { buildProbabilities } from "./probabilities.js";
+import { buildProbabilities, isOpen } from "./probabilities.js";
 import { buildModelLine } from "./provenance.js";
 import { buildSheet } from "./sheet.js";
 
@@ -20,20 +20,23 @@ export async function showRecord(root, id, spec) {
   } catch (refusal) {
     if (turn !== latest) return;
     const late = refusal.status === 404 ? " Si es de hace un momento, puede tardar un instante en registrarse." : "";
-    root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${refusal.message}${late}`),
+    root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${reasonOf(refusal)}${late}`),
       button("Reintentar", () => showRecord(root, id, spec), "small")));
   }
 }
 
 function content(row, spec) {
+  const open = isOpen(row.plausibles);
+  const label = spec.diagnosticos[row.output] ?? row.output;
   return [
     h("p", { class: "actions" }, h("a", { href: "#historial" }, "← Historial"), button("Imprimir", () => window.print())),
     h("div", { class: "record" },
       h("section", { class: "card answer" },
-        h("h2", {}, spec.diagnosticos[row.output] ?? row.output),
+        open && h("p", {}, h("strong", {}, "No concluyente"), `: el modelo no podía elegir entre ${row.plausibles.length} diagnósticos.`),
+        h("h2", {}, open ? `Más probable: ${label}` : label),
         h("p", {}, `${formatPercent(row.probabilidad)} de probabilidad, el ${formatMoment(row.timestamp)}.`),
-        buildProbabilities({ probabilidades: row.probabilidades, prediccion: row.output }, spec),
-        buildOutcome(row.id, row.output, spec, row.resultado),
+        buildProbabilities({ probabilidades: row.probabilidades, prediccion: row.output, plausibles: row.plausibles }, spec),
+        buildOutcome(row.id, row.output, spec, { open, told: row.resultado }),
         outcomes(row.resultados ?? [], spec)),
       h("section", { class: "card" },
         h("h2", {}, "Datos enviados"), buildSheet(row.inputs, spec),
