@@ -146,6 +146,12 @@ def read_patient(patient: type[Patient], inputs: str) -> Patient:
         raise DatabaseError(message) from None
 
 
+def place(url: str) -> str:
+    """Name the database at `url`, which `recorded` has opened, without its user and password."""
+    given = make_url(url)
+    return f"{given.host}/{given.database}" if given.host else str(given.database)
+
+
 def _check_file(path: Path) -> None:
     """Refuse a file that cannot be opened: the driver's thread outlives that failure, and dies of it with a traceback.
 

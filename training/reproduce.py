@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import textwrap
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ from shared.shelf import Shelf
 from training.errors import DataError, NotReproducedError, RegistryError
 from training.opening import open_registry
 from training.provenance import code_commit, library_versions
-from training.recorded import read_patient, recorded
+from training.recorded import place, read_patient, recorded
 from training.settings import TriggerSettings
 from training.stage import run, say
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from shared.patient import Patient
     from training.recorded import Prediction
     from training.settings import TrainingSettings
+
+_WIDTH = 110
+"""Characters of a line, at most, where there would be over a thousand."""
 
 
 def main() -> str:
@@ -57,9 +61,10 @@ def main() -> str:
     identifier = str(parser.parse_args().id)
     settings = read_settings(TriggerSettings)
     patient = load_patient(settings.predecir_paciente)
-    found = asyncio.run(_read(settings.database_url.get_secret_value(), identifier))
+    database = settings.database_url.get_secret_value()
+    found = asyncio.run(_read(database, identifier))
     if found is None:
-        message = f"{identifier}: no such prediction is recorded in DATABASE_URL"
+        message = f"{identifier}: no such prediction is recorded in {place(database)} (DATABASE_URL)"
         raise DataError(message)
     if found.patient_digest != patient.digest:
         message = (
@@ -96,6 +101,7 @@ def find(prediction: Prediction, settings: TrainingSettings, shelf: Shelf) -> Bu
 def provenance(prediction: Prediction, manifest: Manifest) -> list[str]:
     """Say what the answer came from, and what of it is different here and now."""
     now = library_versions()
+    parameters = ", ".join(f"{name}={value}" for name, value in sorted(manifest.parameters.items()))
     then = {name: f"{name} {version}{_now(version, now.get(name))}" for name, version in manifest.libraries.items()}
     then_code, now_code = _code(manifest.git_commit, manifest.git_dirty), _code(*code_commit())
     return [
@@ -103,7 +109,7 @@ def provenance(prediction: Prediction, manifest: Manifest) -> list[str]:
         f"model {manifest.name} version {manifest.version}, digest {prediction.digest}, serves as {manifest.serves}",
         f"trained {manifest.created:%Y-%m-%d %H:%M} UTC on data {manifest.data_hash}, run {manifest.run_id}",
         f"commit {then_code} (now {now_code})",
-        f"parameters {', '.join(f'{name}={value}' for name, value in sorted(manifest.parameters.items()))}",
+        *textwrap.wrap(f"parameters {parameters}", _WIDTH, subsequent_indent=" " * 11, break_on_hyphens=False),
         f"libraries {', '.join(then.values())}",
     ]
 

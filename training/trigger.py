@@ -62,8 +62,11 @@ def main() -> str:
             settings.database_url.get_secret_value(), patient, production, limits, now - dt.timedelta(days=limits.days)
         )
     )
-    for finding in findings:
+    told = [finding for finding in findings if finding.figure is not None]
+    for finding in told:
         say("trigger", str(finding))
+    if few := len(findings) - len(told):
+        say("trigger", f"too few  for {few} of {len(findings)} figures; {settings.var / _FOLDER / _REPORT} names them")
     beyond = [finding.name for finding in findings if finding.beyond]
     folder = settings.var / _FOLDER
     started = bool(beyond) and claim(folder, now, limits, beyond)

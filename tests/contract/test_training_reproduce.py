@@ -16,7 +16,7 @@ from tests.training_cases import made_up_cases
 from training.cases import CASES
 from training.errors import RegistryError
 from training.recorded import Prediction
-from training.reproduce import find
+from training.reproduce import find, provenance
 from training.results import METRICS, MODEL, ONNX, PROOF, TRAINING
 from training.settings import TrainingSettings
 
@@ -51,6 +51,16 @@ def test_the_version_that_answered_comes_from_the_shelf_or_else_from_the_registr
     shutil.rmtree(place.var / "keys")
     with pytest.raises(RegistryError, match="and the one in the registry cannot be verified"):
         find(asked, SETTINGS, place.shelf)
+
+
+def test_what_it_came_from_is_told_in_lines_that_a_person_can_read(place: Place) -> None:
+    place.register(good_build())
+    bundle = place.shelf.opened("1")
+    assert bundle is not None
+    lines = provenance(answered_by("1", bundle.digest), bundle.manifest)
+    assert max(map(len, lines)) < 250
+    said = " ".join(line.strip() for line in lines)
+    assert [name for name, value in bundle.manifest.parameters.items() if f"{name}={value}" not in said] == []
 
 
 def made_by(hash_seed: str, threads: str) -> dict[str, str]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+REPORT = "var/trigger/report.json"
+
+
 def command(folder: Path) -> list[str]:
     """What a user types, with this Python instead of an environment that make would set up."""
     ready = [f"--old-file={ROOT / '.venv' / name}" for name in (".run", ".uv")]
@@ -106,10 +109,13 @@ def test_patients_unlike_those_it_learned_from_start_the_pipeline_once(trained: 
     first, second = trigger(folder), trigger(folder)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert any("BEYOND" in line and "hemoglobina.psi" in line for line in lines(first.stdout, "trigger"))
+    (few,) = [line for line in lines(first.stdout, "trigger") if "too few" in line]
+    assert few.startswith("trigger   too few  for 1 of ")
+    assert few.endswith(f"{REPORT} names them")
     assert "nothing to do: version 1, production and staging" in lines(first.stdout, "register")[-1]
     assert "started within 7 days already" in lines(second.stdout, "trigger")[-1]
     assert lines(second.stdout, "pipeline") == []
-    report = json.loads((folder / "var/trigger/report.json").read_text())
+    report = json.loads((folder / REPORT).read_text())
     assert (report["version"], report["started"]) == ("1", False)
     assert {"embarazo.psi", "hemoglobina.psi"} <= {found["name"] for found in report["findings"] if found["beyond"]}
 

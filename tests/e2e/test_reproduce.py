@@ -76,7 +76,7 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         "data test",
         "commit test with uncommitted changes (now",
         "libraries ",
-        "parameters ",
+        "parameters",
     ):
         assert said in shown
     assert [value for value in (*values, "177.25", "cama") if str(value) in shown] == []
@@ -132,7 +132,11 @@ def test_another_model_under_the_same_version_is_not_taken_for_it(
 @pytest.mark.parametrize(
     ("patient", "identifier", "said"),
     [
-        (PATIENT, "0192f0c0-0000-7000-8000-000000000000", "no such prediction is recorded"),
+        (
+            PATIENT,
+            "0192f0c0-0000-7000-8000-000000000000",
+            r"no such prediction is recorded in \./predicciones\.db \(DATABASE_URL\)",
+        ),
         ("shared.diseases.thyroid:DatosPaciente", None, "name that class, or check out the code of then"),
     ],
 )
