@@ -86,6 +86,8 @@ COPY data /opt/predecir/data
 COPY shared /opt/predecir/shared
 COPY training /opt/predecir/training
 COPY deploy/train /usr/local/bin/
+ARG GIT_COMMIT=unknown
+ENV GIT_COMMIT=$GIT_COMMIT
 HEALTHCHECK NONE
 USER predecir
 CMD ["train"]

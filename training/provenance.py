@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -17,10 +18,14 @@ def library_versions() -> dict[str, str]:
 
 
 def code_commit() -> tuple[str, bool | None]:
-    """Give the commit of this code, and whether files differ from it; "unknown" and None outside git."""
+    """Give the commit of this code, and whether files differ from it; "unknown" and None outside git.
+
+    An image has no git, but may say in `GIT_COMMIT` from which commit it was built, with -dirty if files differed.
+    """
     git, root = shutil.which("git"), Path(__file__).parents[1]
     if git is None:
-        return "unknown", None
+        built = os.environ.get("GIT_COMMIT", "unknown")
+        return built.removesuffix("-dirty"), None if built == "unknown" else built.endswith("-dirty")
     head = subprocess.run([git, "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
     status = subprocess.run([git, "-C", root, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
     if head.returncode or status.returncode:

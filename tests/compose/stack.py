@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = f"predecir-test-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}"
 """Of this checkout: another one may run its own stack on the same engine, and would take this one for it."""
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+"""What the copy of the repository says it is, having no git."""
 _UP_SECONDS = 1200
 _COMMAND_SECONDS = 180
 
@@ -107,6 +109,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
         "PREDECIR_PORT": str(port),
         "PREDECIR_TLS_PORT": str(tls_port),
         "COMPOSE_PROGRESS": "quiet",
+        "GIT_COMMIT": COMMIT,
     }
     stack = Stack(folder, environment, f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}")
     try:

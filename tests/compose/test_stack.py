@@ -12,7 +12,7 @@ import pytest
 
 from tests.compose.certificate import self_signed
 from tests.compose.load import PATIENT, Account, doctors
-from tests.compose.stack import Stack, running_stack
+from tests.compose.stack import COMMIT, Stack, running_stack
 from tests.waiting import until, until_now
 
 if TYPE_CHECKING:
@@ -215,6 +215,13 @@ def test_the_history_of_promotions_is_read_where_training_runs(stack: Stack) -> 
     assert "production" in said
 
 
+def test_a_version_says_of_which_commit_the_image_was(stack: Stack) -> None:
+    show = "cat var/models/*/production/manifest.json"
+    said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "sh", "-c", show)
+    manifest = json.loads(said)
+    assert (manifest["git_commit"], manifest["git_dirty"]) == (COMMIT, False)
+
+
 def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> None:
     certificate = self_signed(stack.folder / "var/compose/tls/predecir.pem")
     with (stack.folder / ".env").open("a") as file:
@@ -223,6 +230,24 @@ def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> Non
     with httpx.Client(base_url=stack.tls_url, verify=ssl.create_default_context(cadata=certificate)) as client:
         until_now(lambda: client.get("/health/ready").status_code == 200, seconds=20)
         assert client.post("/predecir", json=PATIENT).status_code == 401
+
+
+async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start(stack: Stack, key: str) -> None:
+    await asyncio.to_thread(stack.make, "down")
+    forget = ("run", "--rm", "-T", "--no-deps", "training", "rm", "/var/predecir/trust/bundle.pub")
+    await asyncio.to_thread(stack.compose, *forget)  # as if the first job had been killed before it left the key
+    hung = stack.folder / "mlflow-hangs.yml"
+    hung.write_text("services: {mlflow: {command: [sleep, infinity], stop_grace_period: 1s}}\n")
+    try:
+        files = ("-f", "docker-compose.yml", "-f", hung.name)
+        await asyncio.to_thread(stack.compose, *files, "up", "-d", "--no-build")
+        await until(lambda: {stack.health(one) for one in stack.containers("inference")} == {"healthy"}, seconds=90)
+        async with doctors(stack.url, key) as account:
+            await answers(account, 10)
+    finally:
+        await asyncio.to_thread(stack.compose, "rm", "--stop", "--force", "mlflow")
+        await asyncio.to_thread(stack.up)
+    await keeps_everything(stack, account)
 
 
 async def test_down_and_up_again_keeps_everything(stack: Stack, key: str) -> None:
