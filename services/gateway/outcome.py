@@ -119,7 +119,7 @@ class Outcomes:
                 with self._keeper.admitted():
                     return await self._kept_response(outcome, caller_id(scope), key), await self._keeper.handed_over()
         except TimeoutError:
-            raise unavailable("plazo", "No se pudo guardar a tiempo; inténtelo de nuevo.") from None
+            raise unavailable("plazo", "No se pudo confirmar a tiempo que se guardó; repita.") from None
 
     def _validated(self, prediction_id: str, body: bytes) -> Outcome:
         try:

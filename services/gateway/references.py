@@ -14,6 +14,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.problems import ProblemError, invalid_form
@@ -142,6 +143,7 @@ def _make(path: Path) -> None:
             os.link(draft, path)  # unlike renaming, it leaves what is there
         except FileExistsError:
             return
+        structlog.get_logger().warning("reference_key_made", path=str(path))  # not at the first start: a key was lost
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

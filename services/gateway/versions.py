@@ -34,7 +34,9 @@ class ModeloVisto(BaseModel):
     nombre: str
     version: str
     digest: str
-    calculos: int = Field(description="Cuántas veces, desde que arrancó el gateway.")
+    calculos: int = Field(
+        description=f"Cuántas veces; de más de {MOST} versiones se olvida la que lleva más sin calcular, y su cuenta."
+    )
     ultimo: datetime
 
 

@@ -121,10 +121,13 @@ async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
 
 async def test_the_hash_is_the_same_after_a_restart_and_another_with_another_key(tmp_path: Path) -> None:
     hashes = []
-    for name in ("one", "one", "other"):
-        async with gateway(tmp_path, reference_key_file=tmp_path / "secrets" / name) as client:
-            hashes.append(await hashed(client, REFERENCE))
+    with capture_logs() as logs:
+        for name in ("one", "one", "other"):
+            async with gateway(tmp_path, reference_key_file=tmp_path / "secrets" / name) as client:
+                hashes.append(await hashed(client, REFERENCE))
     assert hashes[0] == hashes[1] != hashes[2]
+    made = [entry["path"] for entry in logs if entry["event"] == "reference_key_made"]
+    assert made == [str(tmp_path / "secrets" / name) for name in ("one", "other")]
 
 
 def test_replicas_that_start_at_once_agree_on_one_key_for_its_owner_only(tmp_path: Path) -> None:
