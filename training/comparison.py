@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from training.gates import LOWER_IS_BETTER
 from training.measures import resamples, weighted
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["better", "worse", "no difference seen"]
 
-_LOWER_IS_BETTER = {"log_loss", "expected_calibration_error"}
 _ALWAYS = ("accuracy", "balanced_accuracy", "log_loss")
 
 
@@ -61,7 +61,7 @@ def differences(  # noqa: PLR0913, PLR0917 - two models on the same cases, and h
         if not np.isfinite(change[0]):
             continue
         low, high = (float(end) for end in np.nanpercentile(change[1:], (2.5, 97.5)))
-        found.append(Difference(name, float(change[0]), (low, high), _outcome(low, high, name in _LOWER_IS_BETTER)))
+        found.append(Difference(name, float(change[0]), (low, high), _outcome(low, high, name in LOWER_IS_BETTER)))
     return found
 
 

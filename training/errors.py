@@ -3,6 +3,7 @@
     TrainingError               exit code
     ├── ParametersError         78  params.yaml, or a setting, is wrong or missing
     ├── DataError               65  the data are missing, or do not fit the patient class or the split
+    ├── BusyError               75  another run of the pipeline is under way in this folder
     ├── RegistryError           69  the model registry cannot be used
     ├── DatabaseError           69  what was recorded cannot be read
     ├── GatesFailedError        1   registered, but not good enough for production
@@ -34,6 +35,12 @@ class DataError(TrainingError):
     """The data cannot be used: EX_DATAERR of sysexits(3)."""
 
     exit_code = 65
+
+
+class BusyError(TrainingError):
+    """Another run is in the way, and nothing was done; worth another try: EX_TEMPFAIL of sysexits(3)."""
+
+    exit_code = 75
 
 
 class RegistryError(TrainingError):

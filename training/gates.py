@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from training.parameters import Gates
     from training.results import Checks, Subgroup
 
-_LOWER_IS_BETTER = {"log_loss"}
+LOWER_IS_BETTER = {"log_loss", "expected_calibration_error"}
 
 
 class Verdict(BaseModel):
@@ -117,7 +117,7 @@ def judge_differences(differences: Iterable[Difference]) -> list[Verdict]:
         Verdict(
             gate=f"production.{found.figure}",
             figure=found.value,
-            rule="<=" if found.figure in _LOWER_IS_BETTER else ">=",
+            rule="<=" if found.figure in LOWER_IS_BETTER else ">=",
             bound=0,
             passed=found.outcome != "worse",
             interval=found.interval,

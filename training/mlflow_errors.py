@@ -22,7 +22,7 @@ def translated(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        message = f"model registry {uri.partition('@')[2] or uri}: {_reason(error)}"
+        message = f"model registry {uri.rpartition('@')[2]}: {_reason(error)}"
         raise RegistryError(message) from error
 
 

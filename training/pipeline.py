@@ -26,7 +26,7 @@ from shared.bundle import PRODUCTION
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
-from training.errors import DataError, ParametersError, RegistryError, StageFailedError, TrainingError
+from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
 from training.opening import open_registry
 from training.parameters import FILE, read_parameters
 from training.project import check_data, check_owner, lay_out
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PULL = "pull"
+_BUSY = "DVC is at work in this folder, for another run of the pipeline most likely; try again when that is done"
 _INTERRUPTED = {INTERRUPTED, -2}
 """Exit codes of a stage after Ctrl-C: it says so, or SIGINT ended it."""
 
@@ -115,6 +116,7 @@ def _quiet(environment: Mapping[str, str], site: Path) -> dict[str, str]:
 def _reproduce(until: str | None, *, pull: bool) -> str:
     # Imported here: a second, which a wrong parameter should not cost, and it reads the environment set above.
     from dvc.exceptions import DvcException, ReproductionError  # noqa: PLC0415
+    from dvc.lock import LockError  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it would say is raised, too
@@ -129,7 +131,9 @@ def _reproduce(until: str | None, *, pull: bool) -> str:
             stages = [stage.addressing for stage in repo.index.stages if stage.cmd]
             asked = stages[: stages.index(until) + 1] if until else stages
     except ReproductionError as error:
-        raise _failure(error) from error
+        raise BusyError(_BUSY) if isinstance(error.__cause__, LockError) else _failure(error) from error
+    except LockError as error:
+        raise BusyError(_BUSY) from error
     except DvcException as error:
         message = f"DVC: {_one_line(error)}"
         raise TrainingError(message) from error
@@ -154,10 +158,13 @@ def _interrupts_held_back() -> Iterator[None]:
 
 def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types
     from dvc.exceptions import DvcException  # noqa: PLC0415
+    from dvc.lock import LockError  # noqa: PLC0415
 
     started = time.perf_counter()
     try:
         repo.pull(targets=[f"{RAW}.dvc"])
+    except LockError:
+        raise
     except DvcException as error:
         message = f"{RAW}: DVC cannot pull it from its remote ({_one_line(error)}); see .dvc/config"
         raise DataError(message) from error

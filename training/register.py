@@ -5,7 +5,6 @@ Everything can be repeated: a build that is registered already gets no other ver
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import pickle
@@ -19,18 +18,18 @@ from typing import TYPE_CHECKING
 from shared.bundle import CARD, ONNX, PICKLE, PRODUCTION, STAGING, Conformal, Manifest, file_digest, seal, signing_key
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf
+from shared.shelf import Shelf, ShelfError
 from training import results
 from training.card import Version, render
 from training.cases import Preparation, read_preparation
-from training.errors import AlreadyMovedError, DataError, GatesFailedError
+from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
 from training.opening import open_registry
 from training.parameters import Parameters, read_parameters
 from training.promote import judged
 from training.promotion import Change, View, carry_out, fetched, follow, look, usable
 from training.provenance import code_commit, library_versions
 from training.settings import TrainingSettings
-from training.stage import run
+from training.stage import run, say
 from training.standing import remember, unchanged
 
 if TYPE_CHECKING:
@@ -113,22 +112,32 @@ def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
     try:
         _to_staging(version, registry, shelf)
         seen = look(registry, PRODUCTION, wanted=version)
-        if known and seen.version is not None and _for_this_class(seen.version, registry, build):
+        settled = known and seen.version is not None and _for_this_class(seen.version, registry, build)
+        if settled and seen.version is not None and not _was_only_slow(version, seen, registry):
             outcome = _stays(version, seen.version, registry)
         else:
             outcome = _to_production(version, build, seen, registry, shelf)
-    finally:
-        follow(registry, shelf)
+    except (TrainingError, ShelfError):
+        try:
+            follow(registry, shelf)
+        except (TrainingError, ShelfError) as error:  # the first one is raised, and decides the exit code
+            say("links", str(error))
+        raise
+    follow(registry, shelf)
     return f"version {version}{' again' if known else ''}, {outcome}"
 
 
 def _to_staging(version: str, registry: Registry, shelf: Shelf) -> None:
-    for _ in range(_ATTEMPTS):
+    for left in reversed(range(_ATTEMPTS)):
         seen = look(registry, STAGING)
         if seen.version == version:
             return
-        with contextlib.suppress(AlreadyMovedError):  # by another training; the last one stays
+        try:
             carry_out(Change("register", version, _REASON), seen, registry, shelf)
+        except AlreadyMovedError:  # by another training; the last one stays
+            if not left:
+                raise
+        else:
             return
 
 
@@ -143,10 +152,18 @@ def _to_production(version: str, build: Build, seen: View, registry: Registry, s
 
 def _stays(version: str, production: str, registry: Registry) -> str:
     """Leave production to whoever moved it since `version` was registered; says how that had gone."""
-    _refuse(version, registry.missed(version))
-    if version == production:
+    if version == production:  # by its gates, or past them by force
         return f"{PRODUCTION} and {STAGING}"
+    _refuse(version, registry.missed(version))
     return f"{STAGING}; {PRODUCTION} stays at version {production} (training.promote moves it)"
+
+
+def _was_only_slow(version: str, seen: View, registry: Registry) -> bool:
+    """Whether `version` missed nothing but latency, as on a busy machine, and production was not moved since."""
+    missed, last = registry.missed(version), seen.history.last(PRODUCTION)
+    came = min((one.number for one in seen.history.kept if one.entry and one.entry.version == version), default=0)
+    only_slow = bool(missed) and all(gate.startswith("latency.") for gate in missed)
+    return only_slow and seen.version != version and (last is None or last.kept.number < came)
 
 
 def _refuse(version: str, missed: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
 from training.drift import Recent, agreement
-from training.errors import ParametersError, RegistryError, StageFailedError
+from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
 from training.opening import open_registry
 from training.parameters import FILE, read_parameters
 from training.promotion import follow
@@ -85,6 +85,9 @@ def main() -> str:
         return f"{seen}: beyond its limit: {', '.join(beyond)}; started within {limits.period_days:g} days already"
     say("trigger", f"{seen}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
     ended = subprocess.run([sys.executable, "-m", "training.pipeline"], check=False)
+    if ended.returncode == BusyError.exit_code:
+        withdraw(folder, now)
+        _report(folder, report | {"started": False})
     if ended.returncode:
         raise StageFailedError("the pipeline", ended.returncode)
     return "the pipeline ran"
@@ -124,7 +127,7 @@ def _encoded(patient: type[Patient], inputs: list[str]) -> list[list[float]]:
 def claim(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -> bool:
     """Enter a start into the ledger in `folder`, unless there was one within the period; says whether it was entered.
 
-    Of several that ask at once, one gets it. A start counts whatever came of it.
+    Of several that ask at once, one gets it. A start counts whatever came of it, unless it is withdrawn.
 
     Raises:
         RegistryError: the folder or the ledger cannot be used.
@@ -140,6 +143,19 @@ def claim(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -
         ledger.flush()
         os.fsync(ledger.fileno())
     return True
+
+
+def withdraw(folder: Path, now: dt.datetime) -> None:
+    """Take the start of `now` out of the ledger again: another run of the pipeline was in its way, and it did nothing.
+
+    Raises:
+        RegistryError: the ledger cannot be used.
+
+    """
+    with _locked(folder) as ledger:
+        *before, last = ledger.read().splitlines(keepends=True)
+        if json.loads(last)["started"] == now.isoformat():
+            ledger.truncate(len("".join(before).encode()))
 
 
 @contextmanager

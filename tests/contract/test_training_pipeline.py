@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ import pytest
 from shared.diseases.thyroid import DatosPaciente
 from tests.builds import good_build
 from tests.bundles import RevisedThyroid, make_bundle
+from tests.data import dvc_project
 from training import pipeline
-from training.errors import ParametersError
+from training.errors import BusyError, ParametersError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,28 @@ def test_a_model_that_was_tampered_with_does_not_count_as_served(folder: Path) -
     (bundle / "model.pkl").write_bytes(b"another")
     with pytest.raises(ParametersError):
         pipeline.main()
+
+
+def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.lock import make_lock  # noqa: PLC0415 - a second, for this test alone
+
+    for name in (
+        "PATH",
+        "SHELL",
+        "DVC_SITE_CACHE_DIR",
+        "DVC_NO_ANALYTICS",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "PYTHONUNBUFFERED",
+    ):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # the pipeline sets them; to be put back
+    dvc_project(folder)
+    monkeypatch.setattr(sys, "argv", ["pipeline"])
+    (folder / ".dvc/tmp").mkdir()
+    with make_lock(str(folder / ".dvc/tmp/lock")), pytest.raises(BusyError, match="try again") as caught:
+        pipeline.main()
+    assert caught.value.exit_code == 75
 
 
 def _damage(place: Place) -> None:

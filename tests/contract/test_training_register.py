@@ -21,6 +21,7 @@ from tests.builds import (
 )
 from training.conversion import convert
 from training.errors import GatesFailedError, PromotionError, RegistryError
+from training.mlflow_errors import translated
 from training.registry import Registry
 
 if TYPE_CHECKING:
@@ -176,6 +177,35 @@ def test_a_build_that_comes_back_and_misses_a_gate_takes_staging_only(place: Pla
     assert (place.link("staging"), place.link("production")) == ("1", "2")
 
 
+def test_a_version_that_was_forced_into_production_is_not_refused_by_training_again(
+    place: Place, build: Build, worse: Build
+) -> None:
+    place.register(build)
+    with pytest.raises(GatesFailedError):
+        place.register(worse)
+    place.promote("2", force=True)
+    assert place.register(worse) == "version 2 again, production and staging"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_version_that_was_only_too_slow_is_judged_again_unless_production_was_moved_since(
+    place: Place, build: Build, *, moved: bool
+) -> None:
+    place.register(another(build))
+    at_once = build.parameters.gates.latency.model_copy(update={"one_row_p99_ms": 1e-6})
+    gates = build.parameters.gates.model_copy(update={"latency": at_once})
+    with pytest.raises(GatesFailedError, match=r"does not pass: latency\.one_row_p99_ms$"):
+        place.register(replace(build, parameters=build.parameters.model_copy(update={"gates": gates})))
+    place.registry.complete("2", build.id, ["latency.one_row_p99_ms"])  # as if it had been that machine, not the gate
+    if moved:
+        place.register(another(build, 0.15))
+        with pytest.raises(GatesFailedError, match="version 2 stays in staging"):
+            place.register(build)
+    else:
+        assert place.register(build) == "version 2 again, production and staging"
+    assert place.links() == ("2", "3" if moved else "2")
+
+
 def test_a_class_that_was_changed_and_changed_back_is_served_again(place: Place, build: Build) -> None:
     place.register(build)
     changed = OtherClass()
@@ -227,3 +257,11 @@ def test_a_registry_folder_that_cannot_be_used_is_one_line(place: Place, build: 
     with pytest.raises(RegistryError, match="missing"):
         Registry("inventada", uri=None, var=place.var / "missing")
     assert build.pickled
+
+
+def test_a_server_is_named_without_its_password_even_if_that_has_an_at_sign() -> None:
+    with (
+        pytest.raises(RegistryError, match="model registry host:5000: cannot be reached"),
+        translated("http://user:p@ss@host:5000"),
+    ):
+        raise ConnectionError

@@ -14,7 +14,7 @@ from training.drift import Recent, agreement, psi, wilson
 from training.errors import DatabaseError, RegistryError
 from training.parameters import Trigger
 from training.spread import describe
-from training.trigger import claim
+from training.trigger import claim, withdraw
 
 LIMITS = Trigger(days=30, period_days=7, least=100, psi=0.25, missing=0.2, accuracy=0.85)
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -103,6 +103,17 @@ def test_a_start_counts_for_a_period_and_the_ledger_says_why(tmp_path: Path) -> 
     assert claim(folder, NOW + dt.timedelta(days=7), LIMITS, ["answers.psi"])
     ledger = [json.loads(line) for line in (folder / "started.jsonl").read_text().splitlines()]
     assert [entry["reasons"] for entry in ledger] == [["tsh.psi"], ["answers.psi"]]
+
+
+def test_a_start_that_is_withdrawn_does_not_count_and_those_before_stay(tmp_path: Path) -> None:
+    assert claim(tmp_path, NOW, LIMITS, ["tsh.psi"])
+    later = NOW + dt.timedelta(days=8)
+    assert claim(tmp_path, later, LIMITS, ["tsh.psi"])
+    withdraw(tmp_path, later)
+    assert not claim(tmp_path, NOW + dt.timedelta(days=6), LIMITS, ["tsh.psi"])
+    assert claim(tmp_path, later, LIMITS, ["answers.psi"])
+    withdraw(tmp_path, NOW)
+    assert len((tmp_path / "started.jsonl").read_text().splitlines()) == 2
 
 
 def test_who_comes_while_another_is_entering_waits_and_then_does_not_start(tmp_path: Path) -> None:
