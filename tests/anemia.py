@@ -1,17 +1,14 @@
-"""The disease of docs/another-disease.md, in a folder of its own, with made-up patients."""
+"""`python3 -m tests.anemia FOLDER`: lay down the disease of docs/another-disease.md, with made-up patients."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
 import random
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
-from tests.processes import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[1]
 PATIENT = "anemia:DatosPaciente"
 PAGE = (ROOT / "docs/another-disease.md").read_text()
 
@@ -54,3 +51,11 @@ def change(folder: Path, old: str, new: str) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Give what tells our programs of the disease in `folder`."""
     return {"PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python3 -m tests.anemia FOLDER")
+    if Path(sys.argv[1]).exists():
+        sys.exit(f"{sys.argv[1]}: is there already; name a new folder")
+    lay_down(Path(sys.argv[1]))

@@ -43,7 +43,8 @@ def train(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Give the folder after a first training, and what that printed."""
-    folder = lay_down(tmp_path_factory.mktemp("diseases") / "anemia")
+    folder = tmp_path_factory.mktemp("diseases") / "anemia"
+    subprocess.run([sys.executable, "-m", "tests.anemia", folder], cwd=ROOT, check=True, timeout=10)
     ended = train(folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return folder, ended.stdout
