@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 T = TypeVar("T")
+_LOCK_SECONDS = 0.01
 
 
 class SqliteWriter:
@@ -42,6 +46,7 @@ class SqliteWriter:
         _prepare(engine, ("journal_mode=WAL", "synchronous=FULL"), begin="BEGIN IMMEDIATE")
         self._engine = engine
         self._path = Path(url.database or "")
+        self._busy_seconds = busy_seconds
         self._thread = ThreadPoolExecutor(1, "recorder-writer")
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
@@ -54,8 +59,23 @@ class SqliteWriter:
         self._thread.shutdown()
 
     def create(self) -> None:
-        """Create the file, readable by its owner only: it holds patients. SQLite's companion files follow its mode."""
+        """Create the file, readable by its owner only: it holds patients. SQLite's companion files follow its mode.
+
+        The file stays in WAL mode from here on. While it changes to that, SQLite does not wait for a lock that another
+        recorder at its start holds, so we do.
+        """
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        deadline = time.monotonic() + self._busy_seconds
+        with closing(sqlite3.connect(self._path)) as connection:
+            while True:
+                try:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                except sqlite3.OperationalError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(_LOCK_SECONDS)
+                else:
+                    return
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         with self._engine.begin() as connection:
