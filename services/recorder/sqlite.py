@@ -43,7 +43,7 @@ class SqliteWriter:
         engine = create_engine(
             url.set(drivername="sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
         )
-        _prepare(engine, ("journal_mode=WAL", "synchronous=FULL"), begin="BEGIN IMMEDIATE")
+        _prepare(engine, ("synchronous=FULL",), begin="BEGIN IMMEDIATE")
         self._engine = engine
         self._path = Path(url.database or "")
         self._busy_seconds = busy_seconds
