@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-from prometheus_client import CollectorRegistry
 
-from services.inference.app import Inference, open_inference
-from services.inference.settings import InferenceSettings
 from shared.bundle import MANIFEST, ONNX, Golden
-from shared.hosting import http_app
-from tests.bundles import PacienteDePrueba, make_bundle, point_production, random_rows, reseal
+from tests.bundles import PacienteDePrueba, make_bundle, point_production, reseal
+from tests.inference import ROW, running
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-ROW = random_rows(PacienteDePrueba, 1, seed=9)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """One inference service, and what operators see of it."""
-
-    inference: Inference
-    registry: CollectorRegistry
-    client: httpx.AsyncClient
-
-    async def version(self) -> str:
-        return (await self.inference.scorer.score(ROW)).model.version
-
-    async def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.get("/modelo")).json()
-        return found
-
-    def serves(self, version: str) -> bool:
-        shown = [sample for metric in self.registry.collect() for sample in metric.samples]
-        return [sample.labels["version"] for sample in shown if sample.name == "inference_model"] == [version]
-
-    def refused(self, version: str) -> float | None:
-        return self.registry.get_sample_value("inference_model_refused", {"version": version})
-
-    def failures(self) -> float:
-        return self.registry.get_sample_value("inference_load_failures_total") or 0
-
-
-@asynccontextmanager
-async def running(var: Path) -> AsyncIterator[Running]:
-    registry = CollectorRegistry()
-    settings = InferenceSettings(PREDECIR_VAR=var, inference_poll_seconds=0.02)
-    async with open_inference(settings, registry, PacienteDePrueba) as inference:
-        app = http_app("test", inference.part, registry=registry)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
-            yield Running(inference, registry, client)
 
 
 async def test_a_promotion_swaps_the_model_and_a_rollback_brings_the_old_one_back(tmp_path: Path) -> None:
@@ -66,10 +21,10 @@ async def test_a_promotion_swaps_the_model_and_a_rollback_brings_the_old_one_bac
     async with running(tmp_path) as service:
         before = (await service.inference.scorer.score(ROW)).probabilities
         make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
-        await until(lambda: service.serves("2"))
+        await until(lambda: service.shows("2"))
         assert (await service.inference.scorer.score(ROW)).probabilities != before
         point_production(first)
-        await until(lambda: service.serves("1"))
+        await until(lambda: service.shows("1"))
         assert (await service.inference.scorer.score(ROW)).probabilities == before
 
 
@@ -111,7 +66,7 @@ async def test_a_tampered_version_is_refused_once_and_visibly_and_the_old_one_go
         assert await service.version() == "1"
         assert service.inference.part.unready() == {}
         (second / ONNX).write_bytes(sound)
-        await until(lambda: service.serves("2"))
+        await until(lambda: service.shows("2"))
         assert service.refused("2") is None
         assert (await service.state())["rechazada"] is None
     logged = capsys.readouterr()
@@ -162,7 +117,7 @@ async def test_a_version_that_is_not_whole_is_tried_until_it_is(tmp_path: Path) 
         await until(lambda: service.failures() > 2)
         assert await service.version() == "1"
         aside.rename(second)
-        await until(lambda: service.serves("2"))
+        await until(lambda: service.shows("2"))
 
 
 async def test_a_model_that_vanishes_from_the_disk_goes_on_serving(tmp_path: Path) -> None:

@@ -10,28 +10,22 @@ import base64
 import shutil
 import tempfile
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from prometheus_client import CollectorRegistry
 
-from services.inference.app import Inference, open_inference
-from services.inference.settings import InferenceSettings
 from shared.bundle import MANIFEST, ONNX, SIGNATURE
-from shared.hosting import http_app
-from tests.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, random_rows, reseal
+from tests.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
+from tests.inference import Running, running
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-ROW = random_rows(PacienteDePrueba, 1, seed=9)[0]
 MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}
 
 
@@ -78,28 +72,6 @@ class Mlflow:
         return web.Response(body=path.read_bytes())
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """One inference service, and what operators see of it."""
-
-    inference: Inference
-    registry: CollectorRegistry
-    client: httpx.AsyncClient
-
-    async def version(self) -> str:
-        return (await self.inference.scorer.score(ROW)).model.version
-
-    async def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.get("/modelo")).json()
-        return found
-
-    def refused(self, version: str) -> bool:
-        return self.registry.get_sample_value("inference_model_refused", {"version": version}) == 1
-
-    async def serves(self, version: str) -> bool:
-        return self.inference.scorer.unavailable() is None and await self.version() == version
-
-
 @asynccontextmanager
 async def listening(mlflow: Mlflow) -> AsyncIterator[str]:
     app = web.Application()
@@ -119,12 +91,8 @@ async def following(var: Path, url: str, *, key: Path | None) -> AsyncIterator[R
     if key is not None:
         (var / "keys").mkdir(parents=True, exist_ok=True)
         shutil.copy(key, var / "keys")
-    registry = CollectorRegistry()
-    settings = InferenceSettings(PREDECIR_VAR=var, mlflow_tracking_uri=url, inference_poll_seconds=0.02)
-    async with open_inference(settings, registry, PacienteDePrueba) as inference:
-        app = http_app("test", inference.part, registry=registry)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
-            yield Running(inference, registry, client)
+    async with running(var, url) as service:
+        yield service
 
 
 @pytest.fixture
@@ -225,7 +193,7 @@ async def test_what_is_not_what_was_signed_for_this_version_never_serves(  # noq
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         mlflow.promote("2")
-        await until(lambda: service.refused("2"))
+        await until(lambda: service.refused("2") == 1)
         state = await service.state()
         assert await service.version() == "1"
         fetched, asked = len(mlflow.fetched), mlflow.asked
@@ -260,7 +228,7 @@ async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_t
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         mlflow.promote("2")
-        await until(lambda: service.refused("2"))
+        await until(lambda: service.refused("2") == 1)
         assert "golden" in (await service.state())["rechazada"]["motivo"]
         assert await service.version() == "1"
         async with following(tmp_path / "var", url, key=None) as restarted:
@@ -278,7 +246,7 @@ async def test_without_room_for_what_is_fetched_the_old_version_goes_on(
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
         mlflow.promote("2")
-        await until(lambda: service.refused("2"))
+        await until(lambda: service.refused("2") == 1)
         assert "No such file or directory" in (await service.state())["rechazada"]["motivo"]
         assert await service.version() == "1"
 
@@ -432,9 +400,9 @@ async def test_a_refused_version_that_leaves_production_is_no_longer_told(
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         mlflow.promote("2")
-        await until(lambda: service.refused("2"))
+        await until(lambda: service.refused("2") == 1)
         mlflow.production = None
-        await until(lambda: not service.refused("2"))
+        await until(lambda: service.refused("2") != 1)
         assert (await service.state())["rechazada"] is None
 
 
