@@ -70,8 +70,8 @@ class Doctor:
         return self
 
     def answered(self) -> str:
-        """Wait for the answer on screen; gives its id."""
-        self.answer.locator(".headline").wait_for()
+        """Wait for the answer to what the form says now, not to what it said before; gives its id."""
+        self.page.locator("#answer:not(.stale) .headline").wait_for()
         return self.answer.locator("dd.code").inner_text()
 
     def press(self, name: str, *, within: str = "body") -> None:
