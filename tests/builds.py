@@ -17,19 +17,20 @@ from shared.bundle import PRODUCTION, STAGING
 from shared.patient import Diagnosis, Disease, Patient, measure
 from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training import boosting, population, spread
-from training.card import Version
-from training.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
+from training.card.page import Version
 from training.check import Data, findings
-from training.conversion import convert
+from training.data import population, spread
+from training.data.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
+from training.data.splitting import reported
 from training.evaluate import prove
+from training.evaluation.report import report
+from training.model import boosting
+from training.model.conversion import convert
 from training.promote import promote
 from training.register import Build, register
-from training.registry import Registry
-from training.report import report
+from training.registry.mlflow_registry import Registry
 from training.results import CHECKS, PICTURES, Checks, Finding, Training
 from training.rollback import rollback
-from training.splitting import reported
 from training.train import train
 
 if TYPE_CHECKING:

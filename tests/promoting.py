@@ -15,8 +15,8 @@ from shared.bundle import PRODUCTION
 from shared.diseases.thyroid import DatosPaciente
 from shared.shelf import Shelf
 from training.errors import AlreadyMovedError
-from training.promotion import Change, carry_out, look
-from training.registry import Registry
+from training.registry.mlflow_registry import Registry
+from training.registry.promotion import Change, carry_out, look
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.cases import Cases
+from training.data.cases import Cases
 from training.parameters import (
     Choice,
     ConformalRule,

@@ -18,15 +18,15 @@ from shared.events import Outcome, write_outcome, write_prediction
 from shared.model import ModelInfo, Score
 from shared.transport import Delivery
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
+from training.data.spread import describe
 from training.errors import DatabaseError, RegistryError
+from training.monitoring.recorded import read_patient, recorded
 from training.parameters import Trigger
-from training.recorded import read_patient, recorded
 from training.reproduce import row_hash
-from training.spread import describe
 from training.trigger import look
 
 if TYPE_CHECKING:
-    from training.drift import Finding
+    from training.monitoring.drift import Finding
 
 LIMITS = Trigger(days=30, period_days=7, least=20, psi=0.25, missing=0.2, accuracy=0.85)
 DIGEST = "d" * 64

@@ -13,21 +13,21 @@ import numpy as np
 
 from shared.patient import load_patient
 from shared.settings import read_settings
-from training import leakage
-from training.cases import CASES, read_cases, read_lines, read_preparation
+from training.data import leakage
+from training.data.cases import CASES, read_cases, read_lines, read_preparation
+from training.data.raw import RAW
+from training.data.schema import breaches
+from training.data.splitting import reported
 from training.errors import DataError
 from training.parameters import read_parameters
-from training.raw import RAW
 from training.results import CHECKS, Checks, Finding
-from training.schema import breaches
 from training.settings import TrainingSettings
-from training.splitting import reported
 from training.stage import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from training.cases import Cases, Labels, Mask
+    from training.data.cases import Cases, Labels, Mask
     from training.parameters import DataLimits
 
 _SHOWN = 3

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.bundle import Golden
-from training.boosting import predict
-from training.cases import CASES, read_cases, read_preparation, read_rule
-from training.conversion import boundary_rows, convert, golden_rows, parity
+from training.data.cases import CASES, read_cases, read_preparation, read_rule
+from training.data.population import describe
+from training.data.splitting import reported
+from training.evaluation.pictures import draw_all
+from training.evaluation.report import report
+from training.model.boosting import predict
+from training.model.conversion import boundary_rows, convert, golden_rows, parity
 from training.parameters import read_parameters
-from training.pictures import draw_all
-from training.population import describe
-from training.report import report
 from training.results import METRICS, MODEL, ONNX, PICTURES, POPULATION, PROOF, Proof, read_training
-from training.splitting import reported
 from training.stage import run
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.cases import Floats, Rows
+    from training.data.cases import Floats, Rows
 
 
 def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float, *, seed: int) -> Proof:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from shared.patient import load_patient
 from shared.settings import read_settings
-from training.opening import open_registry
+from training.registry.opening import open_registry
 from training.settings import TrainingSettings
 from training.stage import run
 
 if TYPE_CHECKING:
-    from training.ledger import History, Kept
+    from training.registry.ledger import History, Kept
 
 _COLUMNS = ("entry", "when (UTC)", "alias", "from", "to", "action", "who", "gates", "reason")
 

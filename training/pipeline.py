@@ -26,12 +26,12 @@ from shared.bundle import PRODUCTION
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
+from training.data.raw import RAW
 from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
-from training.opening import open_registry
 from training.parameters import FILE, read_parameters
 from training.project import check_data, check_owner, lay_out
-from training.promotion import follow
-from training.raw import RAW
+from training.registry.opening import open_registry
+from training.registry.promotion import follow
 from training.settings import TrainingSettings
 from training.stage import INTERRUPTED, run, say
 

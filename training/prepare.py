@@ -13,9 +13,9 @@ import pydantic
 
 from shared.patient import Case, DiscardedRowError, PatientClassError, load_patient
 from shared.settings import read_settings
-from training.cases import CASES, PREPARATION, Example, Preparation, write_cases
+from training.data.cases import CASES, PREPARATION, Example, Preparation, write_cases
+from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
-from training.raw import RAW, Row, RowError, rows
 from training.settings import TrainingSettings
 from training.stage import run
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from training.data.raw import RAW
 from training.errors import DataError, ParametersError
-from training.raw import RAW
 
 if TYPE_CHECKING:
     from shared.patient import Patient

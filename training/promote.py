@@ -15,15 +15,15 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
 from training.errors import GatesFailedError, PromotionError
-from training.opening import open_registry
-from training.promotion import Change, carry_out, fetched, follow, look, usable
+from training.registry.opening import open_registry
+from training.registry.promotion import Change, carry_out, fetched, follow, look, usable
 from training.settings import TrainingSettings
 from training.stage import run, say
 
 if TYPE_CHECKING:
     from shared.bundle import Bundle
-    from training.gates import Report
-    from training.registry import Registry
+    from training.evaluation.gates import Report
+    from training.registry.mlflow_registry import Registry
 
 
 def main() -> str:
@@ -74,7 +74,7 @@ def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Sh
 
 def judged(bundle: Bundle, production: str | None, registry: Registry, shelf: Shelf) -> Report:
     """Put `bundle` before its gates, beside what is in production; shows the report, and keeps it in the registry."""
-    from training.judging import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
+    from training.evaluation.judging import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
 
     present, refusal = None, None
     if production is not None and (refusal := usable(production, registry, shelf)) is None:

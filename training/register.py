@@ -20,22 +20,22 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf, ShelfError
 from training import results
-from training.card import Version, render
-from training.cases import Preparation, read_preparation
+from training.card.page import Version, render
+from training.data.cases import Preparation, read_preparation
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
-from training.opening import open_registry
 from training.parameters import Parameters, read_parameters
 from training.promote import judged
-from training.promotion import Change, View, carry_out, fetched, follow, look, usable
-from training.provenance import code_commit, library_versions
+from training.registry.opening import open_registry
+from training.registry.promotion import Change, View, carry_out, fetched, follow, look, usable
+from training.registry.provenance import code_commit, library_versions
+from training.registry.standing import remember, unchanged
 from training.settings import TrainingSettings
 from training.stage import run, say
-from training.standing import remember, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.registry import Registry
+    from training.registry.mlflow_registry import Registry
 
 _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT = "patient_digest"

@@ -28,9 +28,9 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
 from training.errors import DataError, NotReproducedError, RegistryError
-from training.opening import open_registry
-from training.provenance import code_commit, library_versions
-from training.recorded import place, read_patient, recorded
+from training.monitoring.recorded import place, read_patient, recorded
+from training.registry.opening import open_registry
+from training.registry.provenance import code_commit, library_versions
 from training.settings import TriggerSettings
 from training.stage import run, say
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from shared.bundle import Bundle, Manifest
     from shared.model import ModelInfo
     from shared.patient import Patient
-    from training.recorded import Prediction
+    from training.monitoring.recorded import Prediction
     from training.settings import TrainingSettings
 
 _WIDTH = 110
@@ -121,7 +121,7 @@ def compare(prediction: Prediction, bundle: Bundle, asked: Patient) -> str:
         NotReproducedError: it differs from the recorded one, or the row was changed after it was recorded.
 
     """
-    from training.served import served  # noqa: PLC0415 - scikit-learn: seconds, which a wrong id should not cost
+    from training.model.served import served  # noqa: PLC0415 - scikit-learn: seconds, which a wrong id should not cost
 
     row = np.array([asked.encode()], dtype=np.float32)
     classes = bundle.manifest.classes

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.bundle import Golden, Parity
 from shared.reference import Reference
-from training.cases import FOLDER
+from training.data.cases import FOLDER
 
 CHECKS = FOLDER / "checks.json"
 MODEL = FOLDER / "model.pkl"
@@ -165,7 +165,7 @@ class Population(BaseModel):
 
 
 class Metrics(BaseModel):
-    """What the reported cases say: every figure of `training.measures` and `training.conformal`, with 95 % interval.
+    """What the reported cases say: every figure of the measures and of the conformal sets, with 95 % interval.
 
     `confusion` counts cases by true and, inside, predicted class.
     """

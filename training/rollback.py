@@ -15,14 +15,14 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
 from training.errors import PromotionError
-from training.opening import open_registry
 from training.promote import given_reason
-from training.promotion import Change, carry_out, fetched, look
+from training.registry.opening import open_registry
+from training.registry.promotion import Change, carry_out, fetched, look
 from training.settings import TrainingSettings
 from training.stage import run
 
 if TYPE_CHECKING:
-    from training.registry import Registry
+    from training.registry.mlflow_registry import Registry
 
 
 def main() -> str:

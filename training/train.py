@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training import boosting, conformal, spread
-from training.cases import CASES, decimal, read_cases, read_preparation
+from training.data import spread
+from training.data.cases import CASES, decimal, read_cases, read_preparation
+from training.data.splitting import check_enough, folds, reported
 from training.errors import DataError
-from training.measures import figures
+from training.evaluation.measures import figures
+from training.model import boosting, conformal
 from training.parameters import read_parameters
 from training.results import MODEL, TRAINING, Candidate, Training
-from training.splitting import check_enough, folds, reported
 from training.stage import run, say
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.cases import Cases, Floats
+    from training.data.cases import Cases, Floats
+    from training.data.splitting import Fold
     from training.parameters import Parameters
-    from training.splitting import Fold
 
 
 def train(

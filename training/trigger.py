@@ -23,12 +23,12 @@ from shared.bundle import PRODUCTION, BundleError, open_bundle
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.shelf import Shelf
-from training.drift import Recent, agreement
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
-from training.opening import open_registry
+from training.monitoring.drift import Recent, agreement
+from training.monitoring.recorded import Asked, read_patient, recorded
 from training.parameters import FILE, read_parameters
-from training.promotion import follow
-from training.recorded import Asked, read_patient, recorded
+from training.registry.opening import open_registry
+from training.registry.promotion import follow
 from training.settings import TriggerSettings
 from training.stage import run, say
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from shared.bundle import Bundle
     from shared.patient import Patient
-    from training.drift import Finding
+    from training.monitoring.drift import Finding
     from training.parameters import Trigger
 
 _FOLDER = "trigger"

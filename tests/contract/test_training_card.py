@@ -15,10 +15,10 @@ from shared.about import About
 from shared.diseases.thyroid import DatosPaciente
 from tests.builds import good_build, version_of
 from tests.training_cases import CLASSES, small_parameters
-from training import card
-from training.card import render
+from training.card import page as card
+from training.card.page import render
+from training.evaluation.subgroups import UNKNOWN
 from training.results import Rule
-from training.subgroups import UNKNOWN
 
 if TYPE_CHECKING:
     from training.register import Build

@@ -26,9 +26,9 @@ from tests.builds import (
 )
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
 from training.history import as_json, as_table
-from training.opening import open_registry
-from training.promotion import Change, carry_out, look
-from training.registry import Registry
+from training.registry.mlflow_registry import Registry
+from training.registry.opening import open_registry
+from training.registry.promotion import Change, carry_out, look
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def test_a_link_that_was_lost_comes_back_by_promoting_what_is_in_production(two:
 
 
 def test_a_long_history_is_read_in_pages(two: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.registry._PAGE", 3)
+    monkeypatch.setattr("training.registry.mlflow_registry._PAGE", 3)
     assert two.entries() == [1, 2, 3, 4]
 
 

@@ -19,10 +19,10 @@ from tests.builds import (
     good_build,
     shuffled_build,
 )
-from training.conversion import convert
 from training.errors import GatesFailedError, PromotionError, RegistryError
-from training.mlflow_errors import translated
-from training.registry import Registry
+from training.model.conversion import convert
+from training.registry.mlflow_errors import translated
+from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
     from training.register import Build

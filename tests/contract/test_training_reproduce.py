@@ -13,9 +13,9 @@ import pytest
 
 from tests.builds import MadeUpPatient, Place, good_build, lay_down
 from tests.training_cases import made_up_cases
-from training.cases import CASES
+from training.data.cases import CASES
 from training.errors import RegistryError
-from training.recorded import Prediction
+from training.monitoring.recorded import Prediction
 from training.reproduce import find, provenance
 from training.results import METRICS, MODEL, ONNX, PROOF, TRAINING
 from training.settings import TrainingSettings

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.builds import Place, another, good_build, new_place
+from training.registry.standing import remember, unchanged
 from training.settings import TrainingSettings
-from training.standing import remember, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable

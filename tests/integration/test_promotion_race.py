@@ -14,7 +14,7 @@ from shared.shelf import Shelf
 from tests.model_registry import ModelRegistry, model_registry
 from tests.processes import ROOT
 from tests.promoting import ROUNDS
-from training.registry import Registry
+from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path

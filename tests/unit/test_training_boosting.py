@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training import boosting
-from training.cases import Cases
+from training.data.cases import Cases
 from training.errors import DataError
+from training.model import boosting
 from training.train import train
 
 

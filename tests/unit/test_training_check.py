@@ -9,13 +9,13 @@ import pytest
 from tests.bundles import PacienteDePrueba, random_rows
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
 from training.check import Data, findings
-from training.schema import breaches
-from training.splitting import reported
+from training.data.schema import breaches
+from training.data.splitting import reported
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from training.cases import Cases
+    from training.data.cases import Cases
     from training.results import Finding
 
 COLUMNS = ("a", "b", "c", "d")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.training_cases import CLASSES, small_parameters
-from training.comparison import Difference, compared_figures, differences
+from training.evaluation.comparison import Difference, compared_figures, differences
 
 if TYPE_CHECKING:
-    from training.cases import Floats, Labels
+    from training.data.cases import Floats, Labels
 
 SETTINGS = small_parameters().evaluation
 LABELS: Labels = np.random.default_rng(0).integers(3, size=400)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training.conformal import plausible, threshold, weighted
-from training.measures import plain
+from training.evaluation.measures import plain
+from training.model.conformal import plausible, threshold, weighted
 from training.train import train
 
 if TYPE_CHECKING:
-    from training.cases import Floats, Labels
+    from training.data.cases import Floats, Labels
 
 
 def of_true_class(values: list[float]) -> tuple[Floats, Labels]:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from shared.bundle import Parity
-from training.comparison import Difference
-from training.gates import (
+from training.evaluation.comparison import Difference
+from training.evaluation.gates import (
     Report,
     Verdict,
     judge,
@@ -14,7 +14,7 @@ from training.gates import (
     judge_subgroups,
     table,
 )
-from training.latency import Latency
+from training.model.latency import Latency
 from training.parameters import Gates, LatencyGate, SubgroupGate
 from training.results import Checks, Finding, Subgroup
 

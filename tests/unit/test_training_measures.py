@@ -7,11 +7,11 @@ import pytest
 from sklearn import metrics
 
 from tests.training_cases import CLASSES
-from training.measures import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
+from training.evaluation.measures import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
 from training.parameters import Evaluation
 
 if TYPE_CHECKING:
-    from training.cases import Floats, Labels
+    from training.data.cases import Floats, Labels
 
 BINS = 10
 

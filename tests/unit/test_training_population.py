@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from training.cases import Cases, Preparation
-from training.population import describe
+from training.data.cases import Cases, Preparation
+from training.data.population import describe
 
 NAN = float("nan")
 

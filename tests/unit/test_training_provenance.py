@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.provenance import code_commit
+from training.registry.provenance import code_commit
 
 if TYPE_CHECKING:
     from pathlib import Path

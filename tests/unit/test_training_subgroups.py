@@ -7,12 +7,12 @@ import pytest
 
 from shared.patient import Diagnosis, Disease, Patient, choice, measure
 from tests.training_cases import CLASSES, small_parameters
-from training.cases import Cases, Preparation
-from training.measures import figures
-from training.report import report
+from training.data.cases import Cases, Preparation
+from training.evaluation.measures import figures
+from training.evaluation.report import report
 
 if TYPE_CHECKING:
-    from training.cases import Floats
+    from training.data.cases import Floats
     from training.results import Metrics, Subgroup
 
 

@@ -10,12 +10,12 @@ import onnxruntime
 from skl2onnx import to_onnx
 
 from shared.bundle import Parity
-from training.boosting import predict, thresholds
+from training.model.boosting import predict, thresholds
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.cases import Floats, Rows
+    from training.data.cases import Floats, Rows
 
 GOLDEN_ROWS = 32
 

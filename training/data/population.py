@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.patient import Feature
-    from training.cases import Cases, Floats, Preparation
+    from training.data.cases import Cases, Floats, Preparation
 
 _QUARTERS = (25, 50, 75)
 

@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.cases import Floats, Labels, Mask
+    from training.data.cases import Floats, Labels, Mask
 
 
 def threshold(probabilities: Floats, labels: Labels, level: float) -> float:
@@ -43,7 +43,7 @@ def plausible(probabilities: Floats, plausible_at: float) -> Mask:
 def weighted(
     probabilities: Floats, labels: Labels, classes: Sequence[str], plausible_at: float, weights: Floats
 ) -> dict[str, Floats]:
-    """Compute the figures above under each row of `weights` (R x n); arrays of R, as `training.measures.weighted`."""
+    """Compute the figures above under each row of `weights` (R x n); arrays of R."""
     sets = plausible(probabilities, plausible_at)
     covered, size = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
     single, total = size == 1, weights.sum(axis=1)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from training.cases import CASES, Cases, Preparation, read_cases, read_preparation
-from training.comparison import compared_figures, differences
+from training.data.cases import CASES, Cases, Preparation, read_cases, read_preparation
+from training.data.splitting import reported
 from training.errors import DataError
-from training.gates import (
+from training.evaluation.comparison import compared_figures, differences
+from training.evaluation.gates import (
     Report,
     Verdict,
     judge,
@@ -20,17 +21,16 @@ from training.gates import (
     judge_latency,
     judge_subgroups,
 )
-from training.latency import measured
-from training.measures import figures
+from training.evaluation.measures import figures
+from training.evaluation.subgroups import subgroups
+from training.model.latency import measured
+from training.model.served import served
 from training.parameters import Parameters, TimeSplit, read_parameters
 from training.results import read_checks
-from training.served import served
-from training.splitting import reported
-from training.subgroups import subgroups
 
 if TYPE_CHECKING:
     from shared.bundle import Bundle, Manifest
-    from training.cases import Floats, Mask
+    from training.data.cases import Floats, Mask
     from training.results import Checks, Subgroup
 
 

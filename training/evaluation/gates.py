@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from shared.bundle import Parity
-    from training.comparison import Difference
-    from training.latency import Latency
+    from training.evaluation.comparison import Difference
+    from training.model.latency import Latency
     from training.parameters import Gates
     from training.results import Checks, Subgroup
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.patient import Feature, Patient
-    from training.cases import Labels, Rows
+    from training.data.cases import Labels, Rows
 
 
 def schema(patient: type[Patient]) -> pa.DataFrameSchema:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from training.data.spread import counted
 from training.errors import DatabaseError
-from training.spread import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.reference import Reference
-    from training.cases import Floats, Labels
+    from training.data.cases import Floats, Labels
     from training.parameters import Trigger
 
 _Z = 1.959964

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from training.cases import Cases, Labels
+    from training.data.cases import Cases, Labels
 
 _DEPTH = 3
 

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from training.cases import Floats, Labels, Mask
+    from training.data.cases import Floats, Labels, Mask
     from training.parameters import Evaluation
     from training.results import Interval
 

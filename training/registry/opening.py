@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from training.errors import RegistryError
 
 if TYPE_CHECKING:
-    from training.registry import Registry
+    from training.registry.mlflow_registry import Registry
     from training.settings import TrainingSettings
 
 
@@ -22,7 +22,7 @@ def open_registry(settings: TrainingSettings, name: str) -> Registry:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would show the address's password
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    from training.registry import Registry  # noqa: PLC0415 - seconds, and it reads these variables above
+    from training.registry.mlflow_registry import Registry  # noqa: PLC0415 - seconds, and it reads these variables above
 
     try:
         settings.var.mkdir(parents=True, exist_ok=True)

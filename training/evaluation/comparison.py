@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from training.gates import LOWER_IS_BETTER
-from training.measures import resamples, weighted
+from training.evaluation.gates import LOWER_IS_BETTER
+from training.evaluation.measures import resamples, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from training.cases import Floats, Labels
+    from training.data.cases import Floats, Labels
     from training.parameters import Evaluation
     from training.results import Interval
 

@@ -6,14 +6,14 @@ import pickle
 from typing import TYPE_CHECKING
 
 from shared.bundle import ONNX, PICKLE
-from training.boosting import predict
-from training.conversion import open_onnx, predict_onnx
+from training.model.boosting import predict
+from training.model.conversion import open_onnx, predict_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.bundle import Bundle
-    from training.cases import Floats, Rows
+    from training.data.cases import Floats, Rows
 
 
 def served(bundle: Bundle) -> Callable[[Rows], Floats]:

@@ -14,7 +14,7 @@ from training.parameters import TimeSplit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.cases import Cases, Mask
+    from training.data.cases import Cases, Mask
     from training.parameters import RandomSplit
 
 

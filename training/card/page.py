@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training import drawing
-from training.subgroups import FIGURES, UNKNOWN
+from training.card import drawing
+from training.evaluation.subgroups import FIGURES, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,7 @@ def whole(value: float) -> str:
 
 
 def band(group: str, kind: str) -> str:
-    """Say in Spanish which group of `training.subgroups` of a feature of this `kind` it is."""
+    """Say in Spanish which group of `training.evaluation.subgroups` of a feature of this `kind` it is."""
     if group == UNKNOWN:
         return "no consta"
     if kind == "choice":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from shared.patient import Feature
-    from training.cases import Cases, Labels, Mask, Rows
+    from training.data.cases import Cases, Labels, Mask, Rows
     from training.parameters import Subgroups
     from training.results import Interval
 

@@ -18,8 +18,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from training.errors import RegistryError
-from training.ledger import History, Kept
-from training.mlflow_errors import translated
+from training.registry.ledger import History, Kept
+from training.registry.mlflow_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow.store.entities import PagedList
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.ledger import Entry
+    from training.registry.ledger import Entry
 
 _BUILD = "build"
 _BUNDLE = "bundle"

@@ -22,7 +22,7 @@ def code_commit() -> tuple[str, bool | None]:
 
     An image has no git, but may say in `GIT_COMMIT` from which commit it was built, with -dirty if files differed.
     """
-    git, root = shutil.which("git"), Path(__file__).parents[1]
+    git, root = shutil.which("git"), Path(__file__).parents[2]
     if git is None:
         built = os.environ.get("GIT_COMMIT", "unknown")
         return built.removesuffix("-dirty"), None if built == "unknown" else built.endswith("-dirty")

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from training.cases import Floats, Rows
+    from training.data.cases import Floats, Rows
 
 BATCH = 64
 _CALLS = 200

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.reference import Reference, Spread
-from training.cases import decimal
+from training.data.cases import decimal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from training.cases import Labels, Rows
+    from training.data.cases import Labels, Rows
 
 _INTERVALS = 10
 _DIGITS = 6

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training import conformal
-from training.measures import calibration_curve, confusion_matrix, plain, resamples, spans, weighted
+from training.evaluation.measures import calibration_curve, confusion_matrix, plain, resamples, spans, weighted
+from training.evaluation.subgroups import subgroups
+from training.model import conformal
 from training.results import CalibrationBin, Metrics, Rule
-from training.subgroups import subgroups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.cases import Cases, Floats, Labels, Mask, Preparation
+    from training.data.cases import Cases, Floats, Labels, Mask, Preparation
     from training.parameters import Evaluation, Parameters
     from training.results import Interval
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.measures import calibration_curve, confusion_matrix
+from training.evaluation.measures import calibration_curve, confusion_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from training.cases import Floats, Labels
+    from training.data.cases import Floats, Labels
 
 _INCHES = (7.5, 6.0)
 _DOTS_PER_INCH = 100

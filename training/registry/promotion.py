@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 from shared.bundle import PRODUCTION
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
-from training.ledger import Entry, History
+from training.registry.ledger import Entry, History
 from training.stage import say
 
 if TYPE_CHECKING:
     from shared.bundle import Bundle
     from shared.shelf import Shelf
-    from training.gates import Report
-    from training.registry import Registry
+    from training.evaluation.gates import Report
+    from training.registry.mlflow_registry import Registry
 
 _ROUNDS = 50
 """How often an alias is put right while others move it, before giving up."""

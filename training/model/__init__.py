@@ -1,0 +1,1 @@
+"""The model itself: fitted, calibrated, converted, and asked as it will serve."""

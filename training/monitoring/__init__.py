@@ -1,0 +1,1 @@
+"""What was recorded lately, held against what the model learned from."""
