@@ -73,11 +73,11 @@ servers: ## Install the servers that tests start themselves (Debian packages; ne
 airflow: $(VENV)/.airflow ## Install Airflow into an environment of its own, which the test of its DAG uses
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure speed and memory against the ceiling and the simplest design; writes docs/benchmarks/
+bench: $(VENV)/.dev ## Measure speed, growth and limits, beside what others would use; writes docs/benchmarks/ (PARTS=…)
 	@BENCH=1 tests/install-servers
-	@ls var/models/*/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
-	@$(PY) -m bench.local
-	@exec $(PY) -m bench.server
+	@ls var/models/tiroides/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
+	@exec $(PY) -m bench $(PARTS)
+PARTS ?= all
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses

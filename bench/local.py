@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.conditions import describe, fsync_ms, give_model, machine, production, write_patients
+from bench.plots import bars, draw
+from bench.reports import FOLDER, write_report
 from bench.servers import ROOT, Server, load, running
 
 if TYPE_CHECKING:
@@ -40,11 +42,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=ROOT / "var") as name:
         folder = Path(name)
         report = {"machine": machine(), "fsync_ms": fsync_ms(folder), **_measured(folder, model)}
-    target = ROOT / "docs" / "benchmarks"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "local.json").write_text(json.dumps(report, indent=1) + "\n")
     table = _table(report)
-    (target / "local.md").write_text(table)
+    write_report("local", report, table, headline=_headline(report))
+    _draw(report)
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(FROM)
     readme.write_text(f"{before}{FROM}\n{_summary(report)}{TO}{rest.partition(TO)[2]}")
@@ -178,6 +178,31 @@ def _aims(report: dict[str, Any]) -> list[str]:
             for what, figure, aim, reached in _judged(report)
         ),
     ]
+
+
+def _headline(report: dict[str, Any]) -> str:
+    runs, many, one = report["runs"], max(CONNECTIONS), min(CONNECTIONS)
+    rate = {name: _median(runs, name, many, "rate") for name in SERVERS}
+    return (
+        f"{rate['local']:,.0f} requests/s at {many} connections, every answer on disk before it is given: "
+        f"{rate['local'] / rate['ceiling']:.2f} of FastAPI with the same validation and no work. One alone is answered "
+        f"in {_median(runs, 'local', one, 'p50_ms'):.2f} ms. Missing afterwards: {report['kept']['missing']}."
+    )
+
+
+def _draw(report: dict[str, Any]) -> None:
+    runs = report["runs"]
+    draw(
+        FOLDER / "local.svg",
+        *(
+            bars(title, unit, {name: _median(runs, name, max(CONNECTIONS), field) for name in SERVERS}, log="x")
+            for title, unit, field in (
+                (f"Rate at {max(CONNECTIONS)} connections", "requests/s", "rate"),
+                (f"p99 at {max(CONNECTIONS)} connections", "ms", "p99_ms"),
+            )
+        ),
+        height=2.2,
+    )
 
 
 def _summary(report: dict[str, Any]) -> str:

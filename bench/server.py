@@ -7,7 +7,6 @@ others are; then the recorder alone on a full queue. A whole run writes docs/ben
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
@@ -22,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from bench.conditions import describe, fsync_ms, give_model, machine, production, write_patients
+from bench.plots import bars, draw
+from bench.reports import FOLDER, write_report
 from bench.servers import ROOT, Load, Server, load, running
 from tests.postgres import PostgresServer, postgres_server
 from tests.rabbitmq import RabbitServer, rabbit_server
@@ -99,9 +100,8 @@ def main() -> int:
     table = _table(report)
     print(table)
     if seconds == SECONDS:
-        target = ROOT / "docs" / "benchmarks"
-        (target / "server.json").write_text(json.dumps(report, indent=1) + "\n")
-        (target / "server.md").write_text(table)
+        write_report("server", report, table, headline=_headline(report))
+        _draw(report)
     return 0 if report["missing"] == 0 and report["load"]["failed"] == 0 else 1
 
 
@@ -278,6 +278,21 @@ def _table(report: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _headline(report: dict[str, Any]) -> str:
+    alone = report["full_queue"]["rate"]
+    return (
+        f"{report['load']['rate']:,.0f} requests/s for {report['wall_seconds']:.0f} s, meanwhile "
+        f"{report['rows_rate']:,.0f} rows/s into PostgreSQL; a recorder alone takes {alone:,.0f} events/s. "
+        f"Missing afterwards: {report['missing']}."
+    )
+
+
+def _draw(report: dict[str, Any]) -> None:
+    seen = report["load"]["requests"]
+    parts = {name: used / seen * 1e6 for name, used in report["cpu_seconds"].items()}
+    draw(FOLDER / "server.svg", bars("What one request costs each part", "CPU µs", parts), height=2.8)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""The reports of the benchmarks: pictures that do not change by themselves, and an index that forgets none."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING
+
+from bench.plots import bars, draw, lines, stacked
+from bench.reports import FOLDER, PARTS, index
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_picture_names_quantities_units_and_series_and_is_the_same_every_time(tmp_path: Path) -> None:
+    panels = (
+        lines("Growth", "rows", "rows/s", {"SQLite": [(1e4, 3e4), (1e6, 2e4)]}, log="x"),
+        bars("Rate", "requests/s", {"ceiling": 8371, "local": 6368.2}),
+        stacked("Time", "µs", {"alone": {"HTTP": 40, "fsync": 200}, "together": {"HTTP": 30}}),
+    )
+    for name in ("first.svg", "second.svg"):
+        draw(tmp_path / name, *panels)
+    picture = (tmp_path / "first.svg").read_bytes()
+    assert picture == (tmp_path / "second.svg").read_bytes()
+    for word in ("Growth", "rows/s", "SQLite", "requests/s", "6,368", "µs", "fsync"):
+        assert f">{word}<" in picture.decode()
+
+
+def test_the_index_has_each_part_with_its_headline_and_picture_or_says_that_it_is_missing(tmp_path: Path) -> None:
+    first, second = PARTS[:2]
+    (tmp_path / f"{first.name}.json").write_text(json.dumps({"headline": "Faster than before."}))
+    (tmp_path / f"{first.name}.svg").write_text("<svg/>")
+    page = index(tmp_path)
+    assert f"## [{first.title}]({first.name}.md)\n\nFaster than before.\n\n![{first.title}]({first.name}.svg)\n" in page
+    assert f"## {second.title}\n\nNot measured yet.\n" in page
+
+
+def test_every_part_is_a_program_and_the_committed_index_names_it() -> None:
+    page = (FOLDER / "README.md").read_text()
+    for part in PARTS:
+        assert importlib.util.find_spec(f"bench.{part.name}") is not None
+        assert part.title in page
