@@ -30,6 +30,7 @@ class Stack:
 
     folder: Path
     environment: dict[str, str]
+    inference: Process
     gateway: Process
 
     def predict(self, number: int = 0) -> httpx.Response:
@@ -47,6 +48,16 @@ class Stack:
         folder = self.folder / "recorder"
         folder.mkdir(exist_ok=True)
         with running("services.recorder", folder, self.environment | {"DATABASE_URL": database}) as process:
+            yield process
+
+    @contextmanager
+    def another_gateway(self) -> Iterator[Process]:
+        """Run a second gateway, with an outbox of its own, over the same inference and broker."""
+        folder = self.folder / "another"
+        folder.mkdir()
+        environment = self.environment | {"INFERENCE_URL": self.inference.url}
+        with running("services.gateway", folder, environment) as process:
+            until_now(lambda: process.get("/health/ready").status_code == 200, seconds=30)
             yield process
 
     def pending(self) -> float:
@@ -68,7 +79,7 @@ def server_stack(folder: Path, broker: Broker, policy: str = "local") -> Iterato
         running("services.gateway", gateway, environment | {"INFERENCE_URL": model.url}) as process,
     ):
         until_now(lambda: process.get("/health/ready").status_code == 200)
-        yield Stack(folder, environment, process)
+        yield Stack(folder, environment, model, process)
 
 
 def ids(recorder: Process) -> list[str]:

@@ -52,3 +52,9 @@ def test_the_readme_has_the_figures_of_the_last_benchmark() -> None:
     report = json.loads((ROOT / "docs/benchmarks/local.json").read_text())
     answered = f"{report['kept']['answered_to_clients']:,} requests were answered in that run"
     assert answered in (ROOT / "README.md").read_text()
+
+
+def test_every_test_that_a_promise_rests_on_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/proof/README.md").read_text())
+    assert len(named) > 9
+    assert [test for file, test in named if f"def {test}(" not in (ROOT / file).read_text()] == []
