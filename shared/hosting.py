@@ -27,6 +27,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from shared import problems
 from shared.access import PEOPLE, PUBLIC, Access, Guard, RateLimit
 from shared.entrance import Entrance
+from shared.failpoint import arm
 from shared.keys import KeyRing, Role
 from shared.openapi import document
 from shared.patient import PatientClassError
@@ -157,6 +158,7 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
     try:
         settings = read_settings(kind)
         configure_logging(settings.log_level, service=service)
+        arm(settings.failpoint)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, opened))
     except* (SettingsError, PatientClassError) as group:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.failpoint import parse
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -21,10 +23,24 @@ class SettingsError(Exception):
     """A setting is wrong or missing; the message names it and what is expected, never its value."""
 
 
-class ServiceSettings(BaseSettings):
-    """What every service reads."""
+class ProcessSettings(BaseSettings):
+    """What every process reads, services and commands alike."""
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    failpoint: str | None = Field(default=None, alias="PREDECIR_FAILPOINT")
+    """For tests: the line of `shared/failpoint.py` at which the process kills itself, as NAME or NAME:PASS."""
+
+    @field_validator("failpoint")
+    @classmethod
+    def _exists(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse(text)
+        return text
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service reads."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback needs keys and ALLOWED_HOSTS."""

@@ -23,6 +23,7 @@ from shared.bundle import (
     open_bundle,
     open_manifest,
 )
+from shared.failpoint import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,7 @@ class Shelf:
                 _remove(partial)  # it may be what fills the disk
                 raise
             _remove(target)  # left by a crash, or by a registry that is gone; a version in use is never published again
+            failpoint("shelf.publish")
             partial.rename(target)
             _sync(self.folder)
 
@@ -130,6 +132,7 @@ class Shelf:
         with self._writing(link):
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(version)
+            failpoint("shelf.link")
             fresh.replace(link)
             _sync(self.folder)
 
@@ -194,6 +197,7 @@ def _copy(bundle: Path, folder: Path) -> None:
     folder.mkdir()
     for source in sorted(bundle.iterdir()):
         _write(folder / source.name, source.read_bytes())
+        failpoint("shelf.copy")
     _sync(folder)
 
 

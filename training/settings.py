@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.settings import ProcessSettings
 
 
-class TrainingSettings(BaseSettings):
+class TrainingSettings(ProcessSettings):
     """Read by the stages and the pipeline, once each."""
-
-    model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
     """The patient class, as package.module:Class."""

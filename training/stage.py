@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from shared.bundle import BundleError
+from shared.failpoint import arm
 from shared.patient import PatientClassError
-from shared.settings import BAD_SETTINGS, SettingsError
+from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from shared.shelf import ShelfError
 from training.errors import RegistryError, TrainingError
 
@@ -32,6 +33,7 @@ def run(name: str, work: Callable[[], str]) -> int:
         signal.pthread_sigmask(
             signal.SIG_UNBLOCK, {signal.SIGINT}
         )  # what the pipeline holds back while we are imported
+        arm(read_settings(ProcessSettings).failpoint)
         summary = work()
     except TrainingError as error:
         return _failed(name, error, error.exit_code)

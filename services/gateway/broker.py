@@ -19,6 +19,7 @@ from pamqp.commands import Basic
 
 from shared.batches import CONTENT_TYPE, Batch, split
 from shared.broker import reason
+from shared.failpoint import failpoint
 from shared.gateway_state import CONTENT_TYPE as STATE
 from shared.gateway_state import Report, write_report
 from shared.transport import TransportDownError
@@ -141,7 +142,9 @@ class BrokerTransport:
         try:
             async with asyncio.timeout(self._confirm_seconds):
                 exchange = await channel.get_exchange(events.exchange, ensure=False)
+                failpoint("broker.publish")
                 answer = await exchange.publish(message, events.routing_key, mandatory=True)
+                failpoint("broker.published")
         except TimeoutError:
             return _NOT_CONFIRMED
         except DeliveryError:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.failpoint import failpoint
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -94,6 +96,8 @@ class OutboxFile:
             if new:
                 db.execute("INSERT INTO outbox VALUES (?, ?, ?)", (first_seq, len(new), b"\n".join(new)))
                 db.execute("UPDATE account SET next_seq = next_seq + ?", (len(new),))
+            failpoint("outbox.write")
+        failpoint("outbox.written")
         return outcomes, len(new)
 
     def read(self, most_events: int) -> list[tuple[int, list[bytes]]]:
@@ -106,6 +110,7 @@ class OutboxFile:
         with _transaction(self.connection) as db:
             db.executemany("DELETE FROM outbox WHERE first_seq = ?", [(first,) for first in first_seqs])
             oldest: int = db.execute(_OLDEST).fetchone()[0]
+            failpoint("outbox.delete")
         return oldest
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.gateway.outbox import OutboxError
+from shared.failpoint import failpoint
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Relay:
             segments = await self._outbox.segments(self._batch_events)
             durable = await self._transport.publish([d for segment in segments for d in segment.deliveries])
             done = [s for s in segments if all(delivery.seq in durable for delivery in s.deliveries)]
+            failpoint("relay.handed-over")
             await self._outbox.discard(done)
         except TransportDownError as error:
             self._report(f"answers wait in the outbox: {error}")

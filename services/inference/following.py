@@ -16,6 +16,7 @@ import structlog
 
 from services.inference.loading import load_model
 from shared.bundle import BundleError, BundleMissingError
+from shared.failpoint import failpoint
 
 if TYPE_CHECKING:
     from services.inference.batching import Batcher
@@ -93,7 +94,9 @@ class Follower:
             self._bad = (seen, refusal) if lasting else None
             self.refuse(refusal)
             return False
+        failpoint("model.loaded")
         self._serve(loaded)
+        failpoint("model.swapped")
         self._serving, self._bad = seen, None
         self.refuse(None)
         return True

@@ -19,6 +19,7 @@ import structlog
 from services.inference.following import Refusal
 from services.inference.registry import NotInRegistryError, RegistryDownError
 from shared.bundle import MANIFEST, PRODUCTION, SIGNATURE, BundleError, BundleTamperedError
+from shared.failpoint import failpoint
 from shared.shelf import ShelfError
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Mirror:
 
     def _publish(self, folder: Path, registered: Registered) -> None:
         self._shelf.check(folder, registered.version)
+        failpoint("mirror.fetched")
         self._shelf.publish(folder, registered.version)
 
     def _has(self, registered: Registered) -> bool:

@@ -13,8 +13,9 @@ from services.recorder import quarantine
 from services.recorder.app import alone
 from services.recorder.moving import migrate_command
 from services.recorder.settings import RecorderSettings
+from shared.failpoint import arm
 from shared.hosting import main
-from shared.settings import read_settings
+from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 
 
 def run(arguments: list[str]) -> int:
@@ -31,11 +32,16 @@ def run(arguments: list[str]) -> int:
         commands.add_parser("quarantine", help="what could not be recorded and waits for a person")
     )
     chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        return main("recorder", RecorderSettings, alone)
+    try:
+        arm(read_settings(ProcessSettings).failpoint)
+    except SettingsError as error:
+        print(f"recorder: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
+        return BAD_SETTINGS
     if chosen.command == "migrate":
         return migrate_command(chosen.source, chosen.target, _database_url)
-    if chosen.command == "quarantine":
-        return quarantine.quarantine_command(chosen, _database_url)
-    return main("recorder", RecorderSettings, alone)
+    return quarantine.quarantine_command(chosen, _database_url)
 
 
 def _database_url() -> str:

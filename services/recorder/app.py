@@ -17,6 +17,7 @@ from services.recorder.routes import ACCESS, ReadDeps, read_router
 from services.recorder.store import Store
 from services.recorder.transport import InProcess
 from shared.broker import read_broker_url
+from shared.failpoint import failpoint
 from shared.hosting import Part
 from shared.patient import load_patient
 from shared.topology import topology
@@ -67,6 +68,7 @@ async def open_recorder(
     url = read_url(settings.database_url.get_secret_value())
     patient = load_patient(settings.predecir_paciente)
     async with open_database(url) as database:
+        failpoint("migration.migrated")
         await serve_analysts(database.writer, patient)
         store = Store(database.writer, Metrics(registry))
 

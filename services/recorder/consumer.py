@@ -21,6 +21,7 @@ from services.recorder.rows import Poison
 from shared.batches import BatchError, unpack
 from shared.broker import reason
 from shared.events import EventError
+from shared.failpoint import failpoint
 from shared.gateway_state import GATEWAY_STATE, read_report
 from shared.topology import SETTLE_SECONDS, bind, declare
 from shared.transport import TransportDownError
@@ -147,6 +148,7 @@ class _Inbox:
             # Asked after the reports came: no event waits that was in the queue before one of them was written.
             caught_up = bool(read.reports) and await self._is_empty()
             await store.record(read.deliveries, read.poison, [Heard(report, caught_up) for report in read.reports])
+            failpoint("recorder.committed")
             with _translated():
                 await last.ack(multiple=True)
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.recorder.columns import UtcTimestamp, iso_utc, unnested
 from services.recorder.database import refuses_values
+from shared.failpoint import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +93,7 @@ async def copy_table(
         if there.scalar_one() < len(keys):
             rows = await read_span(reading, table, after, keys[-1])
             written, bad = await target.writer.transaction(partial(_insert_all, table, rows))
+            failpoint("copy.committed")
             copied += written
             refused += bad
         after = keys[-1]
@@ -103,10 +105,13 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
     """Insert `rows`, halving a batch until a value that the target refuses (NUL in PostgreSQL's text) is alone."""
     try:
         with connection.begin_nested():
-            return _insert(table, rows, connection), []
+            written = _insert(table, rows, connection)
     except DBAPIError as error:
         if not refuses_values(error):
             raise
+    else:
+        failpoint("copy.write")
+        return written, []
     if len(rows) == 1:
         return 0, [tuple(rows[0][place] for place in key_places(table))]
     half = len(rows) // 2

@@ -15,6 +15,7 @@ from services.recorder.database import DATABASE_ERRORS, reason, refuses_values
 from services.recorder.gateways import Heard, keep_reports
 from services.recorder.rows import AnyRow, Poison, read_row
 from services.recorder.writing import Outcome, touch, write_batch, write_each
+from shared.failpoint import failpoint
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Store:
         def written(connection: Connection, write: _Write) -> Outcome:
             outcome = write(connection, rows, poison, now)
             keep_reports(connection, heard, now)
+            failpoint("recorder.write")
             return outcome
 
         with self._metrics.batch(len(rows) + len(poison)):

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+from shared.failpoint import failpoint
 from training.errors import RegistryError
 from training.registry.ledger import History, Kept
 from training.registry.mlflow_errors import translated
@@ -135,6 +136,7 @@ class Registry:
         """Move `alias` to `version`, as entry number `entry` says, and mark that as applied."""
         with translated(self._uri):
             self._client.set_registered_model_alias(self._name, alias, version)
+            failpoint("promotion.pointed")
             self._client.set_model_version_tag(self._ledger, str(entry), _APPLIED, "yes")
 
     def keep_report(self, version: str, name: str, *, text: str, json: str) -> None:

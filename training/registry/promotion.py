@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shared.bundle import PRODUCTION
+from shared.failpoint import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
 from training.registry.ledger import Entry, History
 from training.stage import say
@@ -96,6 +97,7 @@ def carry_out(change: Change, seen: View, registry: Registry, shelf: Shelf) -> N
         after_digest=last.kept.digest if last else "",
     )
     registry.record(entry)
+    failpoint("promotion.recorded")
     history = _sound(registry)
     if not history.won(entry):
         winner = history.last(seen.alias)
@@ -105,6 +107,7 @@ def carry_out(change: Change, seen: View, registry: Registry, shelf: Shelf) -> N
         )
         raise AlreadyMovedError(message)
     _apply(registry, seen.alias)
+    failpoint("promotion.applied")
     follow(registry, shelf)
 
 

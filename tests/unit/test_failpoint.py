@@ -1,0 +1,78 @@
+"""Failpoints: each name is one line of the code, one that is armed kills, and a typing error is never a green test."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from shared.failpoint import Failpoint, failpoint
+from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
+from tests.processes import command
+
+ROOT = Path(__file__).parents[2]
+PASSING = """
+import sys
+from shared.failpoint import arm, failpoint
+arm(sys.argv[1])
+for number in (1, 2, 3):
+    failpoint("outbox.write")
+    failpoint("outbox.written")
+    print(number, flush=True)
+"""
+
+
+def passing(armed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PASSING, armed], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_every_name_is_one_line_of_the_code_and_no_other_is() -> None:
+    code = "".join(
+        path.read_text() for folder in ("services", "shared", "training") for path in (ROOT / folder).rglob("*.py")
+    )
+    assert sorted(re.findall(r'\bfailpoint\("([^"]+)"\)', code)) == sorted(get_args(Failpoint))
+
+
+@pytest.mark.parametrize(
+    ("armed", "passed"), [("outbox.written", ""), ("outbox.write:1", ""), ("outbox.write:3", "1\n2\n")]
+)
+def test_an_armed_one_kills_its_process_at_the_pass_that_was_asked_for(armed: str, passed: str) -> None:
+    ended = passing(armed)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, passed)
+    name = armed.partition(":")[0]
+    assert ended.stderr.splitlines() == [
+        f'{{"failpoint": "{name}", "event": "{event}", "level": "warning"}}'
+        for event in ("failpoint_armed", "failpoint_hit")
+    ]
+
+
+def test_without_the_setting_all_are_passed_alive() -> None:
+    assert ProcessSettings().failpoint is None
+    for name in get_args(Failpoint):
+        failpoint(name)
+
+
+@pytest.mark.parametrize("wrong", ["outbox.wrote", "outbox.write:0", "outbox.write:x", "outbox.write:-1", ":2"])
+def test_one_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("PREDECIR_FAILPOINT", wrong)
+    with pytest.raises(SettingsError, match=r"^settings: PREDECIR_FAILPOINT: Value error"):
+        read_settings(ProcessSettings)
+
+
+@pytest.mark.parametrize(
+    "words", [("services.recorder",), ("services.recorder", "migrate"), ("training.history",)], ids=" ".join
+)
+def test_services_and_commands_refuse_to_start_with_one_that_does_not_exist(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    ended = command(words, tmp_path, {"PREDECIR_FAILPOINT": "outbox.wrote"})
+    assert ended.returncode == BAD_SETTINGS
+    assert ended.stderr.count("\n") == 1
+    assert "there is no failpoint outbox.wrote" in ended.stderr
