@@ -7,22 +7,25 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import psutil
 import pytest
+
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BINARIES = Path("/usr/lib/postgresql")
+_END_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,16 @@ class PostgresServer:
         """Stop the server, cutting its connections."""
         _run(self.binaries / "pg_ctl", "stop", "--pgdata", self.data, "--mode=fast", "--wait", cwd=self.data)
 
+    def kill(self) -> None:
+        """End the server and all its processes at once, as a power cut does."""
+        leader = psutil.Process(self.pid)
+        processes = [leader, *leader.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=_END_SECONDS)
+        (self.data / "postmaster.pid").unlink()  # its number may soon be another process's
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
@@ -94,9 +107,7 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     try:
         if os.geteuid() == 0:
             os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        [port] = free_ports(1)
         server = PostgresServer(binaries, folder / "data", port, secrets.token_hex(16), durable)
         secret = folder / "password"
         secret.write_text(server.password)

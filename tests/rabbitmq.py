@@ -6,16 +6,16 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_ports
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def rabbit_server() -> Iterator[RabbitServer]:
         message = f"no RabbitMQ server in {_BINARIES}: install Debian's package `rabbitmq-server`"
         pytest.fail(message, pytrace=False)
     folder = Path(tempfile.mkdtemp(prefix="predecir-rabbitmq-"))
-    port, dist, epmd = _free_ports(3)
+    port, dist, epmd = free_ports(3)
     server = RabbitServer(folder, port, _environment(folder, port=port, dist=dist, epmd=epmd))
     try:
         cookie = folder / ".erlang.cookie"
@@ -154,11 +154,3 @@ def _environment(folder: Path, *, port: int, dist: int, epmd: int) -> dict[str, 
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
