@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from asyncio.subprocess import PIPE
 from dataclasses import replace
@@ -17,6 +16,7 @@ from shared.transport import TransportDownError
 from tests.broker import takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.processes import ROOT
+from tests.proxy import proxied
 from tests.recorder_suite import delivery, recording
 from tests.waiting import until
 
@@ -112,44 +112,18 @@ async def test_thirty_crashes_on_the_first_delivery_drop_no_good_message(broker:
     assert await broker.take(broker.topology.dead.name) == []
 
 
-class Swallowing:
-    """A network between us and the broker that, once told, carries nothing more on the connections it has."""
-
-    def __init__(self, port: int) -> None:
-        self._port, self._swallowed = port, asyncio.Event()
-
-    def swallow(self) -> None:
-        self._swallowed.set()
-        self._swallowed = asyncio.Event()
-
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        swallowed = self._swallowed
-        back, there = await asyncio.open_connection("127.0.0.1", self._port)
-        await asyncio.gather(self._pipe(reader, there, swallowed), self._pipe(back, writer, swallowed))
-
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowed: asyncio.Event) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                if not swallowed.is_set():
-                    writer.write(data)
-        writer.close()
-
-
 async def test_a_connection_that_fell_silent_is_replaced(broker: Broker, tmp_path: Path) -> None:
     await broker.declare()
-    network = Swallowing(broker.server.port)
-    async with (
-        await asyncio.start_server(network.carry, "127.0.0.1", 0) as server,
-        recording(SqliteTarget(tmp_path / "p.db")) as recorder,
-    ):
-        port = server.sockets[0].getsockname()[1]
-        through = replace(broker, url=broker.url.replace(f":{broker.server.port}/", f":{port}/"))
-        async with through.consumer(recorder.store, silence_seconds=0.2) as consumer, broker.transport() as transport:
-            await until(lambda: consumer.consuming)
-            network.swallow()
-            await transport.publish([delivery(1)])
-            name = "predecir_recorder_predictions_recorded_total"
-            await until(lambda: recorder.registry.get_sample_value(name) == 1, seconds=40)
+    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder:
+        with proxied(broker.server.port) as network:
+            through = replace(broker, url=broker.url.replace(f":{broker.server.port}/", f":{network.port}/"))
+            async with through.consumer(recorder.store, silence_seconds=0.2) as consumer:
+                async with broker.transport() as transport:
+                    await until(lambda: consumer.consuming)
+                    network.forget()
+                    await transport.publish([delivery(1)])
+                name = "predecir_recorder_predictions_recorded_total"
+                await until(lambda: recorder.registry.get_sample_value(name) == 1, seconds=40)
 
 
 async def test_a_recorder_whose_consumer_crashed_does_not_live_on(broker: Broker, tmp_path: Path) -> None:

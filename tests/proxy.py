@@ -1,0 +1,244 @@
+"""A network that misbehaves: a TCP proxy on loopback, in a thread of its own, with the faults of real links.
+
+Each fault holds for the connections there are and for those to come, until `heal` or the next fault. What one
+connection carries is never reordered, and never lost in its middle: TCP does neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+_CHUNK = 64 * 1024
+_CHUNKS_AHEAD = 16
+"""Read ahead of what was delivered, each way of a connection; what delays must not stop the sender for every chunk."""
+_TICK = 0.02
+"""Seconds between two pieces on a slow link."""
+_SECONDS = 30
+"""For whatever the thread is told."""
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of no time: the peer gets a reset, not an orderly end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """How every link behaves; the default is a good one."""
+
+    refusing: bool = False
+    silent: bool = False
+    delay: float = 0.0
+    bytes_per_second: int | None = None
+    most_bytes: int | None = None
+
+
+class _Truncated(Exception):  # noqa: N818 - it is no error: it was asked for
+    """A way has carried what it may."""
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """One connection from a client and the one behind it; `left` is what each way may still carry."""
+
+    writers: list[asyncio.StreamWriter]
+    left: list[int | None]
+    forgotten: bool = False
+
+    def reset(self) -> None:
+        for writer in self.writers:
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """End orderly, after what was written."""
+        for writer in self.writers:
+            writer.close()
+        for writer in self.writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+class Proxy:
+    """The way to one server: connect to `port` instead of the server's own."""
+
+    def __init__(self, target: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Lead to port `target` of loopback; `loop` carries."""
+        self.port = 0
+        self._target, self.loop = target, loop
+        self._fault, self._changed = _Fault(), asyncio.Condition()
+        self._links: set[_Link] = set()
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are reset, too."""
+        self._become(_Fault(refusing=True))
+
+    def blackhole(self) -> None:
+        """Carry nothing, and tell nobody; what was sent arrives after `heal`, as a retransmission does."""
+        self._become(_Fault(silent=True))
+
+    def delay(self, seconds: float) -> None:
+        """Deliver everything `seconds` late, each way."""
+        self._become(_Fault(delay=seconds))
+
+    def throttle(self, bytes_per_second: int) -> None:
+        """Carry no more than `bytes_per_second`, each way of each connection."""
+        self._become(_Fault(bytes_per_second=bytes_per_second))
+
+    def truncate(self, after_bytes: int) -> None:
+        """Let each connection carry `after_bytes` from now on, either way, and then end it."""
+        self._become(_Fault(most_bytes=after_bytes))
+
+    def forget(self) -> None:
+        """Never again carry anything on the connections there are, as a restarted firewall does; new ones are fine."""
+        self._become(_Fault(), forgetting=True)
+
+    def heal(self) -> None:
+        """Be a good network again; forgotten connections stay so."""
+        self._become(_Fault())
+
+    def connections(self) -> int:
+        """Count the connections that are open now."""
+
+        async def count() -> int:
+            return len(self._links)
+
+        return self._call(count())
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Take connections meanwhile."""
+        accepted: set[asyncio.Task[None]] = set()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            link = _Link([writer], [self._fault.most_bytes] * 2)
+            self._links.add(link)
+            task = asyncio.create_task(self._serve(link, reader, writer))
+            accepted.add(task)
+            task.add_done_callback(accepted.discard)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            for link in self._links:
+                link.reset()
+            for task in accepted:
+                task.cancel()
+            await asyncio.gather(*accepted, return_exceptions=True)
+
+    def _become(self, fault: _Fault, *, forgetting: bool = False) -> None:
+        async def become() -> None:
+            self._fault = fault
+            for link in self._links:
+                link.left = [fault.most_bytes] * 2
+                link.forgotten |= forgetting
+                if fault.refusing:
+                    link.reset()
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._call(become())
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(_SECONDS)
+
+    async def _while(self, holds: Callable[[], bool]) -> None:
+        if holds():
+            async with self._changed:
+                await self._changed.wait_for(lambda: not holds())
+
+    async def _serve(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._while(lambda: self._fault.silent)
+            if not self._fault.refusing:
+                await self._connect(link, reader, writer)
+                await link.close()
+        except* _Truncated:
+            await link.close()
+        except* OSError:
+            pass  # one side is gone; the other one learns it now
+        finally:
+            link.reset()
+            self._links.discard(link)
+
+    async def _connect(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, there = await asyncio.open_connection("127.0.0.1", self._target)
+        link.writers.append(there)
+        async with asyncio.TaskGroup() as ways:
+            ways.create_task(self._carry(link, 0, reader, there))
+            ways.create_task(self._carry(link, 1, back, writer))
+
+    async def _carry(self, link: _Link, way: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one way of `link` to its end."""
+        ahead: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(_CHUNKS_AHEAD)
+        receiving = asyncio.create_task(self._receive(reader, ahead))
+        try:
+            while True:
+                due, data = await ahead.get()
+                await asyncio.sleep(due - self.loop.time())
+                await self._while(lambda: self._fault.silent or link.forgotten)
+                if data is None:
+                    raise ConnectionResetError
+                if not data:
+                    break
+                await self._deliver(link, way, writer, data)
+        finally:
+            receiving.cancel()
+        writer.write_eof()
+
+    async def _receive(self, reader: asyncio.StreamReader, ahead: asyncio.Queue[tuple[float, bytes | None]]) -> None:
+        """Read ahead; nothing is an orderly end, None a reset. Both wait for their turn like all that is carried."""
+        data: bytes | None = b"-"
+        while data:
+            try:
+                data = await reader.read(_CHUNK)
+            except OSError:
+                data = None
+            await ahead.put((self.loop.time() + self._fault.delay, data))
+
+    async def _deliver(self, link: _Link, way: int, writer: asyncio.StreamWriter, data: bytes) -> None:
+        while data:
+            rate, left = self._fault.bytes_per_second, link.left[way]
+            size = min(_CHUNK if rate is None else max(1, int(rate * _TICK)), _CHUNK if left is None else left)
+            piece, data = data[:size], data[size:]
+            writer.write(piece)
+            await writer.drain()
+            if left is not None:
+                link.left[way] = left - len(piece)
+                if left == len(piece):
+                    raise _Truncated
+            if rate is not None:
+                await asyncio.sleep(len(piece) / rate)
+
+
+@contextmanager
+def proxied(target: int) -> Iterator[Proxy]:
+    """Lead to port `target` of loopback as a good network does, until told otherwise."""
+    started: Future[tuple[Proxy, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        proxy, stopping = Proxy(target, asyncio.get_running_loop()), asyncio.Event()
+        async with proxy.open():
+            started.set_result((proxy, stopping))
+            await stopping.wait()
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, serve())
+        proxy, stopping = started.result(_SECONDS)
+        try:
+            yield proxy
+        finally:
+            proxy.loop.call_soon_threadsafe(stopping.set)
+            running.result(_SECONDS)
