@@ -79,6 +79,10 @@ bench: $(VENV)/.dev ## Measure speed, growth and limits, beside what others woul
 	@exec $(PY) -m bench $(PARTS)
 PARTS ?= all
 
+.PHONY: chaos
+chaos: $(VENV)/.dev servers ## Two minutes of faults, 100 kills, and a look for what was lost; writes var/chaos/
+	@exec $(PY) -m chaos --report $(ROOT)/var/chaos/chaos.json
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses
 	@$(UV) pip compile $(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt

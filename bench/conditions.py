@@ -75,11 +75,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def describe(machine: dict[str, Any]) -> str:
-    """Put `machine` in a sentence, for the top of a page."""
+def describe(machine: dict[str, Any], command: str = "make bench") -> str:
+    """Put `machine` in a sentence, for the top of a page that `command` writes."""
     libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
     return (
-        f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
+        f"Written by `{command}` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}; {libraries}. "
         f"Load average of the machine before: {machine['load_before']:.1f}."
     )

@@ -1,0 +1,56 @@
+"""`python -m chaos`: breaks the server profile from a seed, and says whether anything that was answered is missing."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.conditions import fsync_ms, machine
+from chaos.faults import HELD, KILLS
+from chaos.report import summary
+from chaos.rig import Plan, run
+from chaos.supervised import ROOT
+
+CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD)})
+
+
+def main() -> int:
+    """Run, print, write; returns 1 if anything was lost, doubled or altered."""
+    arguments = _arguments()
+    chosen = {each.strip() for each in arguments.faults.split(",")}
+    if unknown := chosen - set(CATEGORIES):
+        print(f"chaos: --faults: {', '.join(sorted(unknown))}: choose from {','.join(CATEGORIES)}", file=sys.stderr)
+        return 78
+    plan = Plan(arguments.seconds, arguments.kills, arguments.seed, chosen, pause_ms=arguments.pause_ms)
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # that the broker goes is no news here
+    (ROOT / "var").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="chaos-") as name:
+        folder = Path(name)
+        conditions = {"machine": machine(), "fsync_ms": fsync_ms(folder)}
+        report = {**conditions, **asyncio.run(run(plan, folder))}
+    print(summary(report))
+    if arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.report.with_suffix(".md").write_text(summary(report))
+    return 0 if report["holds"] else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120, help="how long faults are injected (default: 120)")
+    parser.add_argument("--kills", type=int, default=100, help="how many kill -9 in that time (default: 100)")
+    parser.add_argument("--seed", type=int, default=1, help="what is done when (default: 1)")
+    parser.add_argument("--faults", default=",".join(CATEGORIES), help="categories, comma separated (default: all)")
+    parser.add_argument("--pause-ms", type=float, default=20, help="rest of a connection after an answer (default: 20)")
+    parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""A process that is started again whenever it ends, as compose and Kubernetes do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Mapping, Sequence
+
+ROOT = Path(__file__).parent.parent
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 5.0
+_STEADY_SECONDS = 5
+_STOP_SECONDS = 30
+
+
+@dataclass(slots=True)
+class Supervised:
+    """`command` in `folder`, kept running by `run`; its output goes to `NAME.log` there.
+
+    `ended` counts the ends by exit code, negative for a signal; `readied` has the moments at which it said that it was
+    ready, on the clock of `time.monotonic`.
+    """
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ended: dict[int, int] = field(default_factory=dict)
+    readied: list[float] = field(default_factory=list)
+    _process: Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, while it runs."""
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
+
+    def send(self, signum: int) -> bool:
+        """Send a signal; returns whether there was a process to send it to."""
+        if self.pid is None:
+            return False
+        os.kill(self.pid, signum)
+        return True
+
+    async def run(self) -> None:
+        """Keep it running until cancelled; one that does not last is waited for longer each time."""
+        wait = _FIRST_WAIT
+        try:
+            while True:
+                started = time.monotonic()
+                await self._once()
+                wait = _FIRST_WAIT if time.monotonic() - started > _STEADY_SECONDS else min(wait * 2, _LONGEST_WAIT)
+                await asyncio.sleep(wait)
+        finally:
+            await self._stop()
+
+    async def _once(self) -> None:
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command,
+                cwd=self.folder,
+                env=_environment(self.environment),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=log,
+            )
+        said = self._process.stdout
+        assert said is not None  # noqa: S101 - it is a pipe
+        async for _ in said:  # the one line that a service prints: that it listens
+            self.readied.append(time.monotonic())
+        code = await self._process.wait()
+        self.ended[code] = self.ended.get(code, 0) + 1
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        for signum in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signum)
+            if signum == signal.SIGCONT:
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+                return
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), **changes}

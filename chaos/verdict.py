@@ -1,0 +1,80 @@
+"""Answers that clients wrote down, held against the rows of the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from chaos.client import number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from chaos.client import Asked
+
+
+class Row(NamedTuple):
+    """What is compared of a recorded prediction."""
+
+    id: str
+    tsh: float
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The account. What must be 0 is `lost`, `duplicated`, `altered` and `unfaithful`.
+
+    `lost`: answers without a row; `duplicated`: rows beyond the first of one patient, every one of whom was asked about
+    once; `altered`: rows that hold another patient or diagnosis than was asked and answered; `unfaithful`: keys that
+    got two different answers; `unanswered`: rows whose answer did not arrive, since the connection was cut.
+    """
+
+    answered: int
+    recorded: int
+    lost: int
+    duplicated: int
+    altered: int
+    unfaithful: int
+    unanswered: int
+    repeated: int
+    failed: Mapping[str, int]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is lost, doubled or altered."""
+        return not (self.lost or self.duplicated or self.altered or self.unfaithful)
+
+
+def judge(asked: Iterable[Asked], rows: Iterable[Row]) -> Verdict:
+    """Compare what was answered with what is recorded."""
+    answers: dict[int, tuple[str, str]] = {}
+    failed: Counter[str] = Counter()
+    unfaithful = repeated = 0
+    for each in asked:
+        if each.failed:
+            failed[each.failed] += 1
+            continue
+        before = answers.setdefault(each.number, (each.id, each.output))
+        unfaithful += before != (each.id, each.output)
+        repeated += 1
+    repeated -= len(answers)
+    found = {row.id: row for row in rows}
+    patients = Counter(number_of(row.tsh) for row in found.values())
+    lost = altered = 0
+    for number, (event_id, output) in answers.items():
+        row = found.get(event_id)
+        lost += row is None
+        altered += row is not None and (number_of(row.tsh), row.output) != (number, output)
+    return Verdict(
+        answered=len(answers),
+        recorded=len(found),
+        lost=lost,
+        duplicated=sum(patients.values()) - len(patients),
+        altered=altered,
+        unfaithful=unfaithful,
+        unanswered=len(found.keys() - {event_id for event_id, _ in answers.values()}),
+        repeated=repeated,
+        failed=dict(sorted(failed.items())),
+    )

@@ -1,0 +1,95 @@
+"""What waits where, looked at twice a second from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import aio_pika
+import aiohttp
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from shared.topology import topology
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
+
+    from chaos.stack import Stack
+
+_LOOK_SECONDS = 0.5
+_ANSWER_SECONDS = 2
+_PENDING = "predecir_outbox_pending "
+
+
+class Sample(NamedTuple):
+    """Events in the outboxes and messages ready in the queue; None where nobody answered."""
+
+    at: float
+    outbox: int | None
+    queue: int | None
+
+    @property
+    def backlog(self) -> int | None:
+        """All that waits, or None if it is not known."""
+        return None if self.outbox is None or self.queue is None else self.outbox + self.queue
+
+
+class Watcher:
+    """Looks at `stack`, over connections of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        """Keep what is seen in `samples`."""
+        self._stack = stack
+        self._connection: AbstractConnection | None = None
+        self.samples: list[Sample] = []
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                self.samples.append(await self.look())
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            await self._close()
+
+    async def look(self) -> Sample:
+        """Look once."""
+        outbox, queue = await asyncio.gather(self._outbox(), self._queue())
+        return Sample(time.monotonic(), outbox, queue)
+
+    async def _outbox(self) -> int | None:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as session:
+                pages = await asyncio.gather(*(_page(session, each.url) for each in self._stack.services["gateway"]))
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+        lines = (line for page in pages for line in page.splitlines() if line.startswith(_PENDING))
+        return sum(int(float(line.split()[1])) for line in lines)
+
+    async def _queue(self) -> int | None:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                if self._connection is None or self._connection.is_closed:
+                    self._connection = await aio_pika.connect(self._stack.rabbit.url)
+                channel = await self._connection.channel()
+                declared = await channel.declare_queue(topology("predecir").events.name, passive=True)
+                await channel.close()
+                return declared.declaration_result.message_count
+        except (TimeoutError, *CONNECTION_EXCEPTIONS):
+            await self._close()
+            return None
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await connection.close()
+
+
+async def _page(session: aiohttp.ClientSession, url: str) -> str:
+    async with session.get(f"{url}/metrics") as response:
+        return await response.text()
