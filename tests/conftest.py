@@ -10,6 +10,7 @@ import pytest
 
 from shared.topology import topology
 from tests.broker import Broker
+from tests.postgres import PostgresServer, postgres_server
 from tests.rabbitmq import RabbitServer, rabbit_server
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ def _no_registry_from_elsewhere() -> None:
 @pytest.fixture(scope="session")
 def rabbit() -> Iterator[RabbitServer]:
     with rabbit_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Give one server for all: each test makes a database of its own on it."""
+    with postgres_server() as running:
         yield running
 
 

@@ -26,21 +26,14 @@ from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.postgres import PostgresServer, postgres_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.recorder_suite import Target
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
 @pytest.fixture
-def target(server: PostgresServer) -> Target:
-    return PostgresTarget(server, server.new_database())
+def target(postgres: PostgresServer) -> Target:
+    return PostgresTarget(postgres, postgres.new_database())
 
 
 async def refused(url: str, statement: str) -> bool:
@@ -71,11 +64,11 @@ async def test_every_question_is_answered_alike_by_both_databases(target: Target
 
 
 async def test_the_role_reads_views_and_dictionary_and_nothing_else(
-    target: PostgresTarget, server: PostgresServer
+    target: PostgresTarget, postgres: PostgresServer
 ) -> None:
     async with described(target, Anemia, Renamed):
         pass
-    server.query("postgres", "CREATE ROLE ana LOGIN PASSWORD 'ana' IN ROLE predecir_analista", "SELECT 1")
+    postgres.query("postgres", "CREATE ROLE ana LOGIN PASSWORD 'ana' IN ROLE predecir_analista", "SELECT 1")
     ana = url_of("ana", target)
 
     for readable in ("predicciones_anemia", "diccionario"):

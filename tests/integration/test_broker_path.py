@@ -14,30 +14,24 @@ from shared.transport import OutboxState, TransportDownError
 from tests.broker import hand_over, takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.postgres import PostgresServer, postgres_server
 from tests.recorder_suite import Recording, delivery, recording
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.broker import Broker
+    from tests.postgres import PostgresServer
     from tests.recorder_suite import Target
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     if request.param == "sqlite":
         return SqliteTarget(tmp_path / "predicciones.db")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresTarget(server, server.new_database())
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    return PostgresTarget(postgres, postgres.new_database())
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from bench.rows import made_up
 from services.recorder.database import open_database, read_url
 from services.recorder.writing import write_batch
 from tests.analysts_suite import Anemia, Renamed, ask, described, plain
-from tests.postgres import PostgresServer, postgres_server
 from tests.recorder_suite import START, delivery, event, outcome, recording
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from shared.transport import Delivery
+    from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
@@ -42,15 +42,9 @@ def file(path: Path) -> Any:  # noqa: ANN401 - stands for a Target; only its URL
     return Place(f"sqlite:///{path}")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
 @pytest.fixture
-def database(server: PostgresServer) -> str:
-    return server.new_database()
+def database(postgres: PostgresServer) -> str:
+    return postgres.new_database()
 
 
 def migrate(
@@ -105,11 +99,11 @@ def by_hand(path: Path, statement: str) -> None:
         connection.close()
 
 
-async def test_there_and_back_every_row_is_the_same(tmp_path: Path, server: PostgresServer, database: str) -> None:
+async def test_there_and_back_every_row_is_the_same(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     await fill(file(tmp_path / "one.db"), awkward())
 
-    there = migrate("sqlite:///./one.db", server.url(database), tmp_path)
-    back = migrate(server.url(database), "sqlite:///./two.db", tmp_path)
+    there = migrate("sqlite:///./one.db", postgres.url(database), tmp_path)
+    back = migrate(postgres.url(database), "sqlite:///./two.db", tmp_path)
 
     assert (there.returncode, back.returncode) == (0, 0), there.stderr + back.stderr
     assert "predicciones: 13 rows in the source, 13 in the target; 13 new; digest " in there.stdout
@@ -139,14 +133,14 @@ async def test_there_and_back_every_row_is_the_same(tmp_path: Path, server: Post
 
 
 async def test_it_may_be_run_again_and_then_copies_what_is_new(
-    tmp_path: Path, server: PostgresServer, database: str
+    tmp_path: Path, postgres: PostgresServer, database: str
 ) -> None:
     source = file(tmp_path / "one.db")
     await fill(source, [delivery(seq) for seq in range(1, 6)])
-    assert migrate(source.url, server.url(database), tmp_path).returncode == 0
+    assert migrate(source.url, postgres.url(database), tmp_path).returncode == 0
     await fill(source, [delivery(seq) for seq in range(6, 9)])
 
-    again = [migrate(source.url, server.url(database), tmp_path) for _ in range(2)]
+    again = [migrate(source.url, postgres.url(database), tmp_path) for _ in range(2)]
 
     assert [ended.returncode for ended in again] == [0, 0]
     assert "8 rows in the source, 8 in the target; 3 new" in again[0].stdout
@@ -154,9 +148,9 @@ async def test_it_may_be_run_again_and_then_copies_what_is_new(
 
 
 async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
-    tmp_path: Path, server: PostgresServer, database: str
+    tmp_path: Path, postgres: PostgresServer, database: str
 ) -> None:
-    source, target = file(tmp_path / "one.db"), Place(server.url(database))
+    source, target = file(tmp_path / "one.db"), Place(postgres.url(database))
     await fill(source, [delivery(1), delivery(2, b"poison"), delivery(3, b"poison")])
     await fill(target, [delivery(1, gateway="g9"), delivery(2, b"other poison", gateway="g9")])
 
@@ -165,7 +159,7 @@ async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
 
     assert ended.returncode == 0, ended.stdout
     assert "predicciones: 1 rows in the source, 2 in the target; 1 new" in ended.stdout
-    bodies = server.query(database, "SELECT convert_from(cuerpo, 'UTF8') FROM cuarentena ORDER BY gateway_id, seq")
+    bodies = postgres.query(database, "SELECT convert_from(cuerpo, 'UTF8') FROM cuarentena ORDER BY gateway_id, seq")
     assert bodies == ["poison", "poison", "other poison", "more poison"]
 
 
@@ -180,15 +174,15 @@ async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
     ],
 )
 async def test_one_row_that_differs_is_named_without_its_values_and_not_overwritten(
-    tmp_path: Path, server: PostgresServer, database: str, change: str
+    tmp_path: Path, postgres: PostgresServer, database: str, change: str
 ) -> None:
     source = file(tmp_path / "one.db")
     same = "0190a1b2-0000-7000-8000-000000000001"
     await fill(source, [delivery(1), delivery(2, event(event_id=same)), delivery(3)])
-    assert migrate(source.url, server.url(database), tmp_path).returncode == 0
-    server.query(database, f"UPDATE predicciones SET {change} WHERE id = '{same}'")  # noqa: S608 - ours
+    assert migrate(source.url, postgres.url(database), tmp_path).returncode == 0
+    postgres.query(database, f"UPDATE predicciones SET {change} WHERE id = '{same}'")  # noqa: S608 - ours
 
-    ended = migrate(source.url, server.url(database), tmp_path)
+    ended = migrate(source.url, postgres.url(database), tmp_path)
 
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("migrate: 1 rows differ")
@@ -198,7 +192,7 @@ async def test_one_row_that_differs_is_named_without_its_values_and_not_overwrit
 
 @pytest.mark.parametrize("change", ["inputs = inputs", "inputs = '{\"edad\": 4'", "probabilidad = 'mucha'"])
 async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
-    tmp_path: Path, server: PostgresServer, database: str, change: str
+    tmp_path: Path, postgres: PostgresServer, database: str, change: str
 ) -> None:
     source = file(tmp_path / "one.db")
     bad = "0190a1b2-0000-7000-8000-000000000009"
@@ -206,7 +200,7 @@ async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
     await fill(source, [*batch, delivery(8, event(event_id=bad, note="NUL: \0"))])
     by_hand(tmp_path / "one.db", f"UPDATE predicciones SET {change} WHERE id = '{bad}'")  # noqa: S608 - ours
 
-    ended = migrate(source.url, server.url(database), tmp_path)
+    ended = migrate(source.url, postgres.url(database), tmp_path)
 
     assert ended.returncode == 1
     assert "8 rows in the source, 7 in the target; 7 new" in ended.stdout
@@ -214,32 +208,34 @@ async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
     assert f"  lacks in the target: {bad}\n" in ended.stdout
 
 
-async def test_a_time_that_somebody_mistyped_is_one_line(tmp_path: Path, server: PostgresServer, database: str) -> None:
+async def test_a_time_that_somebody_mistyped_is_one_line(
+    tmp_path: Path, postgres: PostgresServer, database: str
+) -> None:
     source = file(tmp_path / "one.db")
     await fill(source, [delivery(1)])
     by_hand(tmp_path / "one.db", "UPDATE predicciones SET timestamp = 'ayer'")
 
-    ended = migrate(source.url, server.url(database), tmp_path)
+    ended = migrate(source.url, postgres.url(database), tmp_path)
 
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("migrate: a time in the database cannot be read: ")
     assert "Traceback" not in ended.stderr
 
 
-def cut_off(source: str, target: str, server: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
+def cut_off(source: str, target: str, postgres: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
     """Cut the copying short once some rows are there; returns how many are, its exit code and what it said."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "services.recorder", "migrate", "--from", source, "--to", server.url(target)]
+    command = [sys.executable, "-m", "services.recorder", "migrate", "--from", source, "--to", postgres.url(target)]
     counted = "SELECT count(*) FROM predicciones"
     made = "SELECT count(*) FROM pg_tables WHERE tablename = 'predicciones'"
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as ran:
-        until_now(lambda: server.query(target, made) == [1], seconds=SECONDS)
-        until_now(lambda: server.query(target, counted)[0] > 0, seconds=SECONDS)
+        until_now(lambda: postgres.query(target, made) == [1], seconds=SECONDS)
+        until_now(lambda: postgres.query(target, counted)[0] > 0, seconds=SECONDS)
         ran.send_signal(how)
         _, said = ran.communicate(timeout=SECONDS)
-    return int(server.query(target, counted)[0]), ran.returncode, said
+    return int(postgres.query(target, counted)[0]), ran.returncode, said
 
 
 @pytest.mark.parametrize(
@@ -250,31 +246,31 @@ def cut_off(source: str, target: str, server: PostgresServer, how: signal.Signal
     ],
 )
 async def test_cut_in_the_middle_it_goes_on_from_there(  # noqa: PLR0913, PLR0917 - three cases, three fixtures
-    tmp_path: Path, server: PostgresServer, database: str, how: signal.Signals, code: int, said: str
+    tmp_path: Path, postgres: PostgresServer, database: str, how: signal.Signals, code: int, said: str
 ) -> None:
     total = 30_000
     source = f"sqlite:///{tmp_path}/one.db"
     async with open_database(read_url(source)) as opened:
         rows = list(made_up(1, total))
         await opened.writer.transaction(lambda connection: write_batch(connection, rows, [], START))
-    there, ended_with, spoke = cut_off(source, database, server, how)
+    there, ended_with, spoke = cut_off(source, database, postgres, how)
     assert 0 < there < total
     assert ended_with == code
     assert spoke.endswith(said)
     assert "Traceback" not in spoke
 
-    ended = migrate(source, server.url(database), tmp_path)
+    ended = migrate(source, postgres.url(database), tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert f"30,000 rows in the source, 30,000 in the target; {total - there:,} new" in ended.stdout
 
 
 async def test_the_dictionary_goes_with_its_history_and_a_longer_one_stays(
-    tmp_path: Path, server: PostgresServer, database: str
+    tmp_path: Path, postgres: PostgresServer, database: str
 ) -> None:
     async with described(file(tmp_path / "one.db"), Anemia, Renamed) as opened:
         lines = await ask(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
-    target = Place(server.url(database))
+    target = Place(postgres.url(database))
     async with described(target, Renamed):  # type: ignore[arg-type] # only its URL is needed
         pass
 
@@ -288,9 +284,9 @@ async def test_the_dictionary_goes_with_its_history_and_a_longer_one_stays(
     assert [[plain(value) for value in line.values()] for line in found] == [list(line.values()) for line in lines]
 
 
-async def test_the_url_left_out_is_database_url(tmp_path: Path, server: PostgresServer, database: str) -> None:
+async def test_the_url_left_out_is_database_url(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     await fill(file(tmp_path / "one.db"), [delivery(1)])
-    clinic = {"DATABASE_URL": server.url(database)}
+    clinic = {"DATABASE_URL": postgres.url(database)}
 
     there = migrate("sqlite:///./one.db", "", tmp_path, clinic)
     back = migrate("", "sqlite:///./two.db", tmp_path, clinic)

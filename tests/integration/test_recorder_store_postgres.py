@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.transport import OutboxState, TransportDownError
-from tests.postgres import PostgresServer, postgres_server
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.recorder_suite import Recording, Target, delivery, event, recording
 from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report
@@ -18,6 +17,8 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.postgres import PostgresServer
 
 
 @dataclass(frozen=True)
@@ -48,26 +49,22 @@ class PostgresTarget:
         return len(self.server.query("postgres", f"SELECT pid FROM pg_stat_activity WHERE {where}"))  # noqa: S608 - ours
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
 @pytest.fixture
-def target(server: PostgresServer) -> Target:
-    return PostgresTarget(server, server.new_database())
+def target(postgres: PostgresServer) -> Target:
+    return PostgresTarget(postgres, postgres.new_database())
 
 
-async def test_a_server_that_stops_and_starts_again_loses_nothing(recorder: Recording, server: PostgresServer) -> None:
+async def test_a_server_that_stops_and_starts_again_loses_nothing(
+    recorder: Recording, postgres: PostgresServer
+) -> None:
     first = delivery(1)
     await recorder.store.record([first])
-    server.stop()
+    postgres.stop()
     try:
         with pytest.raises(TransportDownError, match="the database cannot be written"):
             await recorder.store.record([delivery(2)])
     finally:
-        server.start()
+        postgres.start()
 
     await until(lambda: recorder.store.down() is None)
     assert await recorder.store.record([first, delivery(2)]) == {1, 2}

@@ -6,32 +6,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.postgres import PostgresServer, postgres_server
 from tests.trigger_suite import *  # noqa: F403 - the suite itself
 from tests.trigger_suite import beyond, prediction, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shared.bundle import Bundle
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
+    from tests.postgres import PostgresServer
 
 
 @pytest.fixture
-def url(server: PostgresServer) -> str:
-    return server.url(server.new_database())
+def url(postgres: PostgresServer) -> str:
+    return postgres.url(postgres.new_database())
 
 
 async def test_the_two_tables_are_all_it_must_be_allowed_to_read(
-    url: str, server: PostgresServer, production: Bundle
+    url: str, postgres: PostgresServer, production: Bundle
 ) -> None:
     await record(url, *[prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 31)])
     database = url.rpartition("/")[2]
-    server.query(database, "CREATE ROLE watch LOGIN PASSWORD 'of-no-worth'", "SELECT 1")
-    server.query(database, "GRANT SELECT ON predicciones, resultados TO watch", "SELECT 1")
-    assert (await beyond(url.replace(f"postgres:{server.password}", "watch:of-no-worth"), production))[0] == 30
+    postgres.query(database, "CREATE ROLE watch LOGIN PASSWORD 'of-no-worth'", "SELECT 1")
+    postgres.query(database, "GRANT SELECT ON predicciones, resultados TO watch", "SELECT 1")
+    assert (await beyond(url.replace(f"postgres:{postgres.password}", "watch:of-no-worth"), production))[0] == 30
