@@ -57,11 +57,12 @@ quick: check ## The checks, then the tests that need no server
 	@$(PY) -m pytest tests/unit tests/contract
 
 .PHONY: check
-check: $(VENV)/.dev ## Format, lint, types, import rules, workflows
+check: $(VENV)/.dev ## Format, lint, types, import rules, workflows, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary .
 	@$(VENV)/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
+	@$(PY) -m deploy.k8s.check
 	@said=$$($(VENV)/bin/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 	@echo "checks passed"
 
