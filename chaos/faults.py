@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from chaos.surroundings import LEGS
+from tests.proxy import Proxy
+
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -42,16 +45,16 @@ async def _process_killed(stack: Stack, rng: random.Random, kind: str) -> AsyncI
 @asynccontextmanager
 async def _broker_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
-        await asyncio.to_thread(stack.rabbit.kill)
-        await asyncio.to_thread(stack.rabbit.start)
+        await asyncio.to_thread(stack.around.rabbit.kill)
+        await asyncio.to_thread(stack.around.rabbit.start)
     yield "broker"
 
 
 @asynccontextmanager
 async def _database_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "database"):
-        await asyncio.to_thread(stack.postgres.kill)
-        await asyncio.to_thread(stack.postgres.start)
+        await asyncio.to_thread(stack.around.postgres.kill)
+        await asyncio.to_thread(stack.around.postgres.start)
     yield "database"
 
 
@@ -60,7 +63,7 @@ async def _session_killed(stack: Stack, rng: random.Random) -> AsyncIterator[str
     """Kill one process of PostgreSQL: the others end too, and it recovers by itself."""
     async with _server(stack, "database"):
         try:
-            children = psutil.Process(stack.postgres.pid).children()
+            children = psutil.Process(stack.around.postgres.pid).children()
             rng.choice(children).kill()
         except (psutil.NoSuchProcess, IndexError, FileNotFoundError):
             raise NotNowError from None
@@ -70,31 +73,31 @@ async def _session_killed(stack: Stack, rng: random.Random) -> AsyncIterator[str
 @asynccontextmanager
 async def _broker_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
-        await asyncio.to_thread(stack.rabbit.stop)
+        await asyncio.to_thread(stack.around.rabbit.stop)
         try:
             yield "broker"
         finally:
-            await asyncio.to_thread(stack.rabbit.start)
+            await asyncio.to_thread(stack.around.rabbit.start)
 
 
 @asynccontextmanager
 async def _database_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "database"):
-        await asyncio.to_thread(stack.postgres.stop)
+        await asyncio.to_thread(stack.around.postgres.stop)
         try:
             yield "database"
         finally:
-            await asyncio.to_thread(stack.postgres.start)
+            await asyncio.to_thread(stack.around.postgres.start)
 
 
 @asynccontextmanager
 async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
-        await asyncio.to_thread(stack.rabbit.alarm, on=True)
+        await asyncio.to_thread(stack.around.rabbit.alarm, on=True)
         try:
             yield "broker"
         finally:
-            await asyncio.to_thread(stack.rabbit.alarm, on=False)
+            await asyncio.to_thread(stack.around.rabbit.alarm, on=False)
 
 
 @asynccontextmanager
@@ -119,9 +122,39 @@ async def _server_stopped(
 
 
 @asynccontextmanager
+async def _network(stack: Stack, _: random.Random, leg: str, become: Callable[[Proxy], None]) -> AsyncIterator[str]:
+    """Let one way misbehave; what it does to its connections is up to `become`."""
+    proxy = stack.around.legs[leg]
+    await asyncio.to_thread(become, proxy)
+    try:
+        yield leg
+    finally:
+        await asyncio.to_thread(proxy.heal)
+
+
+@asynccontextmanager
+async def _disk_full(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+    await asyncio.to_thread(stack.around.disk.fill)
+    try:
+        yield "gateway-2"
+    finally:
+        stack.around.disk.free()
+
+
+@asynccontextmanager
+async def _clock_stepped(stack: Stack, _: random.Random, seconds: int) -> AsyncIterator[str]:
+    """Set the clock of one gateway and one recorder; it is set right again in the end, which is another step."""
+    stack.around.clock.set(seconds)
+    try:
+        yield "gateway-1"
+    finally:
+        stack.around.clock.set(0)
+
+
+@asynccontextmanager
 async def _server(stack: Stack, name: str) -> AsyncIterator[None]:
     """Have a server to oneself: nobody else stops it while it starts."""
-    lock = stack.starting[name]
+    lock = stack.around.starting[name]
     if lock.locked():
         raise NotNowError
     async with lock:
@@ -141,6 +174,16 @@ def _hung(processes: list[psutil.Process]) -> Iterator[None]:
                 process.resume()
 
 
+_STEPS = {"hour-ahead": 3600, "hour-behind": -3600, "month-ahead": 30 * 86400}
+_LINKS: Mapping[str, Callable[[Proxy], None]] = {
+    "cut": Proxy.cut,
+    "silent": Proxy.blackhole,
+    "late": partial(Proxy.delay, seconds=0.2),
+    "slow": partial(Proxy.throttle, bytes_per_second=100_000),
+    "short": partial(Proxy.truncate, after_bytes=20_000),
+    "forgotten": Proxy.forget,
+}
+
 KILLS: Mapping[str, tuple[int, Fault]] = {
     "kill-gateway": (30, partial(_process_killed, kind="gateway")),
     "kill-recorder": (25, partial(_process_killed, kind="recorder")),
@@ -157,10 +200,17 @@ HELD: Mapping[str, Fault] = {
     "stop-inference": partial(_process_stopped, kind="inference"),
     "stop-recorder": partial(_process_stopped, kind="recorder"),
     "stop-balancer": partial(_process_stopped, kind="balancer"),
-    "stop-broker": partial(_server_stopped, name="broker", server=lambda stack: stack.rabbit),
-    "stop-database": partial(_server_stopped, name="database", server=lambda stack: stack.postgres),
+    "stop-broker": partial(_server_stopped, name="broker", server=lambda stack: stack.around.rabbit),
+    "stop-database": partial(_server_stopped, name="database", server=lambda stack: stack.around.postgres),
     "restart-broker": _broker_restarted,
     "restart-database": _database_restarted,
     "alarm-broker": _broker_alarm,
+    "disk-full": _disk_full,
+    **{f"clock-{name}": partial(_clock_stepped, seconds=seconds) for name, seconds in _STEPS.items()},
+    **{
+        f"network-{name}-{leg}": partial(_network, leg=leg, become=become)
+        for name, become in _LINKS.items()
+        for leg in LEGS
+    },
 }
 """What lasts for some seconds and then ends."""

@@ -84,7 +84,7 @@ async def run(plan: Plan, folder: Path) -> dict[str, Any]:
 @asynccontextmanager
 async def _clients(plan: Plan, stack: Stack) -> AsyncIterator[list[Path]]:
     """Let clients ask meanwhile; in the end each keyed request was answered."""
-    files = [stack.folder / f"client-{number}.jsonl" for number in range(plan.clients)]
+    files = [stack.around.folder / f"client-{number}.jsonl" for number in range(plan.clients)]
     processes = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "chaos.client", stack.url, file, str(number)),
@@ -148,7 +148,7 @@ async def _rows(stack: Stack) -> list[Row]:
 
 
 async def _fetched(stack: Stack, query: str) -> list[dict[str, Any]]:
-    connection = await asyncpg.connect(stack.postgres.url(stack.database))
+    connection = await asyncpg.connect(stack.around.postgres.url(stack.around.database))
     try:
         return [dict(row) for row in await connection.fetch(query)]
     finally:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from chaos.stack import Stack
 
 _AGAIN_SECONDS = 0.1
-_HELD_SECONDS = (1.0, 4.0)
-_REST_SECONDS = (0.5, 2.0)
+_SHORTEST_SECONDS, _USUAL_SECONDS, _LONGEST_SECONDS = 0.5, 1.5, 12.0
+"""How long a fault holds: most are short, and some outlast every deadline of the services."""
+_REST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,12 @@ class Schedule:
             if not deck:
                 deck = self._rng.sample(list(self._held), len(self._held))
             kind = deck.pop()
-            await self._inject(kind, self._held[kind], self._rng.uniform(*_HELD_SECONDS))
-            await asyncio.sleep(self._rng.uniform(*_REST_SECONDS))
+            await self._inject(
+                kind,
+                self._held[kind],
+                min(_SHORTEST_SECONDS + self._rng.expovariate(1 / _USUAL_SECONDS), _LONGEST_SECONDS),
+            )
+            await asyncio.sleep(_REST_SECONDS)
 
     async def _inject(self, kind: str, fault: Fault, seconds: float) -> bool:
         start = time.monotonic()

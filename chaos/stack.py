@@ -6,18 +6,17 @@ import asyncio
 import shutil
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from chaos.supervised import Supervised
+from chaos.surroundings import KINDS, Surroundings, surroundings
 from shared.diseases.thyroid import DatosPaciente
 from tests.bundles import make_bundle
 from tests.haproxy import Pool, haproxy_command
-from tests.ports import free_ports
-from tests.postgres import PostgresServer, postgres_server
-from tests.rabbitmq import RabbitServer, rabbit_server
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -42,18 +41,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything that runs. `starting` is held while somebody starts a server of it that does not do so by itself."""
+    """Everything that runs: the services by kind, HAProxy before them at `url`, and what they depend on."""
 
-    folder: Path
+    around: Surroundings
     url: str
     services: Mapping[str, tuple[Service, ...]]
     balancer: Supervised
-    rabbit: RabbitServer
-    postgres: PostgresServer
-    database: str
-    starting: Mapping[str, asyncio.Lock] = field(
-        default_factory=lambda: {"broker": asyncio.Lock(), "database": asyncio.Lock()}
-    )
 
     @property
     def processes(self) -> list[Supervised]:
@@ -65,50 +58,50 @@ class Stack:
 async def server_stack(folder: Path) -> AsyncIterator[Stack]:
     """Start everything in `folder`, wait until it is ready, and stop it at the end."""
     make_bundle(folder / "var", DatosPaciente)
-    with rabbit_server() as rabbit, postgres_server(durable=True) as postgres:
-        stack = _described(folder, rabbit, postgres)
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(process.run()) for process in stack.processes]
-            try:
-                await until(lambda: _answers(stack.url), seconds=_READY_SECONDS)
-                for replicas in stack.services.values():
-                    for service in replicas:
-                        await until(lambda url=service.url: _answers(url), seconds=_READY_SECONDS)  # type: ignore[misc]
-                yield stack
-            finally:
-                for task in running:
-                    task.cancel()
+    with surroundings(folder) as around:
+        services = {kind: (_service(around, kind, 1), _service(around, kind, 2)) for kind in KINDS}
+        ports = {kind: [each.port for each in found] for kind, found in services.items()}
+        pools = (
+            Pool("gateways", around.ports["public"], ports["gateway"]),
+            Pool("models", around.ports["models"], ports["inference"], repeatable=True),
+        )
+        balancer = Supervised("balancer", haproxy_command(folder, *pools), folder)
+        stack = Stack(around, f"http://127.0.0.1:{around.ports['public']}", services, balancer)
+        async with _running(stack):
+            yield stack
 
 
-def _described(folder: Path, rabbit: RabbitServer, postgres: PostgresServer) -> Stack:
-    public, models, *ports = free_ports(8)
-    database = postgres.new_database()
-    environments = {
-        "inference": {},
-        "gateway": {"BROKER_URL": rabbit.url, "INFERENCE_URL": f"http://127.0.0.1:{models}"},
-        "recorder": {"BROKER_URL": rabbit.url, "DATABASE_URL": postgres.url(database)},
-    }
-    services = {}
-    for kind, environment in environments.items():
-        services[kind] = tuple(_service(folder, kind, number, ports.pop(), environment) for number in (1, 2))
-    replicas = {kind: [each.port for each in found] for kind, found in services.items()}
-    command = haproxy_command(
-        folder,
-        Pool("gateways", public, replicas["gateway"]),
-        Pool("models", models, replicas["inference"], repeatable=True),
-    )
-    balancer = Supervised("balancer", command, folder)
-    return Stack(folder, f"http://127.0.0.1:{public}", services, balancer, rabbit, postgres, database)
+@asynccontextmanager
+async def _running(stack: Stack) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(process.run()) for process in stack.processes]
+        try:
+            for url in (stack.url, *(each.url for replicas in stack.services.values() for each in replicas)):
+                await until(partial(_answers, url), seconds=_READY_SECONDS)
+            yield
+        finally:
+            for task in running:
+                task.cancel()
 
 
-def _service(folder: Path, kind: str, number: int, port: int, environment: Mapping[str, str]) -> Service:
+def _service(around: Surroundings, kind: str, number: int) -> Service:
     name = f"{kind}-{number}"
-    home = folder / name
-    home.mkdir()
+    home = around.folder / name
+    home.mkdir(exist_ok=True)
     if kind == "inference":
-        shutil.copytree(folder / "var", home / "var", symlinks=True)  # one model: a repeated key is one answer
-    command = (sys.executable, "-m", f"services.{kind}")
-    return Service(Supervised(name, command, home, {**environment, "PORT": str(port), "LOG_LEVEL": "warning"}), port)
+        shutil.copytree(around.folder / "var", home / "var", symlinks=True)  # one model: a repeated key is one answer
+    prefix = around.disk.prefix if around.disk.path.is_relative_to(home) else ()
+    port = around.ports[name]
+    environment = {
+        "PORT": str(port),
+        "LOG_LEVEL": "warning",
+        "INFERENCE_URL": f"http://127.0.0.1:{around.legs['gateway-inference'].port}",
+        "BROKER_URL": around.broker_url("gateway-broker" if kind == "gateway" else "recorder-broker"),
+        "DATABASE_URL": around.database_url("recorder-database"),
+    }
+    if number == 1 and kind != "inference":
+        environment |= around.clock.environment
+    return Service(Supervised(name, (*prefix, sys.executable, "-m", f"services.{kind}"), home, environment), port)
 
 
 async def _answers(url: str) -> bool:

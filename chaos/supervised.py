@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
-_STEADY_SECONDS = 5
 _STOP_SECONDS = 30
 
 
@@ -52,18 +51,17 @@ class Supervised:
         return True
 
     async def run(self) -> None:
-        """Keep it running until cancelled; one that does not last is waited for longer each time."""
+        """Keep it running until cancelled; one that gives up by itself is started again after growing waits."""
         wait = _FIRST_WAIT
         try:
             while True:
-                started = time.monotonic()
-                await self._once()
-                wait = _FIRST_WAIT if time.monotonic() - started > _STEADY_SECONDS else min(wait * 2, _LONGEST_WAIT)
+                code = await self._once()
+                wait = _FIRST_WAIT if code < 0 else min(wait * 2, _LONGEST_WAIT)
                 await asyncio.sleep(wait)
         finally:
             await self._stop()
 
-    async def _once(self) -> None:
+    async def _once(self) -> int:
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
@@ -79,6 +77,7 @@ class Supervised:
             self.readied.append(time.monotonic())
         code = await self._process.wait()
         self.ended[code] = self.ended.get(code, 0) + 1
+        return code
 
     async def _stop(self) -> None:
         process = self._process

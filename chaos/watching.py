@@ -73,7 +73,7 @@ class Watcher:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if self._connection is None or self._connection.is_closed:
-                    self._connection = await aio_pika.connect(self._stack.rabbit.url)
+                    self._connection = await aio_pika.connect(self._stack.around.rabbit.url)
                 channel = await self._connection.channel()
                 declared = await channel.declare_queue(topology("predecir").events.name, passive=True)
                 await channel.close()

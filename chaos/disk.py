@@ -1,0 +1,64 @@
+"""A small disk that can be filled: a tmpfs in a mount namespace, kept by a process of its own.
+
+What is written there survives the death of whoever wrote it, like on any disk, but no power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CHUNK = 256 * 1024
+_STOP_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """Mounted at `path` for whoever is started with `prefix` before its command."""
+
+    path: Path
+    holder: int
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What a command begins with that is to see this disk."""
+        return ("nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials", "--")
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with open(self._filler, "wb", buffering=0) as file, suppress(OSError):  # noqa: PTH123 - see _filler
+            while True:
+                file.write(bytes(_CHUNK))
+
+    def free(self) -> None:
+        """Make room again."""
+        os.unlink(self._filler)  # noqa: PTH108 - see _filler
+
+    @property
+    def _filler(self) -> str:
+        # As text: Path would follow the link out of the other namespace.
+        return f"/proc/{self.holder}/root{self.path}/filler"
+
+
+@contextmanager
+def small_disk(path: Path, *, mib: int) -> Iterator[SmallDisk]:
+    """Make the folder `path` one; it goes with all that is on it."""
+    path.mkdir(parents=True)
+    script = f'mount -t tmpfs -o size={mib}m none "$0" && echo mounted && exec sleep infinity'
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:  # noqa: S603 - our own script
+        try:
+            assert holder.stdout is not None  # noqa: S101 - it is a pipe
+            if not holder.stdout.readline():
+                raise RuntimeError("chaos: a tmpfs cannot be mounted here; allow user namespaces, or run as root")
+            yield SmallDisk(path, holder.pid)
+        finally:
+            holder.terminate()
+            holder.wait(_STOP_SECONDS)
