@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import uvicorn
 from fastapi import FastAPI
 
 from services.gateway.answer import Modelo, Respuesta
-from shared.diseases.thyroid import DatosPaciente
+from shared.patient import Disease, Patient, load_patient
 
-CLASSES = DatosPaciente.disease.classes
-FIXED = Respuesta(
-    id="01890a5d-ac96-774b-bcce-b302099a8057",
-    prediccion=CLASSES[0],
-    etiqueta=DatosPaciente.disease.label(CLASSES[0]),
-    probabilidad=0.9,
-    probabilidades=dict.fromkeys(CLASSES, 0.9),
-    plausibles=[CLASSES[0]],
-    concluyente=True,
-    prevalencia=0.5,
-    baja_prevalencia=False,
-    modelo=Modelo(nombre="tiroides", version="1"),
-    avisos=[],
-)
+PATIENT = "shared.diseases.thyroid:DatosPaciente"
 
 
-def create_app() -> FastAPI:
-    """Build the application: one route that validates and answers."""
+def create_app(patient: type[Patient]) -> FastAPI:
+    """Build the application: one route that validates a `patient` and answers, always the same."""
     app = FastAPI()
+    answer = _answer(patient.disease)
 
     @app.get("/health/ready")
     async def ready() -> str:
         return "ok"
 
-    @app.post("/predecir")
-    async def predecir(datos: DatosPaciente) -> Respuesta:
+    async def predecir(datos: Patient) -> Respuesta:
         del datos
-        return FIXED
+        return answer
 
+    predecir.__annotations__["datos"] = patient  # which one is known only now
+    app.post("/predecir")(predecir)
     return app
 
 
+def _answer(disease: Disease) -> Respuesta:
+    first = disease.classes[0]
+    return Respuesta(
+        id="01890a5d-ac96-774b-bcce-b302099a8057",
+        prediccion=first,
+        etiqueta=disease.label(first),
+        probabilidad=0.9,
+        probabilidades=dict.fromkeys(disease.classes, 0.9),
+        plausibles=[first],
+        concluyente=True,
+        prevalencia=0.5,
+        baja_prevalencia=False,
+        modelo=Modelo(nombre=disease.name, version="1"),
+        avisos=[],
+    )
+
+
 if __name__ == "__main__":
-    uvicorn.run(create_app(), port=int(sys.argv[1]), loop="uvloop", http="httptools", log_level="error")
+    asked = load_patient(os.environ.get("PREDECIR_PACIENTE", PATIENT))
+    uvicorn.run(create_app(asked), port=int(sys.argv[1]), loop="uvloop", http="httptools", log_level="error")

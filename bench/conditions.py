@@ -20,6 +20,8 @@ from shared.patient import DiscardedRowError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared.patient import Patient
+
 _PATIENTS = 2000
 _LIBRARIES = ("fastapi", "starlette", "uvicorn", "pydantic", "scikit-learn", "onnxruntime", "sqlalchemy")
 
@@ -36,9 +38,20 @@ def give_model(home: Path, model: Path) -> None:
     shutil.copytree(model.parent, home / "var" / "models" / model.parent.name, symlinks=True)
 
 
+def patients() -> Iterator[Patient]:
+    """Give valid patients from the end of the raw data."""
+    with (ROOT / "data" / "raw.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[-_PATIENTS:]
+    for row in rows:
+        try:
+            yield DatosPaciente.from_row(row).patient
+        except DiscardedRowError:
+            continue
+
+
 def write_patients(path: Path) -> Path:
-    """Write valid patients from the end of the raw data, one a line, as a doctor would send them."""
-    path.write_text("\n".join(_patients()) + "\n")
+    """Write `patients`, one a line, as a doctor would send them."""
+    path.write_text("\n".join(each.model_dump_json(exclude_defaults=True) for each in patients()) + "\n")
     return path
 
 
@@ -83,13 +96,3 @@ def describe(machine: dict[str, Any], command: str = "make bench") -> str:
         f"{machine['system']}, Python {machine['python']}, commit {machine['commit']}; {libraries}. "
         f"Load average of the machine before: {machine['load_before']:.1f}."
     )
-
-
-def _patients() -> Iterator[str]:
-    with (ROOT / "data" / "raw.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[-_PATIENTS:]
-    for row in rows:
-        try:
-            yield DatosPaciente.from_row(row).patient.model_dump_json(exclude_defaults=True)
-        except DiscardedRowError:
-            continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.servers import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -25,6 +26,7 @@ class Part:
 PARTS = (
     Part("local", "The local profile against the ceiling and the simplest design"),
     Part("server", "The server profile for a minute, every part on one machine"),
+    Part("growth", "How speed and cost grow"),
 )
 
 
@@ -33,6 +35,12 @@ def write_report(name: str, report: dict[str, Any], page: str, *, headline: str)
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps({"headline": headline, **report}, indent=1) + "\n")
     (FOLDER / f"{name}.md").write_text(page)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Give the lines of a table; its first column is text, the others are figures."""
+    dashes = ["---", *["---:"] * (len(columns) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (columns, dashes, *rows)]
 
 
 def index(folder: Path) -> str:

@@ -1,7 +1,11 @@
-"""Made-up recorded predictions, for benchmarks of the database: no patient behind any of them."""
+"""Made-up recorded predictions, for benchmarks of the database: no patient behind any of them.
+
+Making one up takes longer than recording it. Where very many are needed, `repeated` gives the first ones again, later.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import uuid
@@ -23,11 +27,16 @@ PATIENTS = 20_000
 """Who the predictions are about."""
 _AFTER = 10**9
 """Numbers of outcomes, beyond those of predictions."""
+_EVERY_SECONDS = 20
+_PER_VERSION = 200_000
+"""Predictions after which another version of the model answers."""
+_POOL = 10_000
+"""How many different ones `repeated` makes up."""
 _SHARES = (70, 8, 6, 6, 4, 3, 3)
 
 
 def made_up(first: int, number: int) -> Iterator[Row]:
-    """Give `number` rows, a row every 20 seconds, from the `first` on (1 is the first). The same ones every time."""
+    """Give `number` rows, one every 20 seconds, from the `first` on (1 is the first). The same ones every time."""
     classes = DatosPaciente.disease.classes
     for seq in range(first, first + number):
         rng = random.Random(seq)  # noqa: S311 - made-up patients, not keys
@@ -35,7 +44,7 @@ def made_up(first: int, number: int) -> Iterator[Row]:
         output = rng.choices(classes, _SHARES)[0]
         probability = 0.5 + rng.random() / 2
         others = {name: (1 - probability) / (len(classes) - 1) for name in classes}
-        moment = START + timedelta(seconds=20 * seq, microseconds=rng.randrange(10**6))
+        moment = START + timedelta(seconds=_EVERY_SECONDS * seq, microseconds=rng.randrange(10**6))
         yield Row(
             _uuid7(moment, rng),
             moment,
@@ -44,7 +53,7 @@ def made_up(first: int, number: int) -> Iterator[Row]:
             probability,
             orjson.dumps(others | {output: probability}).decode(),
             DatosPaciente.disease.name,
-            str(1 + seq // 200_000),
+            str(1 + seq // _PER_VERSION),
             "d" * 64,
             DatosPaciente.digest,
             f"gateway-{seq % 2}",
@@ -68,6 +77,39 @@ def said_of(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
         yield OutcomeRow(outcome_id, moment, row.id, accepted, diagnosis, None, row.gateway_id, seq, row.hash, b"")
 
 
+def repeated(first: int, number: int) -> Iterator[Row]:
+    """Give `number` rows as `made_up` does, but the same patients and answers again after every `_POOL` rows."""
+    pool = _pool()[0]
+    for seq in range(first, first + number):
+        rounds, place = divmod(seq - 1, _POOL)
+        row = pool[place]
+        later = _EVERY_SECONDS * rounds * _POOL
+        row_id, moment = _later(row.id, later), row.timestamp + timedelta(seconds=later)
+        yield row._replace(id=row_id, timestamp=moment, seq=seq, modelo_version=str(1 + seq // _PER_VERSION))
+
+
+def said_of_repeated(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
+    """Give the outcomes of `repeated` rows, as `said_of` does."""
+    outcomes = _pool()[1]
+    for row in rows:
+        rounds, place = divmod(row.seq - 1, _POOL)
+        if (outcome := outcomes.get(place)) is None:
+            continue
+        later = _EVERY_SECONDS * rounds * _POOL
+        yield outcome._replace(
+            id=_later(outcome.id, later),
+            timestamp=outcome.timestamp + timedelta(seconds=later),
+            prediccion_id=row.id,
+            seq=row.seq + _AFTER,
+        )
+
+
+@functools.cache
+def _pool() -> tuple[list[Row], dict[int, OutcomeRow]]:
+    rows = list(made_up(1, _POOL))
+    return rows, {outcome.seq - _AFTER - 1: outcome for outcome in said_of(rows)}
+
+
 def reference_of(patient: int) -> str:
     """Give the hash of one of the `PATIENTS` made-up references."""
     return hashlib.sha256(str(patient).encode()).hexdigest()
@@ -77,6 +119,12 @@ def _uuid7(moment: datetime, rng: random.Random) -> str:
     milliseconds = int(moment.timestamp() * 1000)
     bits = (milliseconds << 80) | (7 << 76) | (rng.getrandbits(12) << 64) | (2 << 62) | rng.getrandbits(62)
     return str(uuid.UUID(int=bits))
+
+
+def _later(identifier: str, seconds: int) -> str:
+    """Give the UUIDv7 that has the same random part and was made `seconds` later."""
+    moment = f"{int(identifier[:8] + identifier[9:13], 16) + 1000 * seconds:012x}"
+    return f"{moment[:8]}-{moment[8:]}{identifier[13:]}"
 
 
 def _value(feature: Feature, rng: random.Random) -> Any:  # noqa: ANN401 - of the feature's type

@@ -1,0 +1,1 @@
+"""How speed and cost grow with what there is: rows, backlog, replicas, features, patients in one call."""

@@ -1,0 +1,82 @@
+"""`python -m bench.growth [SECTION…]`: how speed grows, in all sections or some; writes docs/benchmarks/growth.*.
+
+What is not measured anew stays as it was in the report; every section says when and on what it was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench.conditions import describe, machine, production
+from bench.growth import batch, database, features
+from bench.plots import draw
+from bench.reports import FOLDER, write_report
+from bench.servers import ROOT
+
+if TYPE_CHECKING:
+    from bench.plots import Panel
+
+
+class Section(Protocol):
+    """What one module of this package measures, and how it is shown."""
+
+    TITLE: str
+
+    def measure(self, folder: Path, model: Path) -> list[dict[str, Any]]:
+        """Measure with `model`, a version's folder, in `folder`, which is thrown away."""
+
+    def page(self, found: list[dict[str, Any]]) -> list[str]:
+        """Give the lines that show what was `found`."""
+
+    def headline(self, found: list[dict[str, Any]]) -> str:
+        """Say the result in a sentence."""
+
+    def panels(self, found: list[dict[str, Any]]) -> list[Panel]:
+        """Draw it."""
+
+
+SECTIONS: dict[str, Section] = {"rows": database, "features": features, "batch": batch}
+
+
+def main(wanted: list[str]) -> int:
+    """Measure the sections `wanted`, or all, and write the report."""
+    if unknown := set(wanted) - set(SECTIONS):
+        print(
+            f"bench.growth: there is no section {', '.join(unknown)}; choose among {' '.join(SECTIONS)}",
+            file=sys.stderr,
+        )
+        return 2
+    model = production()
+    if model is None:
+        print("no model in production: run `make train` first", file=sys.stderr)
+        return 1
+    path = FOLDER / "growth.json"
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machines": {}}
+    report = {"machines": dict(before["machines"]), **{name: before[name] for name in SECTIONS if name in before}}
+    for name, section in SECTIONS.items():
+        if not wanted or name in wanted:
+            print(f"growth: {section.TITLE}", flush=True)
+            report["machines"][name] = machine()
+            with tempfile.TemporaryDirectory(dir=ROOT / "var") as folder:
+                report[name] = section.measure(Path(folder), model)
+            print("\n".join(section.page(report[name])), flush=True)
+    shown = {name: section for name, section in SECTIONS.items() if name in report}
+    headline = " ".join(section.headline(report[name]) for name, section in shown.items())
+    draw(FOLDER / "growth.svg", *(panel for name, section in shown.items() for panel in section.panels(report[name])))
+    write_report("growth", report, _page(report, shown), headline=headline)
+    return 0
+
+
+def _page(report: dict[str, Any], shown: dict[str, Section]) -> str:
+    lines = ["# Growth", "", "![How speed and cost grow](growth.svg)"]
+    for name, section in shown.items():
+        lines += ["", f"## {section.TITLE}", "", *section.page(report[name]), "", describe(report["machines"][name])]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
