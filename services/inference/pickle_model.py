@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ class PickleModel:
     def __init__(self, content: bytes, info: ModelInfo) -> None:
         """Unpickle `content`, which runs whatever it says: only ever bytes whose signature held."""
         self.info = info
+        # Replicas share the cores, calls do not: threads that wait for a busy core make a call of 10 ms last a second.
+        # OpenMP reads this when the estimator brings it.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         self._estimator = pickle.loads(content)  # noqa: S301 - opened by `shared.bundle`, which verified them
 
     def probabilities(self, rows: Rows) -> Probabilities:

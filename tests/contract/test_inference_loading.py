@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -120,6 +121,23 @@ def test_signed_bytes_that_are_no_model_are_refused_in_a_sentence(tmp_path: Path
     folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=b"no pickle")
     with pytest.raises(UnusableModelError, match="does not load"):
         load_model(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+
+
+def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle")
+    program = (
+        "import sys, pathlib, threadpoolctl\n"
+        "from services.inference.loading import load_model\n"
+        "load_model(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), patient_digest=sys.argv[3])\n"
+        "print({each['num_threads'] for each in threadpoolctl.threadpool_info() if each['user_api'] == 'openmp'})\n"
+    )
+    given = (str(folder), str(tmp_path / "keys" / "bundle.pub"), PacienteDePrueba.digest)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = str(ROOT)
+    said = subprocess.run(
+        [sys.executable, "-c", program, *given], env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "{1}\n"
 
 
 def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Path) -> None:
