@@ -7,6 +7,7 @@ spoils only itself. The headers give the account: who answered, the first number
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/cloudevents-batch+json"
 _GATEWAY, _FIRST, _EVENTS = "gateway-id", "first-seq", "events"
 _LARGEST_SEQ = 2**63 - 1
+GATEWAY_ID = "[!-~]{1,200}"
+"""What a gateway may be called; not every database takes every character of a text."""
 
 
 class BatchError(Exception):
@@ -55,6 +58,8 @@ def unpack(content_type: str | None, headers: Mapping[str, object], body: bytes)
         raise BatchError(f"not of type {CONTENT_TYPE}")
     if not (isinstance(gateway_id, str) and gateway_id and isinstance(first, int) and isinstance(count, int)):
         raise BatchError(f"without the headers {_GATEWAY}, {_FIRST} and {_EVENTS}")
+    if not re.fullmatch(GATEWAY_ID, gateway_id):
+        raise BatchError(f"its {_GATEWAY} is no name of a gateway")
     if first < 1 or first + count > _LARGEST_SEQ:
         raise BatchError(f"its {_FIRST} is out of range")
     if not (body.startswith(b"[") and body.endswith(b"]")):

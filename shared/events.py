@@ -14,7 +14,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from shared.model import Score
 
@@ -101,6 +101,9 @@ KINDS: Mapping[str, type[PredictionMade | OutcomeRegistered]] = {
     OUTCOME_REGISTERED: OutcomeRegistered,
 }
 """Every type of event, by its name."""
+_FIELDS = frozenset(
+    name for kind in (PredictionMade, OutcomeRegistered, Answer, Outcome, ModelRef) for name in kind.model_fields
+)
 
 
 def write_prediction(  # noqa: PLR0913 - each is one fact of the event
@@ -160,13 +163,18 @@ def read_event(body: bytes) -> PredictionMade | OutcomeRegistered:
     try:
         event = kind.model_validate(raw)
     except ValidationError as error:
-        where = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors(include_input=False)}))
+        where = ", ".join(sorted({_place(e["loc"]) for e in error.errors(include_input=False)}))
         message = f"fields missing or wrong: {where}"
         raise EventError(message) from None
     if hashlib.sha256(orjson.dumps(raw["data"])).hexdigest() != event.datahash:
         message = "its datahash does not hold"
         raise EventError(message)
     return event
+
+
+def _place(names: Iterable[str | int]) -> str:
+    """Name a field, without keys that a stranger may have chosen: they could hold anything, even a NUL."""
+    return ".".join(name for name in map(str, names) if name in _FIELDS)
 
 
 def json_schema(name: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from shared.batches import GATEWAY_ID
 from shared.events import EventError
 from shared.transport import OutboxState
 
@@ -43,7 +44,7 @@ class _Read(BaseModel):
 class _Data(_Read):
     """`respondidas`: its last `seq`; every `seq` below `pendiente_desde` has left its outbox."""
 
-    gateway_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+    gateway_id: Annotated[str, StringConstraints(pattern=f"^{GATEWAY_ID}$")]
     respondidas: _Count
     pendiente_desde: _Count
 

@@ -219,6 +219,11 @@ async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantin
         pytest.param(event().replace(b"1.37", b"1.38", 1), "its datahash does not hold", id="hash"),
         pytest.param(event(event_id="UNA"), "its id is not a canonical UUID", id="id"),
         pytest.param(event().replace(b'"source"', b'"sauce"', 1), "fields missing or wrong: source", id="field"),
+        pytest.param(
+            event().replace(b'"negativo":0', b'"\\u0000\\n":"?","negativo":0', 1),
+            "fields missing or wrong: data.probabilidades",
+            id="name-with-nul",
+        ),
     ],
 )
 async def test_what_cannot_be_read_is_quarantined_once_with_its_bytes(

@@ -1,0 +1,120 @@
+"""Messages that no recorder can record, of every kind we could think of.
+
+Each kind is what a bug or a stranger with a password could publish. What is good in such a message must become rows,
+and what is bad must end in `cuarentena` with its bytes: `Poison` says which is which.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+import orjson
+
+from shared.batches import CONTENT_TYPE, split
+from shared.transport import Delivery
+from tests.recorder_suite import event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from random import Random
+
+    from pamqp.common import FieldValue
+
+_HUGE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """One message: `aside` is what ends in quarantine, `recorded` are the ids of the good events beside it."""
+
+    body: bytes
+    aside: bytes
+    recorded: tuple[str, ...] = ()
+    content_type: str = CONTENT_TYPE
+    headers: Mapping[str, FieldValue] = field(default_factory=dict)
+
+
+class Poisoner:
+    """Makes poison in the name of a gateway that does not exist; equal seeds make equal poison."""
+
+    def __init__(self, gateway_id: str, seed: Random) -> None:
+        """Number what it makes as `gateway_id`'s, from 1 and without gaps."""
+        self._gateway_id, self.seed, self._numbers = gateway_id, seed, count(1)
+
+    def make(self, kind: str) -> Poison:
+        """Make one message of `kind`, one of `KINDS`."""
+        return KINDS[kind](self)
+
+    def good(self, event_id: str | None = None) -> bytes:
+        """Make an event that can be recorded."""
+        event_id = event_id or str(uuid.UUID(int=self.seed.getrandbits(128), version=4))
+        return event(event_id=event_id, tsh=self.seed.randrange(1, 1_000_000) / 1000)
+
+    def batch(self, aside: bytes, before: Sequence[bytes] = (), after: Sequence[bytes] = ()) -> Poison:
+        """Pack `aside` between good events, as a gateway packs."""
+        events = [*before, aside, *after]
+        [batch] = split([Delivery(self._gateway_id, next(self._numbers), each) for each in events], len(events))
+        recorded = tuple(_id(each) for each in (*before, *after))
+        return Poison(batch.body, aside, recorded, headers=dict(batch.headers))
+
+
+def _id(good: bytes) -> str:
+    return str(orjson.loads(good)["id"])
+
+
+def _spoilt(spoil: Callable[[bytes], bytes]) -> Callable[[Poisoner], Poison]:
+    """Make a kind whose one event is a good one, spoilt."""
+    return lambda poisoner: poisoner.batch(spoil(poisoner.good()))
+
+
+def _edited(**changes: object) -> Callable[[Poisoner], Poison]:
+    return _spoilt(lambda good: orjson.dumps(orjson.loads(good) | changes))
+
+
+def _replaced(what: bytes, by: bytes) -> Callable[[Poisoner], Poison]:
+    def replaced(good: bytes) -> bytes:
+        if what not in good:
+            raise ValueError(f"an event has no {what!r} to replace")
+        return good.replace(what, by, 1)
+
+    return _spoilt(replaced)
+
+
+def _one_bad_of_three(poisoner: Poisoner) -> Poison:
+    return poisoner.batch(poisoner.good()[:-9], [poisoner.good()], [poisoner.good()])
+
+
+def _id_of_another(poisoner: Poisoner) -> Poison:
+    first = poisoner.good()
+    return poisoner.batch(poisoner.good(_id(first)), [first])
+
+
+def _of_a_stranger(poisoner: Poisoner) -> Poison:
+    body = f"hello {poisoner.seed.getrandbits(64):x}".encode()
+    return Poison(body, body, content_type="text/plain")
+
+
+def _from_a_nameless_gateway(poisoner: Poisoner) -> Poison:
+    body = b"[" + poisoner.good() + b"]"
+    return Poison(body, body, headers={"gateway-id": "\0", "first-seq": 1, "events": 1})
+
+
+KINDS: Mapping[str, Callable[[Poisoner], Poison]] = {
+    "broken JSON": _spoilt(lambda good: good[: len(good) // 2]),
+    "unknown type": _edited(type="prediccion.imaginada"),
+    "unknown version": _edited(version=99),
+    "not UTF-8": _replaced("ñandú".encode(), b"\xf1and\xfa"),
+    "empty": _spoilt(lambda _: b""),
+    "huge": _spoilt(lambda good: b"[" * _HUGE + good),
+    "number out of range": _replaced(b'"edad":41', b'"edad":1e999'),
+    "time out of range": _edited(time="0001-01-01T00:00:00+23:59"),
+    "NUL in a name": _replaced(b'"probabilidades":{', b'"probabilidades":{"\\u0000":"x",'),
+    "one bad of three": _one_bad_of_three,
+    "id of another": _id_of_another,
+    "of a stranger": _of_a_stranger,
+    "from a nameless gateway": _from_a_nameless_gateway,
+}
+"""How each kind is made, by its name. PostgreSQL takes no NUL in a text, so a NUL is more than a curiosity."""

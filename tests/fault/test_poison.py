@@ -1,0 +1,98 @@
+"""Messages that cannot be recorded, and messages that come twice: each is set aside or absorbed, and only it."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import cycle, islice
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chaos.meddler import meddling
+from chaos.poison import KINDS, Poisoner
+from services.recorder.schema import CUARENTENA
+from tests.broker import hand_over
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.postgres import PostgresServer, postgres_server
+from tests.recorder_suite import delivery, recording
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.broker import Broker
+    from tests.recorder_suite import Recording, Target
+
+MESSAGES = 1000
+POISON = 20
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    if request.param == "sqlite":
+        return SqliteTarget(tmp_path / "predicciones.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return PostgresTarget(server, server.new_database())
+
+
+def seen(recorder: Recording, name: str) -> float:
+    """Add up a counter of the recorder."""
+    samples = (sample for metric in recorder.registry.collect() for sample in metric.samples)
+    return sum(sample.value for sample in samples if sample.name == f"predecir_recorder_{name}_total")
+
+
+async def aside(recorder: Recording) -> list[bytes]:
+    rows = await recorder.rows(CUARENTENA)
+    assert all(row.motivo for row in rows)
+    return sorted(row.cuerpo for row in rows)
+
+
+async def test_of_a_thousand_messages_the_twenty_poisoned_are_set_aside_and_the_rest_recorded(
+    broker: Broker, target: Target
+) -> None:
+    poisoner = Poisoner("nobody", Random(8))  # noqa: S311 - repeatable
+    poison = [poisoner.make(kind) for kind in islice(cycle(KINDS), POISON)]
+    await broker.declare()
+    async with recording(target) as recorder, broker.transport() as transport, broker.consumer(recorder.store):
+        start = 1
+        for bad in poison:
+            good = range(start, start := start + (MESSAGES - POISON) // POISON)
+            await asyncio.gather(*(transport.publish([delivery(seq)]) for seq in good))
+            await broker.put(bad.body, bad.content_type, bad.headers)
+        beside = sorted(event_id for bad in poison for event_id in bad.recorded)
+        everything = MESSAGES + len(beside)
+        await until(
+            lambda: seen(recorder, "predictions_recorded") + seen(recorder, "quarantined") == everything, seconds=60
+        )
+        rows = await recorder.rows()
+        assert [row.seq for row in rows if row.gateway_id == "g1"] == list(range(1, MESSAGES - POISON + 1))
+        assert sorted(row.id for row in rows if row.gateway_id == "nobody") == beside
+        assert await aside(recorder) == sorted(bad.aside for bad in poison)
+    for queue in (broker.topology.events, broker.topology.dead):
+        assert await broker.take(queue.name) == []
+
+
+async def test_messages_that_come_twice_between_poison_become_one_row_each(broker: Broker, tmp_path: Path) -> None:
+    await broker.declare()
+    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder, broker.consumer(recorder.store):
+        with meddling(broker.url, broker.topology, seed=3, poison_seconds=0.01, doubled_share=1) as meddler:
+            await until(lambda: len(meddler.sent) > len(KINDS), seconds=60)
+            async with broker.transport() as transport:
+                for start in range(1, 400, 20):
+                    await hand_over(transport, [delivery(seq) for seq in range(start, start + 20)])
+            await until(lambda: meddler.doubled >= 20, seconds=60)
+        await until(lambda: seen(recorder, "quarantined") == len(meddler.sent), seconds=60)
+        await until(lambda: seen(recorder, "duplicates") >= 20 * meddler.doubled, seconds=60)
+        rows = await recorder.rows()
+        assert [row.seq for row in rows if row.gateway_id == "g1"] == list(range(1, 401))
+        assert await aside(recorder) == sorted(bad.aside for bad in meddler.sent)
+        assert meddler.kinds.keys() == KINDS.keys()
