@@ -29,6 +29,7 @@ from shared.access import PEOPLE, PUBLIC, Access, Guard, RateLimit
 from shared.entrance import Entrance
 from shared.failpoint import arm
 from shared.keys import KeyRing, Role
+from shared.one_write import OneWriteProtocol
 from shared.openapi import document
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
@@ -184,7 +185,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             server = _Server(
                 uvicorn.Config(
                     Entrance(app, hot, settings.allowed_hosts, guard),
-                    http="httptools",
+                    http=OneWriteProtocol,
                     ws="none",
                     lifespan="off",
                     log_config=None,

@@ -43,7 +43,8 @@ class SqliteWriter:
         engine = create_engine(
             url.set(drivername="sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
         )
-        _prepare(engine, ("synchronous=FULL",), begin="BEGIN IMMEDIATE")
+        # In memory, what SQLite keeps to take back one statement of many rows; else a file of patients each time.
+        _prepare(engine, ("synchronous=FULL", "temp_store=MEMORY"), begin="BEGIN IMMEDIATE")
         self._engine = engine
         self._path = Path(url.database or "")
         self._busy_seconds = busy_seconds

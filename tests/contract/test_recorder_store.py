@@ -126,3 +126,11 @@ async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
     assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
     assert "SEARCH said USING INDEX ix_resultados_prediccion_id_timestamp" in outcomes[0]
     assert "SCAN" not in "".join(outcomes).replace("SCAN CONSTANT ROW", "")
+
+
+async def test_no_statement_leaves_patients_in_a_temporary_file(recorder: Recording) -> None:
+    """What takes back a statement of many rows is a copy of pages, which SQLite would otherwise write to /tmp."""
+    setting = await recorder.database.writer.transaction(
+        lambda connection: connection.exec_driver_sql("PRAGMA temp_store").scalar_one()
+    )
+    assert setting == 2

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -224,3 +226,22 @@ def test_only_the_owner_may_read_the_file(path: Path) -> None:
 async def test_the_database_is_synced_fully_before_an_append_returns(outbox: Outbox) -> None:
     query = outbox._file.connection.execute  # noqa: SLF001
     assert (query("PRAGMA journal_mode").fetchone()[0], query("PRAGMA synchronous").fetchone()[0]) == ("wal", 2)
+
+
+async def test_a_commit_is_one_statement_whatever_its_size(outbox: Outbox) -> None:
+    """After each statement the outbox's thread has to win the interpreter lock back, while requests wait for it."""
+    statements: list[str] = []
+    outbox._file.connection.set_trace_callback(statements.append)  # noqa: SLF001
+    await asyncio.gather(*(outbox.append(b"%d" % number) for number in range(100)))
+    seen = {statement[:18] for statement in statements if not statement.startswith("--")}  # the rest is the trigger's
+    assert seen == {"INSERT INTO outbox"}
+
+
+async def test_the_file_says_how_far_it_is_to_any_version(path: Path) -> None:
+    """What counts is not in the file: a version that counts by itself would count twice."""
+    outbox = await Outbox.open(path, keep_answers=60)
+    await asyncio.gather(outbox.append(b"one"), outbox.append(b"two", keyed()))
+    await outbox.close()
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("SELECT next_seq FROM account").fetchone() == (3,)
+        assert file.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
