@@ -259,6 +259,29 @@ def test_what_a_crash_left_half_done_is_finished_by_the_next_command(two: Place)
     assert two.links() == ("3", "3")
 
 
+def test_what_a_crash_left_moved_and_not_noted_is_noted_by_the_next_command(two: Place) -> None:
+    two.register(another(good_build(), 0.15))
+    crashed = CrashesAfterTheAlias(two)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.shelf)
+    assert two.registry.aliases()[PRODUCTION] == "1"
+    assert "promote, interrupted" in as_table(two.registry.history())[-1]
+    assert two.promote("1") == "version 1 is in production already"
+    assert two.links() == ("3", "1")
+    assert "interrupted" not in as_table(two.registry.history())[-1]
+
+
+class CrashesAfterTheAlias(Registry):
+    """A registry whose process dies between moving an alias and saying so."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.shelf.folder.name, uri=None, var=place.var)
+
+    def point(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
+        self._client.set_registered_model_alias(self._name, alias, version)
+        raise KeyboardInterrupt
+
+
 class CrashesBeforeTheAlias(Registry):
     """A registry whose process dies before it can move an alias."""
 

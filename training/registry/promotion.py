@@ -60,11 +60,11 @@ def look(registry: Registry, alias: str, *, wanted: str | None = None) -> View:
     """
     history, version = _sound(registry), registry.aliases().get(alias)
     last = history.last(alias)
-    if last is None or version == last.entry.version:
-        return View(history, alias, version)
-    if not last.kept.applied and version == last.entry.replaced:
+    if last is not None and not last.kept.applied and version in {last.entry.version, last.entry.replaced}:
         _apply(registry, alias)
         return View(history, alias, last.entry.version)
+    if last is None or version == last.entry.version:
+        return View(history, alias, version)
     if alias == PRODUCTION and wanted not in {version, last.entry.version}:
         message = (
             f"{alias} leads to version {version or '-'}, but was promoted to {last.entry.version}: somebody moved it "
