@@ -45,7 +45,7 @@ class ModelRegistry:
         name = patient.disease.name
         experiment = self._client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        if not experiment:
+        if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
         run_id = self._client.create_run(experiment_id).info.run_id
         version = str(self._client.create_model_version(name, f"runs:/{run_id}/bundle", run_id=run_id).version)

@@ -70,7 +70,7 @@ def running(
         popen = subprocess.Popen(
             [*prefix, sys.executable, "-m", service],
             cwd=folder,
-            env=_environment(environment),
+            env=environment_of(environment),
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
@@ -92,7 +92,7 @@ def command(
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
-        env=_environment(environment),
+        env=environment_of(environment),
         capture_output=True,
         text=True,
         timeout=_START_SECONDS,
@@ -109,7 +109,7 @@ def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple
 def interrupted(service: str, folder: Path, seconds: float) -> tuple[int, str]:
     """Start a service, send Ctrl-C after `seconds`, whatever it is at; returns its exit code and what it said."""
     started = subprocess.Popen(
-        [sys.executable, "-m", service], cwd=folder, env=_environment(None), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", service], cwd=folder, env=environment_of(None), stderr=subprocess.PIPE, text=True
     )
     with contextlib.suppress(subprocess.TimeoutExpired):
         started.wait(seconds)
@@ -118,6 +118,6 @@ def interrupted(service: str, folder: Path, seconds: float) -> tuple[int, str]:
     return started.returncode, errors
 
 
-def _environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+def environment_of(changes: Mapping[str, str] | None) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {**kept, "PYTHONPATH": str(ROOT), "PORT": "0", "OUTBOX_MIN_FREE_MB": "1", **(changes or {})}

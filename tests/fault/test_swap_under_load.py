@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import numpy as np
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -21,7 +20,6 @@ from services.inference.loading import load_model
 from shared.bundle import ONNX
 from shared.diseases.thyroid import DatosPaciente
 from shared.events import PredictionMade, read_event
-from tests.model_registry import ModelRegistry, model_registry
 from tests.processes import Process, running
 from tests.waiting import until
 
@@ -29,15 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from tests.model_registry import ModelRegistry
+
 REQUESTS = 2000
 DOCTORS = 8
 PATIENTS = [{"edad": 20 + number, "sexo": "F", "tsh": 0.05 + number / 7} for number in range(60)]
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRegistry]:
-    with model_registry(tmp_path_factory.mktemp("registry")) as running_registry:
-        yield running_registry
 
 
 @dataclass(slots=True)

@@ -1,0 +1,61 @@
+"""The local profile killed while SQLite writes its WAL back into the file: within one checkpoint, between two pages.
+
+SQLite does that by itself, inside of a commit, so there is no line of ours to name. strace kills the process instead,
+at the third page: in WAL mode nothing but a checkpoint writes to the file itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chaos.failpoints.doctors import Doctors
+from chaos.failpoints.serving import recorded_before, settle
+from chaos.failpoints.tally import Tally
+from tests.zygote import zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chaos.failpoints.serving import Profile
+    from tests.zygote import Zygote
+
+FILES = {"outbox.checkpoint": "var/gateway/outbox.db", "database.checkpoint": "predicciones.db"}
+_STRACE = Path("/usr/bin/strace")
+_PAGE = 3
+
+
+def hit(failpoint: str, hits: int, untraced: Zygote, profile: Profile, modules: tuple[str, ...]) -> Tally:
+    """Have doctors ask until the process dies in a checkpoint, start it again as ever, and so on; then compare."""
+    tally, doctors, before = Tally(failpoint, profile.place), Doctors(failpoint), set(recorded_before(profile))
+    file, trace = profile.folder / FILES[failpoint], profile.folder / "trace"
+    whole(tally, doctors, untraced, profile)  # makes the files
+    with traced(file, trace, modules) as ending:
+        for _ in range(hits):
+            process = tally.start(ending, [profile.service], profile.folder, profile.environment)
+            if (url := process.url()) is not None:
+                doctors.ask_until_cut(url)
+            tally.hit(process, trace=trace)
+            whole(tally, doctors, untraced, profile)
+    settle(tally, doctors, untraced, profile, before)
+    return tally
+
+
+def whole(tally: Tally, doctors: Doctors, untraced: Zygote, profile: Profile) -> None:
+    """Start it, have everybody get an answer, and kill it."""
+    process = tally.start(untraced, [profile.service], profile.folder, profile.environment)
+    doctors.finish(process.listens())
+    process.kill()
+
+
+@contextmanager
+def traced(file: Path, trace: Path, modules: tuple[str, ...]) -> Iterator[Zygote]:
+    """Run a zygote whose processes die at the third page that they write to `file`."""
+    if not _STRACE.exists():
+        pytest.fail(f"no {_STRACE}: install Debian's package `strace`", pytrace=False)
+    calls = ("-e", "trace=pwrite64", "-e", f"inject=pwrite64:signal=SIGKILL:when={_PAGE}")
+    with zygote(*modules, prefix=(str(_STRACE), "-D", "-f", "-q", "-P", str(file), *calls, "-o", str(trace))) as ending:
+        yield ending

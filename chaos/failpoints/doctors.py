@@ -1,0 +1,73 @@
+"""Doctors who ask one after the other and, when no answer comes, ask again under the same `Idempotency-Key`."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from itertools import count
+
+import aiohttp
+
+_DOCTORS = 8
+_SECONDS = 60
+_PAUSE = 0.01
+
+
+class Doctors:
+    """All keys that were ever asked for, and the ids of the answers to them."""
+
+    def __init__(self, name: str) -> None:
+        """Nobody has asked yet; `name` sets their keys apart from others'."""
+        self._name = name
+        self.answers: dict[str, str] = {}
+        self.contradicted = 0
+        """Answers that named another id than an earlier answer to the same key."""
+        self._numbers = count()
+        self._unanswered: list[int] = []
+
+    def ask_until_cut(self, url: str) -> None:
+        """Ask until nobody answers any more.
+
+        Raises:
+            TimeoutError: it goes on answering.
+
+        """
+        asyncio.run(self._all(url, finish=False))
+
+    def finish(self, url: str) -> None:
+        """Ask again whatever has no answer yet, and something new, which comes after everything else.
+
+        Raises:
+            TimeoutError: some got none.
+
+        """
+        self._unanswered.insert(0, next(self._numbers))
+        asyncio.run(self._all(url, finish=True))
+
+    async def _all(self, url: str, *, finish: bool) -> None:
+        timeout = aiohttp.ClientTimeout(total=_SECONDS)
+        async with (
+            asyncio.timeout(_SECONDS),
+            aiohttp.ClientSession(url, timeout=timeout) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for _ in range(_DOCTORS):
+                tasks.create_task(self._ask(client, finish=finish))
+
+    async def _ask(self, client: aiohttp.ClientSession, *, finish: bool) -> None:
+        while self._unanswered or not finish:
+            number = self._unanswered.pop() if self._unanswered else next(self._numbers)
+            patient, key = {"edad": number % 100, "sexo": "F", "tsh": 1.5}, f"{self._name}-{number}"
+            try:
+                async with client.post("/predecir", json=patient, headers={"Idempotency-Key": key}) as response:
+                    answer = await response.json()
+            except (aiohttp.ClientError, OSError):
+                self._unanswered.append(number)
+                if finish:
+                    raise
+                return
+            if response.status == HTTPStatus.OK:
+                self.contradicted += self.answers.setdefault(key, answer["id"]) != answer["id"]
+            else:  # refused for now
+                self._unanswered.append(number)
+                await asyncio.sleep(_PAUSE)

@@ -1,0 +1,19 @@
+"""What a zygote imports, so that what it forks need not."""
+
+from __future__ import annotations
+
+SERVICES = (
+    "services.local.app",
+    "services.recorder.moving",
+    "services.inference.onnx_model",
+    "uvicorn.protocols.http.httptools_impl",
+    "aiosqlite",
+    "asyncpg",
+)
+TRAINING = (
+    "training.registry.promotion",
+    "training.registry.mlflow_registry",
+    "training.evaluation.gates",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+)

@@ -1,0 +1,75 @@
+"""`python -m training.promote` killed between the history, the alias and the links."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chaos.failpoints.tally import Tally
+from shared.bundle import STAGING
+from shared.shelf import Shelf
+from tests.bundles import PacienteDePrueba
+from tests.model_registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.zygote import Forked, Zygote
+
+FAILPOINTS = ("promotion.recorded", "promotion.pointed", "promotion.applied")
+_NAME = PacienteDePrueba.disease.name
+
+
+class Site:
+    """A folder with a registry of its own, two versions in it, and one of them in staging."""
+
+    def __init__(self, folder: Path, zygote: Zygote) -> None:
+        """Register two versions, and promote the first."""
+        from training.registry.mlflow_registry import Registry  # noqa: PLC0415 - seconds, for those who promote
+
+        self._folder, self._zygote = folder, zygote
+        (folder / "var").mkdir(parents=True)
+        self.registry = Registry(_NAME, uri=None, var=folder / "var")
+        made = ModelRegistry(folder, f"sqlite:///{folder}/var/mlflow.db")
+        self.staging, self.other = (made.register(PacienteDePrueba, seed=seed)[0] for seed in (1, 2))
+        self.shelf = Shelf(folder / "var", _NAME, PacienteDePrueba.digest)
+        self.promote(self.staging).ended()
+
+    def promote(self, version: str, environment: dict[str, str] | None = None) -> Forked:
+        """Start the command that brings `version` into staging."""
+        words = ["training.promote", version, "--to", STAGING, "--reason", "a test"]
+        patient = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
+        return self._zygote.start(words, self._folder, {**patient, **(environment or {})})
+
+    def moves(self) -> list[str]:
+        """Give the version of every move of the history that counts, oldest first."""
+        history = self.registry.history()
+        return [one.entry.version for one in history.kept if one.entry is not None and one.number not in history.lost]
+
+    def link(self) -> str | None:
+        """Say which whole version the link leads to."""
+        version = (self.shelf.folder / STAGING).readlink().name
+        return None if self.shelf.opened(version) is None else version
+
+
+def hit(failpoint: str, hits: int, site: Site) -> Tally:
+    """Promote, one version after the other; each command kills itself, and is then given once more.
+
+    `answered` counts promotions; each must be in the history once, and alias and link must agree in the end.
+    """
+    tally = Tally(failpoint, "registry in a file")
+    for _ in range(hits):
+        old, new, before = site.staging, site.other, site.moves()
+        site.staging, site.other = new, old
+        tally.hit(site.promote(new, {"PREDECIR_FAILPOINT": failpoint}))
+        tally.never(site.registry.aliases()[STAGING] not in {old, new} or site.link() not in {old, new})
+        again = site.promote(new)
+        tally.never(again.ended() != 0)
+        tally.recovered()
+        moves = site.moves()
+        tally.answered += 1
+        tally.lost += moves[-1] != new
+        tally.doubled += len(moves) - len(before) - 1
+        last = site.registry.history().last(STAGING)
+        tally.never(last is None or not last.kept.applied)
+        tally.never({site.registry.aliases()[STAGING], site.link()} != {new})
+    return tally

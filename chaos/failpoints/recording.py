@@ -1,0 +1,90 @@
+"""Recorders killed between what was delivered, its commit and its acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import orjson
+
+from chaos.failpoints.tally import Tally
+from tests.broker import hand_over
+from tests.recorder_suite import delivery, event
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from chaos.failpoints.databases import Database
+    from tests.broker import Broker
+    from tests.zygote import Forked, Zygote
+
+FAILPOINTS = ("recorder.write", "recorder.committed")
+_LAST_PASS = 3
+_EVENTS = 5
+_SECONDS = 60
+_ROWS = "SELECT id FROM predicciones UNION ALL SELECT prediccion_id FROM duplicados"
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Publishes events as a gateway's relay does, and knows their ids."""
+
+    broker: Broker
+    numbers: Iterator[int]
+    ids: list[str]
+
+    def publish(self) -> None:
+        """Publish one message of a few events, and wait until it is confirmed."""
+        bodies = [event() for _ in range(_EVENTS)]
+        asyncio.run(self._publish(bodies))
+        self.ids += [orjson.loads(body)["id"] for body in bodies]
+
+    def until_ended(self, process: Forked) -> None:
+        """Publish until `process` is dead."""
+
+        def ended() -> bool:
+            self.publish()
+            return process.code() is not None
+
+        until_now(ended, seconds=_SECONDS)
+
+    async def _publish(self, bodies: list[bytes]) -> None:
+        async with self.broker.transport() as transport:
+            await hand_over(transport, [delivery(next(self.numbers), body) for body in bodies])
+
+
+def hit(  # noqa: PLR0913 - how often, with what, from where, to where
+    failpoint: str, hits: int, zygote: Zygote, *, broker: Broker, database: Database, folder: Path
+) -> Tally:
+    """Publish while the recorder kills itself and is started again, and compare what was published and recorded.
+
+    `broker` and `database` must be new.
+    """
+    tally, passes = Tally(failpoint, f"server profile, {database.place}"), random.Random(0)  # noqa: S311 - when to die
+    publisher = Publisher(broker, count(1), [])
+    environment = {
+        "BROKER_URL": broker.url,
+        "BROKER_PREFIX": broker.topology.events.exchange,
+        "DATABASE_URL": database.url,
+    }
+    for _ in range(hits):
+        armed = str(passes.randint(1, _LAST_PASS))
+        process = tally.start(zygote, ["services.recorder"], folder, environment, armed=armed)
+        publisher.until_ended(process)
+        tally.hit(process)
+    process = tally.start(zygote, ["services.recorder"], folder, environment)
+    try:
+        publisher.publish()  # the last of the queue: once it is recorded, so is every repetition before it
+        until_now(lambda: set(publisher.ids) <= set(database.query(_ROWS)), seconds=_SECONDS)
+    except TimeoutError:
+        pass  # the comparison says what lacks
+    finally:
+        process.kill()
+    tally.compare(publisher.ids, database.query(_ROWS))
+    tally.doubled += int(database.query("SELECT count(*) FROM cuarentena")[0])
+    return tally

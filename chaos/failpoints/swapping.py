@@ -1,0 +1,154 @@
+"""Inference killed between the steps that bring a new version from the registry to those who ask."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+
+from chaos.failpoints.tally import Tally
+from services.inference.loading import load_model
+from shared.bundle import PRODUCTION
+from shared.shelf import Shelf
+from tests.bundles import PacienteDePrueba, random_rows
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from tests.model_registry import ModelRegistry
+    from tests.zygote import Forked, Zygote
+
+PASSES = {
+    "mirror.fetched": "1",
+    "shelf.copy": "2",
+    "shelf.publish": "1",
+    "shelf.link": "2",
+    "model.loaded": "2",
+    "model.swapped": "2",
+}
+"""The failpoints, and the pass that is the promotion's: what serves from the start passes some of them, too."""
+_SECONDS = 60
+_ROWS = random_rows(PacienteDePrueba, 4, seed=9)
+_BODY = {
+    "inputs": [
+        {
+            "name": "paciente",
+            "shape": [len(_ROWS), len(_ROWS[0])],
+            "datatype": "FP32",
+            "data": [[None if math.isnan(value) else value for value in row] for row in _ROWS],
+        }
+    ]
+}
+
+
+class Replica:
+    """The folder of an inference service that follows a registry with two versions."""
+
+    def __init__(self, registry: ModelRegistry, folder: Path) -> None:
+        """Register two versions; the operator has placed the key."""
+        self.registry, self.folder = registry, folder
+        self.environment = {
+            "MLFLOW_TRACKING_URI": registry.url,
+            "INFERENCE_POLL_SECONDS": "0.05",
+            "PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba",
+        }
+        folder.mkdir(exist_ok=True)
+        made = [registry.register(PacienteDePrueba, seed=seed) for seed in (1, 2)]
+        (folder / "var/keys").mkdir(parents=True)
+        shutil.copy(registry.key, folder / "var/keys")
+        self.shelf = Shelf(folder / "var", PacienteDePrueba.disease.name, PacienteDePrueba.digest)
+        self.expected = {version: self._answers(bundle) for version, bundle in made}
+        self.production, self.other = self.expected
+
+    def promote(self) -> None:
+        """Move production to the other version."""
+        self.production, self.other = self.other, self.production
+        self.registry.promote(PacienteDePrueba, self.production)
+
+    def forget(self) -> None:
+        """Remove the version that is not in production from the shelf."""
+        shutil.rmtree(self.shelf.folder / self.other, ignore_errors=True)
+
+    def starts_with(self) -> str | None:
+        """Say which whole version a start without the registry would serve."""
+        version = Path(self.shelf.folder / PRODUCTION).readlink().name
+        return None if self.shelf.opened(version) is None else version
+
+    def ask(self, url: str) -> str | None:
+        """Ask once; returns the version that answered, None if none did, or `mixture` if the answer is not its own."""
+        path = f"{url}/v2/models/{PacienteDePrueba.disease.name}/infer"
+        try:
+            response = httpx.post(path, json=_BODY, timeout=_SECONDS)
+        except httpx.TransportError:
+            return None
+        if response.status_code != HTTPStatus.OK:
+            return "refused"
+        answer = response.json()
+        found, expected = answer["outputs"][0]["data"], self.expected.get(answer["model_version"])
+        return str(answer["model_version"]) if found == expected else "mixture"
+
+    def _answers(self, bundle: Path) -> list[float]:
+        key = self.registry.key
+        loaded = load_model(bundle, key, patient_digest=PacienteDePrueba.digest)
+        found: list[float] = loaded.model.probabilities(np.array(_ROWS, dtype=np.float32)).ravel().tolist()
+        return found
+
+
+def hit(failpoint: str, hits: int, zygote: Zygote, replica: Replica) -> Tally:
+    """Promote while doctors ask; the process kills itself, and whatever serves at any moment is one whole version.
+
+    `lost` counts requests that were refused, or restarts that did not come to serve what is in production.
+    """
+    tally = Tally(failpoint, "inference behind MLflow")
+    replica.promote()
+    serve(tally, zygote, replica)
+    for _ in range(hits):
+        replica.forget()
+        process = tally.start(
+            zygote, ["services.inference"], replica.folder, replica.environment, armed=PASSES[failpoint]
+        )
+        url, before = process.listens(), replica.production
+        replica.promote()
+        count(tally, ask_until_cut(replica, url), {before, replica.production})
+        tally.hit(process)
+        tally.never(replica.starts_with() not in {before, replica.production})
+        serve(tally, zygote, replica)
+    return tally
+
+
+def ask_until_cut(replica: Replica, url: str) -> list[str]:
+    """Ask until nobody answers; returns who did."""
+    answers: list[str] = []
+
+    def cut() -> bool:
+        answered = replica.ask(url)
+        answers.extend([] if answered is None else [answered])
+        return answered is None
+
+    until_now(cut, seconds=_SECONDS)
+    return answers
+
+
+def serve(tally: Tally, zygote: Zygote, replica: Replica) -> None:
+    """Start it once more and see that it comes to serve, and to keep, what is in production."""
+    process: Forked = zygote.start(["services.inference"], replica.folder, replica.environment)
+    try:
+        url = process.listens()
+        until_now(lambda: replica.ask(url) == replica.production, seconds=_SECONDS)
+        tally.recovered()
+        until_now(lambda: replica.starts_with() == replica.production, seconds=_SECONDS)
+    except TimeoutError:
+        tally.lost += 1
+    finally:
+        process.kill()
+
+
+def count(tally: Tally, answers: list[str], allowed: set[str]) -> None:
+    """Count who answered."""
+    tally.answered += len(answers)
+    tally.lost += answers.count("refused")
+    tally.halves += sum(answer not in {*allowed, "refused"} for answer in answers)
