@@ -12,7 +12,7 @@ import signal
 from typing import Literal, get_args
 
 Failpoint = Literal[
-    "outbox.write",  # an answer is written to the outbox | committed
+    "outbox.write",  # keys are taken | their answers are in the outbox, and committed with them
     "outbox.written",  # an answer is on disk | given
     "outbox.delete",  # what was handed over is deleted | that is committed
     "relay.handed-over",  # a batch is durable elsewhere | it leaves the outbox
