@@ -1,4 +1,4 @@
-"""`python -m chaos`: breaks the server profile from a seed, and says whether anything that was answered is missing."""
+"""`python -m chaos`: breaks a running profile from a seed, and says whether anything that was answered is missing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import tempfile
 from pathlib import Path
 
 from bench.conditions import fsync_ms, machine
+from chaos.asking import Plan
 from chaos.faults import HELD, KILLS
+from chaos.local import run_local
 from chaos.report import summary
-from chaos.rig import Plan, run
+from chaos.rig import run_server
 from chaos.supervised import ROOT
 
+_RUNS = {"server": run_server, "local": run_local}
 CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD)})
 
 
@@ -32,7 +35,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="chaos-") as name:
         folder = Path(name)
         conditions = {"machine": machine(), "fsync_ms": fsync_ms(folder)}
-        report = {**conditions, **asyncio.run(run(plan, folder))}
+        report = {**conditions, **asyncio.run(_RUNS[arguments.profile](plan, folder))}
     print(summary(report))
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +46,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--profile", choices=sorted(_RUNS), default="server", help="what is broken (default: server)")
     parser.add_argument("--seconds", type=float, default=120, help="how long faults are injected (default: 120)")
     parser.add_argument("--kills", type=int, default=100, help="how many kill -9 in that time (default: 100)")
     parser.add_argument("--seed", type=int, default=1, help="what is done when (default: 1)")

@@ -9,7 +9,7 @@ import asyncio
 import signal
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import psutil
 
@@ -18,15 +18,29 @@ from tests.proxy import Proxy
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from chaos.stack import Stack
+    from chaos.supervised import Supervised
     from tests.postgres import PostgresServer
     from tests.rabbitmq import RabbitServer
 
-    Fault = Callable[[Stack, random.Random], AbstractAsyncContextManager[str]]
-    """Gives what it hit while it lasts."""
+    Broken = TypeVar("Broken")
+    Fault = Callable[[Broken, random.Random], AbstractAsyncContextManager[str]]
+    """Does something to a system; gives what it hit, for as long as it lasts."""
+
+
+_AT_WORK = 0.5
+"""Seconds since it was ready."""
+
+
+class Supervision(Protocol):
+    """Something whose processes are started again when they end."""
+
+    @property
+    def processes(self) -> Sequence[Supervised]:
+        """All of them."""
 
 
 class NotNowError(Exception):
@@ -34,12 +48,22 @@ class NotNowError(Exception):
 
 
 @asynccontextmanager
-async def _process_killed(stack: Stack, rng: random.Random, kind: str) -> AsyncIterator[str]:
-    """Kill one of the processes that run; whoever supervises it starts it again."""
-    found = [process for process in stack.processes if process.name.startswith(kind) and process.pid]
+async def process_killed(broken: Supervision, rng: random.Random, kind: str) -> AsyncIterator[str]:
+    """Kill a process that is at work; whoever supervises it starts it again."""
+    found = [each for each in broken.processes if each.name.startswith(kind) and (each.ready_seconds or 0) > _AT_WORK]
+    yield _killed(found, rng)
+
+
+@asynccontextmanager
+async def starter_killed(broken: Supervision, rng: random.Random) -> AsyncIterator[str]:
+    """Kill a process that is still starting: it may be reading its outbox, or bringing tables up to date."""
+    yield _killed([each for each in broken.processes if each.pid and each.ready_seconds is None], rng)
+
+
+def _killed(found: Sequence[Supervised], rng: random.Random) -> str:
     if not found or not (target := rng.choice(found)).send(signal.SIGKILL):
         raise NotNowError
-    yield target.name
+    return target.name
 
 
 @asynccontextmanager
@@ -101,9 +125,9 @@ async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _process_stopped(stack: Stack, rng: random.Random, kind: str) -> AsyncIterator[str]:
+async def process_stopped(broken: Supervision, rng: random.Random, kind: str) -> AsyncIterator[str]:
     """Let one of the processes that run hang."""
-    found = [process for process in stack.processes if process.name.startswith(kind) and process.pid]
+    found = [process for process in broken.processes if process.name.startswith(kind) and process.pid]
     if not found:
         raise NotNowError
     target = rng.choice(found)
@@ -184,22 +208,23 @@ _LINKS: Mapping[str, Callable[[Proxy], None]] = {
     "forgotten": Proxy.forget,
 }
 
-KILLS: Mapping[str, tuple[int, Fault]] = {
-    "kill-gateway": (30, partial(_process_killed, kind="gateway")),
-    "kill-recorder": (25, partial(_process_killed, kind="recorder")),
-    "kill-inference": (20, partial(_process_killed, kind="inference")),
-    "kill-balancer": (13, partial(_process_killed, kind="balancer")),
+KILLS: Mapping[str, tuple[int, Fault[Stack]]] = {
+    "kill-gateway": (27, partial(process_killed, kind="gateway")),
+    "kill-recorder": (22, partial(process_killed, kind="recorder")),
+    "kill-inference": (18, partial(process_killed, kind="inference")),
+    "kill-starting": (8, starter_killed),
+    "kill-balancer": (13, partial(process_killed, kind="balancer")),
     "kill-session": (6, _session_killed),
     "kill-database": (4, _database_killed),
     "kill-broker": (2, _broker_killed),
 }
 """`kill -9`, with how often each is chosen: what is replicated and starts within a second often, the broker seldom."""
 
-HELD: Mapping[str, Fault] = {
-    "stop-gateway": partial(_process_stopped, kind="gateway"),
-    "stop-inference": partial(_process_stopped, kind="inference"),
-    "stop-recorder": partial(_process_stopped, kind="recorder"),
-    "stop-balancer": partial(_process_stopped, kind="balancer"),
+HELD: Mapping[str, Fault[Stack]] = {
+    "stop-gateway": partial(process_stopped, kind="gateway"),
+    "stop-inference": partial(process_stopped, kind="inference"),
+    "stop-recorder": partial(process_stopped, kind="recorder"),
+    "stop-balancer": partial(process_stopped, kind="balancer"),
     "stop-broker": partial(_server_stopped, name="broker", server=lambda stack: stack.around.rabbit),
     "stop-database": partial(_server_stopped, name="database", server=lambda stack: stack.around.postgres),
     "restart-broker": _broker_restarted,

@@ -9,6 +9,10 @@ from bench.conditions import describe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_PARTS = {
+    "server": "Two gateways, two inference replicas, two recorders, HAProxy, RabbitMQ and PostgreSQL",
+    "local": "One process of `services.local` and its SQLite files",
+}
 _MEASURES = ("restarted", "answered", "drained")
 
 
@@ -19,11 +23,11 @@ def summary(report: Mapping[str, Any]) -> str:
 
 def _head(report: Mapping[str, Any]) -> Iterator[str]:
     plan, verdict = report["plan"], report["verdict"]
-    yield "# Server profile under faults"
+    yield f"# {report['profile'].capitalize()} profile under faults"
     yield ""
     yield describe(report["machine"], "python -m chaos")
     yield (
-        f"Two gateways, two inference replicas, two recorders, HAProxy, RabbitMQ and PostgreSQL share these cores with "
+        f"{_PARTS[report['profile']]} share these cores with "
         f"{plan['clients']} client processes of {plan['connections']} connections. One fsync takes "
         f"{report['fsync_ms']:.2f} ms. Seed {plan['seed']}, {plan['seconds']:.0f} s of faults."
     )
@@ -65,13 +69,12 @@ def _faults(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rest(report: Mapping[str, Any]) -> Iterator[str]:
-    missing = sum(each["diferencia"] for each in report["account"].get("gateways", []))
-    quarantined = sum(each["number"] for each in report["quarantine"])
+    missing = sum(each["diferencia"] for each in report["account"])
     yield ""
     yield (
         f"At most {report['largest_backlog']:,} waited in outboxes and queue; all of it was recorded "
         f"{report['drain_seconds']:.1f} s after the clients had stopped. `/conciliacion` misses {missing}; "
-        f"{quarantined} are in quarantine."
+        f"{report['quarantine']} are in quarantine."
     )
     yield ""
     yield "How processes ended, by exit code (-9 is a kill): " + "; ".join(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from chaos.faults import HELD, KILLS, NotNowError
+from chaos.faults import NotNowError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from chaos.faults import Fault
-    from chaos.stack import Stack
+
+Broken = TypeVar("Broken")
 
 _AGAIN_SECONDS = 0.1
+_PATIENCE_SECONDS = 30
 _SHORTEST_SECONDS, _USUAL_SECONDS, _LONGEST_SECONDS = 0.5, 1.5, 12.0
 """How long a fault holds: most are short, and some outlast every deadline of the services."""
 _REST_SECONDS = 0.5
@@ -24,28 +26,36 @@ _REST_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault that was, on the clock of `time.monotonic`: a kill is over at its `start`, another when it was healed."""
+    """A fault that was, on the clock of `time.monotonic`: from `over` on the system could recover by itself.
+
+    A kill is over when it begins: all that follows is recovery.
+    """
 
     kind: str
     target: str
     start: float
     healed: float
+    over: float
+
+
+class Schedule(Generic[Broken]):
+    """Does to `broken` what `kills`, by weight, and `held` give; keeps what it did."""
+
+    def __init__(
+        self,
+        broken: Broken,
+        rng: random.Random,
+        kills: Mapping[str, tuple[int, Fault[Broken]]],
+        held: Mapping[str, Fault[Broken]],
+    ) -> None:
+        """Choose with `rng`."""
+        self._broken, self._rng, self._kills, self._held = broken, rng, kills, held
+        self.injected: list[Injected] = []
 
     @property
-    def over(self) -> float:
-        """From when the system could recover by itself."""
-        return self.start if self.kind in KILLS else self.healed
-
-
-class Schedule:
-    """Injects faults into `stack` of the categories `chosen` (what stands before the hyphen); keeps what it did."""
-
-    def __init__(self, stack: Stack, rng: random.Random, chosen: Collection[str]) -> None:
-        """Choose from those kinds with `rng`."""
-        self._stack, self._rng = stack, rng
-        self._kills = {kind: found for kind, found in KILLS.items() if kind.split("-")[0] in chosen}
-        self._held = {kind: fault for kind, fault in HELD.items() if kind.split("-")[0] in chosen}
-        self.injected: list[Injected] = []
+    def killed(self) -> int:
+        """How many kills there were."""
+        return sum(fault.kind in self._kills for fault in self.injected)
 
     async def run(self, *, kills: int, seconds: float) -> None:
         """Kill `kills` times within `seconds`, with lasting faults meanwhile; all are healed when it returns."""
@@ -60,8 +70,10 @@ class Schedule:
             await asyncio.sleep(end - time.monotonic())
 
     async def _kill(self, kinds: list[str]) -> None:
+        """Kill by the first of `kinds` as soon as it can be had; by another one only if it cannot for long."""
+        patience = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            for kind in kinds:
+            for kind in kinds[: 1 if time.monotonic() < patience else None]:
                 if await self._inject(kind, self._kills[kind][1], 0):
                     return
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -83,12 +95,13 @@ class Schedule:
             )
             await asyncio.sleep(_REST_SECONDS)
 
-    async def _inject(self, kind: str, fault: Fault, seconds: float) -> bool:
+    async def _inject(self, kind: str, fault: Fault[Broken], seconds: float) -> bool:
         start = time.monotonic()
         try:
-            async with fault(self._stack, self._rng) as target:
+            async with fault(self._broken, self._rng) as target:
                 await asyncio.sleep(seconds)
         except NotNowError:
             return False
-        self.injected.append(Injected(kind, target, start, time.monotonic()))
+        healed = time.monotonic()
+        self.injected.append(Injected(kind, target, start, healed, start if kind in self._kills else healed))
         return True

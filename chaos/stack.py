@@ -65,7 +65,7 @@ async def server_stack(folder: Path) -> AsyncIterator[Stack]:
             Pool("gateways", around.ports["public"], ports["gateway"]),
             Pool("models", around.ports["models"], ports["inference"], repeatable=True),
         )
-        balancer = Supervised("balancer", haproxy_command(folder, *pools), folder)
+        balancer = Supervised("balancer", haproxy_command(folder, *pools), folder, announces=False)
         stack = Stack(around, f"http://127.0.0.1:{around.ports['public']}", services, balancer)
         async with _running(stack):
             yield stack
@@ -77,7 +77,7 @@ async def _running(stack: Stack) -> AsyncIterator[None]:
         running = [tasks.create_task(process.run()) for process in stack.processes]
         try:
             for url in (stack.url, *(each.url for replicas in stack.services.values() for each in replicas)):
-                await until(partial(_answers, url), seconds=_READY_SECONDS)
+                await until(partial(answers, url), seconds=_READY_SECONDS)
             yield
         finally:
             for task in running:
@@ -104,7 +104,8 @@ def _service(around: Surroundings, kind: str, number: int) -> Service:
     return Service(Supervised(name, (*prefix, sys.executable, "-m", f"services.{kind}"), home, environment), port)
 
 
-async def _answers(url: str) -> bool:
+async def answers(url: str) -> bool:
+    """Whether a service or HAProxy at `url` is ready."""
     timeout = aiohttp.ClientTimeout(total=5)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health/ready") as response:

@@ -26,22 +26,29 @@ _STOP_SECONDS = 30
 class Supervised:
     """`command` in `folder`, kept running by `run`; its output goes to `NAME.log` there.
 
-    `ended` counts the ends by exit code, negative for a signal; `readied` has the moments at which it said that it was
-    ready, on the clock of `time.monotonic`.
+    One that `announces` prints a line when it is ready, and the moments of that, on the clock of `time.monotonic`, are
+    in `readied`. `ended` counts the ends by exit code, negative for a signal.
     """
 
     name: str
     command: Sequence[str]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    announces: bool = True
     ended: dict[int, int] = field(default_factory=dict)
     readied: list[float] = field(default_factory=list)
     _process: Process | None = None
+    _ready_since: float | None = None
 
     @property
     def pid(self) -> int | None:
         """Process id, while it runs."""
         return None if self._process is None or self._process.returncode is not None else self._process.pid
+
+    @property
+    def ready_seconds(self) -> float | None:
+        """For how long it has been ready, or None if it is not; a process that never says so is ready at once."""
+        return None if self.pid is None or self._ready_since is None else time.monotonic() - self._ready_since
 
     def send(self, signum: int) -> bool:
         """Send a signal; returns whether there was a process to send it to."""
@@ -71,10 +78,12 @@ class Supervised:
                 stdout=PIPE,
                 stderr=log,
             )
+        self._ready_since = None if self.announces else time.monotonic()
         said = self._process.stdout
         assert said is not None  # noqa: S101 - it is a pipe
         async for _ in said:  # the one line that a service prints: that it listens
-            self.readied.append(time.monotonic())
+            self._ready_since = time.monotonic()
+            self.readied.append(self._ready_since)
         code = await self._process.wait()
         self.ended[code] = self.ended.get(code, 0) + 1
         return code

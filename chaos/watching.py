@@ -14,9 +14,9 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from shared.topology import topology
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractConnection
+    from collections.abc import Sequence
 
-    from chaos.stack import Stack
+    from aio_pika.abc import AbstractConnection
 
 _LOOK_SECONDS = 0.5
 _ANSWER_SECONDS = 2
@@ -37,11 +37,11 @@ class Sample(NamedTuple):
 
 
 class Watcher:
-    """Looks at `stack`, over connections of its own."""
+    """Looks at gateways and, if there is one, at the broker between them and the recorders."""
 
-    def __init__(self, stack: Stack) -> None:
-        """Keep what is seen in `samples`."""
-        self._stack = stack
+    def __init__(self, gateways: Sequence[str], broker: str | None) -> None:
+        """Ask `gateways` and `broker` by their URLs, and keep what is seen in `samples`."""
+        self._gateways, self._broker = gateways, broker
         self._connection: AbstractConnection | None = None
         self.samples: list[Sample] = []
 
@@ -63,17 +63,19 @@ class Watcher:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session:
-                pages = await asyncio.gather(*(_page(session, each.url) for each in self._stack.services["gateway"]))
+                pages = await asyncio.gather(*(_page(session, url) for url in self._gateways))
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
         lines = (line for page in pages for line in page.splitlines() if line.startswith(_PENDING))
         return sum(int(float(line.split()[1])) for line in lines)
 
     async def _queue(self) -> int | None:
+        if self._broker is None:
+            return 0
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if self._connection is None or self._connection.is_closed:
-                    self._connection = await aio_pika.connect(self._stack.around.rabbit.url)
+                    self._connection = await aio_pika.connect(self._broker)
                 channel = await self._connection.channel()
                 declared = await channel.declare_queue(topology("predecir").events.name, passive=True)
                 await channel.close()

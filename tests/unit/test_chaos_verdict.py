@@ -80,7 +80,7 @@ def test_a_line_cut_off_by_a_kill_is_no_answer(tmp_path: Path) -> None:
 
 def test_recovery_is_from_the_end_of_a_fault_to_the_first_answer_asked_for_after_it() -> None:
     asked = [answered(1, start=9.9), answered(2, start=12), answered(3, start=11.5)]
-    fault = Injected("stop-gateway", "gateway-1", start=9, healed=10)
+    fault = Injected("stop-gateway", "gateway-1", start=9, healed=10, over=10)
     samples = [Sample(8, 0, 3), Sample(10.5, 4000, 5), Sample(12, None, 0), Sample(13, 0, 2)]
     seen = recoveries([fault], asked, samples, {"gateway-1": [1.0, 11.0]})
     assert seen == {
@@ -89,7 +89,7 @@ def test_recovery_is_from_the_end_of_a_fault_to_the_first_answer_asked_for_after
 
 
 def test_a_kill_is_recovered_from_once_its_process_is_ready_again() -> None:
-    fault = Injected("kill-recorder", "recorder-2", start=10, healed=10)
+    fault = Injected("kill-recorder", "recorder-2", start=10, healed=10.5, over=10)
     samples = [Sample(9, 0, 0), Sample(10.2, 0, 0), Sample(12, 3000, 1), Sample(14, 100, 1)]
     seen = recoveries([fault], [answered(1, start=10)], samples, {"recorder-2": [2.0, 11.5, 20.0]})
     assert seen["kill-recorder"] == {
