@@ -1,6 +1,6 @@
 """Plots of the reports: SVG that reads on light and on dark pages. The same figures give the same bytes.
 
-A picture is one or several panels side by side: `draw(path, lines(…), bars(…))`.
+A picture is one or several panels: `draw(path, lines(…), bars(…))`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _STYLE: dict[Any, Any] = {  # matplotlib's type lists its 300 names
 }
 
 
-def draw(path: Path, *panels: Panel, height: float = _HEIGHT) -> None:
-    """Draw `panels` side by side into `path`, an SVG file; `height` is in inches."""
+def draw(path: Path, *panels: Panel, height: float = _HEIGHT, columns: int | None = None) -> None:
+    """Draw `panels` into `path`, an SVG file: side by side, or in so many `columns`; `height` is of each, in inches."""
     # The font cache belongs to this folder, not to a home folder that may not be writable.
     os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "var" / "matplotlib"))
     from matplotlib import rc_context  # noqa: PLC0415 - only after the line above
@@ -60,9 +60,11 @@ def draw(path: Path, *panels: Panel, height: float = _HEIGHT) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH * len(panels), height), layout="constrained")
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            panel(axes)
+        columns = columns or len(panels)
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(_WIDTH * columns, height * rows), layout="constrained")
+        for number, panel in enumerate(panels):
+            panel(figure.add_subplot(rows, columns, number + 1))
         figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
 

@@ -8,83 +8,35 @@ others are; then the recorder alone on a full queue. A whole run writes docs/ben
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psutil
-
-from bench.conditions import describe, fsync_ms, give_model, machine, production, write_patients
+from bench.conditions import describe, fsync_ms, machine, production, write_patients
 from bench.plots import bars, draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT, Load, Server, load, running
-from tests.postgres import PostgresServer, postgres_server
-from tests.rabbitmq import RabbitServer, rabbit_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from bench.stack import (
+    DRAIN_SECONDS,
+    LOOK_SECONDS,
+    RECORDED,
+    Stack,
+    backlog,
+    counted,
+    cpu,
+    drained,
+    server_profile,
+)
 
 SECONDS = 60
 CONNECTIONS = 32
 _CEILING_SECONDS = 10
 _FILLING_SECONDS = 10
 _WARMING_SECONDS = 3
-_DRAIN_SECONDS = 120
-_LOOK_SECONDS = 0.02
-_PYTHON = sys.executable
-_RECORDED = "predecir_recorder_predictions_recorded_total"
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Where answers were at one moment: `recorded` in PostgreSQL, `outbox` at the gateway, `queue` in between."""
-
-    at: float
-    answered: int
-    recorded: int
-    outbox: int
-    queue: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """The server profile at work; `recorder` comes and goes."""
-
-    folder: Path
-    rabbit: RabbitServer
-    postgres: PostgresServer
-    database: str
-    gateway: Server
-    inference: Server
-
-    @contextmanager
-    def recorder(self) -> Iterator[Server]:
-        """Run a recorder on a port of its own."""
-        environment = {"BROKER_URL": self.rabbit.url, "DATABASE_URL": self.postgres.url(self.database)}
-        with running([_PYTHON, "-m", "services.recorder"], self.folder / "recorder", environment) as server:
-            yield server
-
-    def rows(self) -> int:
-        """Count what is in PostgreSQL."""
-        return int(self.postgres.query(self.database, "SELECT count(*) FROM predicciones")[0])
-
-    def cpu(self, recorder: Server) -> dict[str, float]:
-        """CPU seconds that each part has used up to now."""
-        generator = resource.getrusage(resource.RUSAGE_CHILDREN)
-        parts = {"gateway": self.gateway, "inference": self.inference, "recorder": recorder}
-        return {
-            **{name: _cpu(server.process) for name, server in parts.items()},
-            "RabbitMQ": _cpu(psutil.Process(self.rabbit.pid)),
-            "PostgreSQL": _cpu(psutil.Process(self.postgres.pid)),
-            "load generator": generator.ru_utime + generator.ru_stime,
-        }
 
 
 def main() -> int:
@@ -108,18 +60,18 @@ def main() -> int:
 def _measured(folder: Path, model: Path, seconds: int) -> dict[str, Any]:
     patients = write_patients(folder / "patients.jsonl")
     ceiling = _ceiling(folder, patients)
-    with _stack(folder, model) as stack:
+    with server_profile(folder, model) as stack:
         with stack.recorder() as recorder:
             load(stack.gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
-            _drained(stack, recorder)
+            drained(stack, recorder)
             report = _minute(stack, recorder, patients, seconds)
-            drain = _drained(stack, recorder)
+            drain = drained(stack, recorder)
         return {
             "ceiling": asdict(ceiling),
             **report,
             "drain_seconds": drain,
             "full_queue": _full_queue(stack, patients),
-            "missing": max(0, _counted(stack.gateway, "predecir_answers_total") - stack.rows()),
+            "missing": max(0, counted(stack.gateway, "predecir_answers_total") - stack.rows()),
             "rows": stack.rows(),
         }
 
@@ -127,46 +79,27 @@ def _measured(folder: Path, model: Path, seconds: int) -> dict[str, Any]:
 def _ceiling(folder: Path, patients: Path) -> Load:
     home = folder / "ceiling"
     home.mkdir()
-    with running([_PYTHON, "-m", "bench.ceiling", "{port}"], home) as server:
+    with running([sys.executable, "-m", "bench.ceiling", "{port}"], home) as server:
         load(server, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
         return load(server, patients, connections=CONNECTIONS, seconds=_CEILING_SECONDS)
 
 
-@contextmanager
-def _stack(folder: Path, model: Path) -> Iterator[Stack]:
-    homes = {name: folder / name for name in ("inference", "gateway", "recorder")}
-    for home in homes.values():
-        home.mkdir()
-    give_model(homes["inference"], model)
-    with (
-        rabbit_server() as rabbit,
-        postgres_server(durable=True) as postgres,
-        running([_PYTHON, "-m", "services.inference"], homes["inference"]) as inference,
-        running(
-            [_PYTHON, "-m", "services.gateway"],
-            homes["gateway"],
-            {"BROKER_URL": rabbit.url, "INFERENCE_URL": f"http://127.0.0.1:{inference.port}"},
-        ) as gateway,
-    ):
-        yield Stack(folder, rabbit, postgres, postgres.new_database(), gateway, inference)
-
-
 def _minute(stack: Stack, recorder: Server, patients: Path, seconds: int) -> dict[str, Any]:
     before = stack.cpu(recorder)
-    backlogs = [_backlog(stack, recorder)]
+    backlogs = [backlog(stack, recorder)]
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(load, stack.gateway, patients, connections=CONNECTIONS, seconds=seconds)
         time.sleep(seconds / 2)
-        backlogs.append(_backlog(stack, recorder))
+        backlogs.append(backlog(stack, recorder))
         seen = asked.result()
-    backlogs.append(_backlog(stack, recorder))
+    backlogs.append(backlog(stack, recorder))
     after = stack.cpu(recorder)
     start, _, end = backlogs
     return {
         "load": asdict(seen),
         "rows_rate": (end.recorded - start.recorded) / (end.at - start.at),
         "answers_rate": (end.answered - start.answered) / (end.at - start.at),
-        "backlog": [asdict(backlog) for backlog in backlogs],
+        "backlog": [asdict(each) for each in backlogs],
         "cpu_seconds": {name: after[name] - before[name] for name in after},
         "wall_seconds": end.at - start.at,
     }
@@ -176,44 +109,17 @@ def _full_queue(stack: Stack, patients: Path) -> dict[str, float]:
     """Fill the queue while no recorder runs, and let one drain it while nobody asks."""
     before = stack.rows()
     load(stack.gateway, patients, connections=CONNECTIONS, seconds=_FILLING_SECONDS)
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while _counted(stack.gateway, "predecir_outbox_pending") and time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
-    waiting = _counted(stack.gateway, "predecir_answers_total") - before
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while counted(stack.gateway, "predecir_outbox_pending") and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    waiting = counted(stack.gateway, "predecir_answers_total") - before
     with stack.recorder() as recorder:
         # From when it was ready: what it took while it started is no measure of anything.
-        started, cpu, first = time.monotonic(), _cpu(recorder.process), _counted(recorder, _RECORDED)
-        while (done := _counted(recorder, _RECORDED)) < waiting and time.monotonic() < started + _DRAIN_SECONDS:
-            time.sleep(_LOOK_SECONDS)
-        seconds, cpu = time.monotonic() - started, _cpu(recorder.process) - cpu
-        return {"events": waiting, "rate": (done - first) / seconds, "cpu_us": cpu / max(done - first, 1) * 1e6}
-
-
-def _drained(stack: Stack, recorder: Server) -> float:
-    """Wait until all that was answered is recorded; returns how many seconds that took."""
-    started = time.monotonic()
-    while time.monotonic() < started + _DRAIN_SECONDS:
-        backlog = _backlog(stack, recorder)
-        if backlog.recorded >= backlog.answered:
-            break
-        time.sleep(_LOOK_SECONDS)
-    return time.monotonic() - started
-
-
-def _backlog(stack: Stack, recorder: Server) -> Backlog:
-    recorded = _counted(recorder, _RECORDED)
-    outbox, answered = (_counted(stack.gateway, name) for name in ("predecir_outbox_pending", "predecir_answers_total"))
-    return Backlog(time.monotonic(), answered, recorded, outbox, max(0, answered - recorded - outbox))
-
-
-def _counted(server: Server, name: str) -> int:
-    lines = server.get("/metrics").decode().splitlines()
-    return int(float(next(line.split()[1] for line in lines if line.startswith(f"{name} "))))
-
-
-def _cpu(process: psutil.Process) -> float:
-    """Sum up `process` and those it started that still run."""
-    return float(sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True))))
+        started, used, first = time.monotonic(), cpu(recorder.process), counted(recorder, RECORDED)
+        while (done := counted(recorder, RECORDED)) < waiting and time.monotonic() < started + DRAIN_SECONDS:
+            time.sleep(LOOK_SECONDS)
+        seconds, used = time.monotonic() - started, cpu(recorder.process) - used
+        return {"events": waiting, "rate": (done - first) / seconds, "cpu_us": used / max(done - first, 1) * 1e6}
 
 
 def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:

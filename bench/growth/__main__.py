@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.conditions import describe, machine, production
-from bench.growth import batch, database, features
+from bench.growth import batch, database, features, replicas
 from bench.plots import draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT
@@ -39,7 +39,7 @@ class Section(Protocol):
         """Draw it."""
 
 
-SECTIONS: dict[str, Section] = {"rows": database, "features": features, "batch": batch}
+SECTIONS: dict[str, Section] = {"rows": database, "replicas": replicas, "features": features, "batch": batch}
 
 
 def main(wanted: list[str]) -> int:
@@ -66,7 +66,8 @@ def main(wanted: list[str]) -> int:
             print("\n".join(section.page(report[name])), flush=True)
     shown = {name: section for name, section in SECTIONS.items() if name in report}
     headline = " ".join(section.headline(report[name]) for name, section in shown.items())
-    draw(FOLDER / "growth.svg", *(panel for name, section in shown.items() for panel in section.panels(report[name])))
+    panels = [panel for name, section in shown.items() for panel in section.panels(report[name])]
+    draw(FOLDER / "growth.svg", *panels, columns=2)
     write_report("growth", report, _page(report, shown), headline=headline)
     return 0
 

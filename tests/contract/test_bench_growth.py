@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.growth import batch, database, features
+from bench.growth import batch, database, features, replicas
 from bench.plots import draw
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ async def test_a_database_is_filled_and_asked(tmp_path: Path) -> None:
     assert "11,500 rows" in database.headline(shown) or "with 11,500" in database.headline(shown)
     draw(tmp_path / "rows.svg", *database.panels(shown))
     assert ">PostgreSQL<" in (tmp_path / "rows.svg").read_text()
+
+
+def test_the_page_of_replicas_has_what_each_part_costs(tmp_path: Path) -> None:
+    run = {"rate": 4000.0, "p50_ms": 5.25, "p99_ms": 20.0, "rows_per_call": 12.34}
+    found = [run | {"replicas": count, "cpu_us": {"gateway": 170.0, "balancer": 20.0 + count}} for count in (1, 4)]
+    assert "| 4 | 4,000 | 5.25 | 20.00 | 12.3 | 170 | 24 |" in replicas.page(found)
+    draw(tmp_path / "replicas.svg", *replicas.panels(found))
+    assert ">balancer<" in (tmp_path / "replicas.svg").read_text()
 
 
 def test_the_page_of_features_and_of_batches_has_their_figures(tmp_path: Path) -> None:
