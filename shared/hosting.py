@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from shared.door import Door
+
 LARGEST_BODY = 256 * 1024
 """Bytes of a request body; more is a 413, whether its length was announced or not."""
 SHUTDOWN_SECONDS = 10
@@ -61,12 +63,14 @@ class Part:
 
     `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
     `access` says which roles each route is open to, once there are keys; a route that is not in it stays shut.
+    `door` refuses what is too much; of several parts in one process, one has a door.
     """
 
     routers: tuple[APIRouter, ...]
     unready: Callable[[], Mapping[str, str]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
     access: Access = field(default_factory=dict)
+    door: Door | None = None
 
 
 _ACCESS: Access = {
@@ -182,10 +186,11 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
             guard = Guard(keys, access_table(*parts), RateLimit(settings.key_rate, settings.key_burst))
             hot = {key: endpoint for part in parts for key, endpoint in part.hot.items()}
+            doors = [part.door for part in parts if part.door is not None]
             server = _Server(
                 uvicorn.Config(
                     Entrance(app, hot, settings.allowed_hosts, guard),
-                    http=OneWriteProtocol,
+                    http=doors[0].protocol() if doors else OneWriteProtocol,
                     ws="none",
                     lifespan="off",
                     log_config=None,

@@ -13,7 +13,7 @@ from services.gateway import model_card, page, versions
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
 from services.gateway.explain import Explainer
-from services.gateway.intake import Refusals
+from services.gateway.intake import SATURATED, Refusals
 from services.gateway.keeping import Keeper
 from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.outcome import Outcomes
@@ -24,6 +24,7 @@ from services.gateway.remote_scorer import open_remote_scorer
 from services.gateway.reporting import report_once, reporting
 from services.gateway.routes import ACCESS, GatewayDeps, gateway_router
 from shared.broker import read_broker_url
+from shared.door import Door
 from shared.hosting import Part, StartError
 from shared.patient import load_patient
 from shared.topology import topology
@@ -111,6 +112,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     unready,
                     {("POST", "/predecir"): predict},
                     {**ACCESS, **page.ACCESS, **versions.ACCESS, **model_card.ACCESS},
+                    Door("/predecir", settings.gateway_max_in_flight, SATURATED, refusals.note_saturation),
                 ),
                 outbox,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,16 +31,33 @@ LONGEST_KEY = 255
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
+SATURATED = ProblemError(503, "saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.", retry_after=1)
+"""What a request is told that is one too many."""
+
+
 class Refusals:
     """Counts and logs what is refused, by rule and never with a value."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Count on `registry`."""
         self._counter = Counter("predecir_refusals", "Requests refused, by rule", ["rule"], registry=registry)
+        self._saturated = self._counter.labels(SATURATED.rule)
+        self._next_line = 0.0
         self._log = structlog.get_logger()
+
+    def note_saturation(self) -> None:
+        """Count one refusal of thousands a second, and log that it happens, once a second at most."""
+        self._saturated.inc()
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + 1
+            self._log.warning("requests_refused", status=SATURATED.status, rule=SATURATED.rule)
 
     def note(self, problem: ProblemError) -> None:
         """Count and log one refusal."""
+        if problem.rule == SATURATED.rule:
+            self.note_saturation()
+            return
         self._counter.labels(problem.rule).inc()
         fields = sorted({error["regla"] for error in problem.errors or ()})
         self._log.info("request_refused", status=problem.status, rule=problem.rule, rules=fields)

@@ -20,7 +20,7 @@ class GatewaySettings(BrokerSettings):
     reference_key_file: Path | None = None
     """Key that hashes references to patients, the same for all replicas; made where it is missing. Unset:
     keys/reference.key under PREDECIR_VAR."""
-    gateway_max_in_flight: int = Field(default=1024, ge=1)
+    gateway_max_in_flight: int = Field(default=256, ge=1)
     """Requests being answered at once; more are refused with 503 before any work is done for them."""
     gateway_deadline_seconds: float = Field(default=5, gt=0)
     """How long one answer may take in all; after that it is a 503."""

@@ -1,0 +1,46 @@
+"""More requests at once than there is room for: some are answered and kept, the others are told when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+
+from chaos.arrivals import Load, Seen
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import make_bundle
+from tests.database import is_settled, query
+from tests.processes import running
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENT = {"edad": 47, "sexo": "F", "tsh": 1.5}
+CLIENTS = 64
+ROOM = 4
+
+
+async def crowd(url: str) -> tuple[Seen, list[str]]:
+    """Ask with `CLIENTS` at once for two seconds; gives what they saw, and the ids of all answers."""
+    async with Load(int(urlsplit(url).port or 0), [b'{"edad":47,"sexo":"F","tsh":1.5}']) as load:
+        return await load.keep_asking(CLIENTS, 2), load.answered
+
+
+def test_who_is_refused_is_told_when_to_come_back_and_who_is_not_is_kept(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    with running("services.local", tmp_path, {"GATEWAY_MAX_IN_FLIGHT": str(ROOM)}) as process:
+        seen, answered = asyncio.run(crowd(process.url))
+        assert set(seen.latencies) == {200, 503}
+        assert len(answered) == len(seen.latencies[200]) >= ROOM
+        assert seen.without_retry_after == 0
+        refused = next(line for line in process.get("/metrics").text.splitlines() if '_total{rule="saturado"}' in line)
+        assert float(refused.split()[1]) == len(seen.latencies[503])
+        after = httpx.post(f"{process.url}/predecir", json=PATIENT, timeout=30)
+        assert after.status_code == 200
+        until_now(lambda: is_settled(process), seconds=60)
+        assert process.errors().count("requests_refused") <= 60  # not one for each
+    rows = {row[0] for row in query(tmp_path, "SELECT id FROM predicciones")}
+    assert rows == {*answered, after.json()["id"]}

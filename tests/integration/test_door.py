@@ -1,0 +1,148 @@
+"""The door in a real server: who is one too many is told at once, and whoever cannot be judged there goes in."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from shared.door import Door
+from shared.problems import ProblemError
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Receive, Scope, Send
+
+FULL = ProblemError(503, "saturado", "Espere.", retry_after=1)
+ASK = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+_SECONDS = 30
+
+
+@dataclass(slots=True)
+class Busy:
+    """A server whose route answers nobody before `release`."""
+
+    port: int = 0
+    refused: int = 0
+    asked: int = 0
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, at last."""
+        del scope
+        while (await receive()).get("more_body", False):
+            pass
+        self.asked += 1
+        await self.release.wait()
+        headers = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"listo"})
+
+    def refuse(self) -> None:
+        """Count one refusal."""
+        self.refused += 1
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Connect."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        try:
+            yield client
+        finally:
+            client.writer.close()
+
+    async def has_been_asked(self, times: int) -> None:
+        """Wait until that many requests are in."""
+        await until(lambda: self.asked == times, seconds=_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def told(self) -> tuple[int, str]:
+        """Read one response: its status, and its head in small letters."""
+        async with asyncio.timeout(_SECONDS):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await self.reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        return int(head.split()[1]), head
+
+
+@asynccontextmanager
+async def busy(most: int) -> AsyncIterator[Busy]:
+    """Run a server that lets `most` in."""
+    app = Busy()
+    door = Door("/predecir", most, FULL, app.refuse)
+    config = uvicorn.Config(app, port=0, http=door.protocol(), ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals
+    await until(lambda: server.started, seconds=_SECONDS)
+    app.port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield app
+    finally:
+        app.release.set()
+        server.should_exit = True
+        await serving
+    assert door.inside == 0
+
+
+async def test_one_too_many_is_refused_at_once_and_may_ask_again_on_the_same_connection() -> None:
+    async with busy(1) as server, server.client() as first, server.client() as second:
+        first.writer.write(ASK)
+        await server.has_been_asked(1)
+        for _ in range(2):
+            second.writer.write(ASK)
+            status, head = await second.told()
+            assert (status, "retry-after: 1\r\n" in head, "application/problem+json" in head) == (503, True, True)
+        assert (server.refused, server.asked) == (2, 1)
+        server.release.set()
+        assert (await first.told())[0] == 200
+        second.writer.write(ASK)
+        assert (await second.told())[0] == 200
+
+
+async def test_who_hangs_up_leaves_a_place() -> None:
+    async with busy(1) as server, server.client() as second:
+        async with server.client() as first:
+            first.writer.write(ASK)
+            await server.has_been_asked(1)
+
+        async def let_in() -> bool:
+            if server.asked == 2:
+                return True
+            second.writer.write(ASK)
+            await until(lambda: server.asked == 2 or server.refused > refused, seconds=_SECONDS)
+            if server.refused > refused:
+                await second.told()
+            return server.asked == 2
+
+        refused = server.refused
+        while not await let_in():
+            refused = server.refused
+
+
+async def test_what_does_not_come_whole_and_alone_is_the_routes_own_affair() -> None:
+    closing = ASK.replace(b"Host", b"Connection: close\r\nHost")
+    async with busy(1) as server, server.client() as first:
+        first.writer.write(ASK)
+        await server.has_been_asked(1)
+        async with server.client() as pieces, server.client() as last, server.client() as two:
+            pieces.writer.write(ASK[:30])
+            await pieces.writer.drain()
+            last.writer.write(closing)
+            await server.has_been_asked(2)  # by then the first piece has arrived, for it was sent before
+            pieces.writer.write(ASK[30:])
+            two.writer.write(ASK + ASK)
+            await server.has_been_asked(4)  # the second of two waits for the first
+            server.release.set()
+            assert [(await client.told())[0] for client in (first, pieces, last, two, two)] == [200] * 5
+        assert server.refused == 0
