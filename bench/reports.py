@@ -27,6 +27,7 @@ PARTS = (
     Part("local", "The local profile against the ceiling and the simplest design"),
     Part("server", "The server profile for a minute, every part on one machine"),
     Part("growth", "How speed and cost grow"),
+    Part("scale", "How far it goes: a queueing model from the measured costs, checked"),
 )
 
 

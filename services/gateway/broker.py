@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.topology import Topology
     from shared.transport import Delivery, OutboxState
 
-_EVENTS_PER_MESSAGE = 200
+EVENTS_PER_MESSAGE = 200
 _CONNECT_SECONDS = 5
 _CLOSE_SECONDS = 2
 _UNBLOCK_SECONDS = 0.05
@@ -58,7 +58,7 @@ class BrokerTransport:
 
         """
         channel = await self._ready()
-        messages = list(split(batch, _EVENTS_PER_MESSAGE))
+        messages = list(split(batch, EVENTS_PER_MESSAGE))
         refused: list[str] = []
         durable: set[int] = set()
         outcomes = await asyncio.gather(*(self._confirmed(channel, message) for message in messages))

@@ -1,0 +1,135 @@
+"""What the model of docs/scale.md needs and no other benchmark measures: a call of inference by its rows, and bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench.conditions import give_model
+from bench.rows import made_up
+from bench.servers import Server, running
+from services.gateway.identifiers import keyed_id
+from services.gateway.outbox_file import Keyed, OutboxFile
+from services.recorder.database import open_database, read_url
+from services.recorder.writing import write_batch
+from shared.diseases.thyroid import DatosPaciente
+from shared.events import write_prediction
+from shared.inference import INPUT
+from shared.model import ModelInfo, Score
+from tests.postgres import PostgresServer, postgres_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.recorder.rows import Row
+
+_SECONDS = 3.0
+_LARGE = 32
+_ROUNDS = 3
+_ROWS, _BATCH = 20_000, 500
+_DAY = 86400
+
+
+def inference_call(folder: Path, model: Path) -> dict[str, float]:
+    """CPU time of the inference service for a call: `fixed_us`, and `each_us` for each row; from 1 row and from 32."""
+    home = folder / "inference"
+    home.mkdir()
+    give_model(home, model)
+    with running([sys.executable, "-m", "services.inference"], home) as server:
+        rounds = [(_cpu_us(server, 1), _cpu_us(server, _LARGE)) for _ in range(_ROUNDS)]
+    one, many = (min(each) for each in zip(*rounds, strict=True))  # the least: others on the machine only add
+    each = (many - one) / (_LARGE - 1)
+    return {"fixed_us": one - each, "each_us": each}
+
+
+def bytes_each() -> dict[str, float]:
+    """Bytes of a prediction: its `event`, its `row` in PostgreSQL with indexes, and what it writes ahead (`log`)."""
+    rows = [row for first in range(1, _ROWS + 1, _BATCH) for row in made_up(first, _BATCH)]
+    events = [_event(row) for row in rows[:_BATCH]]
+    with postgres_server(durable=True) as server:
+        name = server.new_database()
+        stored = asyncio.run(_stored(server, name, rows))
+    return {"event": sum(map(len, events)) / len(events), **stored}
+
+
+def keyed_bytes(folder: Path, answer: int) -> dict[str, float]:
+    """Bytes that a request with an `Idempotency-Key` leaves in the outbox: with its `answer` kept, and without."""
+    path = folder / "keyed.db"
+    file = OutboxFile(path, keep_answers=_DAY)
+    for first in range(0, _ROWS, _BATCH):
+        keys = (keyed_id("medico", f"consulta-{number}") for number in range(first, first + _BATCH))
+        file.write([(b"{}", Keyed(key, bytes(32), bytes(answer))) for key in keys], first + 1)
+        file.delete([first + 1])
+    found = {"kept_answer": _size(file, path)}
+    file.connection.execute("UPDATE answered SET response = NULL")
+    found["key"] = _size(file, path)
+    file.close()
+    return found
+
+
+def _size(file: OutboxFile, path: Path) -> float:
+    file.connection.execute("VACUUM")
+    file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.stat().st_size / _ROWS
+
+
+def _cpu_us(server: Server, rows: int) -> float:
+    """Ask call after call, and divide the server's CPU time by their number."""
+    data = [[50.0] * len(DatosPaciente.columns)] * rows
+    tensor = {"name": INPUT, "datatype": "FP32", "shape": [rows, len(DatosPaciente.columns)], "data": data}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    before, calls, started = sum(server.process.cpu_times()[:2]), 0, time.monotonic()
+    while time.monotonic() < started + _SECONDS:
+        connection.request(
+            "POST", f"/v2/models/{DatosPaciente.disease.name}/infer", body, {"Content-Type": "application/json"}
+        )
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"inference answered {answer.status}")
+        calls += 1
+    return (sum(server.process.cpu_times()[:2]) - before) / calls * 1e6
+
+
+def _event(row: Row) -> bytes:
+    probabilities: dict[str, float] = json.loads(row.probabilidades)
+    model = ModelInfo(
+        name=row.modelo,
+        version=row.modelo_version,
+        digest=row.modelo_digest,
+        patient_digest=row.paciente_digest,
+        columns=(),
+        classes=tuple(probabilities),
+        prevalence={},
+        low_prevalence=frozenset(),
+        training_ranges={},
+    )
+    return write_prediction(
+        event_id=str(row.id),
+        source=f"/gateway/{row.gateway_id}",
+        time=row.timestamp.isoformat(),
+        inputs=json.loads(row.inputs),
+        output=row.output,
+        score=Score(list(probabilities.values()), model),
+        reference=row.referencia,
+        plausible=[row.output],
+    )
+
+
+async def _stored(server: PostgresServer, name: str, rows: list[Row]) -> dict[str, float]:
+    """Record `rows` as a recorder does, and ask how much that was."""
+    async with open_database(read_url(server.url(name))) as database:
+        [begun] = server.query(name, "SELECT pg_current_wal_lsn()::text")
+        for first in range(0, len(rows), _BATCH):
+            batch = rows[first : first + _BATCH]
+            await database.writer.transaction(partial(write_batch, rows=batch, poison=(), now=datetime.now(UTC)))
+        [logged] = server.query(name, f"SELECT (pg_current_wal_lsn() - '{begun}'::pg_lsn)::float8")
+        [size] = server.query(name, "SELECT pg_total_relation_size('predicciones')")
+    return {"row": size / len(rows), "log": logged / len(rows)}

@@ -1,0 +1,81 @@
+"""docs/scale.md has the figures of the last report, and the plan behind them keeps its own limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.scale.one_machine import predicted_rate
+from bench.scale.pages import MarkerError, blocks, page, renewed
+from bench.scale.plan import BUSY, Costs, Overlay, carried, days_until_full, need, overlays
+
+ROOT = Path(__file__).parents[2]
+COSTS = Costs(
+    gateway=200e-6,
+    call=400e-6,
+    row=10e-6,
+    recorder=30e-6,
+    broker=10e-6,
+    database=20e-6,
+    event_bytes=1000,
+    row_bytes=2000,
+    log_bytes=2000,
+    kept_bytes=1000,
+    key_bytes=100,
+    fsync=0.002,
+)
+
+
+def report() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "docs/benchmarks/scale.json").read_text())
+    return found
+
+
+def test_the_page_has_the_figures_of_the_last_report() -> None:
+    text = (ROOT / "docs/scale.md").read_text()
+    assert renewed(text, blocks(report())) == text
+    assert page(report()) == (ROOT / "docs/benchmarks/scale.md").read_text()
+
+
+def test_a_page_without_a_place_for_a_block_is_refused_by_its_name() -> None:
+    with pytest.raises(MarkerError, match="needs"):
+        renewed("# Scale\n", {"needs": "| |"})
+
+
+@pytest.mark.parametrize("rate", [10.0, 1_000.0, 100_000.0])
+def test_what_a_rate_needs_is_busy_to_its_share_and_no_replica_more(rate: float) -> None:
+    found = need(rate, COSTS)
+    assert rate * COSTS.gateway <= found.gateways * BUSY
+    calls = rate / found.batch
+    assert calls * (COSTS.call + COSTS.row * found.batch) <= found.inference * BUSY
+    assert found.recorders == max(1, -(-rate * COSTS.recorder // BUSY))
+    assert found.commits * found.committed == pytest.approx(rate / found.gateways)
+    assert found.commits <= 1 / COSTS.fsync
+    assert found.latency >= COSTS.gateway + COSTS.call + COSTS.fsync
+
+
+def test_an_overlay_carries_what_its_replicas_do_and_its_volumes_hold() -> None:
+    small = Overlay(gateways=1, inference=2, recorders=1, storage=2000 * 86400, outbox=1000 * 86400)
+    assert carried(small, COSTS)["gateways"] == pytest.approx(BUSY / COSTS.gateway)
+    assert days_until_full(small, 1, COSTS) == {"database": 1, "gateway": 1}
+    roomy = Overlay(gateways=2, inference=2, recorders=1, storage=2000 * 86400, outbox=(1000 + 3 * 100) * 86400)
+    assert days_until_full(roomy, 2, COSTS) == {"database": 0.5, "gateway": 4}
+
+
+def test_both_overlays_are_read_as_they_are() -> None:
+    found = overlays()
+    assert found["clinic"].gateways == 1
+    assert found["cluster"].gateways == 3
+    assert found["cluster"].storage == 50 * 2**30
+
+
+def test_one_machine_is_bounded_by_its_slowest_thread_by_its_cores_and_by_its_disk() -> None:
+    assert predicted_rate({"gateway": 100}, 0, replicas=1, cores=1000) == pytest.approx(10_000, rel=1e-3)
+    parts = {"gateway": 100.0, "inference": 900.0}
+    assert predicted_rate(parts, 0, replicas=1, cores=1000) == pytest.approx(1 / 900e-6, rel=1e-3)
+    assert predicted_rate(parts, 0, replicas=4, cores=1000) == pytest.approx(4 / 900e-6, rel=0.02)
+    assert predicted_rate(parts, 0, replicas=4, cores=1) < 1 / 1000e-6
+    assert predicted_rate({"gateway": 1}, 100, replicas=1, cores=8) == pytest.approx(32 / 0.15, rel=0.02)
