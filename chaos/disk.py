@@ -21,15 +21,18 @@ _STOP_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class SmallDisk:
-    """Mounted at `path` for whoever is started with `prefix` before its command."""
+    """Mounted at `path` for whoever is started with `prefix` before its command, to work in the folder `home`."""
 
+    home: Path
     path: Path
     holder: int
 
     @property
     def prefix(self) -> tuple[str, ...]:
         """What a command begins with that is to see this disk."""
-        return ("nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials", "--")
+        enter = ("nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials", "--")
+        # Whoever enters finds himself in the root folder of the other namespace.
+        return (*enter, "sh", "-c", 'cd "$0" && exec "$@"', str(self.home))
 
     def fill(self) -> None:
         """Leave no room."""
@@ -48,8 +51,8 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(path: Path, *, mib: int) -> Iterator[SmallDisk]:
-    """Make the folder `path` one; it goes with all that is on it."""
+def small_disk(home: Path, path: Path, *, mib: int) -> Iterator[SmallDisk]:
+    """Mount one at `path`, for processes that work in `home`; it goes with all that is on it."""
     path.mkdir(parents=True)
     script = f'mount -t tmpfs -o size={mib}m none "$0" && echo mounted && exec sleep infinity'
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, str(path)]
@@ -58,7 +61,7 @@ def small_disk(path: Path, *, mib: int) -> Iterator[SmallDisk]:
             assert holder.stdout is not None  # noqa: S101 - it is a pipe
             if not holder.stdout.readline():
                 raise RuntimeError("chaos: a tmpfs cannot be mounted here; allow user namespaces, or run as root")
-            yield SmallDisk(path, holder.pid)
+            yield SmallDisk(home, path, holder.pid)
         finally:
             holder.terminate()
             holder.wait(_STOP_SECONDS)

@@ -14,7 +14,7 @@ from chaos.asking import Plan, clients
 from chaos.client import read
 from chaos.faults import process_killed, process_stopped, starter_killed
 from chaos.recovery import recoveries
-from chaos.rig import account, settled
+from chaos.rig import account, settles
 from chaos.schedule import Schedule
 from chaos.stack import answers
 from chaos.supervised import Supervised
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from chaos.faults import Fault
 
 _READY_SECONDS = 120
-_DRAIN_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ async def _report(plan: Plan, folder: Path, process: Supervised, url: str) -> di
         await schedule.run(kills=plan.kills, seconds=plan.seconds)
         asking = time.monotonic() - began
     started = time.monotonic()
-    await until(lambda: settled(url), seconds=_DRAIN_SECONDS)
+    closed = await settles(url)
     drained = time.monotonic() - started
     watching.cancel()
     asked = [line for file in files for line in read(file)]
@@ -92,13 +91,14 @@ async def _report(plan: Plan, folder: Path, process: Supervised, url: str) -> di
         "profile": "local",
         "plan": {**asdict(plan), "faults": sorted(plan.faults)},
         "verdict": asdict(verdict),
-        "holds": verdict.holds,
+        "holds": verdict.holds and closed,
         "answers_per_second": verdict.answered / asking,
         "faults": recoveries(schedule.injected, asked, watcher.samples, {process.name: process.readied}),
         "kills": schedule.killed,
         "drain_seconds": drained,
         "largest_backlog": max(sample.backlog or 0 for sample in watcher.samples),
         "ended": {process.name: process.ended},
+        "account_closes": closed,
         "account": await account(url),
         "quarantine": query(folder, "SELECT count(*) FROM cuarentena")[0][0],
     }

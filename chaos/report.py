@@ -73,7 +73,8 @@ def _rest(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"At most {report['largest_backlog']:,} waited in outboxes and queue; all of it was recorded "
-        f"{report['drain_seconds']:.1f} s after the clients had stopped. `/conciliacion` misses {missing}; "
+        f"{report['drain_seconds']:.1f} s after the clients had stopped. The account of `/conciliacion` "
+        f"{'closes' if report['account_closes'] else 'DOES NOT CLOSE'}, and misses {missing}; "
         f"{report['quarantine']} are in quarantine."
     )
     yield ""

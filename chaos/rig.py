@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _WARMING_SECONDS = 3
 _DRAIN_SECONDS = 300
+_SETTLE_SECONDS = 120
+"""Gateways say every 25 s how far they are."""
 
 
 async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
@@ -44,7 +47,8 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             await asyncio.sleep(_WARMING_SECONDS)
             await schedule.run(kills=plan.kills, seconds=plan.seconds)
             asking = time.monotonic() - began
-        drained = await _drained(stack, watcher)
+        drained = await _drained(watcher)
+        closed = await settles(stack.services["recorder"][0].url)
         watching.cancel()
         asked = [line for file in files for line in read(file)]
         verdict = judge(asked, await _rows(stack))
@@ -53,13 +57,14 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             "profile": "server",
             "plan": {**asdict(plan), "faults": sorted(plan.faults)},
             "verdict": asdict(verdict),
-            "holds": verdict.holds,
+            "holds": verdict.holds and closed,
             "answers_per_second": verdict.answered / asking,
             "faults": recoveries(schedule.injected, asked, watcher.samples, readied),
             "kills": schedule.killed,
             "drain_seconds": drained,
             "largest_backlog": max(sample.backlog or 0 for sample in watcher.samples),
             "ended": {process.name: process.ended for process in stack.processes},
+            "account_closes": closed,
             "account": await account(stack.services["recorder"][0].url),
             "quarantine": len(await _fetched(stack, "SELECT id FROM cuarentena")),
         }
@@ -77,25 +82,30 @@ async def account(url: str) -> list[dict[str, Any]]:
         return []
 
 
-async def settled(url: str) -> bool:
-    """Whether the account at `url` says that everything that was answered is recorded."""
-    gateways = await account(url)
-    return bool(gateways) and all(
-        each["en_outbox"] == each["en_camino"] == each["diferencia"] == 0 for each in gateways
-    )
+async def settles(url: str) -> bool:
+    """Wait until the account at `url` says that all that was answered is recorded; whether that happened."""
+
+    async def settled() -> bool:
+        gateways = await account(url)
+        return bool(gateways) and all(
+            each["en_outbox"] == each["en_camino"] == each["diferencia"] == 0 for each in gateways
+        )
+
+    with suppress(TimeoutError):
+        await until(settled, seconds=_SETTLE_SECONDS)
+        return True
+    return False
 
 
-async def _drained(stack: Stack, watcher: Watcher) -> float:
-    """Wait until nothing is on its way any more; returns after how many seconds nothing waited."""
+async def _drained(watcher: Watcher) -> float:
+    """Wait until nothing is in an outbox or in the queue; returns how many seconds that took."""
     started = time.monotonic()
 
     async def empty() -> bool:
         return (await watcher.look()).backlog == 0
 
     await until(empty, seconds=_DRAIN_SECONDS)
-    seconds = time.monotonic() - started
-    await until(lambda: settled(stack.services["recorder"][0].url), seconds=_DRAIN_SECONDS)
-    return seconds
+    return time.monotonic() - started
 
 
 async def _rows(stack: Stack) -> list[Row]:

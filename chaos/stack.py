@@ -90,7 +90,7 @@ def _service(around: Surroundings, kind: str, number: int) -> Service:
     home.mkdir(exist_ok=True)
     if kind == "inference":
         shutil.copytree(around.folder / "var", home / "var", symlinks=True)  # one model: a repeated key is one answer
-    prefix = around.disk.prefix if around.disk.path.is_relative_to(home) else ()
+    prefix = around.disk.prefix if around.disk.home == home else ()
     port = around.ports[name]
     environment = {
         "PORT": str(port),

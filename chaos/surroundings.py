@@ -65,7 +65,8 @@ def surroundings(folder: Path) -> Iterator[Surroundings]:
         postgres = opened.enter_context(postgres_server(durable=True))
         ends = (ports["models"], rabbit.port, rabbit.port, postgres.port)
         legs = {name: opened.enter_context(proxied(port)) for name, port in zip(LEGS, ends, strict=True)}
-        disk = opened.enter_context(small_disk(folder / "gateway-2" / "var" / "gateway", mib=_DISK_MIB))
+        home = folder / "gateway-2"
+        disk = opened.enter_context(small_disk(home, home / "var" / "gateway", mib=_DISK_MIB))
         clock = Clock(folder / "clock")
         clock.set(0)
         yield Surroundings(folder, rabbit, postgres, postgres.new_database(), ports, legs, disk, clock)

@@ -76,12 +76,12 @@ class PostgresServer:
     def kill(self) -> None:
         """End the server and all its processes at once, as a power cut does."""
         leader = psutil.Process(self.pid)
-        processes = [leader, *leader.children(recursive=True)]
+        leader.suspend()  # it begins no process that we do not see
+        processes = [*leader.children(recursive=True), leader]
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(processes, timeout=_END_SECONDS)
-        (self.data / "postmaster.pid").unlink()  # its number may soon be another process's
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
