@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import signal
 import socket
@@ -201,6 +202,10 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                 ),
                 lambda: unready_reasons(*parts),
             )
+            # What is there now stays. Left to the collector, it would be searched again and again, a tenth of a second
+            # each time, while everybody waits.
+            gc.collect()
+            gc.freeze()
             serving = asyncio.create_task(server.serve(sockets=[sock]))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
