@@ -94,6 +94,9 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with 
 		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 wants an older dateutil than the rest
 	@echo 'apache-airflow>=3.3,<3.4' | $(UV) pip compile $(COMPILE) - -o requirements/airflow.txt # wants an older fastapi
 	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
+	@for tool in bench/field/requirements/*.in; do \
+		$(UV) pip compile $(COMPILE) -c <(grep -E '^(mlflow|onnxruntime|scikit-learn)==' requirements/dev.txt | tr -d '\\') \
+			$$tool -o $${tool%.in}.txt; done # what serves the same model, in environments of their own
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: clean

@@ -26,6 +26,7 @@ class Part:
 PARTS = (
     Part("local", "The local profile against the ceiling and the simplest design"),
     Part("server", "The server profile for a minute, every part on one machine"),
+    Part("field", "This system beside what people would pick instead"),
     Part("growth", "How speed and cost grow"),
     Part("scale", "How far it goes: a queueing model from the measured costs, checked"),
 )

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent
-_START_SECONDS = 60
+_START_SECONDS = 120
+_STOP_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,16 @@ class Load:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Start `command` in `folder`, where `{port}` stands for a free port; stop it at the end."""
+def running(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    is_ready: Callable[[int], bool] | None = None,
+) -> Iterator[Server]:
+    """Start `command` in `folder`, where `{port}` stands for a free port; stop it, and what it started, at the end.
+
+    It is ready when it says so on /health/ready, or when `is_ready`, given its port, does.
+    """
     port = _free_port()
     command = [part.format(port=port) for part in command]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(port), **(environment or {})}
@@ -66,23 +75,38 @@ def running(command: list[str], folder: Path, environment: Mapping[str, str] | N
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
-        while not _is_ready(port):
+        while not (is_ready or _is_ready)(port):
             if process.poll() is not None or time.perf_counter() - started > _START_SECONDS:
                 raise RuntimeError(f"{command}: did not get ready:\n{(folder / 'server.log').read_text()[-2000:]}")
             time.sleep(0.01)
         yield Server(port, psutil.Process(process.pid), time.perf_counter() - started)
     finally:
+        members = family(psutil.Process(process.pid)) if process.poll() is None else []
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            for each in psutil.wait_procs(members, timeout=_STOP_SECONDS)[1]:
+                each.kill()
 
 
-def load(server: Server, patients: Path, *, connections: int, seconds: int) -> Load:
-    """Load `server` with wrk: `connections` clients, each sending the next patient as soon as it was answered."""
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Give `process` and all that it started, directly or not, and that still run."""
+    return [process, *process.children(recursive=True)]
+
+
+def load(  # noqa: PLR0913 - each is one fact of the load
+    server: Server, patients: Path, *, connections: int, seconds: int, path: str = "/predecir", rate: int | None = None
+) -> Load:
+    """Load `server` with wrk: `connections` clients, each sending the next patient as soon as it was answered.
+
+    With `rate`, in requests per second, they send them at even distances instead, as long as one of them is free.
+    """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(ROOT / "bench" / "load.lua")]
     before = sum(server.process.cpu_times()[:2])
     run = subprocess.run(
         [*command, f"http://127.0.0.1:{server.port}"],
-        env={**os.environ, "PATIENTS": str(patients)},
+        env={**os.environ, "PATIENTS": str(patients), "TARGET": path, "RATE": str(rate or "")},
         capture_output=True,
         check=True,
         text=True,

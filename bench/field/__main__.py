@@ -1,0 +1,70 @@
+"""Our system beside what people would pick instead: `python -m bench.field [--only NAME…] [--seconds N]`.
+
+Everyone serves the same trained model on the same machine to the same load generator, alone and warmed. The others get
+the model as the scikit-learn object that was trained, which is what their guides serve, and, in a second row, as this
+system's own ONNX file. A whole run of the usual length writes docs/benchmarks/field.{json,md,svg}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.conditions import fsync_ms, machine, production
+from bench.field.asking import Questions
+from bench.field.competitors import ONNX, TOOLS, Bundle
+from bench.field.contenders import Contender, contenders
+from bench.field.environments import OURS, environment
+from bench.field.measuring import measure
+from bench.field.report import line, write
+from bench.servers import ROOT
+
+SECONDS = 3
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print, write; returns 1 if someone could not be measured or this system lost an answer."""
+    model = production()
+    if model is None:
+        print("no model in production: run `make train` first", file=sys.stderr)
+        return 1
+    bundle = Bundle.at(model.resolve())
+    questions = Questions(bundle.file(ONNX))
+    everyone = contenders(bundle, questions)
+    parser = argparse.ArgumentParser(prog="python -m bench.field", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=[each.name for each in everyone], metavar="NAME")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of each point of load")
+    chosen = parser.parse_args(arguments)
+    environments = {name: environment(name).mib for name in (OURS, *(tool.name for tool in TOOLS))}
+    with tempfile.TemporaryDirectory(dir=ROOT / "var") as folder:
+        before = {"machine": machine(), "fsync_ms": fsync_ms(Path(folder)), "seconds": chosen.seconds}
+        wanted = [each for each in everyone if chosen.only is None or each.name in chosen.only]
+        results = {each.name: _measured(each, questions, Path(folder), chosen.seconds) for each in wanted}
+    report = {**before, "environments_mib": environments, "contenders": results}
+    if chosen.only is None and chosen.seconds == SECONDS:
+        print(write(report))
+    good = all("error" not in each and _missing(each) == 0 for each in results.values())
+    return 0 if good else 1
+
+
+def _measured(contender: Contender, questions: Questions, folder: Path, seconds: int) -> dict[str, Any]:
+    """Measure one; that it could not be is a result too."""
+    try:
+        result = measure(contender, questions, folder / contender.name, seconds)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        result = {"title": contender.title, "model": contender.model, "error": str(error)}
+    print(line(contender.name, result), flush=True)
+    return result
+
+
+def _missing(result: dict[str, Any]) -> int:
+    kept: dict[str, int] = result["kept"] or {"answered": 0, "recorded": 0}
+    return max(0, kept["answered"] - kept["recorded"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+"""The model of the production bundle as a function, for those who leave it to us how it is called."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Rows: TypeAlias = npt.NDArray[np.float32]
+Predict: TypeAlias = Callable[[Rows], npt.NDArray[np.float32]]
+"""Rows, n x columns, NaN where missing; gives probabilities, n x classes."""
+
+
+def predictor(model: Path) -> Predict:
+    """Load `model`: what ends in .onnx with ONNX Runtime and one thread, as this system does, or else a pickle."""
+    if model.suffix != ".onnx":
+        # Ours, trained on this machine. The product never unpickles what it has not verified.
+        return pickle.loads(model.read_bytes()).predict_proba  # type: ignore[no-any-return]  # noqa: S301
+    import onnxruntime  # noqa: PLC0415 - not every environment has it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda rows: session.run(["probabilities"], {"X": rows})[0]
+
+
+def as_row(values: list[float | None]) -> Rows:
+    """Make one row of the numbers of a request; null is missing."""
+    return np.array(values, dtype=np.float32)
