@@ -17,14 +17,14 @@ from chaos.asking import Plan
 from chaos.faults import HELD, KILLS
 from chaos.local import run_local
 from chaos.report import summary
-from chaos.rig import run_server
+from chaos.rig import POISON, run_server
 from chaos.supervised import ROOT
 
 _RUNS = {"server": run_server, "local": run_local}
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD)})
+CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, POISON)})
 
 
 def main() -> int:

@@ -69,13 +69,16 @@ def _faults(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rest(report: Mapping[str, Any]) -> Iterator[str]:
+    poison = report["poison"]
     missing = sum(each["diferencia"] for each in report["account"])
     yield ""
     yield (
         f"At most {report['largest_backlog']:,} waited in outboxes and queue; all of it was recorded "
         f"{report['drain_seconds']:.1f} s after the clients had stopped. The account of `/conciliacion` "
-        f"{'closes' if report['account_closes'] else 'DOES NOT CLOSE'}, and misses {missing}; "
-        f"{report['quarantine']} are in quarantine."
+        f"{'closes' if report['account_closes'] else 'DOES NOT CLOSE'}, and misses {missing}. "
+        f"{poison['sent']} poisonous messages of {len(poison.get('kinds', ()))} kinds were sent, and "
+        f"{poison['delivered_twice']:,} messages delivered twice; {poison['quarantined']} events are in quarantine, of "
+        f"which {poison.get('unexpected', 0)} are no poison, and {poison.get('missing', 0)} are missing."
     )
     yield ""
     yield "How processes ended, by exit code (-9 is a kill): " + "; ".join(

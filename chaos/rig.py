@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,23 @@ import asyncpg
 from chaos.asking import Plan, clients
 from chaos.client import read
 from chaos.faults import HELD, KILLS
+from chaos.meddler import Meddler
 from chaos.recovery import recoveries
 from chaos.schedule import Schedule
 from chaos.stack import Stack, server_stack
 from chaos.verdict import Row, judge
 from chaos.watching import Watcher
+from shared.topology import topology
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Sequence
     from pathlib import Path
 
+POISON = "poison"
+"""The category of faults that is put into the queue instead of done to a part."""
+_POISON_SECONDS = 2
+_DOUBLED_SHARE = 0.1
 _WARMING_SECONDS = 3
 _DRAIN_SECONDS = 300
 _SETTLE_SECONDS = 120
@@ -43,7 +51,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         schedule = Schedule(stack, random.Random(plan.seed), plan.chosen(KILLS), plan.chosen(HELD))  # noqa: S311 - repeatable
         watching = asyncio.create_task(watcher.run())
         began = time.monotonic()
-        async with clients(plan, stack.url, folder) as files:
+        async with clients(plan, stack.url, folder) as files, _meddled(plan, stack) as meddler:
             await asyncio.sleep(_WARMING_SECONDS)
             await schedule.run(kills=plan.kills, seconds=plan.seconds)
             asking = time.monotonic() - began
@@ -51,13 +59,17 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         closed = await settles(stack.services["recorder"][0].url)
         watching.cancel()
         asked = [line for file in files for line in read(file)]
-        verdict = judge(asked, await _rows(stack))
+        rows = {row.id: row for row in await _rows(stack)}
+        poison = _poison(meddler, set(rows), await _set_aside(stack))
+        for event_id in (event_id for sent in meddler.sent for event_id in sent.recorded):
+            rows.pop(event_id, None)  # nobody asked for these
+        verdict = judge(asked, rows.values())
         readied = {process.name: process.readied for process in stack.processes}
         return {
             "profile": "server",
             "plan": {**asdict(plan), "faults": sorted(plan.faults)},
             "verdict": asdict(verdict),
-            "holds": verdict.holds and closed,
+            "holds": verdict.holds and closed and not poison["missing"] and not poison["unexpected"],
             "answers_per_second": verdict.answered / asking,
             "faults": recoveries(schedule.injected, asked, watcher.samples, readied),
             "kills": schedule.killed,
@@ -66,8 +78,41 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             "ended": {process.name: process.ended for process in stack.processes},
             "account_closes": closed,
             "account": await account(stack.services["recorder"][0].url),
-            "quarantine": len(await _fetched(stack, "SELECT id FROM cuarentena")),
+            "poison": poison,
         }
+
+
+@asynccontextmanager
+async def _meddled(plan: Plan, stack: Stack) -> AsyncIterator[Meddler]:
+    """Let a stranger put poison into the queue meanwhile and deliver messages twice, if `plan` wants that."""
+    meddler = Meddler(
+        stack.around.rabbit.url,
+        topology("predecir"),
+        seed=plan.seed,
+        poison_seconds=_POISON_SECONDS,
+        doubled_share=_DOUBLED_SHARE,
+    )
+    if POISON not in plan.faults:
+        yield meddler
+        return
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(meddler.run())
+        yield meddler
+        meddler.stop()
+
+
+def _poison(meddler: Meddler, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
+    """Hold what was set aside against the poison, byte by byte, and the good events beside it against the rows."""
+    wanted, found = Counter(sent.aside for sent in meddler.sent), Counter(aside)
+    good = [event_id for sent in meddler.sent for event_id in sent.recorded]
+    return {
+        "sent": sum(meddler.kinds.values()),
+        "kinds": dict(meddler.kinds),
+        "delivered_twice": meddler.doubled,
+        "quarantined": sum(found.values()),
+        "missing": (wanted - found).total() + sum(event_id not in recorded for event_id in good),
+        "unexpected": (found - wanted).total(),
+    }
 
 
 async def account(url: str) -> list[dict[str, Any]]:
@@ -111,6 +156,10 @@ async def _drained(watcher: Watcher) -> float:
 async def _rows(stack: Stack) -> list[Row]:
     found = await _fetched(stack, "SELECT id::text, (inputs->>'tsh')::float AS tsh, output FROM predicciones")
     return [Row(row["id"], row["tsh"], row["output"]) for row in found]
+
+
+async def _set_aside(stack: Stack) -> list[bytes]:
+    return [row["cuerpo"] for row in await _fetched(stack, "SELECT cuerpo FROM cuarentena")]
 
 
 async def _fetched(stack: Stack, query: str) -> list[asyncpg.Record]:

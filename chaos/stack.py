@@ -8,6 +8,7 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -55,11 +56,11 @@ class Stack:
 
 
 @asynccontextmanager
-async def server_stack(folder: Path) -> AsyncIterator[Stack]:
-    """Start everything in `folder`, wait until it is ready, and stop it at the end."""
+async def server_stack(folder: Path, settings: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[Stack]:
+    """Start everything in `folder` with `settings`, wait until it is ready, and stop it at the end."""
     make_bundle(folder / "var", DatosPaciente)
     with surroundings(folder) as around:
-        services = {kind: (_service(around, kind, 1), _service(around, kind, 2)) for kind in KINDS}
+        services = {kind: tuple(_service(around, kind, number, settings) for number in (1, 2)) for kind in KINDS}
         ports = {kind: [each.port for each in found] for kind, found in services.items()}
         pools = (
             Pool("gateways", around.ports["public"], ports["gateway"]),
@@ -84,7 +85,7 @@ async def _running(stack: Stack) -> AsyncIterator[None]:
                 task.cancel()
 
 
-def _service(around: Surroundings, kind: str, number: int) -> Service:
+def _service(around: Surroundings, kind: str, number: int, settings: Mapping[str, str]) -> Service:
     name = f"{kind}-{number}"
     home = around.folder / name
     home.mkdir(exist_ok=True)
@@ -98,6 +99,7 @@ def _service(around: Surroundings, kind: str, number: int) -> Service:
         "INFERENCE_URL": f"http://127.0.0.1:{around.legs['gateway-inference'].port}",
         "BROKER_URL": around.broker_url("gateway-broker" if kind == "gateway" else "recorder-broker"),
         "DATABASE_URL": around.database_url("recorder-database"),
+        **settings,
     }
     if number == 1 and kind != "inference":
         environment |= around.clock.environment
