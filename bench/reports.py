@@ -28,6 +28,7 @@ PARTS = (
     Part("server", "The server profile for a minute, every part on one machine"),
     Part("field", "This system beside what people would pick instead"),
     Part("growth", "How speed and cost grow"),
+    Part("limits", "What cannot be beaten here, and where every microsecond goes"),
     Part("scale", "How far it goes: a queueing model from the measured costs, checked"),
 )
 

@@ -1,0 +1,1 @@
+"""What cannot be beaten here (the framework, the disk), and where every microsecond of a request goes."""

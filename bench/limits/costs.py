@@ -1,0 +1,58 @@
+"""What one call takes: of the clock, and of the processor."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_BLOCK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Microseconds of one call: of the clock (median), and of the processor in all threads of this process (mean)."""
+
+    wall_us: float
+    cpu_us: float
+
+    def beyond(self, other: Cost) -> Cost:
+        """Give what it takes more than `other`, which is a part of it; never less than nothing."""
+        return Cost(max(0.0, self.wall_us - other.wall_us), max(0.0, self.cpu_us - other.cpu_us))
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Repeats each call for so many `seconds`."""
+
+    seconds: float
+
+    def computed(self, step: Callable[[int], object]) -> Cost:
+        """Call `step`, which only computes, with 0, 1, 2 and so on."""
+        count, walls, cpu = 0, [], time.process_time()
+        deadline = time.perf_counter() + self.seconds
+        while (began := time.perf_counter()) < deadline:
+            for number in range(count, count + _BLOCK):
+                step(number)
+            walls.append((time.perf_counter() - began) / _BLOCK)
+            count += _BLOCK
+        return Cost(statistics.median(walls) * 1e6, (time.process_time() - cpu) / count * 1e6)
+
+    async def awaited(self, step: Callable[[int], Awaitable[object]], callers: int) -> Cost:
+        """Await `step` with 0, 1, 2 and so on, in as many tasks as there are `callers`."""
+        numbers, walls, cpu = itertools.count(), [], time.process_time()
+        deadline = time.perf_counter() + self.seconds
+
+        async def call() -> None:
+            while (began := time.perf_counter()) < deadline:
+                await step(next(numbers))
+                walls.append(time.perf_counter() - began)
+
+        await asyncio.gather(*(call() for _ in range(callers)))
+        return Cost(statistics.median(walls) * 1e6, (time.process_time() - cpu) / len(walls) * 1e6)

@@ -1,0 +1,52 @@
+"""The floor that the disk sets: one fdatasync, and one commit of the outbox, which waits for one."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from services.gateway.outbox_file import OutboxFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_PAGE = 4096
+GROUPS = (1, 8, 32)
+"""Answers in one commit."""
+
+
+def floor(folder: Path, event: bytes, *, times: int = 500) -> list[dict[str, Any]]:
+    """Time an append of a page with fdatasync, and commits of as many `event` as `GROUPS` says, so many `times`."""
+    with (folder / "page").open("wb", buffering=0) as file:
+        descriptor = file.fileno()
+
+        def page() -> None:
+            os.write(descriptor, bytes(_PAGE))
+            os.fdatasync(descriptor)
+
+        found = [_timed("append of 4 KiB and fdatasync", page, times, events=1)]
+    for group in GROUPS:
+        outbox = OutboxFile(folder / f"outbox-{group}.db", keep_answers=60)
+        batch, seq = [(event, None)] * group, outbox.next_seq
+
+        def commit(outbox: OutboxFile = outbox, batch: list[tuple[bytes, None]] = batch) -> None:
+            nonlocal seq
+            outbox.write(batch, seq)
+            seq += len(batch)
+
+        found.append(_timed(f"commit of {group} answers to the outbox", commit, times, events=group))
+        outbox.close()
+    return found
+
+
+def _timed(what: str, do: Callable[[], None], times: int, *, events: int) -> dict[str, Any]:
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        do()
+        seconds.append(time.perf_counter() - started)
+    hundredths = statistics.quantiles(seconds, n=100)
+    return {"what": what, "events": events, "p50_ms": hundredths[49] * 1000, "p99_ms": hundredths[98] * 1000}

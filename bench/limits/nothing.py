@@ -1,0 +1,37 @@
+"""`python -m bench.limits.nothing PORT`: HTTP alone, the server that ours runs in around an application without work.
+
+It takes the whole request and answers as many bytes as an answer has.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+_BYTES = b" " * 700
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BYTES))]
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request."""
+    del scope
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _BYTES})
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        nothing,
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_level="error",
+    )
