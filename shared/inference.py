@@ -61,6 +61,8 @@ class RequestParameters(_Message):
 
     known_digests: str | None = None
     """Of the models it knows, separated by blanks; a response of any other describes its model."""
+    patient_digest: str | None = None
+    """Of the class that the rows are of: a replica of another one refuses, so that a balancer asks the next."""
 
 
 class InferRequest(_Message):

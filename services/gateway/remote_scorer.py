@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from pydantic import ValidationError
 
-from shared.inference import INPUT, InferResponse, ModelMetadata, model_info
+from shared.inference import INPUT, ErrorBody, InferResponse, ModelMetadata, model_info
 from shared.model import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ MOST_WAITING = 4096
 KNOWN_MODELS = 8
 """Versions whose description is kept; an older one is described again when it answers."""
 _WATCH_SECONDS = 1
+_LONGEST_REASON = 200
 _KEY_REFUSED = (401, 403)
 _NOT_ASKED_YET = "inference has not been reached yet"
 
@@ -114,8 +115,8 @@ class RemoteScorer:
 
     async def _scores(self, rows: list[list[float]]) -> list[Score]:
         tensor = {"name": INPUT, "datatype": "FP32", "shape": [len(rows), len(self._patient.columns)], "data": rows}
-        known = {"known_digests": " ".join(self._known)}
-        body = orjson.dumps({"inputs": [tensor], "parameters": known})  # NaN becomes null, which means missing
+        said = {"known_digests": " ".join(self._known), "patient_digest": self._patient.digest}
+        body = orjson.dumps({"inputs": [tensor], "parameters": said})  # NaN becomes null, which means missing
         content = await self._asked("POST", f"{self._model_path}/infer", body)
         try:
             answer = InferResponse.model_validate_json(content)
@@ -158,7 +159,7 @@ class RemoteScorer:
                 if response.status == HTTPStatus.NOT_FOUND:
                     raise _NotThereError("inference answered 404")
                 if not response.ok:
-                    raise ModelUnavailableError(f"inference answered {response.status}")
+                    raise ModelUnavailableError(f"inference answered {response.status}{_why(content)}")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ModelUnavailableError(f"inference cannot be reached ({type(error).__name__})") from error
         return content
@@ -169,6 +170,14 @@ class RemoteScorer:
         except ModelUnavailableError as error:
             return str(error)
         return None
+
+
+def _why(content: bytes) -> str:
+    """Read why inference refused, if it says so in the protocol's words; a balancer in between does not."""
+    try:
+        return f": {ErrorBody.model_validate_json(content).error[:_LONGEST_REASON]}"
+    except ValidationError:
+        return ""
 
 
 @asynccontextmanager

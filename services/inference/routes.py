@@ -58,6 +58,8 @@ ACCESS: Access = {
 }
 """Who may use these routes."""
 
+OTHER_CLASS = "the model here is of another patient class"
+"""Why rows that say of which class they are may be refused; 503, so that they are sent to another replica."""
 SERVER = "predecir"
 PROTOCOL_VERSION = "2"
 _LONGEST_NUMBER = 32
@@ -162,7 +164,7 @@ def _add_infer(
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         loaded = _serving(batcher, asked_for(name, version))
         body = await _body(request, largest)
-        asked, rows = await _run(len(body), partial(_read, body, columns, max_rows))
+        asked, rows = await _run(len(body), partial(_read, body, loaded, columns, max_rows))
         answers = await batcher.infer(rows, loaded)
         written = await _run(len(body), partial(_write, asked, loaded.model, answers))
         return Response(written, media_type="application/json")
@@ -199,8 +201,10 @@ async def _body(request: Request, largest: int) -> bytes:
     return bytes(body)
 
 
-def _read(body: bytes, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
+def _read(body: bytes, loaded: Loaded, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
     asked = read_request(body)
+    if asked.parameters is not None and asked.parameters.patient_digest not in {None, loaded.model.info.patient_digest}:
+        raise ModelUnavailableError(OTHER_CLASS)
     return asked, read_rows(asked, columns, most=max_rows)
 
 
