@@ -84,6 +84,10 @@ PARTS ?= all
 chaos: $(VENV)/.dev servers ## Two minutes of faults, 100 kills, and a look for what was lost; writes var/chaos/
 	@exec $(PY) -m chaos --report $(ROOT)/var/chaos/chaos.json
 
+.PHONY: chaos-long
+chaos-long: $(VENV)/.dev servers ## Half an hour of faults, 1,000 kills, and every other proof beside it; writes docs/proof/ (PARTS=… for some)
+	@exec $(PY) -m chaos.long $(PARTS)
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses
 	@$(UV) pip compile $(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt

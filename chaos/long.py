@@ -1,0 +1,118 @@
+"""`python -m chaos.long`: everything that proves by minutes what tests cannot, each part in a stack of its own.
+
+Parts run beside each other in lanes, one after the other within a lane, and what measures speed alone at the end. Each
+writes its report, and its output to var/chaos/NAME.log; the index of all reports is in docs/proof/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chaos.supervised import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PROOF = ROOT / "docs" / "proof"
+_BEGIN, _END = "<!-- reports: written by make chaos-long -->", "<!-- end of reports -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`python -m COMMAND --report …/NAME.json`; `minutes` of 30 is what it is given, in its own words."""
+
+    name: str
+    title: str
+    command: str
+
+    def words(self, minutes: float, report: Path) -> list[str]:
+        """Give the whole command for a run in which the longest part takes `minutes`."""
+        share = minutes / 30
+        filled = self.command.format(
+            seconds=round(minutes * 60), kills=round(1000 * share), minutes=minutes, third=minutes / 3,
+            local_seconds=round(300 * share), local_kills=round(100 * share), hits=max(1, round(50 * share)),
+        )  # fmt: skip
+        return [sys.executable, "-m", *filled.split(), "--report", str(report)]
+
+
+LANES = (
+    (Part("chaos", "The server profile under faults", "chaos --seconds {seconds} --kills {kills} --pause-ms 10"),),
+    (Part("soak", "Half an hour without faults", "chaos.soak --minutes {minutes}"),),
+    (
+        Part(
+            "local",
+            "The local profile, killed again and again",
+            "chaos --profile local --seconds {local_seconds} --kills {local_kills}",
+        ),
+        Part("broker", "Minutes without RabbitMQ", "chaos.outage broker --minutes {third}"),
+        Part("database", "Minutes without PostgreSQL", "chaos.outage database --minutes {third}"),
+    ),
+    (Part("failpoints", "Death at every line that splits two steps", "chaos.failpoints --hits {hits}"),),
+)
+ALONE = (Part("overload", "Three times the capacity", "chaos.overload"),)
+
+
+def main() -> int:
+    """Run what was chosen and write the index; returns 1 if any part did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.long", description=__doc__)
+    names = [part.name for lane in (*LANES, ALONE) for part in lane]
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which of {', '.join(names)} (default: all)")
+    parser.add_argument("--minutes", type=float, default=30, help="of the longest part (default: 30); less to rehearse")
+    parser.add_argument("--into", type=Path, default=PROOF, help="where reports go (default: docs/proof)")
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - set(names):
+        print(f"chaos.long: {', '.join(sorted(unknown))}: choose from {', '.join(names)}", file=sys.stderr)
+        return 78
+    chosen = [[part for part in lane if part.name in (asked.parts or names)] for lane in (*LANES, ALONE)]
+    into = asked.into.absolute()
+    into.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(len(LANES)) as threads:
+        held = list(threads.map(lambda lane: _run(lane, asked.minutes, into), chosen[:-1]))
+    held.append(_run(chosen[-1], asked.minutes, into))
+    if into == PROOF:
+        page = PROOF / "README.md"
+        page.write_text(indexed(page.read_text(), PROOF))
+    return 0 if all(held) else 1
+
+
+def indexed(page: str, folder: Path) -> str:
+    """Replace the table of reports in `page` by what the reports in `folder` say."""
+    before, _, rest = page.partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    lines = ["| report | command | it says |", "|---|---|---|"]
+    for part in (part for lane in (*LANES, ALONE) for part in lane):
+        report = folder / f"{part.name}.md"
+        title = f"[{part.title}]({part.name}.md)" if report.exists() else part.title
+        said = _headline(report.read_text().splitlines()) if report.exists() else "not run yet"
+        lines.append(f"| {title} | `.venv/bin/python -m chaos.long {part.name}` | {said} |")
+    return "\n".join([f"{before}{_BEGIN}", "", *lines, "", f"{_END}{after}"])
+
+
+def _headline(lines: Iterable[str]) -> str:
+    """Give the sentence in bold that a report begins with."""
+    return next((line.replace("|", "/") for line in lines if line.startswith("**")), "see there")
+
+
+def _run(lane: Sequence[Part], minutes: float, into: Path) -> bool:
+    held = True
+    for part in lane:
+        log = ROOT / "var" / "chaos" / f"{part.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{time.strftime('%H:%M:%S')} {part.name}: begins; see {log.relative_to(ROOT)}", flush=True)
+        with log.open("wb") as said:
+            words = part.words(minutes, into / f"{part.name}.json")
+            code = subprocess.run(words, cwd=ROOT, stdout=said, stderr=said, check=False).returncode  # noqa: S603 - ours
+        print(f"{time.strftime('%H:%M:%S')} {part.name}: {'holds' if code == 0 else f'ENDED WITH {code}'}", flush=True)
+        held &= code == 0
+    return held
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The long run: what each part is given, and the index of what the parts found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chaos.long import ALONE, LANES, PROOF, indexed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PARTS = {part.name: part for lane in (*LANES, ALONE) for part in lane}
+
+
+def test_a_rehearsal_is_the_same_in_little(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    assert PARTS["chaos"].words(30, report)[3:7] == ["--seconds", "1800", "--kills", "1000"]
+    assert PARTS["chaos"].words(3, report)[3:7] == ["--seconds", "180", "--kills", "100"]
+    assert PARTS["failpoints"].words(0.1, report)[3:] == ["--hits", "1", "--report", str(report)]
+
+
+def test_the_index_quotes_what_a_report_says_first_and_can_be_written_again(tmp_path: Path) -> None:
+    page = (PROOF / "README.md").read_text()
+    (tmp_path / "chaos.md").write_text("# Faults\n\n**0 lost in 12 kills**: 34 answers.\n\n**Later**\n")
+    once = indexed(page, tmp_path)
+    [row] = [line for line in once.splitlines() if "(chaos.md)" in line]
+    assert row.endswith("| **0 lost in 12 kills**: 34 answers. |")
+    assert indexed(once, tmp_path) == once
+    assert "(chaos.md)" not in indexed(once, tmp_path / "none")
+
+
+def test_the_index_leaves_what_was_written_by_hand(tmp_path: Path) -> None:
+    page = (PROOF / "README.md").read_text()
+    by_hand = page.partition("<!-- reports")[0]
+    assert indexed(page, tmp_path).startswith(by_hand)
+    assert "R18" in by_hand
