@@ -52,6 +52,8 @@ UNAVAILABLE = 69
 
 
 _BACKLOG = 2048
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep others from the interpreter; Python's 5 ms are those of thirty requests."""
 
 
 class StartError(Exception):
@@ -202,10 +204,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                 ),
                 lambda: unready_reasons(*parts),
             )
-            # What is there now stays. Left to the collector, it would be searched again and again, a tenth of a second
-            # each time, while everybody waits.
-            gc.collect()
-            gc.freeze()
+            _share_out_time()
             serving = asyncio.create_task(server.serve(sockets=[sock]))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -214,6 +213,18 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             await asyncio.sleep(settings.drain_seconds)
             server.should_exit = True
             await serving
+
+
+def _share_out_time() -> None:
+    """Keep pauses short, of which every request in flight has its part.
+
+    A thread that commits waits for the interpreter after each of its steps, and the event loop for what it returns.
+    What is in memory at the start stays: left to the collector, it would be searched again and again, a tenth of a
+    second each time.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
 
 
 def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
