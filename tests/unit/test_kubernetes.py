@@ -217,6 +217,7 @@ def test_pods_may_do_nothing_they_need_not(overlay: Path) -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
+        assert "/tmp" in {mount["mountPath"] for mount in only["volumeMounts"]}  # noqa: S108 - the only place to write
         assert {"cpu", "memory"} <= set(only["resources"]["requests"])
         assert "memory" in only["resources"]["limits"]
 
