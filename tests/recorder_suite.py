@@ -81,9 +81,12 @@ class Recording:
 
 
 @asynccontextmanager
-async def recording(target: Target, *, busy_seconds: float = 0.05) -> AsyncIterator[Recording]:
+async def recording(
+    target: Target, *, busy_seconds: float = 0.05, statement_seconds: float = 30
+) -> AsyncIterator[Recording]:
     registry = CollectorRegistry()
-    async with open_database(read_url(target.url), busy_seconds=busy_seconds) as database:
+    url = read_url(target.url)
+    async with open_database(url, busy_seconds=busy_seconds, statement_seconds=statement_seconds) as database:
         store = Store(database.writer, Metrics(registry))
         async with store.watched(every_seconds=0.02):
             yield Recording(store, database, registry)

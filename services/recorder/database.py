@@ -83,10 +83,11 @@ def read_url(text: str) -> URL:
 
 
 @asynccontextmanager
-async def open_database(url: URL, *, busy_seconds: float = 5) -> AsyncIterator[Database]:
+async def open_database(url: URL, *, busy_seconds: float = 5, statement_seconds: float = 30) -> AsyncIterator[Database]:
     """Connect, create or upgrade the tables, and close everything at the end.
 
-    `busy_seconds` is how long SQLite waits while another program holds its lock.
+    `busy_seconds` is how long SQLite waits while another program holds its lock, `statement_seconds` how long one
+    statement may take PostgreSQL.
 
     Raises:
         StartError: it cannot be reached, opened, written or upgraded.
@@ -97,8 +98,8 @@ async def open_database(url: URL, *, busy_seconds: float = 5) -> AsyncIterator[D
         writer = SqliteWriter(url, busy_seconds=busy_seconds)
         readers = sqlite_readers(url, size=CONNECTIONS, busy_seconds=busy_seconds)
     else:
-        writer = PostgresWriter(url, size=CONNECTIONS)
-        readers = postgres_readers(url, size=CONNECTIONS)
+        writer = PostgresWriter(url, size=CONNECTIONS, statement_seconds=statement_seconds)
+        readers = postgres_readers(url, size=CONNECTIONS, statement_seconds=statement_seconds)
     try:
         try:
             if isinstance(writer, SqliteWriter):

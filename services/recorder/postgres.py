@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 T = TypeVar("T")
-_STATEMENT_SECONDS = 30
 _CONNECT_SECONDS = 5
 
 
 class PostgresWriter:
     """Runs transactions side by side, at most `size` of them."""
 
-    def __init__(self, url: URL, *, size: int) -> None:
-        """Write to `url`."""
-        self._engine = _engine(url, "predecir-recorder", size=size)
+    def __init__(self, url: URL, *, size: int, statement_seconds: float) -> None:
+        """Write to `url`; one statement may take `statement_seconds`."""
+        self._engine = _engine(url, "predecir-recorder", size=size, statement_seconds=statement_seconds)
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction. Cancelling it can leak the connection: shield it."""
@@ -35,17 +34,32 @@ class PostgresWriter:
         await self._engine.dispose()
 
 
-def postgres_readers(url: URL, *, size: int) -> AsyncEngine:
+def postgres_readers(url: URL, *, size: int, statement_seconds: float) -> AsyncEngine:
     """Read from `url` over at most `size` connections that cannot write; each transaction sees one moment."""
     session = {"default_transaction_read_only": "on"}
-    return _engine(url, "predecir-recorder-read", session, size=size, isolation_level="REPEATABLE READ")
+    return _engine(
+        url,
+        "predecir-recorder-read",
+        session,
+        size=size,
+        statement_seconds=statement_seconds,
+        isolation_level="REPEATABLE READ",
+    )
 
 
-def _engine(url: URL, name: str, session: dict[str, str] | None = None, *, size: int, **options: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
+def _engine(
+    url: URL,
+    name: str,
+    session: dict[str, str] | None = None,
+    *,
+    size: int,
+    statement_seconds: float,
+    **options: Any,  # noqa: ANN401 - SQLAlchemy's
+) -> AsyncEngine:
     connect = {
         "server_settings": {"application_name": name, "timezone": "UTC", **(session or {})},
         "timeout": _CONNECT_SECONDS,
-        "command_timeout": _STATEMENT_SECONDS,
+        "command_timeout": statement_seconds,
     }
     return create_async_engine(
         url.set(drivername="postgresql+asyncpg"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aio_pika
@@ -16,7 +15,6 @@ from shared.transport import TransportDownError
 from tests.broker import takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.processes import ROOT
-from tests.proxy import proxied
 from tests.recorder_suite import delivery, recording
 from tests.waiting import until
 
@@ -110,20 +108,6 @@ async def test_thirty_crashes_on_the_first_delivery_drop_no_good_message(broker:
         name = "predecir_recorder_predictions_recorded_total"
         await until(lambda: recorder.registry.get_sample_value(name) == 10)
     assert await broker.take(broker.topology.dead.name) == []
-
-
-async def test_a_connection_that_fell_silent_is_replaced(broker: Broker, tmp_path: Path) -> None:
-    await broker.declare()
-    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder:
-        with proxied(broker.server.port) as network:
-            through = replace(broker, url=broker.url.replace(f":{broker.server.port}/", f":{network.port}/"))
-            async with through.consumer(recorder.store, silence_seconds=0.2) as consumer:
-                async with broker.transport() as transport:
-                    await until(lambda: consumer.consuming)
-                    network.forget()
-                    await transport.publish([delivery(1)])
-                name = "predecir_recorder_predictions_recorded_total"
-                await until(lambda: recorder.registry.get_sample_value(name) == 1, seconds=40)
 
 
 async def test_a_recorder_whose_consumer_crashed_does_not_live_on(broker: Broker, tmp_path: Path) -> None:

@@ -15,25 +15,18 @@ from services.recorder.schema import CUARENTENA
 from tests.broker import hand_over
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.postgres import PostgresServer, postgres_server
 from tests.recorder_suite import delivery, recording
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.broker import Broker
+    from tests.postgres import PostgresServer
     from tests.recorder_suite import Recording, Target
 
 MESSAGES = 1000
 POISON = 20
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

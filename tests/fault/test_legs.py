@@ -1,0 +1,181 @@
+"""Each way between two parts cut, silent, late, slow, truncated or forgotten: every call ends, and work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.gateway.remote_scorer import open_remote_scorer
+from services.recorder.schema import CUARENTENA
+from shared.diseases.thyroid import DatosPaciente
+from shared.transport import TransportDownError
+from tests.broker import hand_over, takes
+from tests.bundles import make_bundle
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.gateway import HYPER, gateway
+from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.processes import running
+from tests.proxy import Proxy, proxied
+from tests.recorder_suite import delivery, event, recording
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.broker import Broker
+    from tests.gateway import Client
+    from tests.postgres import PostgresServer
+    from tests.recorder_suite import Recording
+
+PATIENCE = 60
+"""Far beyond every deadline set here: what does not end by itself would take for ever."""
+DEADLINE = 1.0
+
+BROKEN = [
+    pytest.param(Proxy.cut, id="cut"),
+    pytest.param(Proxy.blackhole, id="silent"),
+    pytest.param(partial(Proxy.delay, seconds=20), id="late"),
+    pytest.param(partial(Proxy.throttle, bytes_per_second=20), id="slow"),
+    pytest.param(partial(Proxy.truncate, after_bytes=40), id="truncated"),
+    pytest.param(Proxy.forget, id="forgotten"),
+]
+POOR = [
+    pytest.param(partial(Proxy.delay, seconds=0.05), id="late"),
+    pytest.param(partial(Proxy.throttle, bytes_per_second=200_000), id="slow"),
+]
+
+
+@pytest.fixture(scope="module")
+def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """Run an inference service, to be reached over this network."""
+    folder = tmp_path_factory.mktemp("inference")
+    make_bundle(folder / "var", DatosPaciente)
+    with running("services.inference", folder) as process, proxied(int(process.url.rpartition(":")[2])) as network:
+        yield network
+
+
+@pytest.fixture
+def to_inference(inference: Proxy) -> Iterator[Proxy]:
+    yield inference
+    inference.heal()
+
+
+async def predicts(client: Client) -> bool:
+    return (await client.predict(HYPER)).status_code == 200
+
+
+@pytest.mark.parametrize("broken", BROKEN[:-1])  # of many connections some are new, and not forgotten
+async def test_without_inference_a_doctor_is_refused_in_time_and_answered_once_it_is_back(
+    tmp_path: Path, to_inference: Proxy, broken: Callable[[Proxy], None]
+) -> None:
+    url = f"http://127.0.0.1:{to_inference.port}"
+    async with (
+        open_remote_scorer(url, DatosPaciente, key=None, deadline=DEADLINE) as scorer,
+        gateway(tmp_path, scorer=scorer, gateway_deadline_seconds=DEADLINE) as client,
+    ):
+        await until(lambda: predicts(client), seconds=PATIENCE)
+        answered = client.answered()
+        broken(to_inference)
+        async with asyncio.timeout(PATIENCE):
+            refused = await asyncio.gather(*(client.predict(HYPER) for _ in range(8)))
+        assert {response.status_code for response in refused} == {503}
+        assert {response.headers["content-type"] for response in refused} == {"application/problem+json"}
+        assert client.answered() == answered  # nothing is kept that was not given
+        to_inference.heal()
+        await until(lambda: predicts(client), seconds=PATIENCE)
+        await until(lambda: len(client.recorder.deliveries) == client.answered(), seconds=PATIENCE)
+
+
+@pytest.mark.parametrize("poor", POOR)
+async def test_over_a_poor_way_to_inference_every_doctor_is_answered(
+    tmp_path: Path, to_inference: Proxy, poor: Callable[[Proxy], None]
+) -> None:
+    url = f"http://127.0.0.1:{to_inference.port}"
+    async with (
+        open_remote_scorer(url, DatosPaciente, key=None, deadline=30) as scorer,
+        gateway(tmp_path, scorer=scorer, gateway_deadline_seconds=30) as client,
+    ):
+        poor(to_inference)
+        answers = await asyncio.gather(*(client.predict(HYPER) for _ in range(8)))
+        assert {response.status_code for response in answers} == {200}
+
+
+def over(broker: Broker, network: Proxy) -> Broker:
+    """The same broker, reached over `network`."""
+    return replace(broker, url=broker.url.replace(f":{broker.server.port}/", f":{network.port}/"))
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_batch_for_a_broker_out_of_reach_is_given_up_in_time_and_taken_once_it_is_back(
+    broker: Broker, broken: Callable[[Proxy], None]
+) -> None:
+    await broker.declare()
+    with proxied(broker.server.port) as network:
+        async with over(broker, network).transport(confirm_seconds=DEADLINE) as transport:
+            first, second = (delivery(seq, event(tsh=seq)) for seq in (1, 2))
+            await hand_over(transport, [first])
+            broken(network)
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(TransportDownError):
+                    await transport.publish([second])
+            network.heal()
+            await until(lambda: takes(transport, second), seconds=PATIENCE)
+    # A message whose confirmation did not arrive is there twice.
+    assert {body[1:-1] for body in await broker.take(broker.topology.events.name)} == {first.body, second.body}
+
+
+async def recorded(recorder: Recording, count: int) -> None:
+    """Wait until `count` predictions are rows, and see that they are those that were handed over, once each."""
+
+    async def arrived() -> bool:
+        return len(await recorder.rows()) >= count
+
+    await until(arrived, seconds=PATIENCE)
+    assert [row.seq for row in await recorder.rows()] == list(range(1, count + 1))
+    assert await recorder.rows(CUARENTENA) == []
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_recorder_out_of_reach_of_the_broker_records_what_waited_once_it_is_back(
+    broker: Broker, tmp_path: Path, broken: Callable[[Proxy], None]
+) -> None:
+    await broker.declare()
+    with proxied(broker.server.port) as network:
+        async with (
+            recording(SqliteTarget(tmp_path / "p.db")) as recorder,
+            over(broker, network).consumer(recorder.store, silence_seconds=0.2) as consumer,
+            broker.transport() as transport,
+        ):
+            await hand_over(transport, [delivery(1)])
+            await recorded(recorder, 1)
+            broken(network)
+            await until(lambda: not consumer.consuming, seconds=PATIENCE)
+            await hand_over(transport, [delivery(2)])
+            network.heal()
+            await hand_over(transport, [delivery(3)])
+            await recorded(recorder, 3)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_database_out_of_reach_is_given_up_in_time_and_written_once_it_is_back(
+    postgres: PostgresServer, broken: Callable[[Proxy], None]
+) -> None:
+    behind = PostgresTarget(postgres, postgres.new_database())
+    with proxied(postgres.port) as network:
+        target = PostgresTarget(replace(postgres, port=network.port), behind.database)
+        async with recording(target, statement_seconds=DEADLINE) as recorder:
+            await recorder.store.record([delivery(1)])
+            broken(network)
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(TransportDownError, match="the database cannot be written"):
+                    await recorder.store.record([delivery(2)])
+            network.heal()
+            await until(lambda: recorder.store.down() is None, seconds=PATIENCE)
+            await recorder.store.record([delivery(2)])
+            await recorded(recorder, 2)
+            await until(lambda: behind.open_transactions() == 0, seconds=PATIENCE)
