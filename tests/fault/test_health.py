@@ -1,0 +1,107 @@
+"""Whatever is down, `/health/ready` of who needs it says so, everybody else is ready, and all of them live."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import make_bundle
+from tests.postgres import postgres_server
+from tests.processes import Process, running
+from tests.stack import server_stack
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.broker import Broker
+
+_SECONDS = 60
+
+
+def health(*processes: Process) -> list[tuple[int, list[str]]]:
+    """Ask each for its readiness: the status, and what it names as missing. All must live."""
+    assert [process.get("/health/live").status_code for process in processes] == [200] * len(processes)
+    answers = [process.get("/health/ready") for process in processes]
+    return [(answer.status_code, sorted(answer.json().get("motivos", {}))) for answer in answers]
+
+
+READY: tuple[int, list[str]] = (200, [])
+
+
+def consuming(recorder: Process) -> bool:
+    return "predecir_recorder_consuming 1.0" in recorder.get("/metrics").text
+
+
+def test_each_endpoint_tells_which_of_its_dependencies_is_down(tmp_path: Path, broker: Broker) -> None:
+    with (
+        postgres_server() as postgres,
+        server_stack(tmp_path, broker) as stack,
+        stack.recorder(postgres.url(postgres.new_database())) as recorder,
+    ):
+        parts: tuple[Process, ...] = (stack.gateway, stack.inference, recorder)
+
+        def shows(*expected: tuple[int, list[str]]) -> None:
+            seen: list[Any] = []
+
+            def same() -> bool:
+                seen[:] = health(*parts)
+                return seen == list(expected)
+
+            until_now(same, seconds=_SECONDS)
+
+        shows(READY, READY, READY)
+        until_now(lambda: consuming(recorder), seconds=_SECONDS)
+
+        broker.server.stop()
+        try:
+            until_now(lambda: not consuming(recorder), seconds=_SECONDS)
+            assert stack.predict().status_code == 200  # which is what being ready means
+            shows(READY, READY, READY)
+        finally:
+            broker.server.start()
+
+        postgres.stop()
+        try:
+            shows(READY, READY, (503, ["base_de_datos"]))
+            assert recorder.get("/predicciones").status_code == 503
+        finally:
+            postgres.start()
+        shows(READY, READY, READY)
+        until_now(lambda: consuming(recorder), seconds=_SECONDS)
+
+        parts = (stack.gateway, recorder)
+        os.kill(stack.inference.popen.pid, signal.SIGSTOP)
+        try:
+            shows((503, ["modelo"]), READY)
+            assert stack.predict().status_code == 503
+        finally:
+            os.kill(stack.inference.popen.pid, signal.SIGCONT)
+        shows(READY, READY)
+        stack.inference.kill()
+        shows((503, ["modelo"]), READY)
+
+
+def test_what_a_service_lacks_of_its_own_shows_too(tmp_path: Path) -> None:
+    bare, full = tmp_path / "bare", tmp_path / "full"
+    for folder in (bare, full):
+        folder.mkdir()
+    make_bundle(full / "var", DatosPaciente)
+    with ExitStack() as stack:
+        nothing = stack.enter_context(running("services.inference", bare))
+        assert health(nothing) == [(503, ["modelo"])]
+        assert nothing.get("/v2/health/ready").status_code == 503
+        assert nothing.get("/v2/models/tiroides/ready").status_code == 503
+        no_room = stack.enter_context(running("services.local", full, {"OUTBOX_MIN_FREE_MB": str(10**9)}))
+        assert health(no_room) == [(503, ["disco"])]
+
+
+def test_who_is_about_to_stop_says_so_before_it_does(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    with running("services.local", tmp_path, {"DRAIN_SECONDS": "600"}) as process:
+        assert health(process) == [READY]
+        process.popen.send_signal(signal.SIGTERM)
+        until_now(lambda: health(process) == [(503, ["servicio"])], seconds=_SECONDS)
