@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.conditions import describe, machine, production
-from bench.growth import batch, database, features, replicas
+from bench.growth import backlog, batch, database, features, replicas
 from bench.plots import draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT
@@ -39,7 +39,13 @@ class Section(Protocol):
         """Draw it."""
 
 
-SECTIONS: dict[str, Section] = {"rows": database, "replicas": replicas, "features": features, "batch": batch}
+SECTIONS: dict[str, Section] = {
+    "rows": database,
+    "backlog": backlog,
+    "replicas": replicas,
+    "features": features,
+    "batch": batch,
+}
 
 
 def main(wanted: list[str]) -> int:

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.growth import batch, database, features, replicas
+from bench.growth import backlog, batch, database, features, replicas
 from bench.plots import draw
+from services.gateway.outbox import Outbox
+from shared.events import read_event
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 async def test_a_database_is_filled_and_asked(tmp_path: Path) -> None:
-    found = await database.growing("SQLite", f"sqlite:///{tmp_path}/p.db", [6_000, 11_500])
-    assert [each["rows"] for each in found] == [6_000, 11_500]
-    assert all(each["inserts_rate"] > 0 and min(each["p50_ms"].values()) > 0 for each in found)
+    found = await database.growing("SQLite", f"sqlite:///{tmp_path}/p.db", [6_000])
+    assert [each["rows"] for each in found] == [6_000]
+    assert found[0]["inserts_rate"] > 0
+    assert min(found[0]["p50_ms"].values()) > 0
     shown = found + [each | {"database": "PostgreSQL"} for each in found]
     page = "\n".join(database.page(shown))
-    assert "| PostgreSQL, 11,500 |" in page
-    assert "11,500 rows" in database.headline(shown) or "with 11,500" in database.headline(shown)
+    assert "| PostgreSQL, 6,000 |" in page
+    assert "with 6,000" in database.headline(shown)
     draw(tmp_path / "rows.svg", *database.panels(shown))
     assert ">PostgreSQL<" in (tmp_path / "rows.svg").read_text()
+
+
+async def test_a_filled_outbox_is_one_that_a_gateway_takes_over(tmp_path: Path) -> None:
+    backlog.fill(tmp_path / "outbox.db", 50)
+    outbox = await Outbox.open(tmp_path / "outbox.db", keep_answers=60)
+    segments = await outbox.segments(1000)
+    assert (outbox.pending, outbox.state.answered) == (50, 50)
+    deliveries = [delivery for segment in segments for delivery in segment.deliveries]
+    assert [delivery.seq for delivery in deliveries] == list(range(1, 51))
+    assert len({read_event(delivery.body).id for delivery in deliveries}) == 50
+    await outbox.close()
+
+
+def test_the_page_of_a_backlog_has_its_rates(tmp_path: Path) -> None:
+    run = {"rate": 4000.0, "p50_ms": 5.25, "p99_ms": 20.0, "cpu_us": 175.0, "ready_seconds": 0.84}
+    found = [run | {"backlog": size, "file_mb": size / 1000, "drain_rate": 900.0} for size in (0, 1_000_000)]
+    assert "| 1,000,000 | 4,000 | 5.25 | 20.00 | 175 | 0.8 | 1,000 | 900 |" in backlog.page(found)
+    draw(tmp_path / "backlog.svg", *backlog.panels(found))
+    assert ">drained<" in (tmp_path / "backlog.svg").read_text()
 
 
 def test_the_page_of_replicas_has_what_each_part_costs(tmp_path: Path) -> None:
