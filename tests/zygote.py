@@ -19,6 +19,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _LISTENING = re.compile(r"^(?:ready|listening) on (http://\S+)", re.MULTILINE)
-_SECONDS = 60
+_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,11 @@ class Zygote:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._turn = threading.Lock()
-        self._started = 0
+        self._numbers = count()
 
     def start(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Forked:
         """Start `python -m words…` in `folder`."""
-        self._started += 1
-        output = folder / f"forked-{self._started}"
+        output = folder / f"forked-{next(self._numbers)}"
         request = {"words": words, "folder": str(folder), "environment": environment_of(environment)}
         return Forked(self, self.ask({**request, "output": str(output)}), output)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 if TYPE_CHECKING:
     from tests.postgres import PostgresServer
 
-_SECONDS = 60
+_SECONDS = 120
 
 
 class Database(Protocol):

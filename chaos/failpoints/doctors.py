@@ -9,7 +9,7 @@ from itertools import count
 import aiohttp
 
 _DOCTORS = 8
-_SECONDS = 60
+_SECONDS = 120
 _PAUSE = 0.01
 
 

@@ -30,7 +30,7 @@ _OLD = "0002"
 _STEPS = 3
 """Revisions after `_OLD`, at the least."""
 _OLD_ROWS = 300
-_COPIED_ROWS = 2 * BATCH + 100
+_COPIED_ROWS = BATCH + 100
 _ROWS = "SELECT CAST(id AS text) || ' ' || hash || ' ' || output FROM predicciones"
 
 

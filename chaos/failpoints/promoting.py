@@ -46,8 +46,11 @@ class Site:
         return [one.entry.version for one in history.kept if one.entry is not None and one.number not in history.lost]
 
     def link(self) -> str | None:
-        """Say which whole version the link leads to."""
-        version = (self.shelf.folder / STAGING).readlink().name
+        """Say which whole version the link leads to, or None."""
+        try:
+            version = (self.shelf.folder / STAGING).readlink().name
+        except OSError:
+            return None
         return None if self.shelf.opened(version) is None else version
 
 

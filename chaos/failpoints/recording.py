@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FAILPOINTS = ("recorder.write", "recorder.committed")
 _LAST_PASS = 3
 _EVENTS = 5
-_SECONDS = 60
+_SECONDS = 120
 _ROWS = "SELECT id FROM predicciones UNION ALL SELECT prediccion_id FROM duplicados"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,6 +18,8 @@ from tests.bundles import PacienteDePrueba, random_rows
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.model_registry import ModelRegistry
     from tests.zygote import Forked, Zygote
 
@@ -31,7 +32,8 @@ PASSES = {
     "model.swapped": "2",
 }
 """The failpoints, and the pass that is the promotion's: what serves from the start passes some of them, too."""
-_SECONDS = 60
+_ASKED_BEFORE = 3
+_SECONDS = 120
 _ROWS = random_rows(PacienteDePrueba, 4, seed=9)
 _BODY = {
     "inputs": [
@@ -74,8 +76,11 @@ class Replica:
         shutil.rmtree(self.shelf.folder / self.other, ignore_errors=True)
 
     def starts_with(self) -> str | None:
-        """Say which whole version a start without the registry would serve."""
-        version = Path(self.shelf.folder / PRODUCTION).readlink().name
+        """Say which whole version a start without the registry would serve, or None."""
+        try:
+            version = (self.shelf.folder / PRODUCTION).readlink().name
+        except OSError:
+            return None
         return None if self.shelf.opened(version) is None else version
 
     def ask(self, url: str) -> str | None:
@@ -112,6 +117,7 @@ def hit(failpoint: str, hits: int, zygote: Zygote, replica: Replica) -> Tally:
             zygote, ["services.inference"], replica.folder, replica.environment, armed=PASSES[failpoint]
         )
         url, before = process.listens(), replica.production
+        count(tally, [replica.ask(url) or "refused" for _ in range(_ASKED_BEFORE)], {before})
         replica.promote()
         count(tally, ask_until_cut(replica, url), {before, replica.production})
         tally.hit(process)

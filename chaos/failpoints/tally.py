@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.zygote import Forked, Zygote
 
-_SECONDS = 60
+_SECONDS = 120
 
 
 class NotHitError(Exception):

@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from chaos.failpoints import checkpoint, migrating, promoting, recording, serving, swapping
 from chaos.failpoints.databases import Database, Postgres, Sqlite
+from chaos.failpoints.every import new_broker
 from chaos.failpoints.modules import SERVICES, TRAINING
 from shared.failpoint import Failpoint
-from shared.topology import topology
-from tests.broker import Broker
 from tests.postgres import PostgresServer, postgres_server
 from tests.zygote import Zygote, zygote
 
@@ -30,13 +27,6 @@ if TYPE_CHECKING:
 
 HITS = 2
 DATABASES = ("SQLite", "PostgreSQL")
-
-
-def new_broker(rabbit: RabbitServer) -> Broker:
-    """Declare queues of one's own."""
-    broker = Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))
-    asyncio.run(broker.declare())
-    return broker
 
 
 @pytest.fixture(scope="module")
