@@ -1,0 +1,109 @@
+"""Backups as docs/operations.md has them, made under load, and what is in them when they are needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+
+from shared.diseases.thyroid import DatosPaciente
+from tests.bundles import make_bundle
+from tests.database import is_settled, query
+from tests.postgres import postgres_server
+from tests.processes import Process, running
+from tests.stack import ids, server_stack
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.broker import Broker
+
+CLIENTS = 4
+
+
+@contextmanager
+def answering(url: str) -> Iterator[list[str]]:
+    """Ask meanwhile; gives the ids of what was answered, as they come."""
+    answered: list[str] = []
+    enough: list[bool] = []
+
+    def work() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not enough:
+                response = client.post(f"{url}/predecir", json={"edad": 47, "sexo": "F", "tsh": 1.5})
+                assert response.status_code == 200
+                answered.append(response.json()["id"])
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        working = [pool.submit(work) for _ in range(CLIENTS)]
+        try:
+            yield answered
+        finally:
+            enough.append(True)
+    for each in working:
+        each.result()
+
+
+def more(answered: list[str], count: int) -> None:
+    """Wait for so many more answers."""
+    enough = len(answered) + count
+    until_now(lambda: len(answered) >= enough, seconds=60)
+
+
+def snapshot(process: Process, folder: Path, copy: Path) -> None:
+    """Copy `folder` as it is at one moment, as a snapshot of the disk does."""
+    os.kill(process.popen.pid, signal.SIGSTOP)
+    try:
+        shutil.copytree(folder, copy)
+    finally:
+        os.kill(process.popen.pid, signal.SIGCONT)
+
+
+def test_a_laptop_restored_from_outbox_and_database_has_all_that_was_answered_before(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        make_bundle(folder / "var", DatosPaciente)
+    with running("services.local", old) as process, answering(process.url) as answered:
+        more(answered, 200)
+        before = list(answered)
+        snapshot(process, old / "var/gateway", new / "var/gateway")
+        more(answered, 50)
+        vacuum = f"VACUUM INTO '{new / 'predicciones.db'}'"
+        subprocess.run(["sqlite3", "predicciones.db", vacuum], cwd=old, check=True, timeout=60)
+        more(answered, 50)
+    with running("services.local", new) as process:
+        until_now(lambda: is_settled(process), seconds=60)
+        assert set(before) <= {row[0] for row in query(new, "SELECT id FROM predicciones")}
+        (account,) = process.get("/conciliacion").json()["gateways"]
+        assert (account["diferencia"], account["en_cuarentena"]) == (0, 0)
+
+
+def test_a_restored_postgresql_says_how_many_answers_came_after_its_backup(tmp_path: Path, broker: Broker) -> None:
+    with postgres_server() as postgres, server_stack(tmp_path, broker) as stack:
+        first, second = postgres.new_database(), postgres.new_database()
+        dump = str(tmp_path / "predicciones.dump")
+        with stack.recorder(postgres.url(first)) as recorder, answering(stack.gateway.url) as answered:
+            until_now(lambda: len(ids(recorder)) >= 100, seconds=60)
+            before = ids(recorder)
+            command = [str(postgres.binaries / "pg_dump"), "--format=custom", f"--file={dump}", postgres.url(first)]
+            subprocess.run(command, check=True, timeout=60)
+            more(answered, 50)
+        with stack.recorder(postgres.url(first)) as recorder:
+            until_now(lambda: ids(recorder) == sorted(answered), seconds=60)
+        command = [str(postgres.binaries / "pg_restore"), f"--dbname={postgres.url(second)}", dump]
+        subprocess.run(command, check=True, timeout=60)
+        with stack.recorder(postgres.url(second)) as recorder:
+            restored = ids(recorder)
+            assert set(before) <= set(restored) < set(answered)
+            assert stack.gateway.stop() == 0  # and says how far it is, as it does every 25 s
+            missing = len(answered) - len(restored)
+            until_now(lambda: recorder.get("/conciliacion").json()["diferencia"] == missing, seconds=90)
