@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import asyncpg
 import psutil
 
 from chaos.surroundings import LEGS
 from tests.proxy import Proxy
+from tests.waiting import until
 
 if TYPE_CHECKING:
     import random
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     """Does something to a system; gives what it hit, for as long as it lasts."""
 
 
+_RECOVERY_SECONDS = 120
 _AT_WORK = 0.5
 """Seconds since it was ready."""
 
@@ -87,11 +90,18 @@ async def _session_killed(stack: Stack, rng: random.Random) -> AsyncIterator[str
     """Kill one process of PostgreSQL: the others end too, and it recovers by itself."""
     async with _server(stack, "database"):
         try:
-            children = psutil.Process(stack.around.postgres.pid).children()
-            rng.choice(children).kill()
-        except (psutil.NoSuchProcess, IndexError, FileNotFoundError):
+            rng.choice(psutil.Process(stack.around.postgres.pid).children()).kill()
+        except (psutil.NoSuchProcess, IndexError):
             raise NotNowError from None
+        # To itself until it is up: the same again while it recovers would end it for good.
+        await until(lambda: asyncio.to_thread(_answers, stack.around.postgres), seconds=_RECOVERY_SECONDS)
     yield "database"
+
+
+def _answers(postgres: PostgresServer) -> bool:
+    with suppress(OSError, asyncpg.PostgresError):
+        return postgres.query("postgres", "SELECT true") == [True]
+    return False
 
 
 @asynccontextmanager
@@ -126,11 +136,10 @@ async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def process_stopped(broken: Supervision, rng: random.Random, kind: str) -> AsyncIterator[str]:
-    """Let one of the processes that run hang."""
-    found = [process for process in broken.processes if process.name.startswith(kind) and process.pid]
-    if not found:
+    """Let one of the processes that are ready hang."""
+    found = [each for each in broken.processes if each.name.startswith(kind) and each.ready_seconds is not None]
+    if not found or (target := rng.choice(found)).pid is None:
         raise NotNowError
-    target = rng.choice(found)
     with _hung([psutil.Process(target.pid)]):
         yield target.name
 
@@ -208,11 +217,13 @@ _LINKS: Mapping[str, Callable[[Proxy], None]] = {
     "forgotten": Proxy.forget,
 }
 
+STARTING = "kill-starting"
+
 KILLS: Mapping[str, tuple[int, Fault[Stack]]] = {
     "kill-gateway": (27, partial(process_killed, kind="gateway")),
     "kill-recorder": (22, partial(process_killed, kind="recorder")),
     "kill-inference": (18, partial(process_killed, kind="inference")),
-    "kill-starting": (8, starter_killed),
+    STARTING: (8, starter_killed),
     "kill-balancer": (13, partial(process_killed, kind="balancer")),
     "kill-session": (6, _session_killed),
     "kill-database": (4, _database_killed),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.asking import Plan, clients
 from chaos.client import read
-from chaos.faults import process_killed, process_stopped, starter_killed
+from chaos.faults import STARTING, process_killed, process_stopped, starter_killed
 from chaos.recovery import recoveries
 from chaos.rig import account, settles
 from chaos.schedule import Schedule
@@ -44,7 +44,7 @@ class Laptop:
 
 LOCAL_KILLS: Mapping[str, tuple[int, Fault[Laptop]]] = {
     "kill-local": (4, partial(process_killed, kind="local")),
-    "kill-starting": (1, starter_killed),
+    STARTING: (1, starter_killed),
 }
 LOCAL_HELD: Mapping[str, Fault[Laptop]] = {"stop-local": partial(process_stopped, kind="local")}
 """As in `chaos.faults`, for the local profile."""
@@ -78,7 +78,7 @@ async def _report(plan: Plan, folder: Path, process: Supervised, url: str) -> di
     watching = asyncio.create_task(watcher.run())
     began = time.monotonic()
     async with clients(plan, url, folder) as files:
-        await schedule.run(kills=plan.kills, seconds=plan.seconds)
+        await schedule.run(kills=plan.kills, seconds=plan.seconds, in_turn=True)
         asking = time.monotonic() - began
     started = time.monotonic()
     closed = await settles(url)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from chaos.faults import NotNowError
+from chaos.faults import STARTING, NotNowError
 
 if TYPE_CHECKING:
     import random
@@ -57,8 +57,11 @@ class Schedule(Generic[Broken]):
         """How many kills there were."""
         return sum(fault.kind in self._kills for fault in self.injected)
 
-    async def run(self, *, kills: int, seconds: float) -> None:
-        """Kill `kills` times within `seconds`, with lasting faults meanwhile; all are healed when it returns."""
+    async def run(self, *, kills: int, seconds: float, in_turn: bool = False) -> None:
+        """Kill `kills` times within `seconds`, with lasting faults meanwhile; all are healed when it returns.
+
+        A kill does not wait for the one before, unless they are to be done `in_turn`: then it may take longer.
+        """
         end = time.monotonic() + seconds
         async with asyncio.TaskGroup() as tasks:
             if self._held:
@@ -66,12 +69,17 @@ class Schedule(Generic[Broken]):
             for number in range(kills if self._kills else 0):
                 at = end - seconds + (number + self._rng.random()) * seconds / kills
                 await asyncio.sleep(at - time.monotonic())
-                tasks.create_task(self._kill(self._shuffled_kills()))
+                kill = tasks.create_task(self._kill(self._shuffled_kills()))
+                if in_turn:
+                    await kill
             await asyncio.sleep(end - time.monotonic())
 
     async def _kill(self, kinds: list[str]) -> None:
-        """Kill by the first of `kinds` as soon as it can be had; by another one only if it cannot for long."""
-        patience = time.monotonic() + _PATIENCE_SECONDS
+        """Kill by the first of `kinds` as soon as it can be had; by another one only if it cannot for long.
+
+        Whether anything is starting is a matter of chance, and not waited for.
+        """
+        patience = time.monotonic() + (0 if kinds[0] == STARTING else _PATIENCE_SECONDS)
         while True:
             for kind in kinds[: 1 if time.monotonic() < patience else None]:
                 if await self._inject(kind, self._kills[kind][1], 0):

@@ -1,0 +1,93 @@
+"""When the rig does what: by the seed alone, and never leaving anything broken."""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chaos.faults import STARTING, NotNowError
+from chaos.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chaos.faults import Fault
+
+
+class Log:
+    """What was done, and what is broken now."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.broken: set[str] = set()
+        self.busy = 0
+
+
+@asynccontextmanager
+async def fault(log: Log, _: random.Random, name: str) -> AsyncIterator[str]:
+    log.done.append(name)
+    log.broken.add(name)
+    yield name
+    log.broken.remove(name)
+
+
+@asynccontextmanager
+async def busy_at_first(log: Log, rng: random.Random, name: str) -> AsyncIterator[str]:
+    if log.busy:
+        log.busy -= 1
+        raise NotNowError
+    async with fault(log, rng, name) as target:
+        yield target
+
+
+@asynccontextmanager
+async def never(log: Log, _: random.Random) -> AsyncIterator[str]:
+    raise NotNowError
+    yield str(log)  # what makes it a generator
+
+
+KILLS = {name: (weight, partial(fault, name=name)) for name, weight in {"kill-a": 9, "kill-b": 3, "kill-c": 1}.items()}
+
+
+async def kinds(seed: int) -> list[str]:
+    log = Log()
+    await Schedule(log, random.Random(seed), KILLS, {}).run(kills=300, seconds=0.01, in_turn=True)  # noqa: S311 - repeatable
+    return log.done
+
+
+async def test_a_seed_chooses_the_kills_and_how_often_is_by_weight() -> None:
+    once = await kinds(1)
+    assert once == await kinds(1)
+    assert once != await kinds(2)
+    assert once.count("kill-a") > once.count("kill-b") > once.count("kill-c") > 0
+
+
+async def test_what_lasts_is_healed_when_the_run_is_over() -> None:
+    log = Log()
+    held = {"stop-a": partial(fault, name="stop-a")}
+    schedule = Schedule(log, random.Random(1), KILLS, held)  # noqa: S311 - repeatable
+    await schedule.run(kills=3, seconds=0.05)
+    assert "stop-a" in log.done
+    assert not log.broken
+    assert schedule.killed == 3
+    stop = next(each for each in schedule.injected if each.kind == "stop-a")
+    assert stop.over == stop.healed > stop.start
+    kill = next(each for each in schedule.injected if each.kind != "stop-a")
+    assert kill.over == kill.start
+
+
+async def test_a_kill_waits_for_its_victim() -> None:
+    log = Log()
+    log.busy = 3
+    waiting = {"kill-a": (1000, partial(busy_at_first, name="kill-a")), "kill-b": (1, partial(fault, name="kill-b"))}
+    await Schedule(log, random.Random(1), waiting, {}).run(kills=1, seconds=0.01)  # noqa: S311 - repeatable
+    assert log.done == ["kill-a"]
+
+
+async def test_nobody_waits_for_something_to_start() -> None:
+    log = Log()
+    chance: dict[str, tuple[int, Fault[Log]]] = {STARTING: (1000, never), "kill-b": (1, partial(fault, name="kill-b"))}
+    await Schedule(log, random.Random(1), chance, {}).run(kills=2, seconds=0.01)  # noqa: S311 - repeatable
+    assert log.done == ["kill-b", "kill-b"]
