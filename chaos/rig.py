@@ -11,16 +11,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import asyncpg
 
 from chaos.asking import Plan, clients
 from chaos.client import read
 from chaos.faults import HELD, KILLS
 from chaos.meddler import Meddler
+from chaos.recorded import fetched, rows
 from chaos.recovery import recoveries
 from chaos.schedule import Schedule
 from chaos.stack import Stack, server_stack
-from chaos.verdict import Row, judge
+from chaos.verdict import judge
 from chaos.watching import Watcher
 from shared.topology import topology
 from tests.waiting import until
@@ -59,11 +59,11 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         closed = await settles(stack.services["recorder"][0].url)
         watching.cancel()
         asked = [line for file in files for line in read(file)]
-        rows = {row.id: row for row in await _rows(stack)}
-        poison = _poison(meddler, set(rows), await _set_aside(stack))
+        recorded = {row.id: row for row in await rows(stack)}
+        poison = _poison(meddler, set(recorded), await _set_aside(stack))
         for event_id in (event_id for sent in meddler.sent for event_id in sent.recorded):
-            rows.pop(event_id, None)  # nobody asked for these
-        verdict = judge(asked, rows.values())
+            recorded.pop(event_id, None)  # nobody asked for these
+        verdict = judge(asked, recorded.values())
         readied = {process.name: process.readied for process in stack.processes}
         return {
             "profile": "server",
@@ -153,18 +153,5 @@ async def _drained(watcher: Watcher) -> float:
     return time.monotonic() - started
 
 
-async def _rows(stack: Stack) -> list[Row]:
-    found = await _fetched(stack, "SELECT id::text, (inputs->>'tsh')::float AS tsh, output FROM predicciones")
-    return [Row(row["id"], row["tsh"], row["output"]) for row in found]
-
-
 async def _set_aside(stack: Stack) -> list[bytes]:
-    return [row["cuerpo"] for row in await _fetched(stack, "SELECT cuerpo FROM cuarentena")]
-
-
-async def _fetched(stack: Stack, query: str) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(stack.around.postgres.url(stack.around.database))
-    try:
-        return list(await connection.fetch(query))
-    finally:
-        await connection.close()
+    return [row["cuerpo"] for row in await fetched(stack, "SELECT cuerpo FROM cuarentena")]
