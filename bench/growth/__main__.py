@@ -16,6 +16,7 @@ from bench.growth import backlog, batch, database, features, replicas
 from bench.plots import draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT
+from shared.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from bench.plots import Panel
@@ -56,6 +57,7 @@ def main(wanted: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    configure_logging("error", service="bench")
     model = production()
     if model is None:
         print("no model in production: run `make train` first", file=sys.stderr)
@@ -71,7 +73,7 @@ def main(wanted: list[str]) -> int:
                 report[name] = section.measure(Path(folder), model)
             print("\n".join(section.page(report[name])), flush=True)
     shown = {name: section for name, section in SECTIONS.items() if name in report}
-    headline = " ".join(section.headline(report[name]) for name, section in shown.items())
+    headline = "\n".join(f"- {section.headline(report[name])}" for name, section in shown.items())
     panels = [panel for name, section in shown.items() for panel in section.panels(report[name])]
     draw(FOLDER / "growth.svg", *panels, columns=2)
     write_report("growth", report, _page(report, shown), headline=headline)
@@ -79,10 +81,26 @@ def main(wanted: list[str]) -> int:
 
 
 def _page(report: dict[str, Any], shown: dict[str, Section]) -> str:
+    machines = {name: report["machines"][name] for name in shown}
+    alike = len({_without_load(machine) for machine in machines.values()}) == 1
     lines = ["# Growth", "", "![How speed and cost grow](growth.svg)"]
+    if alike:
+        lines += ["", describe(next(iter(machines.values())))]
     for name, section in shown.items():
-        lines += ["", f"## {section.TITLE}", "", *section.page(report[name]), "", describe(report["machines"][name])]
+        load = f"Load average of the machine before: {machines[name]['load_before']:.1f}."
+        lines += [
+            "",
+            f"## {section.TITLE}",
+            "",
+            *section.page(report[name]),
+            "",
+            load if alike else describe(machines[name]),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _without_load(machine: dict[str, Any]) -> str:
+    return json.dumps({name: fact for name, fact in machine.items() if name != "load_before"})
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from bench.limits.stages import stages
 from bench.plots import draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT, load, running
+from shared.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -43,6 +44,7 @@ _ROUNDS, _SECONDS, _WARMING_SECONDS, _STAGE_SECONDS = 3, 3, 2, 0.5
 
 def main() -> int:
     """Measure, print, write."""
+    configure_logging("error", service="bench")
     model = production()
     if model is None:
         print("no model in production: run `make train` first", file=sys.stderr)

@@ -6,11 +6,14 @@ import importlib.util
 import json
 from typing import TYPE_CHECKING
 
+from bench.__main__ import main
 from bench.plots import bars, draw, lines, stacked
 from bench.reports import FOLDER, PARTS, index
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_a_picture_names_quantities_units_and_series_and_is_the_same_every_time(tmp_path: Path) -> None:
@@ -41,3 +44,16 @@ def test_every_part_is_a_program_and_the_committed_index_names_it() -> None:
     for part in PARTS:
         assert importlib.util.find_spec(f"bench.{part.name}") is not None
         assert part.title in page
+
+
+def test_without_a_part_they_are_listed_and_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {part.name:8} {part.title}\n" in said for part in PARTS)
+
+
+def test_a_part_that_does_not_exist_is_named_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["local", "lokal"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("bench: there is no part lokal; choose among: all local ")
+    assert said.out == ""
