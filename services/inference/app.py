@@ -14,7 +14,7 @@ from services.inference.metrics import Metrics
 from services.inference.mirror import Mirror
 from services.inference.production import Production
 from services.inference.registry import open_registry
-from services.inference.routes import ACCESS, router
+from services.inference.routes import ACCESS, protocol_routes
 from shared.bundle import PRODUCTION
 from shared.hosting import Part
 from shared.patient import load_patient
@@ -59,9 +59,11 @@ async def open_inference(
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         looking = tasks.create_task(production.keep_looking(settings.inference_poll_seconds))
         stack.callback(looking.cancel)
+        router, hot = protocol_routes(batcher, patient, max_rows=settings.inference_max_rows)
         part = Part(
-            routers=(router(batcher, patient, max_rows=settings.inference_max_rows), status.status_router(production)),
+            routers=(router, status.status_router(production)),
             unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
+            hot=hot,
             access={**ACCESS, **status.ACCESS},
         )
         yield Inference(part, scorer=batcher, cards=batcher)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.routing import APIRoute
 
+from services.inference.refusals import OpenInferenceRoute, TooLargeError, UnknownError, ahead
 from services.inference.rows import read_rows
 from shared.access import PUBLIC
 from shared.inference import (
@@ -25,7 +25,6 @@ from shared.inference import (
     InferRequest,
     InferResponse,
     ModelMetadata,
-    ProtocolError,
     ResponseParameters,
     ServerMetadata,
     describe,
@@ -35,7 +34,9 @@ from shared.keys import Role
 from shared.model import ModelUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.types import ASGIApp
 
     from services.inference.batching import Batcher
     from services.inference.model import Loaded, Model, Probabilities, Rows
@@ -70,45 +71,20 @@ _INLINE_BYTES = 32 * 1024
 T = TypeVar("T")
 
 
-class _UnknownError(Exception):
-    """The model or version asked for is not the one that is served, or it lacks what is asked for."""
+def protocol_routes(
+    batcher: Batcher, patient: type[Patient], *, max_rows: int
+) -> tuple[APIRouter, Mapping[tuple[str, str], ASGIApp]]:
+    """Build the routes under `/v2` for the one model of `patient`; a request may have up to `max_rows` rows.
 
-
-class _TooLargeError(Exception):
-    """The request has more bytes than the most rows can need."""
-
-
-class _OpenInferenceRoute(APIRoute):
-    """Turns every refusal into the protocol's error body."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except ProtocolError as error:
-                return _refusal(400, str(error))
-            except _UnknownError as error:
-                return _refusal(404, str(error))
-            except _TooLargeError as error:
-                return _refusal(413, str(error))
-            except ModelUnavailableError as error:
-                return _refusal(503, str(error))
-
-        return handle
-
-
-def router(batcher: Batcher, patient: type[Patient], *, max_rows: int) -> APIRouter:
-    """Build the routes under `/v2` for the one model of `patient`; a request may have up to `max_rows` rows."""
+    Gateways ask on one of them, which is also served ahead of the framework, whose layers cost as much as several rows.
+    """
     errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 404, 413, 503)}
-    routes = APIRouter(
-        prefix="/v2", tags=["Open Inference Protocol"], route_class=_OpenInferenceRoute, responses=errors
-    )
+    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute, responses=errors)
     asked_for = partial(_asked_for, batcher, patient.disease.name)
     _add_metadata(routes, batcher, asked_for)
-    _add_infer(routes, batcher, asked_for, len(patient.columns), max_rows)
-    return routes
+    infer = _add_infer(routes, batcher, asked_for, len(patient.columns), max_rows)
+    name = patient.disease.name
+    return routes, {("POST", f"/v2/models/{name}/infer"): ahead(lambda *asked: infer(Request(*asked), name))}
 
 
 def _add_metadata(routes: APIRouter, batcher: Batcher, asked_for: Callable[[str, str | None], Loaded | None]) -> None:
@@ -134,7 +110,7 @@ def _add_metadata(routes: APIRouter, batcher: Batcher, asked_for: Callable[[str,
     async def model_card(name: str) -> Response:
         card = _serving(batcher, asked_for(name, None)).card
         if card is None:
-            raise _UnknownError("this version has no model card")
+            raise UnknownError("this version has no model card")
         return HTMLResponse(card)
 
     @routes.get("/models/{name}")
@@ -150,7 +126,7 @@ def _add_infer(
     asked_for: Callable[[str, str | None], Loaded | None],
     columns: int,
     max_rows: int,
-) -> None:
+) -> Callable[[Request, str], Awaitable[Response]]:
     example = {"inputs": [{"name": INPUT, "datatype": "FP32", "shape": [1, columns], "data": [None] * columns}]}
     options: dict[str, Any] = {
         "response_model": InferResponse,
@@ -169,14 +145,16 @@ def _add_infer(
         written = await _run(len(body), partial(_write, asked, loaded.model, answers))
         return Response(written, media_type="application/json")
 
+    return infer
+
 
 def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) -> Loaded | None:
     """Give the model that serves, if any; raise if it is not the one in the path."""
     loaded = batcher.loaded
     if name != served:
-        raise _UnknownError(f"unknown model; this server has {served}")
+        raise UnknownError(f"unknown model; this server has {served}")
     if loaded is not None and version not in (None, loaded.model.info.version):
-        raise _UnknownError(f"unknown version; {served} is served in version {loaded.model.info.version}")
+        raise UnknownError(f"unknown version; {served} is served in version {loaded.model.info.version}")
     return loaded
 
 
@@ -197,7 +175,7 @@ async def _body(request: Request, largest: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > largest:
-            raise _TooLargeError(f"the body has more than {largest} bytes; send fewer rows at a time")
+            raise TooLargeError(f"the body has more than {largest} bytes; send fewer rows at a time")
     return bytes(body)
 
 
@@ -227,7 +205,3 @@ def _write(asked: InferRequest, model: Model, answers: Probabilities) -> bytes:
 async def _run(size: int, work: Callable[[], T]) -> T:
     """Do `work` here, or in a thread if it is about a body of many bytes."""
     return work() if size <= _INLINE_BYTES else await asyncio.to_thread(work)
-
-
-def _refusal(status: int, reason: str) -> Response:
-    return JSONResponse({"error": reason}, status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,12 @@ import httpx
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from services.inference.app import open_inference
+from services.inference.refusals import ahead
 from services.inference.settings import InferenceSettings
+from shared.entrance import Entrance
 from shared.hosting import LARGEST_BODY, http_app
 from shared.inference import ErrorBody, InferResponse, ModelMetadata, model_info
 from tests.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from fastapi import Response
+    from starlette.types import Receive, Scope
 
     from services.inference.app import Inference
 
@@ -218,3 +225,55 @@ async def test_the_folder_can_be_chosen(tmp_path: Path, registry: CollectorRegis
     settings = InferenceSettings(PREDECIR_VAR=tmp_path, inference_bundle=older)
     async with open_inference(settings, registry, PacienteDePrueba) as inference:
         assert (await inference.scorer.score(ROWS[0])).model.version == "1"
+
+
+async def asked_both_ways(
+    inference: Inference, registry: CollectorRegistry, path: str, content: bytes
+) -> tuple[httpx.Response, httpx.Response]:
+    """Ask by the framework's route, and as the host serves it."""
+    app = http_app("test", inference.part, registry=registry)
+    answers: list[httpx.Response] = []
+    for served in ({}, inference.part.hot):
+        transport = httpx.ASGITransport(Entrance(app, served, "localhost"), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answers.append(await client.post(path, content=content))
+    return answers[0], answers[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (json.dumps(body(ROWS[:3])).encode(), 200),
+        (b"{", 400),
+        (b" " * 2_000_000, 413),
+    ],
+    ids=["understood", "not JSON", "too large"],
+)
+async def test_the_documented_route_and_the_hot_one_are_the_same(
+    inference: Inference, registry: CollectorRegistry, content: bytes, status: int
+) -> None:
+    documented, hot = await asked_both_ways(inference, registry, f"{MODEL}/infer", content)
+    assert documented.status_code == hot.status_code == status
+    assert documented.content == hot.content
+    assert dict(documented.headers) == dict(hot.headers)
+    assert hot.headers["cache-control"] == "no-store"
+
+
+async def test_without_a_model_both_say_so(tmp_path: Path, registry: CollectorRegistry) -> None:
+    async with opened(tmp_path, registry) as inference:
+        documented, hot = await asked_both_ways(inference, registry, f"{MODEL}/infer", b"{}")
+    assert documented.status_code == hot.status_code == 503
+    assert documented.content == hot.content
+
+
+async def test_what_nobody_expected_is_a_500_and_a_line_that_tells_only_where() -> None:
+    async def breaks(_: Scope, __: Receive) -> Response:
+        raise RuntimeError("Juana")
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(ahead(breaks)), base_url="http://localhost") as client:
+        with capture_logs() as logs:
+            response = await client.post("/")
+    assert response.status_code == 500
+    assert "Juana" not in response.text
+    [line] = logs
+    assert line["error"].startswith("RuntimeError at test_inference_rest.py:")
