@@ -204,7 +204,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                 ),
                 lambda: unready_reasons(*parts),
             )
-            _share_out_time()
+            share_out_time()
             serving = asyncio.create_task(server.serve(sockets=[sock]))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -215,7 +215,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             await serving
 
 
-def _share_out_time() -> None:
+def share_out_time() -> None:
     """Keep pauses short, of which every request in flight has its part.
 
     A thread that commits waits for the interpreter after each of its steps, and the event loop for what it returns.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from shared.one_write import OneWriteProtocol
+
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
@@ -30,7 +32,7 @@ if __name__ == "__main__":
         nothing,
         port=int(sys.argv[1]),
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol,
         lifespan="off",
         access_log=False,
         log_level="error",
