@@ -11,7 +11,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -91,9 +91,12 @@ class RabbitServer:
         rows = (line.split("\t") for line in self.ctl("list_queues", "name", "messages").splitlines())
         return int(next(count for name, count in rows if name == queue))
 
-    def alarm(self, *, on: bool) -> None:
-        """Raise or clear the disk alarm, by what counts as a full disk."""
-        self.ctl("set_disk_free_limit", "1000000GB" if on else "1MB")
+    def alarm(self, kind: Literal["disk", "memory"] = "disk", *, on: bool) -> None:
+        """Raise or clear an alarm, by what counts as a full disk or as too much memory."""
+        if kind == "disk":
+            self.ctl("set_disk_free_limit", "1000000GB" if on else "1MB")
+        else:
+            self.ctl("set_vm_memory_high_watermark", "0" if on else "0.4")
 
     def _end(self, signum: int) -> None:
         process = self._process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import aio_pika
 import pytest
@@ -59,18 +59,21 @@ class Buggy(Store):
         raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")
 
 
-async def test_a_disk_alarm_is_a_broker_that_is_down_until_it_is_over(broker: Broker) -> None:
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+async def test_an_alarm_is_a_broker_that_is_down_until_it_is_over(
+    broker: Broker, kind: Literal["disk", "memory"]
+) -> None:
     await broker.declare()
     async with broker.transport(confirm_seconds=1) as transport:
         assert await transport.publish([delivery(1)]) == {1}
-        broker.server.alarm(on=True)
+        broker.server.alarm(kind, on=True)
         try:
             with pytest.raises(TransportDownError, match="did not confirm in time"):
                 await transport.publish([delivery(2)])
             with pytest.raises(TransportDownError, match="one of its alarms"):
                 await transport.publish([delivery(2)])
         finally:
-            broker.server.alarm(on=False)
+            broker.server.alarm(kind, on=False)
         await until(lambda: takes(transport, delivery(2)), seconds=30)
 
 

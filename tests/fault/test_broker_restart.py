@@ -1,14 +1,19 @@
-"""Broker and recorder killed under load, as processes: what was answered is recorded, once."""
+"""Broker, database and recorder ended under load, as processes: what was answered is recorded, once."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.postgres import PostgresServer, postgres_server
 from tests.stack import Stack, ids, server_stack
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -18,6 +23,13 @@ if TYPE_CHECKING:
     from tests.processes import Process
 
 KILLS = 5
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """Run a server that other tests do not use."""
+    with postgres_server() as running:
+        yield running
 
 
 def answered(asked: list[Future[httpx.Response]]) -> list[str]:
@@ -45,6 +57,24 @@ def test_a_broker_killed_and_restarted_under_load_loses_and_doubles_nothing(tmp_
             until_now(lambda: sum(request.done() for request in asked) > 200)  # answered without a broker
             broker.server.start()
         settled(stack, recorder, sorted(first + answered(asked)))
+
+
+def test_a_database_stopped_under_load_gets_every_answer_once_and_none_is_dead_lettered(
+    tmp_path: Path, broker: Broker, own_postgres: PostgresServer
+) -> None:
+    database = own_postgres.url(own_postgres.new_database())
+    with server_stack(tmp_path, broker) as stack, stack.recorder(database) as recorder:
+        stack.predict()
+        until_now(lambda: len(ids(recorder)) == 1, seconds=30)
+        first = ids(recorder)
+        with stack.load(400) as asked:
+            until_now(lambda: sum(request.done() for request in asked) > 50, seconds=60)
+            own_postgres.stop()
+            until_now(lambda: recorder.get("/health/ready").status_code == 503, seconds=30)
+            until_now(lambda: sum(request.done() for request in asked) > 300, seconds=60)  # answered without it
+            own_postgres.start()
+        settled(stack, recorder, sorted(first + answered(asked)))
+    assert asyncio.run(broker.take(broker.topology.dead.name)) == []
 
 
 def test_recorders_killed_at_any_moment_leave_one_row_per_answer(tmp_path: Path, broker: Broker) -> None:
