@@ -33,7 +33,9 @@ _ORDER = (*get_args(Failpoint), *FILES)
 def main() -> int:
     """Hit, print, write; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m chaos.failpoints", description=__doc__)
-    parser.add_argument("--hits", type=int, default=50, help="kills at each failpoint (default: 50)")
+    parser.add_argument(
+        "--hits", type=int, default=50, help="kills at each failpoint, shared by its places (default: 50)"
+    )
     parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
     asked = parser.parse_args()
     configure_logging("warning", service="chaos")

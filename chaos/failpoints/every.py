@@ -1,15 +1,16 @@
-"""All failpoints, each with what it needs around it, on two lanes side by side: most of the time is waiting."""
+"""All failpoints, each with what it needs around it, on lanes side by side: much of the time is waiting."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from chaos.failpoints import checkpoint, migrating, promoting, recording, serving, swapping
-from chaos.failpoints.databases import Database, Postgres, Sqlite
+from chaos.failpoints.databases import Postgres, Sqlite
 from chaos.failpoints.modules import SERVICES, TRAINING
 from shared.topology import topology
 from tests.broker import Broker
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from chaos.failpoints.tally import Tally
 
+_PLACES = Counter((*serving.SERVER, *serving.LOCAL, *(recording.FAILPOINTS + migrating.MIGRATIONS) * 2))
+"""In how many places each failpoint is hit, where that is more than one."""
+
 
 def new_broker(rabbit: RabbitServer) -> Broker:
     """Declare queues of one's own."""
@@ -32,20 +36,27 @@ def new_broker(rabbit: RabbitServer) -> Broker:
     return broker
 
 
+def new_database(postgres: PostgresServer) -> Postgres:
+    """Create an empty database."""
+    return Postgres(postgres, postgres.new_database())
+
+
 def every(hits: int, folder: Path, told: Callable[[Tally], None]) -> None:
-    """Hit every failpoint `hits` times, with all state in `folder`; `told` hears of each, from either lane.
+    """Hit every failpoint `hits` times, shared among its places, with all state in `folder`; `told` hears of each.
 
     Raises:
         NotHitError: a process did not die where it should have.
 
     """
-    with rabbit_server() as rabbit, zygote(*SERVICES) as services, ThreadPoolExecutor(2) as threads:
-        answers = chain(_server(hits, services, rabbit, folder / "server"), _local(hits, services, folder / "local"))
-        data = chain(
-            _databases(hits, services, rabbit, folder / "databases"), _models(hits, services, folder / "models")
+    with rabbit_server() as rabbit, zygote(*SERVICES) as services:
+        lanes = (
+            chain(_server(hits, services, rabbit, folder / "server"), _local(hits, services, folder / "local")),
+            chain(_databases(hits, services, rabbit, folder / "databases"), _promotions(hits, folder / "site")),
+            _models(hits, services, folder / "models"),
         )
-        for lane in [threads.submit(_along, lane, told) for lane in (answers, data)]:
-            lane.result()
+        with ThreadPoolExecutor(len(lanes)) as threads:
+            for lane in [threads.submit(_along, lane, told) for lane in lanes]:
+                lane.result()
 
 
 def _along(lane: Iterable[Tally], told: Callable[[Tally], None]) -> None:
@@ -53,16 +64,21 @@ def _along(lane: Iterable[Tally], told: Callable[[Tally], None]) -> None:
         told(tally)
 
 
+def _share(hits: int, failpoint: str) -> int:
+    """Say how many of the hits of `failpoint` fall to each of its places."""
+    return -(-hits // _PLACES.get(failpoint, 1))
+
+
 def _server(hits: int, services: Zygote, rabbit: RabbitServer, folder: Path) -> Iterator[Tally]:
     with serving.server_profile(services, new_broker(rabbit), folder) as profile:
         for failpoint in serving.SERVER:
-            yield serving.hit(failpoint, hits, services, profile)
+            yield serving.hit(failpoint, _share(hits, failpoint), services, profile)
 
 
 def _local(hits: int, services: Zygote, folder: Path) -> Iterator[Tally]:
     profile = serving.local_profile(folder)
     for failpoint in serving.LOCAL:
-        yield serving.hit(failpoint, hits, services, profile)
+        yield serving.hit(failpoint, _share(hits, failpoint), services, profile)
     for failpoint in checkpoint.FILES:
         yield checkpoint.hit(failpoint, hits, services, profile, SERVICES)
 
@@ -70,27 +86,15 @@ def _local(hits: int, services: Zygote, folder: Path) -> Iterator[Tally]:
 def _databases(hits: int, services: Zygote, rabbit: RabbitServer, folder: Path) -> Iterator[Tally]:
     folder.mkdir()
     with postgres_server() as postgres:
-        yield from _killed_over(hits, services, rabbit, postgres, folder)
-
-
-def _killed_over(
-    hits: int, services: Zygote, rabbit: RabbitServer, postgres: PostgresServer, folder: Path
-) -> Iterator[Tally]:
-    def sqlite() -> Database:
-        return Sqlite(folder / f"{secrets.token_hex(6)}.db")
-
-    def postgresql() -> Database:
-        return Postgres(postgres, postgres.new_database())
-
-    for failpoint in recording.FAILPOINTS:
-        for new in (sqlite, postgresql):
-            broker = new_broker(rabbit)
-            yield recording.hit(failpoint, hits, services, broker=broker, database=new(), folder=folder)
-    for failpoint in migrating.MIGRATIONS:
-        for new in (sqlite, postgresql):
-            yield migrating.hit_migration(failpoint, hits, services, new(), folder)
-    for failpoint in migrating.COPIES:
-        yield migrating.hit_copy(failpoint, hits, services, source=sqlite(), empty=postgresql(), folder=folder)
+        for new in (lambda: Sqlite(folder / f"{secrets.token_hex(6)}.db"), lambda: new_database(postgres)):
+            for failpoint in recording.FAILPOINTS:
+                broker, share = new_broker(rabbit), _share(hits, failpoint)
+                yield recording.hit(failpoint, share, services, broker=broker, database=new(), folder=folder)
+            for failpoint in migrating.MIGRATIONS:
+                yield migrating.hit_migration(failpoint, _share(hits, failpoint), services, new(), folder)
+        for failpoint in migrating.COPIES:
+            source, empty = Sqlite(folder / f"{failpoint}.db"), new_database(postgres)
+            yield migrating.hit_copy(failpoint, hits, services, source=source, empty=empty, folder=folder)
 
 
 def _models(hits: int, services: Zygote, folder: Path) -> Iterator[Tally]:
@@ -99,7 +103,10 @@ def _models(hits: int, services: Zygote, folder: Path) -> Iterator[Tally]:
         replica = swapping.Replica(registry, folder / "replica")
         for failpoint in swapping.PASSES:
             yield swapping.hit(failpoint, hits, services, replica)
+
+
+def _promotions(hits: int, folder: Path) -> Iterator[Tally]:
     with zygote(*TRAINING) as training:
-        site = promoting.Site(folder / "site", training)
+        site = promoting.Site(folder, training)
         for failpoint in promoting.FAILPOINTS:
             yield promoting.hit(failpoint, hits, site)

@@ -22,8 +22,8 @@ an answer that mixes two models, an alias that disagrees with its history or its
 the machine: that answers wait for fsync, strace shows (R14).
 
 Seconds to recover, median / longest: from the kill until the next start was ready; for inference, until it served what
-is in production; for copies and promotions, until the same command had finished. Two failpoints at a time share the
-machine.
+is in production; for copies and promotions, until the same command had finished. Up to three failpoints at a
+time share the machine.
 
 | killed at | where | hits | to be there | lost | doubled | half done | recovered |
 |---|---|---|---|---|---|---|---|

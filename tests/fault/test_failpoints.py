@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from chaos.failpoints import checkpoint, migrating, promoting, recording, serving, swapping
-from chaos.failpoints.databases import Database, Postgres, Sqlite
-from chaos.failpoints.every import new_broker
+from chaos.failpoints.databases import Database, Sqlite
+from chaos.failpoints.every import new_broker, new_database
 from chaos.failpoints.modules import SERVICES, TRAINING
 from shared.failpoint import Failpoint
 from tests.postgres import PostgresServer, postgres_server
@@ -67,7 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[promoting.Site]:
 
 @pytest.fixture
 def databases(tmp_path: Path, postgres: PostgresServer) -> dict[str, Database]:
-    return {"SQLite": Sqlite(tmp_path / "p.db"), "PostgreSQL": Postgres(postgres, postgres.new_database())}
+    return {"SQLite": Sqlite(tmp_path / "p.db"), "PostgreSQL": new_database(postgres)}
 
 
 def check(tally: Tally) -> None:
