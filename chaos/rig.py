@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -35,7 +36,7 @@ _POISON_SECONDS = 2
 _DOUBLED_SHARE = 0.1
 _WARMING_SECONDS = 3
 _DRAIN_SECONDS = 300
-_SETTLE_SECONDS = 120
+_SETTLE_SECONDS = 180
 """Gateways say every 25 s how far they are."""
 
 
@@ -128,12 +129,17 @@ async def account(url: str) -> list[dict[str, Any]]:
 
 
 async def settles(url: str) -> bool:
-    """Wait until the account at `url` says that all that was answered is recorded; whether that happened."""
+    """Wait until the account at `url` says that all that was answered by now is recorded; whether that happened."""
+    now = datetime.now(UTC)
 
     async def settled() -> bool:
         gateways = await account(url)
-        return bool(gateways) and all(
-            each["en_outbox"] == each["en_camino"] == each["diferencia"] == 0 for each in gateways
+        said = [datetime.fromisoformat(each["visto"]) for each in gateways if each["visto"]]
+        # What was answered after a gateway last said how far it is can be on its way without showing in the account.
+        return (
+            bool(said)
+            and min(said) > now
+            and not any(each["en_outbox"] or each["en_camino"] or each["diferencia"] for each in gateways)
         )
 
     with suppress(TimeoutError):
@@ -143,7 +149,7 @@ async def settles(url: str) -> bool:
 
 
 async def _drained(watcher: Watcher) -> float:
-    """Wait until nothing is in an outbox or in the queue; returns how many seconds that took."""
+    """Wait until nothing waits in an outbox or in the queue; a recorder may have it in its hands. Returns the seconds."""
     started = time.monotonic()
 
     async def empty() -> bool:

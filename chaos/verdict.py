@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from chaos.client import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from chaos.client import Asked
+
+_EXAMPLES = 20
 
 
 class Row(NamedTuple):
@@ -26,7 +28,7 @@ class Row(NamedTuple):
 class Verdict:
     """The account. What must be 0 is `lost`, `duplicated`, `altered` and `unfaithful`.
 
-    `lost`: answers without a row; `duplicated`: rows beyond the first of one patient, every one of whom was asked about
+    `lost`: answers without a row, the first of which are `lost_answers`; `duplicated`: rows beyond the first of one patient, every one of whom was asked about
     once; `altered`: rows that hold another patient or diagnosis than was asked and answered; `unfaithful`: keys that
     got two different answers; `unanswered`: rows whose answer did not arrive, since the connection was cut.
     """
@@ -40,6 +42,7 @@ class Verdict:
     unanswered: int
     repeated: int
     failed: Mapping[str, int]
+    lost_answers: Sequence[Asked]
 
     @property
     def holds(self) -> bool:
@@ -49,32 +52,35 @@ class Verdict:
 
 def judge(asked: Iterable[Asked], rows: Iterable[Row]) -> Verdict:
     """Compare what was answered with what is recorded."""
-    answers: dict[int, tuple[str, str]] = {}
+    answers: dict[int, Asked] = {}
     failed: Counter[str] = Counter()
     unfaithful = repeated = 0
     for each in asked:
         if each.failed:
             failed[each.failed] += 1
             continue
-        before = answers.setdefault(each.number, (each.id, each.output))
-        unfaithful += before != (each.id, each.output)
+        before = answers.setdefault(each.number, each)
+        unfaithful += (before.id, before.output) != (each.id, each.output)
         repeated += 1
     repeated -= len(answers)
     found = {row.id: row for row in rows}
     patients = Counter(number_of(row.tsh) for row in found.values())
-    lost = altered = 0
-    for number, (event_id, output) in answers.items():
-        row = found.get(event_id)
-        lost += row is None
-        altered += row is not None and (number_of(row.tsh), row.output) != (number, output)
+    lost: list[Asked] = []
+    altered = 0
+    for number, first in answers.items():
+        row = found.get(first.id)
+        if row is None:
+            lost.append(first)
+        altered += row is not None and (number_of(row.tsh), row.output) != (number, first.output)
     return Verdict(
         answered=len(answers),
         recorded=len(found),
-        lost=lost,
+        lost=len(lost),
         duplicated=sum(patients.values()) - len(patients),
         altered=altered,
         unfaithful=unfaithful,
-        unanswered=len(found.keys() - {event_id for event_id, _ in answers.values()}),
+        unanswered=len(found.keys() - {first.id for first in answers.values()}),
         repeated=repeated,
         failed=dict(sorted(failed.items())),
+        lost_answers=lost[:_EXAMPLES],
     )
