@@ -149,7 +149,10 @@ async def settles(url: str) -> bool:
 
 
 async def _drained(watcher: Watcher) -> float:
-    """Wait until nothing waits in an outbox or in the queue; a recorder may have it in its hands. Returns the seconds."""
+    """Wait until nothing waits in an outbox or in the queue, for as many seconds as it returns.
+
+    A recorder may still have events in its hands.
+    """
     started = time.monotonic()
 
     async def empty() -> bool:

@@ -28,9 +28,10 @@ class Row(NamedTuple):
 class Verdict:
     """The account. What must be 0 is `lost`, `duplicated`, `altered` and `unfaithful`.
 
-    `lost`: answers without a row, the first of which are `lost_answers`; `duplicated`: rows beyond the first of one patient, every one of whom was asked about
-    once; `altered`: rows that hold another patient or diagnosis than was asked and answered; `unfaithful`: keys that
-    got two different answers; `unanswered`: rows whose answer did not arrive, since the connection was cut.
+    `lost`: answers without a row, the first of which are `lost_answers`; `duplicated`: rows beyond the first of one
+    patient, every one of whom was asked about once; `altered`: rows that hold another patient or diagnosis than was
+    asked and answered; `unfaithful`: keys that got two different answers; `unanswered`: rows whose answer did not
+    arrive, since the connection was cut.
     """
 
     answered: int
