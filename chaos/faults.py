@@ -138,9 +138,14 @@ async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
 async def process_stopped(broken: Supervision, rng: random.Random, kind: str) -> AsyncIterator[str]:
     """Let one of the processes that are ready hang."""
     found = [each for each in broken.processes if each.name.startswith(kind) and each.ready_seconds is not None]
-    if not found or (target := rng.choice(found)).pid is None:
+    if not found:
         raise NotNowError
-    with _hung([psutil.Process(target.pid)]):
+    target = rng.choice(found)
+    try:
+        process = psutil.Process(target.pid)
+    except psutil.NoSuchProcess:  # killed just now
+        raise NotNowError from None
+    with _hung([process]):
         yield target.name
 
 

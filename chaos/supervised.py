@@ -54,8 +54,10 @@ class Supervised:
         """Send a signal; returns whether there was a process to send it to."""
         if self.pid is None:
             return False
-        os.kill(self.pid, signum)
-        return True
+        with contextlib.suppress(ProcessLookupError):  # it ended, and nobody has told us yet
+            os.kill(self.pid, signum)
+            return True
+        return False
 
     async def run(self) -> None:
         """Keep it running until cancelled; one that gives up by itself is started again after growing waits."""
