@@ -38,6 +38,7 @@ class Part:
         filled = self.command.format(
             seconds=round(minutes * 60), kills=round(1000 * share), minutes=minutes, third=minutes / 3,
             local_seconds=round(300 * share), local_kills=round(100 * share), hits=max(1, round(50 * share)),
+            restarts=max(1, round(20 * share)),
         )  # fmt: skip
         return [sys.executable, "-m", *filled.split(), "--report", str(report)]
 
@@ -56,7 +57,10 @@ LANES = (
     ),
     (Part("failpoints", "Death at every line that splits two steps", "chaos.failpoints --hits {hits}"),),
 )
-ALONE = (Part("overload", "Three times the capacity", "chaos.overload"),)
+ALONE = (
+    Part("rolling", "Rolling restarts under load", "chaos.rolling --restarts {restarts}"),
+    Part("overload", "Three times the capacity", "chaos.overload"),
+)
 
 
 def main() -> int:

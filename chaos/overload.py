@@ -89,10 +89,20 @@ def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     ]
 
 
+def _headline(report: dict[str, Any]) -> str:
+    goodput, refusal, _, _, recovery, lost = (figure for _, figure, _, _ in _judged(report))
+    return (
+        f"**{goodput} of the peak answered at {report['times']:g} times the capacity**, 99 % of refusals within "
+        f"{refusal} ms, nothing refused {recovery} s after it; {lost} answers lost."
+    )
+
+
 def _page(report: dict[str, Any]) -> str:
     over = report["overload"]
     lines = [
         "# Three times as much as can be answered",
+        "",
+        _headline(report),
         "",
         describe(report["machine"], "python -m chaos.overload"),
         (

@@ -1,0 +1,18 @@
+"""A new version is rolled out while doctors ask: each service stops, drains and comes back, and no request fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chaos.rolling import roll
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_restart_of_each_service_under_load_fails_no_request(tmp_path: Path) -> None:
+    rolled = await roll(tmp_path, restarts=1)
+    assert rolled.restarts == {"gateway": 1, "inference": 1, "recorder": 1}
+    assert rolled.codes == [0]
+    assert rolled.asked > 50
+    assert (rolled.failed, rolled.rows) == (0, rolled.asked)
