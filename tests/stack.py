@@ -60,9 +60,9 @@ class Stack:
             until_now(lambda: process.get("/health/ready").status_code == 200, seconds=30)
             yield process
 
-    def pending(self) -> float:
-        """Count what waits in the outbox."""
-        lines = self.gateway.get("/metrics").text.splitlines()
+    def pending(self, gateway: Process | None = None) -> float:
+        """Count what waits in the outbox of `gateway`, or of this one."""
+        lines = (gateway or self.gateway).get("/metrics").text.splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith("predecir_outbox_pending ")))
 
 
