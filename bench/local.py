@@ -28,7 +28,6 @@ ROUNDS = 5
 SECONDS = 4
 CONNECTIONS = (32, 1)
 WARMING = 8
-FROM, TO = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 SERVERS = ("ceiling", "local", "simplest")
 _DRAIN_SECONDS = 30
 
@@ -45,9 +44,6 @@ def main() -> int:
     table = _table(report)
     write_report("local", report, table, headline=_headline(report))
     _draw(report)
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(FROM)
-    readme.write_text(f"{before}{FROM}\n{_summary(report)}{TO}{rest.partition(TO)[2]}")
     print(table)
     failed = sum(run["failed"] for run in report["runs"] if run["server"] == "local")
     return 0 if report["kept"]["missing"] == 0 and failed == 0 else 1
@@ -203,28 +199,6 @@ def _draw(report: dict[str, Any]) -> None:
         ),
         height=2.2,
     )
-
-
-def _summary(report: dict[str, Any]) -> str:
-    """Say the aims in the README's words, between its markers."""
-    machine, kept = report["machine"], report["kept"]
-    lines = [
-        (
-            f"Everything durable, on {machine['cores']} cores ({machine['processor']}), load generator included: "
-            f"{_median(report['runs'], 'local', max(CONNECTIONS), 'rate'):,.0f} requests a second. The ceiling is "
-            "FastAPI with the same validation and no work; the simplest design is the same model, unpickled, with "
-            "`BackgroundTasks`."
-        ),
-        "",
-        *_aims(report),
-        "",
-        (
-            f"{kept['answered_to_clients']:,} requests were answered in that run; {kept['missing']} are missing from "
-            "the database. Machine, versions and all figures: [docs/benchmarks/local.md](docs/benchmarks/local.md)."
-        ),
-        "",
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

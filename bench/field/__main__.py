@@ -2,7 +2,7 @@
 
 Everyone serves the same trained model on the same machine to the same load generator, alone and warmed. The others get
 the model as the scikit-learn object that was trained, which is what their guides serve, and, in a second row, as this
-system's own ONNX file. A whole run of the usual length writes docs/benchmarks/field.{json,md,svg}.
+system's own ONNX file. A whole run of the usual length writes docs/benchmarks/field.{json,md,svg} and README's table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.field.competitors import ONNX, TOOLS, Bundle
 from bench.field.contenders import Contender, contenders
 from bench.field.environments import OURS, environment
 from bench.field.measuring import measure
-from bench.field.report import line, write
+from bench.field.report import line, lost, write
 from bench.servers import ROOT
 
 SECONDS = 3
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     report = {**before, "environments_mib": environments, "contenders": results}
     if chosen.only is None and chosen.seconds == SECONDS:
         print(write(report))
-    good = all("error" not in each and _missing(each) == 0 for each in results.values())
+    good = all("error" not in each and not (each["kept"] and lost(each["kept"])) for each in results.values())
     return 0 if good else 1
 
 
@@ -59,11 +59,6 @@ def _measured(contender: Contender, questions: Questions, folder: Path, seconds:
         result = {"title": contender.title, "model": contender.model, "error": str(error)}
     print(line(contender.name, result), flush=True)
     return result
-
-
-def _missing(result: dict[str, Any]) -> int:
-    kept: dict[str, int] = result["kept"] or {"answered": 0, "recorded": 0}
-    return max(0, kept["answered"] - kept["recorded"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,20 @@ def _mlflow(bundle: Bundle, model: str, home: Path) -> list[str]:
     commands = environment("mlflow").commands
     # `mlflow models serve` finds uvicorn on PATH.
     here = ["env", f"PATH={commands}:/usr/bin:/bin"]
-    serve = [*here, "mlflow", "models", "serve", "-m", str(served), "-p", "{port}", "--env-manager", "local"]
+    serve = [
+        *here,
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(served),
+        "-p",
+        "{port}",
+        "--env-manager",
+        "local",
+        "-w",
+        str(os.cpu_count()),
+    ]
     if model == SKLEARN:
         return serve
     save = f"{environment('mlflow').python} -m bench.field.serving.save_for_mlflow {bundle.file(model)} {served}"
@@ -148,8 +162,8 @@ TOOLS = (
         _mlflow,
         _to_mlflow,
         _of_mlflow,
-        "The model that training logged (ONNX: saved with `mlflow.onnx`), `--env-manager local`, one uvicorn worker, "
-        "which is its default: load generator and server share the cores",
+        "The model that training logged (ONNX: saved with `mlflow.onnx`), `--env-manager local`, one uvicorn "
+        "worker per core",
         "column names and types, by the signature",
         "no",
         {"MLFLOW_DISABLE_TELEMETRY": "true"},
@@ -163,7 +177,7 @@ TOOLS = (
         lambda *asked: {"rows": [asked[-1]]},
         lambda answer: list(answer[0]),
         f"A service whose API is `batchable` (adaptive batching, `max_batch_size={BATCH}`, `max_latency_ms` 1 s), one "
-        "worker, so that requests meet in one batch; no access log",
+        "worker per core; no access log",
         "that it is an array of numbers",
         "adaptive",
         {"BENTOML_DO_NOT_TRACK": "True"},

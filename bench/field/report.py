@@ -1,4 +1,4 @@
-"""docs/benchmarks/field.{json,md,svg}, from what was measured."""
+"""docs/benchmarks/field.{json,md,svg} and README's table, from what was measured."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from bench.field.competitors import TOOLS
 from bench.field.measuring import AT_RATE, CONNECTIONS, RATES
 from bench.plots import bars, draw
 from bench.reports import FOLDER, table, write_report
+from bench.servers import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+FROM, TO = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 _OURS = ("local", "server")
 
 
@@ -30,11 +32,59 @@ def line(name: str, result: dict[str, Any]) -> str:
 
 
 def write(report: dict[str, Any]) -> str:
-    """Write the report, its picture; returns the page."""
+    """Write the report, its picture and README's table; returns the page."""
     page = "\n".join(_page(report)) + "\n"
     write_report("field", report, page, headline=_headline(report))
     _draw(results(report))
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(FROM)
+    readme.write_text(f"{before}{FROM}\n{summary(report)}{TO}{rest.partition(TO)[2]}")
     return page
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Give README's table: this system, each tool at its best, the simplest design."""
+    machine, measured = report["machine"], results(report)
+    accounts = [one.seen["kept"] for one in measured if one.name in _OURS]
+    answered = sum(account["answered"] for account in accounts)
+    missing = sum(lost(account) for account in accounts)
+    columns = (f"at {AT} connections", "requests/s", "p99 ms", "CPU s per 1,000", "MiB", "keeps what it answers")
+    kept = dict.fromkeys(_OURS, "yes, fsynced first") | {"simplest": "may lose it"}
+    rows = [(*_short(one), kept.get(one.name, "no")) for one in _best(measured)]
+    lines = [
+        (
+            f"Beside what people would pick instead: the same trained model on {machine['cores']} cores "
+            f"({machine['processor']}), load generator included. Each of the others has its faster form: the "
+            "scikit-learn object, or our ONNX file."
+        ),
+        "",
+        *table(columns, rows),
+        "",
+        (
+            f"Of the {answered:,} answers that this system gave meanwhile, {missing} are missing from its databases. "
+            "`make bench` measures it again; versions, configurations and all figures are in "
+            "[docs/benchmarks/field.md](docs/benchmarks/field.md), everything else that was measured in "
+            "[docs/benchmarks](docs/benchmarks/README.md)."
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def lost(account: dict[str, int]) -> int:
+    """Give how many of the answers in `account` were not recorded."""
+    return max(0, account["answered"] - account["recorded"])
+
+
+def _best(measured: Sequence[Result]) -> Iterator[Result]:
+    """Give the faster row of each tool, where it has two."""
+    for title in dict.fromkeys(one.title for one in measured):
+        yield max((one for one in measured if one.title == title), key=lambda one: one.rate)
+
+
+def _short(one: Result) -> tuple[str, ...]:
+    name = one.title if one.name in (*_OURS, "simplest") else f"{one.title}, {one.model}"
+    return name, f"{one.rate:,.0f}", f"{one.closed(AT)['p99_ms']:,.1f}", f"{one.cpu(AT):.2f}", f"{one.memory:,.0f}"
 
 
 def _headline(report: dict[str, Any]) -> str:
@@ -188,5 +238,5 @@ def _missing(report: dict[str, Any]) -> Iterator[str]:
             kept = result["kept"]
             yield (
                 f"`{name}` answered {kept['answered']:,} requests in this run; recorded {kept['recorded']:,}, missing "
-                f"{max(0, kept['answered'] - kept['recorded'])}."
+                f"{lost(kept)}."
             )

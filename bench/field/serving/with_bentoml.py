@@ -11,7 +11,7 @@ import numpy as np
 from bench.field.serving.predictor import predictor
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
+@bentoml.service(workers="cpu_count", traffic={"timeout": 60}, logging={"access": {"enabled": False}})
 class Thyroid:
     """Rows of concurrent requests go to the model in one call."""
 
