@@ -77,8 +77,7 @@ airflow: $(VENV)/.airflow ## Install Airflow into an environment of its own, whi
 bench: $(VENV)/.dev ## Measure speed, growth and limits, beside what others would use; writes docs/benchmarks/ (PARTS=…)
 	@BENCH=1 tests/install-servers
 	@ls var/models/tiroides/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
-	@exec $(PY) -m bench $(PARTS)
-PARTS ?= all
+	@exec $(PY) -m bench $(or $(PARTS),all)
 
 .PHONY: chaos
 chaos: $(VENV)/.dev servers ## Two minutes of faults, 100 kills, and a look for what was lost; writes var/chaos/

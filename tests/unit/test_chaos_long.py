@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from chaos.long import ALONE, LANES, PROOF, indexed
+from chaos.supervised import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,3 +39,19 @@ def test_the_index_leaves_what_was_written_by_hand(tmp_path: Path) -> None:
     by_hand = page.partition("<!-- reports")[0]
     assert indexed(page, tmp_path).startswith(by_hand)
     assert "R18" in by_hand
+
+
+@pytest.mark.parametrize(
+    ("target", "last"),
+    [
+        (["chaos-long"], "-m chaos.long"),
+        (["chaos-long", "PARTS=soak local"], "-m chaos.long soak local"),
+        (["bench"], "-m bench all"),
+        (["bench", "PARTS=growth limits"], "-m bench growth limits"),
+    ],
+    ids=str,
+)
+def test_make_runs_all_parts_unless_it_is_told_which(target: list[str], last: str) -> None:
+    words, plain = ["make", "--dry-run", *target], {"PATH": os.environ["PATH"]}
+    said = subprocess.run(words, cwd=ROOT, env=plain, capture_output=True, text=True, check=True).stdout
+    assert said.rstrip().endswith(last)
