@@ -13,7 +13,7 @@ from services.gateway import model_card, page, versions
 from services.gateway.broker import BrokerTransport
 from services.gateway.disk import Disk
 from services.gateway.explain import Explainer
-from services.gateway.intake import SATURATED, Refusals
+from services.gateway.intake import Refusals, saturated
 from services.gateway.keeping import Keeper
 from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.outcome import Outcomes
@@ -112,7 +112,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     unready,
                     {("POST", "/predecir"): predict},
                     {**ACCESS, **page.ACCESS, **versions.ACCESS, **model_card.ACCESS},
-                    Door("/predecir", settings.gateway_max_in_flight, SATURATED, refusals.note_saturation),
+                    Door("/predecir", settings.gateway_max_in_flight, saturated(), refusals.note_saturation),
                 ),
                 outbox,
             )

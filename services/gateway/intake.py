@@ -30,9 +30,13 @@ LONGEST_KEY = 255
 # Possessive, with the closing quote optional: linear in whatever is sent.
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
+SATURATED = "saturado"
+"""The rule by which a request is refused that is one too many."""
 
-SATURATED = ProblemError(503, "saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.", retry_after=1)
-"""What a request is told that is one too many."""
+
+def saturated() -> ProblemError:
+    """Make what such a request is told; a new one each time, since an error keeps every frame it was raised through."""
+    return ProblemError(503, SATURATED, "Hay demasiadas peticiones a la vez; inténtelo de nuevo.", retry_after=1)
 
 
 class Refusals:
@@ -41,7 +45,7 @@ class Refusals:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Count on `registry`."""
         self._counter = Counter("predecir_refusals", "Requests refused, by rule", ["rule"], registry=registry)
-        self._saturated = self._counter.labels(SATURATED.rule)
+        self._saturated = self._counter.labels(SATURATED)
         self._next_line = 0.0
         self._log = structlog.get_logger()
 
@@ -51,11 +55,11 @@ class Refusals:
         now = time.monotonic()
         if now >= self._next_line:
             self._next_line = now + 1
-            self._log.warning("requests_refused", status=SATURATED.status, rule=SATURATED.rule)
+            self._log.warning("requests_refused", status=503, rule=SATURATED)
 
     def note(self, problem: ProblemError) -> None:
         """Count and log one refusal."""
-        if problem.rule == SATURATED.rule:
+        if problem.rule == SATURATED:
             self.note_saturation()
             return
         self._counter.labels(problem.rule).inc()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import Gauge
 
-from services.gateway.intake import SATURATED
+from services.gateway.intake import saturated
 from services.gateway.outbox import OutboxError
 from services.gateway.outbox_file import AnswerForgottenError, KeyReusedError
 from shared.problems import ProblemError
@@ -48,7 +48,7 @@ class Keeper:
 
         """
         if self._in_flight >= self._settings.gateway_max_in_flight:
-            raise SATURATED
+            raise saturated()
         if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
             raise unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
         self._in_flight += 1

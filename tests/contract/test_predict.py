@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -215,6 +216,19 @@ async def test_more_requests_than_allowed_at_once_are_refused(tmp_path: Path) ->
         responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(40)))
     statuses = {response.status_code for response in responses}
     assert statuses == {200, 503}
+
+
+def patients() -> int:
+    gc.collect()
+    return sum(isinstance(each, DatosPaciente) for each in gc.get_objects())
+
+
+async def test_who_was_refused_is_forgotten(tmp_path: Path) -> None:
+    before = patients()
+    async with gateway(tmp_path, gateway_max_in_flight=1) as client:
+        responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(40)))
+    assert 503 in {response.status_code for response in responses}
+    assert patients() <= before
 
 
 async def test_what_was_answered_before_a_stop_is_handed_over_after_the_next_start(tmp_path: Path) -> None:
