@@ -110,10 +110,12 @@ def _run(lane: Sequence[Part], minutes: float, into: Path) -> bool:
         log = ROOT / "var" / "chaos" / f"{part.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         print(f"{time.strftime('%H:%M:%S')} {part.name}: begins; see {log.relative_to(ROOT)}", flush=True)
-        with log.open("wb") as said:
+        with log.open("wb") as out:
             words = part.words(minutes, into / f"{part.name}.json")
-            code = subprocess.run(words, cwd=ROOT, stdout=said, stderr=said, check=False).returncode  # noqa: S603 - ours
-        print(f"{time.strftime('%H:%M:%S')} {part.name}: {'holds' if code == 0 else f'ENDED WITH {code}'}", flush=True)
+            code = subprocess.run(words, cwd=ROOT, stdout=out, stderr=out, check=False).returncode  # noqa: S603 - ours
+        page = into / f"{part.name}.md"
+        said = _headline(page.read_text().splitlines()) if code == 0 and page.exists() else f"ENDED WITH {code}"
+        print(f"{time.strftime('%H:%M:%S')} {part.name}: {said}", flush=True)
         held &= code == 0
     return held
 

@@ -1,0 +1,61 @@
+"""What the report of an overload says: a missed aim in words, and what was lost as a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.overload_page import aims, failures, page
+
+MACHINE: dict[str, Any] = {
+    "date": "", "processor": "", "cores": 2, "system": "", "python": "", "commit": "", "libraries": {},
+    "load_before": 0.0,
+}  # fmt: skip
+
+
+def seen(*, answers: float = 900, refusal_ms: float = 9, recovery: float = 1, lost: int = 0) -> dict[str, Any]:
+    def phase(last_refused: float = 0.0, **rates: float) -> dict[str, Any]:
+        by_status = {
+            status: {"count": int(rate), "rate": rate, "p50_ms": 1.0, "p99_ms": refusal_ms}
+            for status, rate in rates.items()
+        }
+        return {
+            "offered_rate": 3000.0, "by_status": by_status, "last_refused": last_refused, "without_retry_after": 0,
+            "late_p99_ms": 1.0, "unsent": 0,
+        }  # fmt: skip
+
+    return {
+        "peak": phase(**{"200": 1000}), "overload": phase(**{"200": answers, "503": 2000}),
+        "after": phase(recovery, **{"200": 500}), "generator_cpu": 0.25, "answered": 7, "lost": lost,
+    }  # fmt: skip
+
+
+def headline(found: dict[str, Any]) -> str:
+    report = {"machine": MACHINE, "fsync_ms": 0.5, "times": 3.0, "seconds": 60.0, "profiles": {"local": found}}
+    return next(line for line in page(report).splitlines() if line.startswith("**"))
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"answers": 480}, "answers a second, of the peak: 0.48, aimed at 0.8 or more: missed"),
+        ({"answers": 0}, "of the peak: 0.00, aimed at 0.8 or more: missed"),
+        ({"refusal_ms": 60.04}, "99 % of refusals within 60.0 ms, aimed at 50: missed"),
+        ({"recovery": 6.7}, "nothing refused any more after 6.70 s, aimed at 5: missed"),
+    ],
+)
+def test_an_aim_that_was_missed_is_the_first_thing_that_is_said(figures: dict[str, float], said: str) -> None:
+    found = seen(**figures)  # type: ignore[arg-type]  # `lost` is none of these
+    assert said in headline(found)
+    assert headline(found).count("missed") == 1
+    assert [aim.reached for aim in aims(seen())] == [True, True, True]
+
+
+def test_an_answer_that_is_lost_or_a_request_that_failed_is_a_failure() -> None:
+    found = seen(lost=3)
+    found["overload"]["by_status"] |= {status: {"count": 2, "rate": 0.1, "p50_ms": 1, "p99_ms": 1} for status in "05"}
+    found["overload"]["without_retry_after"] = 1
+    assert failures(found) == {"lost": 3, "refused without Retry-After": 1, "failed otherwise": 4}
+    assert headline(found).startswith("**Local: 3 lost, 1 refused without Retry-After, 4 failed otherwise; ")
+    assert not any(failures(seen()).values())
