@@ -176,8 +176,8 @@ TOOLS = (
         _bentoml,
         lambda *asked: {"rows": [asked[-1]]},
         lambda answer: list(answer[0]),
-        f"A service whose API is `batchable` (adaptive batching, `max_batch_size={BATCH}`, `max_latency_ms` 1 s), one "
-        "worker per core; no access log",
+        f"A service whose API is `batchable` (adaptive batching, `max_batch_size={BATCH}`), one worker per core: rows "
+        "meet in smaller batches than in one worker, and it answers more; no access log",
         "that it is an array of numbers",
         "adaptive",
         {"BENTOML_DO_NOT_TRACK": "True"},

@@ -18,7 +18,7 @@ class Thyroid:
     def __init__(self) -> None:
         self.predict_proba = predictor(Path(os.environ["MODEL"]))
 
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=64)
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Compute the probabilities of all rows."""
         return self.predict_proba(rows.astype(np.float32))
