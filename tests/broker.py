@@ -73,6 +73,14 @@ class Broker:
             exchange = await channel.get_exchange(queue.exchange)
             await exchange.publish(message, queue.routing_key)
 
+    async def delivery_counts(self, queue: str) -> list[int]:
+        """Say of all that is ready in `queue` how often it was delivered in vain, which this is once more."""
+        async with self.channel() as channel:
+            found, counts = await channel.get_queue(queue), []
+            while (message := await found.get(fail=False)) is not None:
+                counts.append(int(str(message.headers.get("x-delivery-count", 0))))
+            return counts
+
     async def take(self, queue: str) -> list[bytes]:
         """Take all that is ready in `queue`."""
         bodies = []

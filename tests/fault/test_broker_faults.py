@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+import uuid
 from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING, Literal
 
-import aio_pika
+import orjson
 import pytest
 
+from chaos.failpoints.modules import SERVICES
 from services.recorder.store import Store
 from shared.transport import TransportDownError
 from tests.broker import takes
-from tests.contract.test_recorder_store import SqliteTarget
+from tests.database import query
 from tests.processes import ROOT
-from tests.recorder_suite import delivery, recording
+from tests.recorder_suite import delivery, event
 from tests.waiting import until
+from tests.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from services.recorder.gateways import Heard
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from shared.transport import Delivery
     from tests.broker import Broker
 
-CRASHES = 30
+CRASHES, GOOD = 30, 10
 WITH_A_BUG = """
 import sys
 from services.recorder.app import alone
@@ -57,6 +61,12 @@ class Buggy(Store):
     ) -> set[int]:
         del heard
         raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Zygote]:
+    with zygote(*SERVICES) as running:
+        yield running
 
 
 @pytest.mark.parametrize("kind", ["disk", "memory"])
@@ -89,27 +99,33 @@ async def test_a_gateway_that_starts_during_an_alarm_does_not_hang(broker: Broke
         broker.server.alarm(on=False)
 
 
-async def test_thirty_crashes_on_the_first_delivery_drop_no_good_message(broker: Broker, tmp_path: Path) -> None:
+async def all_wait(broker: Broker) -> bool:
+    async with broker.channel() as channel:
+        queue = await channel.declare_queue(broker.topology.events.name, passive=True)
+        return queue.declaration_result.message_count == GOOD
+
+
+async def test_thirty_recorders_that_die_of_their_first_delivery_drop_no_good_message(
+    broker: Broker, tmp_path: Path, services: Zygote
+) -> None:
     await broker.declare()
+    bodies = [event() for _ in range(GOOD)]
     async with broker.transport() as transport:
-        for start in range(1, 11):
-            await transport.publish([delivery(start)])
+        for seq, body in enumerate(bodies, start=1):
+            await transport.publish([delivery(seq, body)])  # one message each
+    environment = {"BROKER_URL": broker.url, "BROKER_PREFIX": broker.topology.events.exchange}
     for _ in range(CRASHES):
-        connection = await aio_pika.connect(broker.url)
-        channel = await connection.channel()
-        await channel.set_qos(prefetch_count=10)
-        delivered: list[object] = []
+        doomed = services.start(["services.recorder"], tmp_path, environment | {"PREDECIR_FAILPOINT": "recorder.write"})
+        assert doomed.ended() == -signal.SIGKILL
+        assert '"event": "failpoint_hit"' in doomed.errors()
+    await until(lambda: all_wait(broker), seconds=60)
+    assert max(await broker.delivery_counts(broker.topology.events.name)) == CRASHES
 
-        async def crash(message: object, delivered: list[object] = delivered) -> None:
-            delivered.append(message)
-
-        await (await channel.get_queue(broker.topology.events.name)).consume(crash)
-        await until(lambda delivered=delivered: len(delivered) == 10)  # type: ignore[misc]
-        await connection.close()  # unacknowledged, as by a crash
-
-    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder, broker.consumer(recorder.store):
-        name = "predecir_recorder_predictions_recorded_total"
-        await until(lambda: recorder.registry.get_sample_value(name) == 10)
+    with services.running("services.recorder", tmp_path, environment):
+        await until(lambda: len(query(tmp_path, "SELECT id FROM predicciones")) >= GOOD, seconds=60)
+    rows = [str(uuid.UUID(str(row[0]))) for row in query(tmp_path, "SELECT id FROM predicciones")]
+    assert sorted(rows) == sorted(orjson.loads(body)["id"] for body in bodies)
+    assert query(tmp_path, "SELECT id FROM cuarentena") == []
     assert await broker.take(broker.topology.dead.name) == []
 
 
