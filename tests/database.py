@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def query(folder: Path, sql: str, *parameters: object) -> list[Any]:
     """Ask `predicciones.db` in `folder`, read-only."""
-    connection = sqlite3.connect(f"file:{folder / 'predicciones.db'}?mode=ro", uri=True, timeout=10)
+    connection = sqlite3.connect(f"file:{folder / 'predicciones.db'}?mode=ro", uri=True, timeout=60)
     try:
         return connection.execute(sql, parameters).fetchall()
     finally:

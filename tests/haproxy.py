@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_STOP_SECONDS = 10
+_STOP_SECONDS = 60
 _GENERAL = """
 global
     maxconn 8192

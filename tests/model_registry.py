@@ -84,7 +84,7 @@ def model_registry(folder: Path, *, artifacts: str | None = None) -> Iterator[Mo
         yield ModelRegistry(folder, url)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
-        server.wait(10)
+        server.wait(60)
 
 
 def _healthy(server: subprocess.Popen[bytes], url: str) -> bool:

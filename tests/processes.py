@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 _LISTENING = re.compile(r"(?:ready|listening) on (http://\S+)")
-_START_SECONDS = 30
-_STOP_SECONDS = 30
+_START_SECONDS = 120
+_STOP_SECONDS = 60
 
 
 class Process:
@@ -32,7 +32,7 @@ class Process:
         self.url = self._announced()
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=10)
+        return httpx.get(self.url + path, timeout=60)
 
     def errors(self) -> str:
         return self._errors.read_text()

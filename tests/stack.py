@@ -35,7 +35,7 @@ class Stack:
 
     def predict(self, number: int = 0) -> httpx.Response:
         patient = {"edad": number % 100, "sexo": "F", "tsh": 1.5}
-        return httpx.post(f"{self.gateway.url}/predecir", json=patient, timeout=10)
+        return httpx.post(f"{self.gateway.url}/predecir", json=patient, timeout=60)
 
     @contextmanager
     def load(self, requests: int) -> Iterator[list[Future[httpx.Response]]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _STEP = 0.01
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 10) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 60) -> None:
     """Return as soon as `holds()`; raise TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while True:
@@ -23,7 +23,7 @@ async def until(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float =
             await asyncio.sleep(_STEP)
 
 
-def until_now(holds: Callable[[], bool], *, seconds: float = 10) -> None:
+def until_now(holds: Callable[[], bool], *, seconds: float = 60) -> None:
     """Return as soon as `holds()`; raise TimeoutError after `seconds`. For tests without an event loop."""
     deadline = time.monotonic() + seconds
     while not holds():

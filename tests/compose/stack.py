@@ -81,7 +81,7 @@ class Stack:
         """Give a client with a key of `role`, once a gateway knows the key."""
         headers = {"Authorization": f"Bearer {self.key(role)}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=20) as client:
-            until_now(lambda: client.get("/docs").status_code == httpx.codes.OK, seconds=20)
+            until_now(lambda: client.get("/docs").status_code == httpx.codes.OK, seconds=60)
             yield client
 
     def _run(self, *command: str, seconds: float = _COMMAND_SECONDS) -> str:

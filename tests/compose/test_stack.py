@@ -75,7 +75,7 @@ def test_an_answer_through_the_balancer_becomes_a_row_in_postgresql(stack: Stack
     until_now(lambda: recorded(stack, [answer.json()["id"]]) != set(), seconds=30)
     with stack.client("analista") as client:
         path = f"/predicciones/{answer.json()['id']}"
-        until_now(lambda: client.get(path).status_code == 200, seconds=10)
+        until_now(lambda: client.get(path).status_code == 200, seconds=60)
         assert client.get(path).json()["output"] == answer.json()["prediccion"]
 
 
@@ -228,7 +228,7 @@ def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> Non
         file.write("PREDECIR_TLS=1\n")
     stack.compose("up", "-d", "--wait", "--no-build", "haproxy")
     with httpx.Client(base_url=stack.tls_url, verify=ssl.create_default_context(cadata=certificate)) as client:
-        until_now(lambda: client.get("/health/ready").status_code == 200, seconds=20)
+        until_now(lambda: client.get("/health/ready").status_code == 200, seconds=60)
         assert client.post("/predecir", json=PATIENT).status_code == 401
 
 

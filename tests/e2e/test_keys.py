@@ -90,7 +90,7 @@ def test_with_keys_and_names_any_address_serves_those_names_and_those_keys(tmp_p
         url = recorder.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the address it announced
 
         def status(host: str, headers: dict[str, str]) -> int:
-            return httpx.get(f"{url}/conciliacion", headers={"Host": host, **headers}, timeout=10).status_code
+            return httpx.get(f"{url}/conciliacion", headers={"Host": host, **headers}, timeout=60).status_code
 
         assert status("predecir.example.org", bearer(ops)) == 200
         assert status("predecir.example.org", {}) == 401
@@ -112,13 +112,13 @@ def test_a_revocation_reaches_a_running_service(tmp_path: Path) -> None:
     ops = new_key(tmp_path, "ops")
     with running("services.recorder", tmp_path) as recorder:
         asked = f"{recorder.url}/predicciones/0"
-        assert httpx.get(asked, headers=bearer(medico), timeout=10).status_code == 404
-        assert httpx.get(asked, headers=bearer(ops), timeout=10).status_code == 403
+        assert httpx.get(asked, headers=bearer(medico), timeout=60).status_code == 404
+        assert httpx.get(asked, headers=bearer(ops), timeout=60).status_code == 403
         listed = keys(tmp_path, "list").stdout
         medico_id = next(line.split()[0] for line in listed.splitlines() if "medico" in line)
         keys(tmp_path, "revoke", medico_id)
-        until_now(lambda: httpx.get(asked, headers=bearer(medico), timeout=10).status_code == 401)
-        assert httpx.get(asked, headers=bearer(ops), timeout=10).status_code == 403
+        until_now(lambda: httpx.get(asked, headers=bearer(medico), timeout=60).status_code == 401)
+        assert httpx.get(asked, headers=bearer(ops), timeout=60).status_code == 403
         assert recorder.stop() == 0
     assert medico not in recorder.errors()
 
@@ -133,7 +133,7 @@ def test_the_gateway_asks_inference_with_a_key_of_its_own(tmp_path: Path) -> Non
 
             def predict(key: str) -> httpx.Response:
                 headers = bearer(key) | {"Idempotency-Key": "caso 1"}
-                return httpx.post(f"{gateway.url}/predecir", json=PATIENT, headers=headers, timeout=10)
+                return httpx.post(f"{gateway.url}/predecir", json=PATIENT, headers=headers, timeout=60)
 
             first, again, elsewhere = predict(medico).json(), predict(medico).json(), predict(other).json()
             assert first == again

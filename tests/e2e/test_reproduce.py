@@ -34,7 +34,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with running("services.local", folder, {"PREDECIR_PACIENTE": PATIENT}) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         headers = {"Referencia-Paciente": "cama%2012"}
-        answer = httpx.post(f"{process.url}/predecir", json=ASKED, headers=headers, timeout=10)
+        answer = httpx.post(f"{process.url}/predecir", json=ASKED, headers=headers, timeout=60)
         assert answer.status_code == 200, answer.text
         until_now(lambda: bool(query(folder, "SELECT id FROM predicciones")))
     return folder

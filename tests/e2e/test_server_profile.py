@@ -27,7 +27,7 @@ def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker) -
         answered = sorted(stack.predict(number).json()["id"] for number in range(20))
         until_now(lambda: ids(recorder) == answered, seconds=30)
         said = {"aceptada": False, "diagnostico": "hipotiroidismo"}
-        outcome = httpx.post(f"{stack.gateway.url}/predicciones/{answered[0]}/resultado", json=said, timeout=10)
+        outcome = httpx.post(f"{stack.gateway.url}/predicciones/{answered[0]}/resultado", json=said, timeout=60)
         assert outcome.status_code == 200
         until_now(lambda: recorder.get(f"/predicciones/{answered[0]}").json()["resultado"] is not None, seconds=30)
         assert stack.gateway.stop() == 0

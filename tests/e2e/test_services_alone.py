@@ -41,14 +41,14 @@ def gateway(tmp_path: Path, inference: Process) -> Iterator[Process]:
 
 
 def predict(gateway: Process, tsh: float) -> httpx.Response:
-    return httpx.post(f"{gateway.url}/predecir", json={"edad": 47, "sexo": "F", "tsh": tsh}, timeout=10)
+    return httpx.post(f"{gateway.url}/predecir", json={"edad": 47, "sexo": "F", "tsh": tsh}, timeout=60)
 
 
 def probabilities(inference: Process, tsh: float) -> list[float]:
     row: list[float | None] = [47, 0, tsh, *[None] * 4, *[0] * 14]
     tensor = {"name": "paciente", "datatype": "FP32", "shape": [1, 21], "data": row}
     answer: dict[str, Any] = httpx.post(
-        f"{inference.url}/v2/models/tiroides/infer", json={"inputs": [tensor]}, timeout=10
+        f"{inference.url}/v2/models/tiroides/infer", json={"inputs": [tensor]}, timeout=60
     ).json()
     data: list[float] = answer["outputs"][0]["data"]
     return data

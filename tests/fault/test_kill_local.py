@@ -39,7 +39,7 @@ async def _ask(client: httpx.AsyncClient, answered: list[str], said: list[str], 
 
 async def _loaded_until_killed(process: Process, said: list[str], seconds: float) -> list[str]:
     answered: list[str] = []
-    async with httpx.AsyncClient(base_url=process.url, timeout=10) as client, asyncio.TaskGroup() as tasks:
+    async with httpx.AsyncClient(base_url=process.url, timeout=60) as client, asyncio.TaskGroup() as tasks:
         for number in range(CLIENTS):
             tasks.create_task(_ask(client, answered, said, number))
         asyncio.get_running_loop().call_later(seconds, process.kill)

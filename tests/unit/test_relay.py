@@ -118,7 +118,7 @@ async def test_a_stopped_relay_ends_after_its_batch(outbox: Outbox, tmp_path: Pa
     await outbox.append(b"one")
     await until(lambda: outbox.pending == 0)
     subject.stop()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
     assert [d.body for d in recorder.deliveries] == [b"one"]
 
 

@@ -125,7 +125,7 @@ def test_who_comes_while_another_is_entering_waits_and_then_does_not_start(tmp_p
         other.write(json.dumps({"started": NOW.isoformat(), "reasons": ["tsh.psi"]}) + "\n")
         other.flush()
         fcntl.flock(other, fcntl.LOCK_UN)
-        assert not second.result(10)
+        assert not second.result(60)
 
 
 def is_waited_for(path: Path) -> bool:
