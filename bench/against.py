@@ -32,7 +32,7 @@ Pairs = dict[int, list[tuple[Load, Load]]]
 
 def main(asked: list[str]) -> int:
     """Run and print; returns 1 if a request failed in the working tree."""
-    if not asked or any("=" not in setting for setting in asked[1:]):
+    if not asked or asked[0].startswith("-") or any("=" not in setting for setting in asked[1:]):
         print("usage: python -m bench.against REVISION [SETTING=VALUE …]", file=sys.stderr)
         return 2
     model = production()

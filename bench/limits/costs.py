@@ -29,15 +29,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Repeats each call for so many `seconds`."""
+    """Repeats each call for so many `seconds`, and makes it at least once."""
 
     seconds: float
 
     def computed(self, step: Callable[[int], object]) -> Cost:
         """Call `step`, which only computes, with 0, 1, 2 and so on."""
-        count, walls, cpu = 0, [], time.process_time()
+        walls: list[float] = []
+        count, cpu = 0, time.process_time()
         deadline = time.perf_counter() + self.seconds
-        while (began := time.perf_counter()) < deadline:
+        while not walls or time.perf_counter() < deadline:
+            began = time.perf_counter()
             for number in range(count, count + _BLOCK):
                 step(number)
             walls.append((time.perf_counter() - began) / _BLOCK)
@@ -46,11 +48,13 @@ class Timer:
 
     async def awaited(self, step: Callable[[int], Awaitable[object]], callers: int) -> Cost:
         """Await `step` with 0, 1, 2 and so on, in as many tasks as there are `callers`."""
-        numbers, walls, cpu = itertools.count(), [], time.process_time()
+        walls: list[float] = []
+        numbers, cpu = itertools.count(), time.process_time()
         deadline = time.perf_counter() + self.seconds
 
         async def call() -> None:
-            while (began := time.perf_counter()) < deadline:
+            while not walls or time.perf_counter() < deadline:
+                began = time.perf_counter()
                 await step(next(numbers))
                 walls.append(time.perf_counter() - began)
 

@@ -56,3 +56,16 @@ def test_the_account_sums_up_to_what_was_measured_from_outside(tmp_path: Path) -
     assert f"{RECORDING}, 40; {HTTP}, 25" in headline(report)
     draw(tmp_path / "limits.svg", *picture(report))
     assert f">{LOOP}<" in (tmp_path / "limits.svg").read_text()
+
+
+async def test_each_call_is_made_at_least_once_however_short_the_time() -> None:
+    """A process that was put aside for longer than that finds its time over before it begins."""
+    calls: list[int] = []
+
+    async def step(number: int) -> None:
+        calls.append(number)
+
+    await Timer(0).awaited(step, 2)
+    Timer(0).computed(calls.append)
+    assert calls[:1] == [0]
+    assert len(calls) > 100
