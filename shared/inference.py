@@ -24,6 +24,8 @@ OUTPUT = "probabilidades"
 """The one output tensor, n x classes."""
 EXTENSION = "predecir_model_parameters"
 """What `ModelParameters` is called among the server's extensions."""
+OTHER_CLASS = "the model here is of another patient class"
+"""Why rows that say of which class they are may be refused; 503, so that they are sent to another replica."""
 
 _INTEGERS = frozenset({int, type(None)})
 _NUMBERS = _INTEGERS | {float}

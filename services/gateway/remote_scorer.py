@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from pydantic import ValidationError
 
-from shared.inference import INPUT, ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata, model_info
 from shared.model import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
@@ -159,7 +159,9 @@ class RemoteScorer:
                 if response.status == HTTPStatus.NOT_FOUND:
                     raise _NotThereError("inference answered 404")
                 if not response.ok:
-                    raise ModelUnavailableError(f"inference answered {response.status}{_why(content)}")
+                    raise ModelUnavailableError(
+                        f"inference answered {response.status}{_why(content, of_rows=body is not None)}"
+                    )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ModelUnavailableError(f"inference cannot be reached ({type(error).__name__})") from error
         return content
@@ -172,12 +174,16 @@ class RemoteScorer:
         return None
 
 
-def _why(content: bytes) -> str:
-    """Read why inference refused, if it says so in the protocol's words; a balancer in between does not."""
+def _why(content: bytes, *, of_rows: bool) -> str:
+    """Read why inference refused, if it says so in the protocol's words; a balancer in between does not.
+
+    Of what it says of rows only our own words are repeated: another server may quote them, and this is logged.
+    """
     try:
-        return f": {ErrorBody.model_validate_json(content).error[:_LONGEST_REASON]}"
+        reason = ErrorBody.model_validate_json(content).error[:_LONGEST_REASON]
     except ValidationError:
         return ""
+    return "" if of_rows and reason != OTHER_CLASS else f": {reason}"
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from shared.access import PUBLIC
 from shared.inference import (
     EXTENSION,
     INPUT,
+    OTHER_CLASS,
     OUTPUT,
     ErrorBody,
     InferOutput,
@@ -59,8 +60,6 @@ ACCESS: Access = {
 }
 """Who may use these routes."""
 
-OTHER_CLASS = "the model here is of another patient class"
-"""Why rows that say of which class they are may be refused; 503, so that they are sent to another replica."""
 SERVER = "predecir"
 PROTOCOL_VERSION = "2"
 _LONGEST_NUMBER = 32

@@ -104,3 +104,18 @@ async def test_an_inference_service_that_is_away_is_not_a_model_without_a_card(t
     async with balanced(tmp_path, 0) as (scorer, _):
         with pytest.raises(ModelUnavailableError, match="inference answered 500"):
             await scorer.card()
+
+
+async def test_what_a_server_that_is_not_ours_says_of_a_patient_is_not_repeated() -> None:
+    async def quote(request: web.Request) -> web.Response:
+        return web.json_response({"error": f"cannot read {await request.text()}"}, status=400)
+
+    front = web.Application()
+    front.router.add_route("*", "/{path:.*}", quote)
+    async with (
+        TestServer(front) as server,
+        open_remote_scorer(str(server.make_url("/")), PacienteDePrueba, key=None, deadline=60) as scorer,
+    ):
+        with pytest.raises(ModelUnavailableError) as refused:
+            await scorer.score(ROWS[0])
+    assert str(refused.value) == "inference answered 400"
