@@ -19,6 +19,7 @@ Broken = TypeVar("Broken")
 
 _AGAIN_SECONDS = 0.1
 _PATIENCE_SECONDS = 30
+_GIVE_UP_SECONDS = 300
 _SHORTEST_SECONDS, _USUAL_SECONDS, _LONGEST_SECONDS = 0.5, 1.5, 12.0
 """How long a fault holds: most are short, and some outlast every deadline of the services."""
 _REST_SECONDS = 0.5
@@ -78,13 +79,19 @@ class Schedule(Generic[Broken]):
         """Kill by the first of `kinds` as soon as it can be had; by another one only if it cannot for long.
 
         Whether anything is starting is a matter of chance, and not waited for.
+
+        Raises:
+            TimeoutError: none of them can be had for minutes, so that the system has not come back.
+
         """
+        given_up = time.monotonic() + _GIVE_UP_SECONDS
         patience = time.monotonic() + (0 if kinds[0] == STARTING else _PATIENCE_SECONDS)
-        while True:
+        while time.monotonic() < given_up:
             for kind in kinds[: 1 if time.monotonic() < patience else None]:
                 if await self._inject(kind, self._kills[kind][1], 0):
                     return
             await asyncio.sleep(_AGAIN_SECONDS)
+        raise TimeoutError("chaos: for minutes nothing was at work that could be killed")
 
     def _shuffled_kills(self) -> list[str]:
         """Put the kinds in an order in which the first is chosen by weight: the rest is for when it cannot be had."""

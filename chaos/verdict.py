@@ -47,8 +47,8 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is lost, doubled or altered."""
-        return not (self.lost or self.duplicated or self.altered or self.unfaithful)
+        """Whether there were answers, and none is lost, doubled or altered."""
+        return self.answered > 0 and not (self.lost or self.duplicated or self.altered or self.unfaithful)
 
 
 def judge(asked: Iterable[Asked], rows: Iterable[Row]) -> Verdict:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
+
 from chaos.faults import STARTING, NotNowError
 from chaos.schedule import Schedule
 
@@ -91,3 +93,10 @@ async def test_nobody_waits_for_something_to_start() -> None:
     chance: dict[str, tuple[int, Fault[Log]]] = {STARTING: (1000, never), "kill-b": (1, partial(fault, name="kill-b"))}
     await Schedule(log, random.Random(1), chance, {}).run(kills=2, seconds=0.01)  # noqa: S311 - repeatable
     assert log.done == ["kill-b", "kill-b"]
+
+
+async def test_a_system_that_does_not_come_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos.schedule._GIVE_UP_SECONDS", 0.01)
+    gone: dict[str, tuple[int, Fault[Log]]] = {"kill-a": (1, never)}
+    with pytest.RaisesGroup(pytest.RaisesExc(TimeoutError, match="nothing was at work")):
+        await Schedule(Log(), random.Random(1), gone, {}).run(kills=1, seconds=0.01)  # noqa: S311 - repeatable

@@ -67,9 +67,10 @@ def test_a_key_must_get_the_same_answer_again() -> None:
 
 def test_failures_are_counted_by_kind_and_are_no_answers() -> None:
     failed = [Asked(0, 1, number, keyed=False, failed=kind) for number, kind in enumerate(("cut", "503", "cut"))]
-    verdict = judge(failed, [])
+    verdict = judge([*failed, answered(3)], [row(3)])
     assert verdict.holds
-    assert (verdict.answered, verdict.failed) == (0, {"503": 1, "cut": 2})
+    assert (verdict.answered, verdict.failed) == (1, {"503": 1, "cut": 2})
+    assert not judge(failed, []).holds  # where nothing was answered, nothing is proven
 
 
 def test_a_line_cut_off_by_a_kill_is_no_answer(tmp_path: Path) -> None:
