@@ -211,7 +211,7 @@ async def test_inference_follows_mlflow_and_needs_it_neither_to_serve_nor_to_sta
 
 
 def test_the_history_of_promotions_is_read_where_training_runs(stack: Stack) -> None:
-    said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "python", "-m", "training.history")
+    said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "train", "history")
     assert "production" in said
 
 

@@ -1,0 +1,33 @@
+"""deploy/train: what the training job does with its arguments."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TRAIN = Path(__file__).parents[2] / "deploy" / "train"
+
+
+def train(*arguments: str, path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", str(TRAIN), *arguments], env={"PATH": path}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("arguments", [("rollback", "--reason", "too many alarms"), ("history",)])
+def test_what_trains_nothing_is_handed_on_as_it_was_given(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    command, *rest = arguments
+    assert train(*arguments, path=str(tmp_path)).stdout.splitlines() == ["-m", f"training.{command}", *rest]
+
+
+@pytest.mark.parametrize("argument", ["rolback", "python", "anew"])
+def test_an_argument_that_is_not_known_trains_nothing(argument: str, tmp_path: Path) -> None:
+    done = train(argument, path=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"train: {argument}: not known; ")
+    assert len(done.stderr.splitlines()) == 1
