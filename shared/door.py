@@ -61,13 +61,14 @@ class _Guarded(OneWriteProtocol):
     def data_received(self, data: bytes) -> None:
         door = self.door
         if data.startswith(door.start) and self._is_idle() and _is_whole(data):
-            if door.inside >= door.most:
+            if door.inside < door.most:
+                door.inside += 1
+                self._counted = True
+            elif not self.flow.write_paused:  # who does not read must not pile up what to read
                 door.refused()
                 self._refused_at = self.loop.time()
                 self.transport.write(door.refusal)
                 return
-            door.inside += 1
-            self._counted = True
         super().data_received(data)
 
     def on_message_begin(self) -> None:

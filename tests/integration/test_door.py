@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -28,6 +28,7 @@ class Busy:
     """A server whose route answers nobody before `release`."""
 
     port: int = 0
+    connections: set[Any] = field(default_factory=set)
     refused: int = 0
     asked: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,6 +86,7 @@ async def busy(most: int) -> AsyncIterator[Busy]:
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals
     await until(lambda: server.started, seconds=_SECONDS)
+    app.connections = server.server_state.connections
     app.port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield app
@@ -128,6 +130,23 @@ async def test_who_hangs_up_leaves_a_place() -> None:
         refused = server.refused
         while not await let_in():
             refused = server.refused
+
+
+async def test_refusals_do_not_pile_up_for_who_does_not_read_them() -> None:
+    async with busy(1) as server, server.client() as first:
+        first.writer.write(ASK)
+        await server.has_been_asked(1)
+        [known] = server.connections
+        async with server.client() as second:
+            await until(lambda: len(server.connections) == 2, seconds=_SECONDS)
+            [full] = server.connections - {known}
+            full.pause_writing()  # as its transport does once what was written waits
+            second.writer.write(ASK)
+            await server.has_been_asked(2)  # goes the slow way, which waits until it can write
+            assert server.refused == 0
+            full.resume_writing()
+            server.release.set()
+            assert (await second.told())[0] == 200
 
 
 async def test_what_does_not_come_whole_and_alone_is_the_routes_own_affair() -> None:
