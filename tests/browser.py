@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator, Page, ViewportSize
+    from playwright.sync_api import Browser, Locator, Page, Route, ViewportSize
 
 CHROMIUM = "/usr/bin/chromium"
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -20,6 +21,7 @@ DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 320, "height": 640}
 WAIT_MS = 15_000
 """How long anything may take to show, on a busy machine."""
+_STEP_MS = 10
 
 
 @contextmanager
@@ -104,3 +106,21 @@ class Doctor:
         """What axe finds against WCAG 2.2 AA and its own best practices on what is on screen; empty if nothing."""
         found = Axe().run(self.page, options={"resultTypes": ["violations"], "runOnly": WCAG})
         return str(found.generate_report()) if found.violations_count else ""
+
+
+class Held:
+    """Requests to what `pattern` names, held in the browser."""
+
+    def __init__(self, page: Page, pattern: str) -> None:
+        self._page = page
+        self._routes: list[Route] = []
+        page.route(pattern, lambda route: self._routes.append(route))  # noqa: PLW0108 - Playwright takes no builtin
+
+    def next(self) -> Route:
+        """Wait for the oldest that was not taken yet."""
+        deadline = time.monotonic() + WAIT_MS / 1000
+        while not self._routes:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            self._page.wait_for_timeout(_STEP_MS)  # meanwhile Playwright calls the route
+        return self._routes.pop(0)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import Doctor
+from tests.browser import Doctor, Held
 from tests.database import is_settled, query
 from tests.processes import Process, command, running
 from tests.waiting import until_now
@@ -219,16 +219,14 @@ def test_an_answer_that_comes_after_new_patient_is_not_shown_beside_the_next(
 ) -> None:
     doctor = opened(tabs, page_server.url)
     doctor.page.on("dialog", lambda dialog: dialog.accept())
-    held: list[Route] = []
-    doctor.page.route("**/predecir", lambda route: held.append(route))  # noqa: PLW0108 - Playwright takes no builtin
-    with doctor.page.expect_request("**/predecir"):
-        doctor.calculate()
+    held = Held(doctor.page, "**/predecir")
+    doctor.calculate()
+    late = held.next()
     doctor.press("Nuevo paciente")
     expect(doctor.page.get_by_role("button", name="Calcular")).to_have_attribute("aria-disabled", "false")
     doctor.type(edad="23", tsh="2").tick("M")
-    with doctor.page.expect_request("**/predecir"):
-        doctor.calculate()
-    late, own = held
+    doctor.calculate()
+    own = held.next()
     with doctor.page.expect_response("**/predecir") as answered:
         late.continue_()
     answered.value.finished()

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.browser import Doctor
+from tests.browser import Doctor, Held
 from tests.database import is_settled, query
 from tests.waiting import until_now
 
@@ -258,15 +258,14 @@ def test_a_record_that_comes_late_is_not_shown_under_the_address_of_another(
     doctor: Doctor, page_server: Process
 ) -> None:
     late, wanted = ask(doctor, page_server), ask(doctor, page_server, tsh="0,03")
-    held: list[Route] = []
-    doctor.page.route(f"**/predicciones/{late}", lambda route: held.append(route))  # noqa: PLW0108 - Playwright takes no builtin
-    with doctor.page.expect_request(f"**/predicciones/{late}"):
-        doctor.page.evaluate("id => { location.hash = `prediccion/${id}` }", late)
+    held = Held(doctor.page, f"**/predicciones/{late}")
+    doctor.page.evaluate("id => { location.hash = `prediccion/${id}` }", late)
+    reading = held.next()
     doctor.page.evaluate("id => { location.hash = `prediccion/${id}` }", wanted)
     record = doctor.page.locator("#prediccion")
     expect(record).to_contain_text(wanted)
     with doctor.page.expect_response(f"**/predicciones/{late}") as answered:
-        held[0].continue_()
+        reading.continue_()
     answered.value.finished()
     doctor.page.evaluate("new Promise(requestAnimationFrame)")
     expect(record).to_contain_text(wanted)
