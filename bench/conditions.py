@@ -34,7 +34,7 @@ def production() -> Path | None:
 
 def give_model(home: Path, model: Path) -> None:
     """Copy `model` and the keys that vouch for it into `home`, where a service will run."""
-    shutil.copytree(ROOT / "var" / "keys", home / "var" / "keys")
+    shutil.copytree(model.parents[2] / "keys", home / "var" / "keys")
     shutil.copytree(model.parent, home / "var" / "models" / model.parent.name, symlinks=True)
 
 

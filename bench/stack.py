@@ -107,7 +107,7 @@ def services_on(
         url, balancer = f"http://127.0.0.1:{scorers[0].port}", None
         if replicas is not None:
             ports = [scorer.port for scorer in scorers]
-            url = opened.enter_context(haproxy(folder, "inference", ports, repeatable=True))
+            url = opened.enter_context(haproxy(folder, "models", ports))
             balancer = next(each for each in psutil.Process().children() if each.name() == "haproxy")
         home = folder / "gateway"
         home.mkdir()

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from array import array
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -32,6 +32,8 @@ _WARMING_SECONDS = 2.0
 _PEAK_SECONDS = 8.0
 _AFTER_SECONDS = 10.0
 _GIVE_UP_SECONDS = 10
+_ODD_ONES = 0.01
+"""Which part of a second's requests may go unanswered in a second that counts as good: a pause of the machine's."""
 _OK = 200
 _HEAD = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
@@ -47,24 +49,26 @@ class Seen:
     unsent: int = 0
     """Requests for which no connection was free."""
     without_retry_after: int = 0
-    last_refused: float = 0.0
-    """When the last request was sent that was not answered."""
+    missed: Counter[int] = field(default_factory=Counter)
+    """Requests that were not answered, by the second in which they were sent, or should have been."""
 
     def note(self, status: int, seconds: float, sent: float, head: bytes) -> None:
         """Count one response."""
         self.latencies.setdefault(status, array("d")).append(seconds * 1000)
         if status != _OK:
-            self.last_refused = max(self.last_refused, sent)
+            self.missed[int(sent)] += 1
             self.without_retry_after += b"retry-after" not in head.lower()
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """Put it into a few figures; the phase took `seconds`."""
+        rate = (sum(map(len, self.latencies.values())) + self.unsent) / seconds
+        bad = [second for second, missed in self.missed.items() if missed > rate * _ODD_ONES]
         return {
             "seconds": seconds,
-            "offered_rate": (sum(map(len, self.latencies.values())) + self.unsent) / seconds,
+            "offered_rate": rate,
             "unsent": self.unsent,
             "without_retry_after": self.without_retry_after,
-            "last_refused": self.last_refused,
+            "recovered_after": max(bad, default=-1) + 1,
             "late_p99_ms": _quantile(self.late, 0.99),
             "by_status": {
                 str(status): {
@@ -209,6 +213,7 @@ class Load:
             self._free.popleft().ask(next(self._requests), seen, since_start)
         else:
             seen.unsent += 1
+            seen.missed[int(since_start)] += 1
 
 
 async def overload(port: int, times: float, seconds: float) -> tuple[dict[str, Any], list[str]]:

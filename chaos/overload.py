@@ -17,10 +17,14 @@ from typing import Any
 
 from bench.conditions import fsync_ms, machine
 from bench.servers import ROOT, running
+from bench.stack import drained, services_on
 from chaos.overload_page import failures, page
 from shared.diseases.thyroid import DatosPaciente
 from tests.bundles import make_bundle
 from tests.database import query
+from tests.haproxy import haproxy
+from tests.postgres import postgres_server
+from tests.rabbitmq import rabbit_server
 from tests.waiting import until_now
 
 TIMES = 3.0
@@ -65,7 +69,23 @@ def _local(folder: Path, seconds: float) -> dict[str, Any]:
     return _accounted(seen, folder, {row[0] for row in query(folder, "SELECT id FROM predicciones")})
 
 
-PROFILES = {"local": _local}
+def _server(folder: Path, seconds: float) -> dict[str, Any]:
+    bundle = make_bundle(folder / "var", DatosPaciente)
+    door = folder / "door"
+    door.mkdir()
+    with (
+        rabbit_server() as rabbit,
+        postgres_server(durable=True) as postgres,
+        services_on(rabbit, postgres, folder, bundle, replicas=1) as stack,
+        stack.recorder() as recorder,
+        haproxy(door, "gateways", [stack.gateway.port]) as url,
+    ):
+        seen = _asked(int(url.rpartition(":")[2]), seconds, folder)
+        drained(stack, recorder)
+        return _accounted(seen, folder, set(postgres.query(stack.database, "SELECT id::text FROM predicciones")))
+
+
+PROFILES = {"local": _local, "server": _server}
 
 
 def _asked(port: int, seconds: float, folder: Path) -> dict[str, Any]:

@@ -15,6 +15,10 @@ _OK, _REFUSED = "200", "503"
 _NOTHING: Mapping[str, float] = {"rate": 0.0, "p99_ms": 0.0, "p50_ms": 0.0, "count": 0}
 _PROFILES = {
     "local": "The local profile: one process, which refuses at its own door, and SQLite.",
+    "server": (
+        "The server profile: HAProxy by the deployed rules, which refuses, a gateway, inference, RabbitMQ, a recorder "
+        "and PostgreSQL."
+    ),
 }
 
 
@@ -32,13 +36,18 @@ class Aim(NamedTuple):
 
 def aims(seen: Mapping[str, Any]) -> list[Aim]:
     """Hold what was `seen` of one profile against the three aims."""
-    over, rest = seen["overload"], seen["after"]["last_refused"]
+    over, rest = seen["overload"], seen["after"]["recovered_after"]
     goodput = over["by_status"].get(_OK, _NOTHING)["rate"] / seen["peak"]["by_status"][_OK]["rate"]
     refusal = over["by_status"].get(_REFUSED, _NOTHING)["p99_ms"]
     return [
         Aim("answers a second, of the peak:", f"{goodput:.2f}", f"{_GOODPUT} or more", goodput >= _GOODPUT),
         Aim("99 % of refusals within", f"{refusal:.1f} ms", f"{_REFUSAL_MS}", refusal <= _REFUSAL_MS),
-        Aim("nothing refused any more after", f"{rest:.2f} s", f"{_RECOVERY_SECONDS}", rest <= _RECOVERY_SECONDS),
+        Aim(
+            "99 % of each second's requests answered again after",
+            f"{rest} s",
+            f"{_RECOVERY_SECONDS}",
+            rest <= _RECOVERY_SECONDS,
+        ),
     ]
 
 

@@ -64,7 +64,7 @@ async def server_stack(folder: Path, settings: Mapping[str, str] = MappingProxyT
         ports = {kind: [each.port for each in found] for kind, found in services.items()}
         pools = (
             Pool("gateways", around.ports["public"], ports["gateway"]),
-            Pool("models", around.ports["models"], ports["inference"], repeatable=True),
+            Pool("models", around.ports["models"], ports["inference"]),
         )
         balancer = Supervised("balancer", haproxy_command(folder, *pools), folder, announces=False)
         stack = Stack(around, f"http://127.0.0.1:{around.ports['public']}", services, balancer)

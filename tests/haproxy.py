@@ -7,6 +7,7 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,8 @@ from tests.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
+DEPLOYED = Path(__file__).parents[1] / "deploy/haproxy/haproxy.cfg"
 _STOP_SECONDS = 60
 _GENERAL = """
 global
@@ -39,20 +40,15 @@ defaults
     balance leastconn
     default-server check inter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down
 """
-_REPEATABLE = """    option http-buffer-request
-    retry-on all-retryable-errors
-    timeout server 3s
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Replicas, by their ports, behind `port`. `repeatable`: a request may be sent again after it had left."""
+    """Replicas, by their ports, behind `port`; `name` is that of a backend of the deployed file, whose rules hold."""
 
     name: str
     port: int
     replicas: Sequence[int]
-    repeatable: bool = False
 
 
 def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
@@ -66,13 +62,11 @@ def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
 
 
 @contextmanager
-def haproxy(folder: Path, name: str, replicas: Sequence[int], *, repeatable: bool = False) -> Iterator[str]:
-    """Run HAProxy in front of `replicas`; yields its URL once it listens."""
+def haproxy(folder: Path, name: str, replicas: Sequence[int]) -> Iterator[str]:
+    """Run HAProxy in front of `replicas`, by the rules of backend `name`; yields its URL once it listens."""
     [port] = free_ports(1)
     with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(
-            haproxy_command(folder, Pool(name, port, replicas, repeatable)), stdout=log, stderr=log
-        )
+        process = subprocess.Popen(haproxy_command(folder, Pool(name, port, replicas)), stdout=log, stderr=log)
     try:
         until_now(lambda: _listens(port) or process.poll() is not None, seconds=30)
         if process.poll() is not None:
@@ -87,8 +81,15 @@ def _section(pool: Pool) -> str:
     servers = "".join(f"    server {pool.name}-{port} 127.0.0.1:{port}\n" for port in pool.replicas)
     return (
         f"frontend {pool.name}-in\n    bind 127.0.0.1:{pool.port}\n    default_backend {pool.name}\n"
-        f"backend {pool.name}\n{_REPEATABLE if pool.repeatable else ''}{servers}"
+        f"backend {pool.name}\n{_rules(pool.name)}{servers}"
     )
+
+
+def _rules(backend: str) -> str:
+    """Read the deployed backend's lines, all but those that name its containers."""
+    section = DEPLOYED.read_text().partition(f"\nbackend {backend}\n")[2].partition("\n\n")[0]
+    assert section, f"{DEPLOYED} has no backend {backend}"
+    return "".join(f"{line}\n" for line in section.splitlines() if "server-template" not in line)
 
 
 def _listens(port: int) -> bool:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from services.gateway.intake import saturated
 from shared.door import Door
 from shared.problems import ProblemError
+from tests.haproxy import haproxy
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
 FULL = ProblemError(503, "saturado", "Espere.", retry_after=1)
 ASK = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+ROOM = 256
+"""How many a balancer gives one gateway, and keeps waiting for it."""
 _SECONDS = 30
 
 
 @dataclass(slots=True)
 class Busy:
-    """A server whose route answers nobody before `release`."""
+    """A server whose route answers nobody before `release`; whoever looks after its health hears that it is well."""
 
     port: int = 0
     connections: set[Any] = field(default_factory=set)
@@ -35,11 +40,11 @@ class Busy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, at last."""
-        del scope
         while (await receive()).get("more_body", False):
             pass
-        self.asked += 1
-        await self.release.wait()
+        if scope["method"] == "POST":
+            self.asked += 1
+            await self.release.wait()
         headers = [(b"content-length", b"5")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"listo"})
@@ -49,9 +54,9 @@ class Busy:
         self.refused += 1
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        """Connect."""
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def client(self, port: int | None = None) -> AsyncIterator[Client]:
+        """Connect, or to a balancer on `port`."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port))
         try:
             yield client
         finally:
@@ -71,10 +76,14 @@ class Client:
 
     async def told(self) -> tuple[int, str]:
         """Read one response: its status, and its head in small letters."""
+        head, _ = await self.told_whole()
+        return int(head.split()[1]), head
+
+    async def told_whole(self) -> tuple[str, bytes]:
+        """Read one response: its head in small letters, and its body."""
         async with asyncio.timeout(_SECONDS):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
-            await self.reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        return int(head.split()[1]), head
+            return head, await self.reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
 
 
 @asynccontextmanager
@@ -110,6 +119,30 @@ async def test_one_too_many_is_refused_at_once_and_may_ask_again_on_the_same_con
         assert (await first.told())[0] == 200
         second.writer.write(ASK)
         assert (await second.told())[0] == 200
+
+
+async def test_the_balancer_refuses_what_gateways_have_no_room_for_in_the_same_words(tmp_path: Path) -> None:
+    expected = saturated().response()
+    async with AsyncExitStack() as opened:
+        server = await opened.enter_async_context(busy(ROOM + 1))
+        port = int(opened.enter_context(haproxy(tmp_path, "gateways", [server.port])).rpartition(":")[2])
+        first, *others = [await opened.enter_async_context(server.client(port)) for _ in range(ROOM + 1)]
+        first.writer.write(ASK)
+        await server.has_been_asked(1)
+        for client in others:
+            client.writer.write(ASK)
+        waiting = {asyncio.create_task(client.told_whole()) for client in others}
+        told, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        head, body = told.pop().result()
+        assert (head.split()[1], body) == ("503", expected.body)
+        assert "retry-after: 1\r\n" in head
+        assert f"content-type: {expected.media_type}\r\n" in head
+        assert server.asked < ROOM
+        server.release.set()
+        assert (await first.told())[0] == 200
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_who_hangs_up_leaves_a_place() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chaos.arrivals import Seen
 from chaos.overload_page import aims, failures, page
 
 MACHINE: dict[str, Any] = {
@@ -14,20 +15,20 @@ MACHINE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def seen(*, answers: float = 900, refusal_ms: float = 9, recovery: float = 1, lost: int = 0) -> dict[str, Any]:
-    def phase(last_refused: float = 0.0, **rates: float) -> dict[str, Any]:
+def seen(*, answers: float = 900, refusal_ms: float = 9, recovery: int = 1, lost: int = 0) -> dict[str, Any]:
+    def phase(rates: dict[str, float], recovered_after: int = 0) -> dict[str, Any]:
         by_status = {
             status: {"count": int(rate), "rate": rate, "p50_ms": 1.0, "p99_ms": refusal_ms}
             for status, rate in rates.items()
         }
         return {
-            "offered_rate": 3000.0, "by_status": by_status, "last_refused": last_refused, "without_retry_after": 0,
-            "late_p99_ms": 1.0, "unsent": 0,
+            "offered_rate": 3000.0, "by_status": by_status, "recovered_after": recovered_after,
+            "without_retry_after": 0, "late_p99_ms": 1.0, "unsent": 0,
         }  # fmt: skip
 
     return {
-        "peak": phase(**{"200": 1000}), "overload": phase(**{"200": answers, "503": 2000}),
-        "after": phase(recovery, **{"200": 500}), "generator_cpu": 0.25, "answered": 7, "lost": lost,
+        "peak": phase({"200": 1000}), "overload": phase({"200": answers, "503": 2000}),
+        "after": phase({"200": 500}, recovery), "generator_cpu": 0.25, "answered": 7, "lost": lost,
     }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def headline(found: dict[str, Any]) -> str:
         ({"answers": 480}, "answers a second, of the peak: 0.48, aimed at 0.8 or more: missed"),
         ({"answers": 0}, "of the peak: 0.00, aimed at 0.8 or more: missed"),
         ({"refusal_ms": 60.04}, "99 % of refusals within 60.0 ms, aimed at 50: missed"),
-        ({"recovery": 6.7}, "nothing refused any more after 6.70 s, aimed at 5: missed"),
+        ({"recovery": 7}, "99 % of each second's requests answered again after 7 s, aimed at 5: missed"),
     ],
 )
 def test_an_aim_that_was_missed_is_the_first_thing_that_is_said(figures: dict[str, float], said: str) -> None:
@@ -59,3 +60,12 @@ def test_an_answer_that_is_lost_or_a_request_that_failed_is_a_failure() -> None:
     assert failures(found) == {"lost": 3, "refused without Retry-After": 1, "failed otherwise": 4}
     assert headline(found).startswith("**Local: 3 lost, 1 refused without Retry-After, 4 failed otherwise; ")
     assert not any(failures(seen()).values())
+
+
+def test_recovery_is_the_end_of_the_last_bad_second_and_an_odd_refusal_makes_none() -> None:
+    after = Seen()
+    for moment in range(1000):
+        refused = 200 <= moment < 220 or moment == 700
+        after.note(503 if refused else 200, 0.01, moment / 100, b"retry-after: 1")
+    assert after.summary(10)["recovered_after"] == 3
+    assert Seen().summary(10)["recovered_after"] == 0
