@@ -6,11 +6,9 @@ import argparse
 import asyncio
 import json
 import logging
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bench.conditions import fsync_ms, machine
 from chaos.asking import Plan
@@ -18,12 +16,10 @@ from chaos.faults import HELD, KILLS
 from chaos.local import run_local
 from chaos.report import summary
 from chaos.rig import POISON, run_server
+from chaos.stopping import stoppable
 from chaos.supervised import ROOT
 
 _RUNS = {"server": run_server, "local": run_local}
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
 CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, POISON)})
 
 
@@ -40,20 +36,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="chaos-") as name:
         folder = Path(name)
         conditions = {"machine": machine(), "fsync_ms": fsync_ms(folder)}
-        report = {**conditions, **asyncio.run(_until_told(_RUNS[arguments.profile](plan, folder)))}
+        report = {**conditions, **asyncio.run(_RUNS[arguments.profile](plan, folder))}
     print(summary(report))
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         arguments.report.write_text(json.dumps(report, indent=1) + "\n")
         arguments.report.with_suffix(".md").write_text(summary(report))
     return 0 if report["holds"] else 1
-
-
-async def _until_told(run: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """Run to the end, or to SIGTERM: then everything that was started is stopped, too."""
-    running = asyncio.ensure_future(run)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
-    return await running
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,4 +58,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

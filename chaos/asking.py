@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chaos.supervised import ROOT
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Collection, Mapping
     from pathlib import Path
 
@@ -40,15 +41,12 @@ class Plan:
 async def clients(plan: Plan, url: str, folder: Path) -> AsyncIterator[list[Path]]:
     """Let clients ask at `url` meanwhile; yields their files, in which each keyed request is answered in the end."""
     files = [folder / f"client-{number}.jsonl" for number in range(plan.clients)]
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "chaos.client", url, file, str(number)),
-            *(str(plan.connections), str(plan.pause_ms)),
-            cwd=ROOT,
-        )
-        for number, file in enumerate(files)
-    ]
+    processes: list[Process] = []
     try:
+        for number, file in enumerate(files):
+            words = (sys.executable, "-m", "chaos.client", url, file, str(number))
+            load = (str(plan.connections), str(plan.pause_ms))
+            processes.append(await asyncio.create_subprocess_exec(*words, *load, cwd=ROOT))
         yield files
         for process in processes:
             process.send_signal(signal.SIGTERM)

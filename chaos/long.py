@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chaos.stopping import WITH_PARENT, stoppable
 from chaos.supervised import ROOT
 
 if TYPE_CHECKING:
@@ -77,9 +79,8 @@ def main() -> int:
     chosen = [[part for part in lane if part.name in (asked.parts or names)] for lane in (*LANES, ALONE)]
     into = asked.into.absolute()
     into.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(len(LANES)) as threads:
-        held = list(threads.map(lambda lane: _run(lane, asked.minutes, into), chosen[:-1]))
-    held.append(_run(chosen[-1], asked.minutes, into))
+    running = Running()
+    held = [running.side_by_side(lanes, asked.minutes, into) for lanes in (chosen[:-1], chosen[-1:])]
     if into == PROOF:
         page = PROOF / "README.md"
         page.write_text(indexed(page.read_text(), PROOF))
@@ -104,21 +105,53 @@ def _headline(lines: Iterable[str]) -> str:
     return next((line.replace("|", "/") for line in lines if line.startswith("**")), "see there")
 
 
-def _run(lane: Sequence[Part], minutes: float, into: Path) -> bool:
-    held = True
-    for part in lane:
+class Running:
+    """The parts that run now. Once they are told to stop, no other one begins."""
+
+    def __init__(self) -> None:
+        """Nothing runs yet."""
+        self._turn, self._stopped = threading.Lock(), False
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def side_by_side(self, lanes: Sequence[Sequence[Part]], minutes: float, into: Path) -> bool:
+        """Run `lanes` to their ends, or until interrupted: then to the ends of those who were told to stop."""
+        with ThreadPoolExecutor(len(lanes)) as threads:
+            try:
+                held = list(threads.map(lambda lane: self._along(lane, minutes, into), lanes))
+            except KeyboardInterrupt:
+                self._stop()
+                raise
+        return all(held)
+
+    def _along(self, lane: Sequence[Part], minutes: float, into: Path) -> bool:
+        held = [self._run(part, minutes, into) for part in lane]
+        return all(held)
+
+    def _run(self, part: Part, minutes: float, into: Path) -> bool:
         log = ROOT / "var" / "chaos" / f"{part.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        words = part.words(minutes, into / f"{part.name}.json")
+        with log.open("wb") as said, self._turn:
+            if self._stopped:
+                return False
+            # In a session of its own, so that Ctrl-C reaches it once: by us.
+            process = subprocess.Popen(  # noqa: S603 - ours
+                [*WITH_PARENT, *words], cwd=ROOT, stdout=said, stderr=said, start_new_session=True
+            )
+            self._processes.append(process)
         print(f"{time.strftime('%H:%M:%S')} {part.name}: begins; see {log.relative_to(ROOT)}", flush=True)
-        with log.open("wb") as out:
-            words = part.words(minutes, into / f"{part.name}.json")
-            code = subprocess.run(words, cwd=ROOT, stdout=out, stderr=out, check=False).returncode  # noqa: S603 - ours
+        code = process.wait()
         page = into / f"{part.name}.md"
-        said = _headline(page.read_text().splitlines()) if code == 0 and page.exists() else f"ENDED WITH {code}"
-        print(f"{time.strftime('%H:%M:%S')} {part.name}: {said}", flush=True)
-        held &= code == 0
-    return held
+        found = _headline(page.read_text().splitlines()) if code == 0 and page.exists() else f"ENDED WITH {code}"
+        print(f"{time.strftime('%H:%M:%S')} {part.name}: {found}", flush=True)
+        return code == 0
+
+    def _stop(self) -> None:
+        with self._turn:
+            self._stopped = True
+            for process in self._processes:
+                process.terminate()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

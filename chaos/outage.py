@@ -29,6 +29,7 @@ from chaos.outage_page import page
 from chaos.recorded import fetched, rows
 from chaos.rig import settles
 from chaos.stack import Stack, server_stack
+from chaos.stopping import stoppable
 from chaos.supervised import ROOT
 from chaos.verdict import judge
 from shared.topology import topology
@@ -195,4 +196,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -19,6 +19,7 @@ from bench.conditions import fsync_ms, machine
 from bench.servers import ROOT, running
 from bench.stack import drained, services_on
 from chaos.overload_page import failures, page
+from chaos.stopping import stoppable
 from shared.diseases.thyroid import DatosPaciente
 from tests.bundles import make_bundle
 from tests.database import query
@@ -107,4 +108,4 @@ def _settled(account: bytes) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -23,6 +23,7 @@ from bench.conditions import describe, machine
 from bench.servers import ROOT
 from chaos.doctors import doctors
 from chaos.stack import server_stack
+from chaos.stopping import stoppable
 from chaos.surroundings import KINDS
 from tests.waiting import until
 
@@ -128,4 +129,4 @@ def _page(rolled: Rolled, conditions: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

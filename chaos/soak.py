@@ -23,6 +23,7 @@ from bench.conditions import describe, machine
 from chaos.asking import Plan, clients
 from chaos.client import read
 from chaos.stack import Stack, server_stack
+from chaos.stopping import stoppable
 from chaos.supervised import ROOT
 
 if TYPE_CHECKING:
@@ -136,4 +137,4 @@ def _page(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -43,6 +43,13 @@ class PostgresServer:
         """Process id of the running server."""
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
+    def runs(self) -> bool:
+        """Whether there is a process; it may still be starting."""
+        try:
+            return psutil.pid_exists(self.pid)
+        except FileNotFoundError:
+            return False
+
     def url(self, database: str) -> str:
         """Give the `DATABASE_URL` of `database`."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -114,11 +121,12 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         arguments = ("--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--pwfile", secret)
         _run(binaries / "initdb", "--pgdata", server.data, *arguments, cwd=folder)
         secret.unlink()
-        server.start()
         try:
+            server.start()
             yield server
         finally:
-            server.stop()
+            if server.runs():
+                server.stop()
     finally:
         shutil.rmtree(folder)
 

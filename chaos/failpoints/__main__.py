@@ -21,6 +21,7 @@ from chaos.failpoints.checkpoint import FILES
 from chaos.failpoints.every import every
 from chaos.failpoints.page import line, page
 from chaos.failpoints.tally import NotHitError
+from chaos.stopping import stoppable
 from shared.failpoint import Failpoint
 from shared.telemetry import configure_logging
 
@@ -79,4 +80,4 @@ def _row(tally: Tally) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

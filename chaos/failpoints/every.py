@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from chaos.failpoints import checkpoint, migrating, promoting, recording, serving, swapping
 from chaos.failpoints.databases import Postgres, Sqlite
 from chaos.failpoints.modules import SERVICES, TRAINING
+from chaos.failpoints.tally import STOPPING
 from shared.topology import topology
 from tests.broker import Broker
 from tests.model_registry import model_registry
@@ -55,8 +56,13 @@ def every(hits: int, folder: Path, told: Callable[[Tally], None]) -> None:
             _models(hits, services, folder / "models"),
         )
         with ThreadPoolExecutor(len(lanes)) as threads:
-            for lane in [threads.submit(_along, lane, told) for lane in lanes]:
-                lane.result()
+            running = [threads.submit(_along, lane, told) for lane in lanes]
+            try:
+                for lane in running:
+                    lane.result()
+            except BaseException:
+                STOPPING.set()
+                raise
 
 
 def _along(lane: Iterable[Tally], told: Callable[[Tally], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from tests.zygote import Forked, Zygote
 
 _SECONDS = 120
+
+
+STOPPING = threading.Event()
+"""Set when the whole account is given up: every lane of it ends at its next start or death of a process."""
+
+
+class GivenUpError(Exception):
+    """What this lane was at is not wanted any more."""
 
 
 class NotHitError(Exception):
@@ -54,6 +63,7 @@ class Tally:
         armed: str | None = None,
     ) -> Forked:
         """Start a service, armed for the pass that `armed` says, if it does; returns once it listens, or has died."""
+        _wanted()
         if armed is not None:
             environment = {**environment, "PREDECIR_FAILPOINT": f"{self.failpoint}:{armed}"}
         process = zygote.start(words, folder, environment)
@@ -69,6 +79,7 @@ class Tally:
             NotHitError: it lives on, or ended otherwise.
 
         """
+        _wanted()
         try:
             code = process.ended(_SECONDS)
         except TimeoutError:
@@ -95,3 +106,8 @@ class Tally:
     def never(self, state: bool) -> None:  # noqa: FBT001 - a sentence: never this
         """Count a state that must not be."""
         self.halves += state
+
+
+def _wanted() -> None:
+    if STOPPING.is_set():
+        raise GivenUpError
