@@ -8,7 +8,9 @@ import platform
 import shutil
 import statistics
 import subprocess
+import threading
 import time
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,13 @@ from shared.patient import DiscardedRowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
     from shared.patient import Patient
 
 _PATIENTS = 2000
+_BETWEEN_FSYNCS = 0.1
+"""Seconds, long enough for the disk not to be slower for them."""
 _LIBRARIES = ("fastapi", "starlette", "uvicorn", "pydantic", "scikit-learn", "onnxruntime", "sqlalchemy")
 
 
@@ -57,14 +62,37 @@ def write_patients(path: Path) -> Path:
 
 def fsync_ms(folder: Path) -> float:
     """Median of 200 appends of a page, each with fdatasync."""
-    seconds = []
     with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(200):
-            file.write(bytes(4096))
-            started = time.perf_counter()
-            os.fdatasync(file.fileno())
-            seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds) * 1000
+        return statistics.median(_append(file) for _ in range(200))
+
+
+@contextmanager
+def fsyncs(folder: Path) -> Iterator[list[float]]:
+    """Append a page with fdatasync now and then, beside whatever runs; gives the milliseconds that each took."""
+    seconds: list[float] = []
+    done = threading.Event()
+
+    def append() -> None:
+        with (folder / "fsyncs").open("wb", buffering=0) as file:
+            seconds.append(_append(file))
+            while not done.wait(_BETWEEN_FSYNCS):
+                seconds.append(_append(file))
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        done.set()
+        thread.join()
+
+
+def _append(file: FileIO) -> float:
+    """Append a page; returns the milliseconds until the disk had it."""
+    file.write(bytes(4096))
+    started = time.perf_counter()
+    os.fdatasync(file.fileno())
+    return (time.perf_counter() - started) * 1000
 
 
 def machine() -> dict[str, Any]:

@@ -153,3 +153,9 @@ def counted(server: Server, name: str) -> int:
 def cpu(process: psutil.Process) -> float:
     """Sum up `process` and those it started that still run."""
     return float(sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True))))
+
+
+def worked() -> float:
+    """CPU seconds that the whole machine has worked up to now, whatever for; what a host above it took counts, too."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)

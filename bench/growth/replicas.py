@@ -7,14 +7,16 @@ costs a request then says what they would do on machines of their own (docs/scal
 from __future__ import annotations
 
 import os
+import statistics
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.conditions import write_patients
+from bench.conditions import fsyncs, write_patients
 from bench.plots import lines
 from bench.reports import table
 from bench.servers import load
-from bench.stack import counted, drained, services_on
+from bench.stack import counted, drained, services_on, worked
 from tests.postgres import postgres_server
 from tests.rabbitmq import rabbit_server
 
@@ -51,11 +53,12 @@ def page(found: list[dict[str, Any]]) -> list[str]:
         (
             f"wrk with {CONNECTIONS} connections for {_SECONDS} s; all replicas, gateway, recorder, RabbitMQ and "
             f"PostgreSQL share {os.cpu_count()} cores with it. CPU is in µs a request, until every answer was "
-            "recorded, and of all replicas together."
+            "recorded, and of all replicas together. Others' cores is what the rest of the machine worked meanwhile; "
+            "the fsync is one more beside those of the system."
         ),
         "",
         *table(
-            ["replicas", "requests/s", "p50 ms", "p99 ms", "patients in a call", *parts],
+            ["replicas", "requests/s", "p50 ms", "p99 ms", "patients in a call", "others' cores", "fsync ms", *parts],
             [
                 [
                     f"{each['replicas']}",
@@ -63,6 +66,8 @@ def page(found: list[dict[str, Any]]) -> list[str]:
                     f"{each['p50_ms']:.2f}",
                     f"{each['p99_ms']:.2f}",
                     f"{each['rows_per_call']:.1f}",
+                    f"{each['others_cores']:.2f}",
+                    f"{each['fsync_ms']:.1f}",
                     *(f"{each['cpu_us'][part]:.0f}" for part in parts),
                 ]
                 for each in found
@@ -95,11 +100,17 @@ def _under_load(stack: Stack, patients: Path) -> dict[str, Any]:
         load(stack.gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
         drained(stack, recorder)
         before, (rows, calls) = stack.cpu(recorder), _scored(stack)
-        seen = asdict(load(stack.gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
+        started, all_before = time.monotonic(), worked()
+        with fsyncs(stack.folder) as waited:
+            seen = asdict(load(stack.gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
+        own = sum(stack.cpu(recorder).values()) - sum(before.values())
+        others = (worked() - all_before - own) / (time.monotonic() - started)
         drained(stack, recorder)
         after, (rows_then, calls_then) = stack.cpu(recorder), _scored(stack)
     used = {part: (after[part] - before[part]) / seen["requests"] * 1e6 for part in after}
-    return seen | {"cpu_us": used, "rows_per_call": (rows_then - rows) / max(calls_then - calls, 1)}
+    per_call = (rows_then - rows) / max(calls_then - calls, 1)
+    around = {"others_cores": max(0.0, others), "fsync_ms": statistics.mean(waited)}
+    return seen | {"cpu_us": used, "rows_per_call": per_call} | around
 
 
 def _scored(stack: Stack) -> tuple[int, int]:

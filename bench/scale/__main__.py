@@ -41,13 +41,15 @@ def main() -> int:
         sizes |= keyed_bytes(Path(folder), round(sizes["event"]))  # an answer is about as long as its event
         measured = {"inference": inference_call(Path(folder), model), "bytes": sizes}
     costs = _costs(server, measured)
+    found, measured_on = _measured_replicas(server)
     report: dict[str, Any] = {
         "machine": machine(),
         "server_machine": server["machine"],
         **measured,
         "costs": asdict(costs),
-        "replicas": _checked(server),
-        "needs": [{**asdict(found), "cores": found.cores} for found in (need(rate, costs) for rate in RATES)],
+        "replicas": _checked(found, server),
+        "replicas_machine": measured_on,
+        "needs": [{**asdict(each), "cores": each.cores} for each in (need(rate, costs) for rate in RATES)],
         "carried": {name: carried(overlay, costs) for name, overlay in overlays().items()},
         "days_until_full": {
             name: {f"{rate:.0f}": days_until_full(overlay, rate, costs) for rate in RATES[:2]}
@@ -79,21 +81,31 @@ def _costs(server: dict[str, Any], measured: dict[str, dict[str, float]]) -> Cos
     )
 
 
-def _checked(server: dict[str, Any]) -> list[dict[str, float]]:
+def _measured_replicas(server: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Give what `bench.growth` measured of each number of replicas and on what, or else the one of `bench.server`."""
+    path = FOLDER / "growth.json"
+    growth = json.loads(path.read_text()) if path.exists() else {}
+    if "replicas" in growth:
+        return growth["replicas"], growth["machines"]["replicas"]
+    cpu = {name: seconds / server["load"]["requests"] * 1e6 for name, seconds in server["cpu_seconds"].items()}
+    return [{"replicas": 1, "rate": server["load"]["rate"], "cpu_us": cpu}], server["machine"]
+
+
+def _checked(found: list[dict[str, Any]], server: dict[str, Any]) -> list[dict[str, float]]:
     """Predict each number of replicas that was measured, from what the parts cost with one."""
-    growth = FOLDER / "growth.json"
-    found = json.loads(growth.read_text()).get("replicas") if growth.exists() else None
-    if not found:
-        cpu = {name: seconds / server["load"]["requests"] * 1e6 for name, seconds in server["cpu_seconds"].items()}
-        found = [{"replicas": 1, "rate": server["load"]["rate"], "cpu_us": cpu}]
-    cores, fsync = server["machine"]["cores"], server["fsync_ms"]
+    cores = server["machine"]["cores"]
+    around = [(each.get("others_cores", 0.0), each.get("fsync_ms", server["fsync_ms"])) for each in found]
     return [
         {
             "replicas": each["replicas"],
+            "others": others,
+            "fsync_ms": fsync,
             "measured": each["rate"],
-            "predicted": predicted_rate(found[0]["cpu_us"], fsync, replicas=each["replicas"], cores=cores),
+            "predicted": predicted_rate(
+                found[0]["cpu_us"], fsync, replicas=each["replicas"], cores=cores, others=others
+            ),
         }
-        for each in found
+        for each, (others, fsync) in zip(found, around, strict=True)
     ]
 
 

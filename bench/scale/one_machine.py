@@ -4,37 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.scale.queueing import Station, balance, closed_throughput, erlang_c, group_commit
+from bench.scale.queueing import Station, balance, closed_throughput, group_commit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CLIENTS = 32
-_ASKED = ("gateway", "inference", "load generator")
-"""What a client waits for, besides the disk; each works in one thread. The others only take cores."""
-_ANY_CORE = "balancer"
-"""Waited for, too, with a thread for each core."""
+_ONE_THREAD = ("gateway", "load generator")
+"""Each works in one thread, as does each replica of inference; the other parts use any core."""
 
 
-def predicted_rate(cpu_us: Mapping[str, float], fsync_ms: float, *, replicas: int, cores: int) -> float:
+def predicted_rate(
+    cpu_us: Mapping[str, float], fsync_ms: float, *, replicas: int, cores: int, others: float = 0
+) -> float:
     """Give the requests per second that `CLIENTS` get answered, from the CPU time of each part for one request.
 
-    Mean value analysis of the parts a client waits for, with group commit as a delay. Each part's time is stretched by
-    what all parts together do on `cores`: as long as an M/M/c queue with their load keeps a task, over its service.
+    Mean value analysis of one station, the cores, on which all parts work for every request, with group commit as a
+    delay. Other programs that keep `others` of the cores busy make all work slower by that share. By the utilisation
+    law (P. J. Denning and J. P. Buzen, 1978) no thread does more requests than one over its time for each.
     """
-    demand = {name: us / 1e6 for name, us in cpu_us.items()}
-    all_parts = sum(demand.values())
+    left = cores - others
+    if left <= 0:
+        return 0.0
+    parts = {name: us / 1e6 for name, us in cpu_us.items()}
+    machine = Station(sum(parts.values()) * cores / left, cores)
 
     def out(rate: float) -> float:
-        load = rate * all_parts
-        if load >= cores:
-            return 0.0
-        stretch = 1 + erlang_c(cores, load) / (cores - load)
-        stations = [
-            Station(demand[name] * stretch, {"inference": replicas, _ANY_CORE: cores}.get(name, 1))
-            for name in (*_ASKED, _ANY_CORE)
-            if name in demand
-        ]
-        return closed_throughput(stations, group_commit(rate, fsync_ms / 1e3).delay, CLIENTS)
+        return closed_throughput([machine], group_commit(rate, fsync_ms / 1e3).delay, CLIENTS)
 
-    return balance(out, cores / all_parts)
+    threads = dict.fromkeys(_ONE_THREAD, 1) | {"inference": replicas}
+    limits = [count / parts[name] for name, count in threads.items() if name in parts]
+    return min([balance(out, cores / machine.demand), *limits])

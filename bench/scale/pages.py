@@ -21,7 +21,7 @@ def headline(report: dict[str, Any]) -> str:
     off = max(abs(_error(each)) for each in report["replicas"])
     first, limit = _first(report["carried"]["cluster"])
     return (
-        f"The model meets the measured rates within {off:.0%}. By it the overlay `cluster` carries {limit:,.0f} "
+        f"The model is off the measured rates by {off:.0%} at most. By it the overlay `cluster` carries {limit:,.0f} "
         f"predictions/s ({first} first), and 100,000 a second need {report['needs'][-1]['cores']:,.0f} cores."
     )
 
@@ -92,13 +92,21 @@ def _costs(report: dict[str, Any]) -> list[str]:
 
 
 def _replicas(report: dict[str, Any]) -> list[str]:
-    return table(
-        ["inference replicas", "predicted, requests/s", "measured, requests/s", "error"],
+    shown = table(
+        ["inference replicas", "others' cores", "fsync, ms", "predicted, requests/s", "measured, requests/s", "error"],
         [
-            [f"{each['replicas']}", f"{each['predicted']:,.0f}", f"{each['measured']:,.0f}", f"{_error(each):+.0%}"]
+            [
+                f"{each['replicas']}",
+                f"{each['others']:.2f}",
+                f"{each['fsync_ms']:.1f}",
+                f"{each['predicted']:,.0f}",
+                f"{each['measured']:,.0f}",
+                f"{_error(each):+.0%}",
+            ]
             for each in report["replicas"]
         ],
     )
+    return [*shown, "", f"Measured: {describe(report['replicas_machine'])}"]
 
 
 def _needs(report: dict[str, Any]) -> list[str]:

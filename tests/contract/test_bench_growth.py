@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.conditions import fsyncs
 from bench.growth import backlog, batch, database, features, replicas
 from bench.plots import draw
 from services.gateway.outbox import Outbox
@@ -37,6 +38,13 @@ async def test_a_filled_outbox_is_one_that_a_gateway_takes_over(tmp_path: Path) 
     await outbox.close()
 
 
+def test_every_fsync_beside_a_run_is_timed(tmp_path: Path) -> None:
+    with fsyncs(tmp_path) as waited:
+        pass
+    assert min(waited) > 0
+    assert (tmp_path / "fsyncs").stat().st_size == 4096 * len(waited)
+
+
 def test_the_page_of_a_backlog_has_its_rates(tmp_path: Path) -> None:
     run = {"rate": 4000.0, "p50_ms": 5.25, "p99_ms": 20.0, "cpu_us": 175.0, "ready_seconds": 0.84}
     found = [run | {"backlog": size, "file_mb": size / 1000, "drain_rate": 900.0} for size in (0, 1_000_000)]
@@ -46,9 +54,16 @@ def test_the_page_of_a_backlog_has_its_rates(tmp_path: Path) -> None:
 
 
 def test_the_page_of_replicas_has_what_each_part_costs(tmp_path: Path) -> None:
-    run = {"rate": 4000.0, "p50_ms": 5.25, "p99_ms": 20.0, "rows_per_call": 12.34}
+    run = {
+        "rate": 4000.0,
+        "p50_ms": 5.25,
+        "p99_ms": 20.0,
+        "rows_per_call": 12.34,
+        "others_cores": 0.5,
+        "fsync_ms": 6.54,
+    }
     found = [run | {"replicas": count, "cpu_us": {"gateway": 170.0, "balancer": 20.0 + count}} for count in (1, 4)]
-    assert "| 4 | 4,000 | 5.25 | 20.00 | 12.3 | 170 | 24 |" in replicas.page(found)
+    assert "| 4 | 4,000 | 5.25 | 20.00 | 12.3 | 0.50 | 6.5 | 170 | 24 |" in replicas.page(found)
     draw(tmp_path / "replicas.svg", *replicas.panels(found))
     assert ">balancer<" in (tmp_path / "replicas.svg").read_text()
 

@@ -73,9 +73,20 @@ def test_both_overlays_are_read_as_they_are() -> None:
 
 
 def test_one_machine_is_bounded_by_its_slowest_thread_by_its_cores_and_by_its_disk() -> None:
-    assert predicted_rate({"gateway": 100}, 0, replicas=1, cores=1000) == pytest.approx(10_000, rel=1e-3)
+    assert predicted_rate({"gateway": 100}, 0, replicas=1, cores=1000) == pytest.approx(10_000)
     parts = {"gateway": 100.0, "inference": 900.0}
-    assert predicted_rate(parts, 0, replicas=1, cores=1000) == pytest.approx(1 / 900e-6, rel=1e-3)
-    assert predicted_rate(parts, 0, replicas=4, cores=1000) == pytest.approx(4 / 900e-6, rel=0.02)
-    assert predicted_rate(parts, 0, replicas=4, cores=1) < 1 / 1000e-6
+    assert predicted_rate(parts, 0, replicas=1, cores=1000) == pytest.approx(1 / 900e-6)
+    assert predicted_rate(parts, 0, replicas=4, cores=1000) == pytest.approx(4 / 900e-6)
+    assert predicted_rate(parts, 0, replicas=4, cores=2) == pytest.approx(2 / 1000e-6, rel=1e-3)
     assert predicted_rate({"gateway": 1}, 100, replicas=1, cores=8) == pytest.approx(32 / 0.15, rel=0.02)
+
+
+def test_what_no_client_waits_for_takes_cores_too() -> None:
+    parts = {"gateway": 100.0, "recorder": 300.0}
+    assert predicted_rate(parts, 0, replicas=1, cores=1) == pytest.approx(1 / 400e-6, rel=1e-3)
+
+
+def test_cores_that_others_take_are_not_there() -> None:
+    parts = {"gateway": 100.0, "inference": 100.0, "recorder": 300.0}
+    assert predicted_rate(parts, 0, replicas=1, cores=2, others=1) == pytest.approx(1 / 500e-6, rel=1e-3)
+    assert predicted_rate(parts, 0, replicas=1, cores=2, others=2.5) == 0
