@@ -88,6 +88,8 @@ class ProblemError(Exception):
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # RFC 9110 asks for it
+        if self.status == HTTPStatus.REQUEST_TIMEOUT:
+            headers["Connection"] = "close"  # RFC 9110 again: the rest of the body may trickle in for ever
         return Response(orjson.dumps(content), self.status, headers, MEDIA_TYPE)
 
 

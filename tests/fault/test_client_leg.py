@@ -1,0 +1,160 @@
+"""The way from a client to the gateway broken in the midst of a request: it is let go of, and others are answered.
+
+Nothing is kept of a request that did not arrive whole, and what was kept of one whose answer was lost is there once.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+
+from shared.diseases.thyroid import DatosPaciente
+from shared.hosting import LARGEST_BODY
+from tests.bundles import make_bundle
+from tests.database import is_settled, query
+from tests.processes import Process, running
+from tests.proxy import Proxy, proxied
+from tests.waiting import until_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PATIENCE = 60
+"""Far beyond the deadline of a body."""
+OTHERS = 10
+PATIENT = json.dumps({"edad": 47, "sexo": "F", "tsh": 0.05}).encode()
+BROKEN = [
+    pytest.param(Proxy.cut, id="cut"),
+    pytest.param(Proxy.blackhole, id="silent"),
+    pytest.param(partial(Proxy.delay, seconds=20), id="late"),
+    pytest.param(partial(Proxy.throttle, bytes_per_second=5), id="slow"),
+    pytest.param(partial(Proxy.truncate, after_bytes=5), id="truncated"),
+    pytest.param(Proxy.forget, id="forgotten"),
+]
+
+
+class Clinic:
+    """The local profile, and a way to it that can be broken."""
+
+    def __init__(self, folder: Path, process: Process, network: Proxy) -> None:
+        self.folder, self.process, self.network = folder, process, network
+        self.port = int(process.url.rpartition(":")[2])
+
+    def far(self) -> socket.socket:
+        """Connect over the network."""
+        return socket.create_connection(("127.0.0.1", self.network.port), timeout=PATIENCE)
+
+    def asked(self, key: str) -> httpx.Response:
+        """Ask from nearby."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        return httpx.post(f"{self.process.url}/predecir", content=PATIENT, headers=headers, timeout=PATIENCE)
+
+    def serves_others(self, name: str) -> set[str]:
+        """Have others ask; returns the ids of their answers."""
+        answers = [self.asked(f"{name}-{number}") for number in range(OTHERS)]
+        assert {answer.status_code for answer in answers} == {200}
+        return {answer.json()["id"] for answer in answers}
+
+    def connections(self) -> int:
+        found = psutil.Process(self.process.popen.pid).net_connections("tcp4")
+        return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == self.port for each in found)
+
+    def settle(self) -> None:
+        """Wait until all that was answered is recorded."""
+        until_now(lambda: is_settled(self.process), seconds=PATIENCE)
+
+    def rows(self) -> list[str]:
+        return [row[0] for row in query(self.folder, "SELECT id FROM predicciones")]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    folder = tmp_path_factory.mktemp("clinic")
+    make_bundle(folder / "var", DatosPaciente)
+    with (
+        running("services.local", folder, {"GATEWAY_DEADLINE_SECONDS": "2"}) as process,
+        proxied(int(process.url.rpartition(":")[2])) as network,
+    ):
+        until_now(lambda: process.get("/health/ready").status_code == 200, seconds=PATIENCE)
+        yield Clinic(folder, process, network)
+
+
+@pytest.fixture
+def clinic(opened: Clinic) -> Iterator[Clinic]:
+    yield opened
+    opened.network.heal()
+
+
+def post(key: str, blanks: int = 0) -> bytes:
+    body = PATIENT + b" " * blanks
+    head = f"POST /predecir HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: {key}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_way_that_breaks_within_a_body_is_let_go_of_and_nothing_is_kept(
+    clinic: Clinic, broken: Callable[[Proxy], None], request: pytest.FixtureRequest
+) -> None:
+    before = set(clinic.rows())
+    whole = post("never")
+    with clinic.far() as client:
+        client.sendall(whole[:-20])
+        until_now(lambda: clinic.connections() == 1, seconds=PATIENCE)
+        broken(clinic.network)
+        with suppress(OSError):
+            client.sendall(whole[-20:-10])
+        answered = clinic.serves_others(request.node.name)
+        until_now(lambda: clinic.connections() == 0, seconds=PATIENCE)
+    clinic.settle()
+    assert set(clinic.rows()) == before | answered
+
+
+def test_who_sends_a_byte_now_and_then_is_refused_in_time(clinic: Clinic) -> None:
+    with socket.create_connection(("127.0.0.1", clinic.port), timeout=0.2) as client:
+        client.sendall(post("trickling", blanks=LARGEST_BODY // 2)[: -(LARGEST_BODY // 2)])
+
+        def answered() -> bool:
+            with suppress(BrokenPipeError, ConnectionResetError):  # once it is answered
+                client.sendall(b" ")
+            with suppress(TimeoutError):
+                return b" 408 " in client.recv(4096)
+            return False
+
+        until_now(answered, seconds=PATIENCE)  # the body is hours long
+        until_now(lambda: clinic.connections() == 0, seconds=PATIENCE)
+
+
+def test_an_answer_that_is_cut_off_is_the_same_when_asked_for_again_and_one_row(clinic: Clinic) -> None:
+    before = set(clinic.rows())
+    whole = post("cut off")
+    with clinic.far() as client:
+        clinic.network.truncate(len(whole) + 1)  # the request arrives, and as many bytes of the longer answer
+        client.sendall(whole)
+        received = b"".join(iter(lambda: client.recv(4096), b""))
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert len(received) == len(whole) + 1
+    clinic.network.heal()
+    again = clinic.asked("cut off")
+    clinic.settle()
+    assert {again.json()["id"]} == set(clinic.rows()) - before
+
+
+def test_who_does_not_read_holds_nobody_up(clinic: Clinic) -> None:
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+    with clinic.far() as client:
+        client.settimeout(1)
+        with suppress(TimeoutError):
+            while True:  # until nobody takes more
+                client.sendall(ask)
+        # Whoever asks while these are still being written may have to ask again.
+        until_now(lambda: clinic.asked("meanwhile").status_code == HTTPStatus.OK, seconds=PATIENCE)
+    until_now(lambda: clinic.connections() == 0, seconds=PATIENCE)
