@@ -15,7 +15,7 @@ from array import array
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -30,7 +30,8 @@ CONNECTIONS = 1000
 _TICK_SECONDS = 0.001
 _WARMING_SECONDS = 2.0
 _PEAK_SECONDS = 8.0
-_AFTER_SECONDS = 10.0
+_HALF_SECONDS = 8.0
+"""How long half of the peak is asked for, before the overload, for comparison, and after it."""
 _GIVE_UP_SECONDS = 10
 _ODD_ONES = 0.01
 """Which part of a second's requests may go unanswered in a second that counts as good: a pause of the machine's."""
@@ -62,13 +63,16 @@ class Seen:
     def summary(self, seconds: float) -> dict[str, Any]:
         """Put it into a few figures; the phase took `seconds`."""
         rate = (sum(map(len, self.latencies.values())) + self.unsent) / seconds
-        bad = [second for second, missed in self.missed.items() if missed > rate * _ODD_ONES]
+        bad = {second for second, missed in self.missed.items() if missed > rate * _ODD_ONES}
+        # Bad seconds after the first good one are counted, but are not the overload's: a pause of the machine's is one too.
+        recovered = next(second for second in count() if second not in bad)
         return {
             "seconds": seconds,
             "offered_rate": rate,
             "unsent": self.unsent,
             "without_retry_after": self.without_retry_after,
-            "recovered_after": max(bad, default=-1) + 1,
+            "recovered_after": recovered,
+            "bad_later": sum(second > recovered for second in bad),
             "late_p99_ms": _quantile(self.late, 0.99),
             "by_status": {
                 str(status): {
@@ -158,9 +162,9 @@ class Load:
             client.hang_up()
         await until(lambda: not self._all, seconds=_GIVE_UP_SECONDS)
 
-    async def connect(self, count: int) -> None:
-        """Open connections until there are `count`."""
-        while len(self._all) < count:
+    async def connect(self, connections: int) -> None:
+        """Open connections until there are as many as `connections`."""
+        while len(self._all) < connections:
             _, client = await asyncio.get_running_loop().create_connection(
                 lambda: _Client(self), "127.0.0.1", self._port
             )
@@ -217,7 +221,7 @@ class Load:
 
 
 async def overload(port: int, times: float, seconds: float) -> tuple[dict[str, Any], list[str]]:
-    """Find the peak of the server on `port`, ask `times` as much of it for `seconds`, then half of it.
+    """Find the peak of the server on `port`, ask half of it, `times` as much for `seconds`, then half again.
 
     Gives the report, and the ids of all answers.
     """
@@ -227,16 +231,18 @@ async def overload(port: int, times: float, seconds: float) -> tuple[dict[str, A
         peak = (await load.keep_asking(PEAK_CLIENTS, _PEAK_SECONDS)).summary(_PEAK_SECONDS)
         rate = peak["by_status"][str(_OK)]["rate"]
         await load.connect(CONNECTIONS)
+        before = (await load.arrive(rate / 2, _HALF_SECONDS)).summary(_HALF_SECONDS)
         cpu = time.process_time()
         over = await load.arrive(rate * times, seconds)
         cpu = time.process_time() - cpu
-        after = await load.arrive(rate / 2, _AFTER_SECONDS)
+        after = await load.arrive(rate / 2, _HALF_SECONDS)
         await load.settle()
     report = {
         "times": times,
         "peak": peak,
+        "before": before,
         "overload": over.summary(seconds),
-        "after": after.summary(_AFTER_SECONDS),
+        "after": after.summary(_HALF_SECONDS),
         "generator_cpu": cpu / seconds,
     }
     return report, load.answered

@@ -1,8 +1,8 @@
 """Three times what the system can answer, for a minute: `python -m chaos.overload [--profile …] [--report FILE]`.
 
 Each profile on a small model, and beside it the load generator (`chaos.arrivals`): closed loop for the peak, then an
-open loop at three times that rate, then half of it. Afterwards every answer is looked for in the database. With
-`--report docs/proof/overload.json` it writes that file and the page beside it.
+open loop at half of that rate, at three times, and at half again. Afterwards every answer is looked for in the
+database. With `--report docs/proof/overload.json` it writes that file and the page beside it.
 """
 
 from __future__ import annotations
