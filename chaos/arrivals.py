@@ -64,7 +64,7 @@ class Seen:
         """Put it into a few figures; the phase took `seconds`."""
         rate = (sum(map(len, self.latencies.values())) + self.unsent) / seconds
         bad = {second for second, missed in self.missed.items() if missed > rate * _ODD_ONES}
-        # Bad seconds after the first good one are counted, but are not the overload's: a pause of the machine's is one too.
+        # Bad seconds after the first good one are counted apart: a pause of the machine makes one at any time.
         recovered = next(second for second in count() if second not in bad)
         return {
             "seconds": seconds,
