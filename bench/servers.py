@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent
 _START_SECONDS = 120
@@ -93,6 +93,20 @@ def running(
 def family(process: psutil.Process) -> list[psutil.Process]:
     """Give `process` and all that it started, directly or not, and that still run."""
     return [process, *process.children(recursive=True)]
+
+
+def total(processes: Iterable[psutil.Process], figure: Callable[[psutil.Process], float]) -> float:
+    """Sum up a `figure` of `processes`; those that have ended since they were found have none."""
+    found = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found += figure(process)
+    return found
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time that `process` alone has used up to now."""
+    return float(sum(process.cpu_times()[:2]))
 
 
 def load(  # noqa: PLR0913 - each is one fact of the load

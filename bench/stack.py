@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from bench.conditions import give_model
-from bench.servers import Server, running
+from bench.servers import Server, cpu_seconds, family, running, total
 from tests.haproxy import haproxy
 from tests.postgres import PostgresServer, postgres_server
 from tests.rabbitmq import RabbitServer, rabbit_server
@@ -152,7 +152,7 @@ def counted(server: Server, name: str) -> int:
 
 def cpu(process: psutil.Process) -> float:
     """Sum up `process` and those it started that still run."""
-    return float(sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True))))
+    return total(family(process), cpu_seconds)
 
 
 def worked() -> float:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.field.contenders import ask
-from bench.servers import load
+from bench.servers import cpu_seconds, load, total
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,16 +69,12 @@ def measure(contender: Contender, questions: Questions, home: Path, seconds: int
 
 
 def _point(asked: Asked, bodies: Path, connections: int, seconds: int, rate: int | None = None) -> Point:
-    before = _cpu(asked.processes())
+    before = total(asked.processes(), cpu_seconds)
     seen = load(asked.server, bodies, connections=connections, seconds=seconds, path=asked.target, rate=rate)
-    cpu = _cpu(asked.processes()) - before
+    cpu = total(asked.processes(), cpu_seconds) - before
     return Point(connections, rate, seen, cpu / max(seen.requests, 1) * 1000)
-
-
-def _cpu(processes: list[psutil.Process]) -> float:
-    return float(sum(sum(each.cpu_times()[:2]) for each in processes))
 
 
 def _pss_mib(processes: list[psutil.Process]) -> float:
     """Sum up the proportional set sizes: pages that processes share are counted once."""
-    return sum(float(each.memory_full_info().pss) for each in processes) / 2**20
+    return total(processes, lambda each: float(each.memory_full_info().pss)) / 2**20
