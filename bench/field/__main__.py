@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from bench.field.report import line, lost, write
 from bench.servers import ROOT
 
 SECONDS = 3
+_TROUBLE = (RuntimeError, OSError, subprocess.SubprocessError, HTTPException, ValueError, LookupError)
+"""It does not start, does not answer, or answers something else than expected."""
 
 
 def main(arguments: list[str]) -> int:
@@ -55,8 +58,9 @@ def _measured(contender: Contender, questions: Questions, folder: Path, seconds:
     """Measure one; that it could not be is a result too."""
     try:
         result = measure(contender, questions, folder / contender.name, seconds)
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        result = {"title": contender.title, "model": contender.model, "error": str(error)}
+    except _TROUBLE as error:
+        said = f"{type(error).__name__}: {error}"
+        result = {"title": contender.title, "model": contender.model, "error": said.strip()}
     print(line(contender.name, result), flush=True)
     return result
 

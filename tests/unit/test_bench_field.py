@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.field.__main__ import _measured
 from bench.field.aims import TIMES, aims, judged_p99, results
+from bench.field.asking import Questions
 from bench.field.competitors import ONNX, SKLEARN, TOOLS, Bundle
+from bench.field.contenders import Contender
 from bench.field.environments import OURS, REQUIREMENTS
 from bench.field.measuring import CONNECTIONS, RATES
 from bench.servers import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bench.field.competitors import Tool
+    from bench.field.contenders import Asked
 
 ROW = [47.0, 0.0, None]
 
@@ -98,3 +104,17 @@ def test_a_tool_is_asked_with_the_row_and_read_as_it_answers(tool: Tool, model: 
         "mlserver": {"outputs": [{"name": "predict_proba", "data": [0.25, 0.75]}]},
     }
     assert tool.read(answers.get(tool.name, {"probabilities": [0.25, 0.75]})) == [0.25, 0.75]
+
+
+def test_one_who_answers_something_else_keeps_nobody_else_from_being_measured(tmp_path: Path) -> None:
+    @contextmanager
+    def other(home: Path) -> Iterator[Asked]:
+        raise KeyError(home.name)
+        yield
+
+    class NoQuestions(Questions):
+        def __init__(self) -> None:
+            """Need no model: nobody gets as far as to be asked."""
+
+    found = _measured(Contender("other", "Other", ONNX, other), NoQuestions(), tmp_path, 1)
+    assert found == {"title": "Other", "model": ONNX, "error": "KeyError: 'other'"}
