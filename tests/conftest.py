@@ -44,6 +44,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def broker(rabbit: RabbitServer) -> Broker:
+def broker(rabbit: RabbitServer) -> Iterator[Broker]:
     """Names of a test's own on the shared server, where nothing is declared yet."""
-    return Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))
+    yield Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))
+    rabbit.revive()  # a test that failed while the server was down is not a reason for all after it to fail

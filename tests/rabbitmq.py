@@ -68,6 +68,11 @@ class RabbitServer:
         if process.poll() is not None:
             pytest.fail(f"RabbitMQ ended at its start: {log.read_text()}", pytrace=False)
 
+    def revive(self) -> None:
+        """Start the server if it has ended."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def stop(self) -> None:
         """Stop the server as an operator would."""
         self._end(signal.SIGTERM)
