@@ -7,12 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import uvicorn
 
 from services.gateway.intake import saturated
 from shared.door import Door
 from shared.problems import ProblemError
 from tests.haproxy import haproxy
+from tests.ports import free_ports
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -143,6 +145,15 @@ async def test_the_balancer_refuses_what_gateways_have_no_room_for_in_the_same_w
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_a_balancer_without_a_gateway_refuses_as_a_gateway_would(tmp_path: Path) -> None:
+    said = "El servicio no está disponible en este momento; inténtelo de nuevo."
+    expected = ProblemError(503, "sin_servicio", said, retry_after=1).response()
+    with haproxy(tmp_path, "gateways", free_ports(1)) as url:
+        told = httpx.post(f"{url}/predecir", json={}, timeout=30)
+    assert (told.status_code, told.content) == (503, expected.body)
+    assert (told.headers["retry-after"], told.headers["content-type"]) == ("1", expected.media_type)
 
 
 async def test_who_hangs_up_leaves_a_place() -> None:
