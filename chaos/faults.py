@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _RECOVERY_SECONDS = 120
+_ALARM_CALLS = 3
 _AT_WORK = 0.5
 """Seconds since it was ready."""
 
@@ -127,11 +129,20 @@ async def _database_restarted(stack: Stack, _: random.Random) -> AsyncIterator[s
 @asynccontextmanager
 async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
-        await asyncio.to_thread(stack.around.rabbit.alarm, on=True)
+        await _alarmed(stack, on=True)
         try:
             yield "broker"
         finally:
-            await asyncio.to_thread(stack.around.rabbit.alarm, on=False)
+            await _alarmed(stack, on=False)
+
+
+async def _alarmed(stack: Stack, *, on: bool) -> None:
+    """Raise or clear the alarm. Its command may hang where all is broken by turns, and does no harm a second time."""
+    for _ in range(_ALARM_CALLS):
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(stack.around.rabbit.alarm, on=on)
+            return
+    raise TimeoutError("chaos: RabbitMQ neither raises nor clears an alarm")
 
 
 @asynccontextmanager
