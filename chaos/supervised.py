@@ -38,12 +38,16 @@ class Supervised:
     ended: dict[int, int] = field(default_factory=dict)
     readied: list[float] = field(default_factory=list)
     _process: Process | None = None
+    _killed: Process | None = None
     _ready_since: float | None = None
 
     @property
     def pid(self) -> int | None:
-        """Process id, while it runs."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+        """Process id, while it runs and was not killed."""
+        process = self._process
+        if process is None or process is self._killed or process.returncode is not None:
+            return None
+        return process.pid
 
     @property
     def ready_seconds(self) -> float | None:
@@ -51,11 +55,13 @@ class Supervised:
         return None if self.pid is None or self._ready_since is None else time.monotonic() - self._ready_since
 
     def send(self, signum: int) -> bool:
-        """Send a signal; returns whether there was a process to send it to."""
+        """Send a signal; returns whether there was a process to send it to. One that was killed once counts as gone."""
         if self.pid is None:
             return False
         with contextlib.suppress(ProcessLookupError):  # it ended, and nobody has told us yet
             os.kill(self.pid, signum)
+            if signum == signal.SIGKILL:
+                self._killed = self._process
             return True
         return False
 

@@ -1,0 +1,28 @@
+"""A process that the rig keeps running: what counts as a kill of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from chaos.supervised import Supervised
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_process_is_killed_once_however_late_its_end_is_seen(tmp_path: Path) -> None:
+    process = Supervised("sleeper", ("sleep", "60"), tmp_path, announces=False)
+    running = asyncio.create_task(process.run())
+    try:
+        await until(lambda: process.pid is not None)
+        first = process.pid
+        assert [process.send(signal.SIGKILL) for _ in range(3)] == [True, False, False]
+        assert (process.pid, process.ready_seconds) == (None, None)
+        await until(lambda: process.pid not in {None, first})
+        assert process.ended == {-signal.SIGKILL: 1}
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
