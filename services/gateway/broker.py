@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from shared.gateway_state import Report, write_report
 from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
@@ -84,7 +84,7 @@ class BrokerTransport:
         body = write_report(Report(state, datetime.now(UTC)))
         message = aio_pika.Message(body, content_type=STATE, message_id=uuid.uuid4().hex)
         try:
-            async with asyncio.timeout(self._confirm_seconds):
+            async with _closed_is_an_error(), asyncio.timeout(self._confirm_seconds):
                 exchange = await channel.get_exchange(states.exchange, ensure=False)
                 # Not mandatory: a recorder that does not know states yet has no queue for them.
                 await exchange.publish(message, states.routing_key, mandatory=False)
@@ -140,7 +140,7 @@ class BrokerTransport:
             message_id=uuid.uuid4().hex,  # of the attempt: the same twice in flight, and the client swaps their results
         )
         try:
-            async with asyncio.timeout(self._confirm_seconds):
+            async with _closed_is_an_error(), asyncio.timeout(self._confirm_seconds):
                 exchange = await channel.get_exchange(events.exchange, ensure=False)
                 failpoint("broker.publish")
                 answer = await exchange.publish(message, events.routing_key, mandatory=True)
@@ -152,6 +152,21 @@ class BrokerTransport:
         except CONNECTION_EXCEPTIONS as error:
             return f"the broker did not take it: {reason(error)}"
         return None if isinstance(answer, Basic.Ack) else _NOT_CONFIRMED
+
+
+@asynccontextmanager
+async def _closed_is_an_error() -> AsyncIterator[None]:
+    """Raise ConnectionError where closing the connection cancels whoever waits for a confirmation on it.
+
+    To its task that would look like being told to end, and it would end without a word.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was closed") from None
 
 
 async def _close(connection: AbstractConnection | None) -> None:

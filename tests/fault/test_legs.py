@@ -12,7 +12,7 @@ import pytest
 from services.gateway.remote_scorer import open_remote_scorer
 from services.recorder.schema import CUARENTENA
 from shared.diseases.thyroid import DatosPaciente
-from shared.transport import TransportDownError
+from shared.transport import OutboxState, TransportDownError
 from tests.broker import hand_over, takes
 from tests.bundles import make_bundle
 from tests.contract.test_recorder_store import SqliteTarget
@@ -138,6 +138,22 @@ async def recorded(recorder: Recording, count: int) -> None:
     await until(arrived, seconds=PATIENCE)
     assert [row.seq for row in await recorder.rows()] == list(range(1, count + 1))
     assert await recorder.rows(CUARENTENA) == []
+
+
+async def test_a_connection_that_is_given_up_ends_no_task_that_waits_on_it(broker: Broker) -> None:
+    await broker.declare()
+    with proxied(broker.server.port) as network:
+        async with over(broker, network).transport(confirm_seconds=5) as transport:
+            await hand_over(transport, [delivery(1, event(tsh=1))])
+            network.blackhole()
+            publishing = asyncio.create_task(transport.publish([delivery(2, event(tsh=2))]))
+            await asyncio.wait(
+                {publishing}, timeout=4
+            )  # it gives up while the report waits, and closes what both wait on
+            with pytest.raises(TransportDownError):
+                await transport.report(OutboxState("g1", 2, 2))
+            with pytest.raises(TransportDownError):
+                await publishing
 
 
 @pytest.mark.parametrize("broken", BROKEN)
