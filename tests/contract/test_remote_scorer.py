@@ -61,7 +61,7 @@ async def balanced(
         stack.push_async_callback(server.close)
         yield (
             await stack.enter_async_context(
-                open_remote_scorer(str(server.make_url("/")), PacienteDePrueba, key=None, deadline=5)
+                open_remote_scorer(str(server.make_url("/")), PacienteDePrueba, key=None, deadline=30)
             ),
             replicas,
         )
