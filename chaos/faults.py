@@ -16,7 +16,7 @@ import asyncpg
 import psutil
 
 from chaos.surroundings import LEGS
-from tests.proxy import Proxy
+from tests.proxy import Proxy, link_faults
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -224,14 +224,7 @@ def _hung(processes: list[psutil.Process]) -> Iterator[None]:
 
 
 _STEPS = {"hour-ahead": 3600, "hour-behind": -3600, "month-ahead": 30 * 86400}
-_LINKS: Mapping[str, Callable[[Proxy], None]] = {
-    "cut": Proxy.cut,
-    "silent": Proxy.blackhole,
-    "late": partial(Proxy.delay, seconds=0.2),
-    "slow": partial(Proxy.throttle, bytes_per_second=100_000),
-    "short": partial(Proxy.truncate, after_bytes=20_000),
-    "forgotten": Proxy.forget,
-}
+_LINKS = link_faults(late=0.2, slow=100_000, short=20_000)
 
 STARTING = "kill-starting"
 

@@ -13,6 +13,7 @@ import struct
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -221,6 +222,18 @@ class Proxy:
                     raise _Truncated
             if rate is not None:
                 await asyncio.sleep(len(piece) / rate)
+
+
+def link_faults(*, late: float, slow: int, short: int) -> dict[str, Callable[[Proxy], None]]:
+    """Name every fault of a link: `late` in seconds, `slow` in bytes a second, cut off after `short` bytes."""
+    return {
+        "cut": Proxy.cut,
+        "silent": Proxy.blackhole,
+        "late": partial(Proxy.delay, seconds=late),
+        "slow": partial(Proxy.throttle, bytes_per_second=slow),
+        "short": partial(Proxy.truncate, after_bytes=short),
+        "forgotten": Proxy.forget,
+    }
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from shared.hosting import LARGEST_BODY
 from tests.bundles import make_bundle
 from tests.database import is_settled, query
 from tests.processes import Process, running
-from tests.proxy import Proxy, proxied
+from tests.proxy import Proxy, link_faults, proxied
 from tests.waiting import until_now
 
 if TYPE_CHECKING:
@@ -32,14 +31,7 @@ PATIENCE = 60
 """Far beyond the deadline of a body."""
 OTHERS = 10
 PATIENT = json.dumps({"edad": 47, "sexo": "F", "tsh": 0.05}).encode()
-BROKEN = [
-    pytest.param(Proxy.cut, id="cut"),
-    pytest.param(Proxy.blackhole, id="silent"),
-    pytest.param(partial(Proxy.delay, seconds=20), id="late"),
-    pytest.param(partial(Proxy.throttle, bytes_per_second=5), id="slow"),
-    pytest.param(partial(Proxy.truncate, after_bytes=5), id="truncated"),
-    pytest.param(Proxy.forget, id="forgotten"),
-]
+BROKEN = [pytest.param(fault, id=name) for name, fault in link_faults(late=20, slow=5, short=5).items()]
 
 
 class Clinic:

@@ -19,7 +19,7 @@ from tests.contract.test_recorder_store import SqliteTarget
 from tests.gateway import HYPER, gateway
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.processes import running
-from tests.proxy import Proxy, proxied
+from tests.proxy import Proxy, link_faults, proxied
 from tests.recorder_suite import delivery, event, recording
 from tests.waiting import until
 
@@ -36,14 +36,7 @@ PATIENCE = 60
 """Far beyond every deadline set here: what does not end by itself would take for ever."""
 DEADLINE = 1.0
 
-BROKEN = [
-    pytest.param(Proxy.cut, id="cut"),
-    pytest.param(Proxy.blackhole, id="silent"),
-    pytest.param(partial(Proxy.delay, seconds=20), id="late"),
-    pytest.param(partial(Proxy.throttle, bytes_per_second=20), id="slow"),
-    pytest.param(partial(Proxy.truncate, after_bytes=40), id="truncated"),
-    pytest.param(Proxy.forget, id="forgotten"),
-]
+BROKEN = [pytest.param(fault, id=name) for name, fault in link_faults(late=20, slow=20, short=40).items()]
 POOR = [
     pytest.param(partial(Proxy.delay, seconds=0.05), id="late"),
     pytest.param(partial(Proxy.throttle, bytes_per_second=200_000), id="slow"),
