@@ -21,8 +21,8 @@ from services.gateway.relay import Relay
 from services.recorder.app import open_recorder
 from services.recorder.consumer import Consumer
 from services.recorder.settings import RecorderSettings
-from shared.topology import topology
-from shared.transport import Delivery
+from shared.broker.topology import topology
+from shared.contracts.transport import Delivery
 from tests.broker import Broker
 from tests.postgres import postgres_server
 from tests.rabbitmq import rabbit_server

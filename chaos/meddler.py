@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
-    from shared.topology import Topology
+    from shared.broker.topology import Topology
 
 _GATEWAY = "nobody"
 _CONNECT_SECONDS = 5

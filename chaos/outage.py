@@ -32,7 +32,7 @@ from chaos.stack import Stack, server_stack
 from chaos.stopping import stoppable
 from chaos.supervised import ROOT
 from chaos.verdict import judge
-from shared.topology import topology
+from shared.broker.topology import topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from shared.batches import CONTENT_TYPE, split
-from shared.transport import Delivery
+from shared.contracts.event_batches import CONTENT_TYPE, split
+from shared.contracts.transport import Delivery
 from tests.recorder_suite import event
 
 if TYPE_CHECKING:

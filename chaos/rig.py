@@ -23,7 +23,7 @@ from chaos.schedule import Schedule
 from chaos.stack import Stack, server_stack
 from chaos.verdict import judge
 from chaos.watching import Watcher
-from shared.topology import topology
+from shared.broker.topology import topology
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import aio_pika
 import aiohttp
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from shared.topology import topology
+from shared.broker.topology import topology
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

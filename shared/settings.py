@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.failpoint import parse
+from shared.failpoints import parse
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -29,7 +29,7 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     failpoint: str | None = Field(default=None, alias="PREDECIR_FAILPOINT")
-    """For tests: the line of `shared/failpoint.py` at which the process kills itself, as NAME or NAME:PASS."""
+    """For tests: the line of `shared/failpoints.py` at which the process kills itself, as NAME or NAME:PASS."""
 
     @field_validator("failpoint")
     @classmethod

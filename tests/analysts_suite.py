@@ -24,11 +24,11 @@ from services.recorder.database import Database, open_database, read_url
 from services.recorder.metrics import Metrics
 from services.recorder.migrate import alembic_config
 from services.recorder.store import Store
+from shared.contracts.events import write_prediction
+from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.transport import Delivery
 from shared.diseases.thyroid import DatosPaciente
-from shared.events import write_prediction
-from shared.model import ModelInfo, Score
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from shared.transport import Delivery
 from tests.recorder_suite import START, outcome
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import aio_pika
 
 from services.gateway.broker import BrokerTransport
 from services.recorder.consumer import Consumer
-from shared.topology import bind, declare
-from shared.transport import TransportDownError
+from shared.broker.topology import bind, declare
+from shared.contracts.transport import TransportDownError
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pamqp.common import FieldValue
 
     from services.recorder.store import Store
-    from shared.topology import Queue, Topology
-    from shared.transport import Delivery, Transport
+    from shared.broker.topology import Queue, Topology
+    from shared.contracts.transport import Delivery, Transport
     from tests.rabbitmq import RabbitServer
 
 

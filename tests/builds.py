@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import yaml
 
-from shared.bundle import PRODUCTION, STAGING
+from shared.artifacts.bundle import PRODUCTION, STAGING
+from shared.artifacts.store import Shelf
 from shared.patient import Diagnosis, Disease, Patient, measure
-from shared.shelf import Shelf
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
 from training.card.page import Version
 from training.check import Data, findings

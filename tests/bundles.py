@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from shared.bundle import (
+from shared.artifacts.bundle import (
     CARD,
     MANIFEST,
     ONNX,

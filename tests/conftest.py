@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.topology import topology
+from shared.broker.topology import topology
 from tests.broker import Broker
 from tests.postgres import PostgresServer, postgres_server
 from tests.rabbitmq import RabbitServer, rabbit_server

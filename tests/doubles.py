@@ -6,14 +6,14 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+from shared.contracts.scoring import ModelInfo, ModelUnavailableError, Score
+from shared.contracts.transport import TransportDownError
 from shared.diseases.thyroid import DatosPaciente
-from shared.model import ModelInfo, ModelUnavailableError, Score
-from shared.transport import TransportDownError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.transport import Delivery
+    from shared.contracts.transport import Delivery
 
 MODEL = ModelInfo(
     name="tiroides",

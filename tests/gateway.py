@@ -12,16 +12,16 @@ from prometheus_client import CollectorRegistry
 from services.gateway.app import Gateway, open_gateway
 from services.gateway.settings import GatewaySettings
 from shared.diseases.thyroid import DatosPaciente
-from shared.entrance import Entrance
-from shared.hosting import http_app
+from shared.web.hosting import http_app
+from shared.web.middleware import Entrance
 from tests.doubles import Card, Remembering, ThyroidByTsh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.model import Cards, Scorer
-    from shared.transport import Transport
+    from shared.contracts.scoring import Cards, Scorer
+    from shared.contracts.transport import Transport
 
 HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
 PROBLEM = "application/problem+json"

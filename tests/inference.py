@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.inference.app import Inference, open_inference
 from services.inference.settings import InferenceSettings
-from shared.hosting import http_app
+from shared.web.hosting import http_app
 from tests.bundles import PacienteDePrueba, random_rows
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from shared.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION
 from tests.bundles import make_bundle, reseal
 from tests.waiting import until_now
 

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
-from shared.hosting import http_app
 from shared.telemetry import configure_logging
+from shared.web.hosting import http_app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

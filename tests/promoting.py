@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import Shelf
 from shared.diseases.thyroid import DatosPaciente
-from shared.shelf import Shelf
 from training.errors import AlreadyMovedError
 from training.registry.mlflow_registry import Registry
 from training.registry.promotion import Change, carry_out, look

@@ -27,9 +27,9 @@ from services.recorder.queries import BadCursorError, Wanted, read_one, read_pag
 from services.recorder.reconcile import Account, reconcile
 from services.recorder.schema import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
 from services.recorder.store import Store
-from shared.events import Outcome, write_outcome, write_prediction
-from shared.model import ModelInfo, Score
-from shared.transport import Delivery, OutboxState, TransportDownError
+from shared.contracts.events import Outcome, write_outcome, write_prediction
+from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from tests.waiting import until
 
 if TYPE_CHECKING:

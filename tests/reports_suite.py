@@ -10,8 +10,8 @@ import pytest
 
 from services.recorder.gateways import SETTLED_AFTER, Heard, adopt_reports, keep_reports, read_reports
 from services.recorder.schema import PREDICCIONES
-from shared.gateway_state import Report
-from shared.transport import OutboxState
+from shared.contracts.outbox_status import Report
+from shared.contracts.transport import OutboxState
 from tests.recorder_suite import NOW, Recording, account, delivery
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 from services.recorder.database import open_database, read_url
 from services.recorder.metrics import Metrics
 from services.recorder.store import Store
-from shared.bundle import Bundle, open_bundle
-from shared.events import Outcome, write_outcome, write_prediction
-from shared.model import ModelInfo, Score
-from shared.transport import Delivery
+from shared.artifacts.bundle import Bundle, open_bundle
+from shared.contracts.events import Outcome, write_outcome, write_prediction
+from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.transport import Delivery
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
 from training.data.spread import describe
 from training.errors import DatabaseError, RegistryError

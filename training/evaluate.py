@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.bundle import Golden
+from shared.artifacts.bundle import Golden
 from training.data.cases import CASES, read_cases, read_preparation, read_rule
 from training.data.population import describe
 from training.data.splitting import reported

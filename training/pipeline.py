@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf
 from training.data.raw import RAW
 from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
 from training.parameters import FILE, read_parameters

@@ -10,10 +10,10 @@ import datetime as dt
 import sys
 from typing import TYPE_CHECKING
 
-from shared.bundle import PRODUCTION, STAGING
+from shared.artifacts.bundle import PRODUCTION, STAGING
+from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf
 from training.errors import GatesFailedError, PromotionError
 from training.registry.opening import open_registry
 from training.registry.promotion import Change, carry_out, fetched, follow, look, usable
@@ -21,7 +21,7 @@ from training.settings import TrainingSettings
 from training.stage import run, say
 
 if TYPE_CHECKING:
-    from shared.bundle import Bundle
+    from shared.artifacts.bundle import Bundle
     from training.evaluation.gates import Report
     from training.registry.mlflow_registry import Registry
 

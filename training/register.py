@@ -15,10 +15,21 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.bundle import CARD, ONNX, PICKLE, PRODUCTION, STAGING, Conformal, Manifest, file_digest, seal, signing_key
+from shared.artifacts.bundle import (
+    CARD,
+    ONNX,
+    PICKLE,
+    PRODUCTION,
+    STAGING,
+    Conformal,
+    Manifest,
+    file_digest,
+    seal,
+    signing_key,
+)
+from shared.artifacts.store import Shelf, ShelfError
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf, ShelfError
 from training import results
 from training.card.page import Version, render
 from training.data.cases import Preparation, read_preparation

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from shared.events import write_prediction
-from shared.model import Score
+from shared.artifacts.store import Shelf
+from shared.contracts.events import write_prediction
+from shared.contracts.scoring import Score
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf
 from training.errors import DataError, NotReproducedError, RegistryError
 from training.monitoring.recorded import place, read_patient, recorded
 from training.registry.opening import open_registry
@@ -35,8 +35,8 @@ from training.settings import TriggerSettings
 from training.stage import run, say
 
 if TYPE_CHECKING:
-    from shared.bundle import Bundle, Manifest
-    from shared.model import ModelInfo
+    from shared.artifacts.bundle import Bundle, Manifest
+    from shared.contracts.scoring import ModelInfo
     from shared.patient import Patient
     from training.monitoring.recorded import Prediction
     from training.settings import TrainingSettings

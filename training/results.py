@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.bundle import Golden, Parity
-from shared.reference import Reference
+from shared.artifacts.baseline import Reference
+from shared.artifacts.bundle import Golden, Parity
 from training.data.cases import FOLDER
 
 CHECKS = FOLDER / "checks.json"

@@ -10,10 +10,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from shared.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf
 from training.errors import PromotionError
 from training.promote import given_reason
 from training.registry.opening import open_registry

@@ -7,11 +7,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from shared.bundle import BundleError
-from shared.failpoint import arm
+from shared.artifacts.bundle import BundleError
+from shared.artifacts.store import ShelfError
+from shared.failpoints import arm
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
-from shared.shelf import ShelfError
 from training.errors import RegistryError, TrainingError
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from shared.bundle import PRODUCTION, BundleError, open_bundle
+from shared.artifacts.bundle import PRODUCTION, BundleError, open_bundle
+from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.shelf import Shelf
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
 from training.monitoring.drift import Recent, agreement
 from training.monitoring.recorded import Asked, read_patient, recorded
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from shared.bundle import Bundle
+    from shared.artifacts.bundle import Bundle
     from shared.patient import Patient
     from training.monitoring.drift import Finding
     from training.parameters import Trigger

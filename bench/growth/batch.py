@@ -14,7 +14,7 @@ from bench.reports import table
 from bench.servers import ROOT
 from services.inference.onnx_model import OnnxModel
 from services.inference.pickle_model import PickleModel
-from shared.bundle import ONNX, PICKLE, open_bundle
+from shared.artifacts.bundle import ONNX, PICKLE, open_bundle
 from shared.diseases.thyroid import DatosPaciente
 
 if TYPE_CHECKING:

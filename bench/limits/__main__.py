@@ -26,8 +26,8 @@ from bench.limits.stages import stages
 from bench.plots import draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT, load, running
-from shared.hosting import share_out_time
 from shared.telemetry import configure_logging
+from shared.web.hosting import share_out_time
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

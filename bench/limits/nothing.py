@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from shared.one_write import OneWriteProtocol
+from shared.web.write_coalescing import OneWriteProtocol
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -34,11 +34,11 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
-from shared.access import Guard, RateLimit
+from shared.contracts.events import write_prediction
 from shared.diseases.thyroid import DatosPaciente
-from shared.entrance import Entrance
-from shared.events import write_prediction
-from shared.keys import KeyRing
+from shared.web.api_keys import KeyRing
+from shared.web.authorization import Guard, RateLimit
+from shared.web.middleware import Entrance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope
 
     from services.gateway.app import Gateway
-    from shared.model import Score, Scorer
+    from shared.contracts.scoring import Score, Scorer
+    from shared.contracts.transport import Transport
     from shared.patient import Patient
-    from shared.transport import Transport
 
     Step = Callable[[int], Awaitable[object]]
 

@@ -18,10 +18,10 @@ from services.gateway.identifiers import keyed_id
 from services.gateway.outbox_file import Keyed, OutboxFile
 from services.recorder.database import open_database, read_url
 from services.recorder.writing import write_batch
+from shared.contracts.events import write_prediction
+from shared.contracts.open_inference import INPUT
+from shared.contracts.scoring import ModelInfo, Score
 from shared.diseases.thyroid import DatosPaciente
-from shared.events import write_prediction
-from shared.inference import INPUT
-from shared.model import ModelInfo, Score
 from tests.postgres import PostgresServer, postgres_server
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from chaos.failpoints.every import every
 from chaos.failpoints.page import line, page
 from chaos.failpoints.tally import NotHitError
 from chaos.stopping import stoppable
-from shared.failpoint import Failpoint
+from shared.failpoints import Failpoint
 from shared.telemetry import configure_logging
 
 if TYPE_CHECKING:

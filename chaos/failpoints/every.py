@@ -13,7 +13,7 @@ from chaos.failpoints import checkpoint, migrating, promoting, recording, servin
 from chaos.failpoints.databases import Postgres, Sqlite
 from chaos.failpoints.modules import SERVICES, TRAINING
 from chaos.failpoints.tally import STOPPING
-from shared.topology import topology
+from shared.broker.topology import topology
 from tests.broker import Broker
 from tests.model_registry import model_registry
 from tests.postgres import PostgresServer, postgres_server

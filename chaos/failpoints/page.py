@@ -14,7 +14,7 @@ _PAGE = """# Killed between two steps
 
 {conditions} It took {minutes:.0f} minutes.
 
-**{lost} lost, {doubled} doubled and {half_done} half done in {hits:,} kills** at named lines of `shared/failpoint.py`,
+**{lost} lost, {doubled} doubled and {half_done} half done in {hits:,} kills** at named lines of `shared/failpoints.py`,
 where the process sends itself SIGKILL; in a checkpoint, strace does. {answered:,} answers, events, rows or promotions
 had to be there once in the end, and were compared one by one; for inference, they are answers that had to be those of
 one version. Half done are states that must not be seen after a kill: tables that are neither the old nor the new ones,

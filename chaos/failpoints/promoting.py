@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chaos.failpoints.tally import Tally
-from shared.bundle import STAGING
-from shared.shelf import Shelf
+from shared.artifacts.bundle import STAGING
+from shared.artifacts.store import Shelf
 from tests.bundles import PacienteDePrueba
 from tests.model_registry import ModelRegistry
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from chaos.failpoints.tally import Tally
 from services.inference.loading import load_model
-from shared.bundle import PRODUCTION
-from shared.shelf import Shelf
+from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import Shelf
 from tests.bundles import PacienteDePrueba, random_rows
 from tests.waiting import until_now
 

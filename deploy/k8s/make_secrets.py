@@ -20,9 +20,9 @@ import yaml
 
 from services.gateway import keys
 from services.gateway.references import open_references
-from shared.bundle import BundleError, signing_key
-from shared.keys import KeyFileError, Role
+from shared.artifacts.bundle import BundleError, signing_key
 from shared.settings import BAD_SETTINGS, SettingsError
+from shared.web.api_keys import KeyFileError, Role
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = Path("var/k8s")

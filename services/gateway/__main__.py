@@ -12,8 +12,8 @@ from argparse import ArgumentParser
 from services.gateway import keys
 from services.gateway.app import alone
 from services.gateway.settings import GatewaySettings
-from shared.hosting import main
 from shared.settings import BAD_SETTINGS, SettingsError, read_settings
+from shared.web.hosting import main
 
 
 def _main() -> int:

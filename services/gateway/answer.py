@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from shared.problems import between
+from shared.web.problems import between
 
 if TYPE_CHECKING:
-    from shared.model import ModelInfo, Score
+    from shared.contracts.scoring import ModelInfo, Score
     from shared.patient import Patient, Remark
 
 

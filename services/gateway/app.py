@@ -23,12 +23,12 @@ from services.gateway.relay import Relay
 from services.gateway.remote_scorer import open_remote_scorer
 from services.gateway.reporting import report_once, reporting
 from services.gateway.routes import ACCESS, GatewayDeps, gateway_router
-from shared.broker import read_broker_url
-from shared.door import Door
-from shared.hosting import Part, StartError
+from shared.broker.settings import read_broker_url
+from shared.broker.topology import topology
+from shared.contracts.transport import TransportDownError
 from shared.patient import load_patient
-from shared.topology import topology
-from shared.transport import TransportDownError
+from shared.web.hosting import Part, StartError
+from shared.web.load_shedding import Door
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from services.gateway.settings import GatewaySettings
-    from shared.model import Cards, Scorer
+    from shared.contracts.scoring import Cards, Scorer
+    from shared.contracts.transport import Delivery, OutboxState, Transport
     from shared.patient import Patient
-    from shared.transport import Delivery, OutboxState, Transport
 
 DRAIN_SECONDS = 5
 """How long a stopping gateway hands over what its outbox holds; the rest waits on disk."""

@@ -17,20 +17,20 @@ import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from pamqp.commands import Basic
 
-from shared.batches import CONTENT_TYPE, Batch, split
-from shared.broker import reason
-from shared.failpoint import failpoint
-from shared.gateway_state import CONTENT_TYPE as STATE
-from shared.gateway_state import Report, write_report
-from shared.transport import TransportDownError
+from shared.broker.settings import reason
+from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
+from shared.contracts.outbox_status import CONTENT_TYPE as STATE
+from shared.contracts.outbox_status import Report, write_report
+from shared.contracts.transport import TransportDownError
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
-    from shared.topology import Topology
-    from shared.transport import Delivery, OutboxState
+    from shared.broker.topology import Topology
+    from shared.contracts.transport import Delivery, OutboxState
 
 EVENTS_PER_MESSAGE = 200
 _CONNECT_SECONDS = 5
@@ -41,7 +41,7 @@ _log = structlog.get_logger()
 
 
 class BrokerTransport:
-    """A `shared.transport.Transport` that is done when a quorum of the broker's nodes has the message on disk."""
+    """A `Transport` that is done when a quorum of the broker's nodes has the message on disk."""
 
     def __init__(self, url: str, wanted: Topology, *, confirm_seconds: float) -> None:
         """Publish at `url`, waiting `confirm_seconds` for what is in flight."""

@@ -19,14 +19,14 @@ from pydantic import BaseModel, Field
 from services.gateway.answer import Modelo
 from services.gateway.keeping import unavailable
 from services.gateway.shapley import coalitions, draw_orders, shares
-from shared.model import ModelUnavailableError
+from shared.contracts.scoring import ModelUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
 
     from prometheus_client import CollectorRegistry
 
-    from shared.model import ModelInfo, Score, Scorer
+    from shared.contracts.scoring import ModelInfo, Score, Scorer
     from shared.patient import Feature, Patient
 
 MOST_ROWS = 1024

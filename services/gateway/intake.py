@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import Counter
 from pydantic import ValidationError
 
-from shared.hosting import LARGEST_BODY
-from shared.problems import ProblemError, invalid_data
+from shared.web.hosting import LARGEST_BODY
+from shared.web.problems import ProblemError, invalid_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

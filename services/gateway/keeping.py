@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 from services.gateway.intake import saturated
 from services.gateway.outbox import OutboxError
 from services.gateway.outbox_file import AnswerForgottenError, KeyReusedError
-from shared.problems import ProblemError
+from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from shared.keys import Key, KeyFileError, KeyList, Role, digest, read_keys
+from shared.web.api_keys import Key, KeyFileError, KeyList, Role, digest, read_keys
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from shared.access import PUBLIC
-from shared.model import ModelUnavailableError
-from shared.problems import Problem, ProblemError
+from shared.contracts.scoring import ModelUnavailableError
+from shared.web.authorization import PUBLIC
+from shared.web.problems import Problem, ProblemError
 
 if TYPE_CHECKING:
-    from shared.access import Access
-    from shared.model import Cards
+    from shared.contracts.scoring import Cards
+    from shared.web.authorization import Access
 
 ACCESS: Access = {("GET", "/modelo/ficha"): PUBLIC}
 """Who may use this route."""

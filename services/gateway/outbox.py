@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from services.gateway.outbox_file import OutboxFile
-from shared.transport import Delivery, OutboxState
+from shared.contracts.transport import Delivery, OutboxState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

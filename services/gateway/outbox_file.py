@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.failpoint import failpoint
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -20,10 +20,10 @@ from services.gateway.identifiers import keyed_outcome_id, new_id
 from services.gateway.intake import idempotency_key, read_in_time
 from services.gateway.keeping import unavailable
 from services.gateway.outbox_file import Keyed, request_hash
-from shared.access import caller_id
-from shared.events import Outcome, write_outcome
+from shared.contracts.events import Outcome, write_outcome
 from shared.patient import rule_broken
-from shared.problems import ProblemError, invalid_form
+from shared.web.authorization import caller_id
+from shared.web.problems import ProblemError, invalid_form
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from shared.access import PUBLIC
-from shared.problems import ProblemError
+from shared.web.authorization import PUBLIC
+from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from shared.access import Access
     from shared.patient import Feature, Patient
+    from shared.web.authorization import Access
 
 ACCESS: Access = {("GET", "/"): PUBLIC, ("GET", "/pagina/{archivo}"): PUBLIC}
 """Who may use these routes."""

@@ -20,12 +20,12 @@ from services.gateway.identifiers import keyed_id, new_id
 from services.gateway.intake import idempotency_key, not_arrived, read_body, read_patient
 from services.gateway.keeping import unavailable
 from services.gateway.outbox_file import Keyed, request_hash
-from shared.access import caller_id
-from shared.entrance import UNSTORED
-from shared.events import write_prediction
-from shared.model import ModelUnavailableError
-from shared.problems import ProblemError, internal_error
+from shared.contracts.events import write_prediction
+from shared.contracts.scoring import ModelUnavailableError
 from shared.telemetry import described
+from shared.web.authorization import caller_id
+from shared.web.middleware import UNSTORED
+from shared.web.problems import ProblemError, internal_error
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from services.gateway.intake import Refusals
     from services.gateway.keeping import Keeper
     from services.gateway.references import References
-    from shared.model import Scorer
+    from shared.contracts.scoring import Scorer
     from shared.patient import Patient
 
 

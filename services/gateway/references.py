@@ -17,8 +17,8 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.problems import ProblemError, invalid_form
 from shared.settings import SettingsError
+from shared.web.problems import ProblemError, invalid_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.gateway.outbox import OutboxError
-from shared.failpoint import failpoint
-from shared.transport import TransportDownError
+from shared.contracts.transport import TransportDownError
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.gateway.disk import Disk
     from services.gateway.outbox import Outbox
-    from shared.transport import Transport
+    from shared.contracts.transport import Transport
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0

@@ -14,15 +14,15 @@ import aiohttp
 import orjson
 from pydantic import ValidationError
 
-from shared.inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata, model_info
-from shared.model import ModelUnavailableError, Score
+from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.contracts.scoring import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from pydantic import SecretStr
 
-    from shared.model import ModelInfo
+    from shared.contracts.scoring import ModelInfo
     from shared.patient import Patient
 
 CALLS = 2
@@ -44,7 +44,7 @@ class _NotThereError(ModelUnavailableError):
 
 
 class RemoteScorer:
-    """A `shared.model.Scorer`, and its `Cards`, behind a URL."""
+    """A `shared.contracts.scoring.Scorer`, and its `Cards`, behind a URL."""
 
     def __init__(self, session: aiohttp.ClientSession, patient: type[Patient]) -> None:
         """Ask by `session`, whose base is the service's URL, for the model of `patient`."""
@@ -60,7 +60,7 @@ class RemoteScorer:
         return self._reason
 
     async def score(self, row: list[float]) -> Score:
-        """Score one encoded row; see `shared.model.Scorer`."""
+        """Score one encoded row; see `shared.contracts.scoring.Scorer`."""
         if len(self._waiting) >= MOST_WAITING:
             raise ModelUnavailableError(f"more than {MOST_WAITING} patients wait for inference already")
         loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ class RemoteScorer:
         return await scored
 
     async def card(self) -> bytes | None:
-        """Give the card of a model that serves now; see `shared.model.Cards`."""
+        """Give the card of a model that serves now; see `shared.contracts.scoring.Cards`."""
         try:
             return await self._asked("GET", f"{self._model_path}/card")
         except _NotThereError:

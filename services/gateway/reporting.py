@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from shared.transport import TransportDownError
+from shared.contracts.transport import TransportDownError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from shared.transport import OutboxState
+    from shared.contracts.transport import OutboxState
 
 REPORT_SECONDS = 25
 """From one report to the next. `services.recorder.gateways` and `/conciliacion` count on it."""

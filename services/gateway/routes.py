@@ -15,8 +15,8 @@ from services.gateway.explain import Explicacion
 from services.gateway.intake import patient_schema, read_in_time, read_patient
 from services.gateway.outcome import ResultadoGuardado, outcome_schema
 from services.gateway.references import HashDeReferencia, Referencia
-from shared.keys import Role
-from shared.problems import Problem, ProblemError
+from shared.web.api_keys import Role
+from shared.web.problems import Problem, ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from services.gateway.intake import Refusals
     from services.gateway.outcome import Outcomes
     from services.gateway.references import References
-    from shared.access import Access
     from shared.patient import Patient
+    from shared.web.authorization import Access
 
 ACCESS: Access = {
     ("POST", "/predecir"): frozenset({Role.MEDICO}),
@@ -51,7 +51,7 @@ _DESCRIPTIONS = {
 
 
 def _refused(*statuses: int) -> _Responses:
-    """Document these refusals; those of all routes are in `shared.openapi`."""
+    """Document these refusals; those of all routes are in `shared.web.openapi`."""
     return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from shared.broker import BrokerSettings
+from shared.broker.settings import BrokerSettings
 
 
 class GatewaySettings(BrokerSettings):

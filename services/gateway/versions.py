@@ -11,13 +11,13 @@ from fastapi import APIRouter
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.keys import Role
+from shared.web.api_keys import Role
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from shared.access import Access
-    from shared.model import ModelInfo, Score, Scorer
+    from shared.contracts.scoring import ModelInfo, Score, Scorer
+    from shared.web.authorization import Access
 
 ACCESS: Access = {("GET", "/modelos"): frozenset({Role.OPS})}
 """Who may use this route."""
@@ -72,7 +72,7 @@ class Versions:
         )
 
     async def score(self, row: list[float]) -> Score:
-        """Score one encoded row; see `shared.model.Scorer`."""
+        """Score one encoded row; see `shared.contracts.scoring.Scorer`."""
         score = await self._scorer.score(row)
         model = score.model
         seen = self._seen.get(model.digest) or self._first(model)

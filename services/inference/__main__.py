@@ -10,7 +10,7 @@ import sys
 
 from services.inference.app import alone
 from services.inference.settings import InferenceSettings
-from shared.hosting import main
+from shared.web.hosting import main
 
 if __name__ == "__main__":
     sys.exit(main("inference", InferenceSettings, alone))

@@ -15,10 +15,10 @@ from services.inference.mirror import Mirror
 from services.inference.production import Production
 from services.inference.registry import open_registry
 from services.inference.routes import ACCESS, protocol_routes
-from shared.bundle import PRODUCTION
-from shared.hosting import Part
+from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import Shelf
 from shared.patient import load_patient
-from shared.shelf import Shelf
+from shared.web.hosting import Part
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from services.inference.settings import InferenceSettings
-    from shared.model import Cards, Scorer
+    from shared.contracts.scoring import Cards, Scorer
     from shared.patient import Patient
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.model import ModelUnavailableError, Score
+from shared.contracts.scoring import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
@@ -63,13 +63,13 @@ class Batcher:
         return self._reason if self._loaded is None else None
 
     async def card(self) -> bytes | None:
-        """Give the card of the model that serves now; see `shared.model.Cards`."""
+        """Give the card of the model that serves now; see `shared.contracts.scoring.Cards`."""
         if self._loaded is None:
             raise ModelUnavailableError(self._reason)
         return self._loaded.card
 
     async def score(self, row: list[float]) -> Score:
-        """Score one encoded row; see `shared.model.Scorer`."""
+        """Score one encoded row; see `shared.contracts.scoring.Scorer`."""
         if self._loaded is None:
             raise ModelUnavailableError(self._reason)
         if len(self._rows) >= self._max_queue:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.inference.loading import load_model
-from shared.bundle import BundleError, BundleMissingError
-from shared.failpoint import failpoint
+from shared.artifacts.bundle import BundleError, BundleMissingError
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.inference.batching import Batcher

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.inference.model import Loaded
-from shared.bundle import CARD, ONNX, PICKLE, Bundle, BundleError, open_bundle
+from shared.artifacts.bundle import CARD, ONNX, PICKLE, Bundle, BundleError, open_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

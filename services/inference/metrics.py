@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from shared.model import ModelInfo
+    from shared.contracts.scoring import ModelInfo
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 _SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)

@@ -18,14 +18,14 @@ import structlog
 
 from services.inference.following import Refusal
 from services.inference.registry import NotInRegistryError, RegistryDownError
-from shared.bundle import MANIFEST, PRODUCTION, SIGNATURE, BundleError, BundleTamperedError
-from shared.failpoint import failpoint
-from shared.shelf import ShelfError
+from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE, BundleError, BundleTamperedError
+from shared.artifacts.store import ShelfError
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
     from services.inference.registry import Registered, Registry
-    from shared.shelf import Shelf
+    from shared.artifacts.store import Shelf
 
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes of one file of a bundle."""

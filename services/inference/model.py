@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from shared.model import ModelInfo
+    from shared.contracts.scoring import ModelInfo
 
 Rows: TypeAlias = npt.NDArray[np.float32]
 """Encoded patients, n x columns; NaN where missing."""

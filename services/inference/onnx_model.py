@@ -9,7 +9,7 @@ import onnxruntime
 
 if TYPE_CHECKING:
     from services.inference.model import Probabilities, Rows
-    from shared.model import ModelInfo
+    from shared.contracts.scoring import ModelInfo
 
 
 class OnnxModel:

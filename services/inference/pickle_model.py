@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from services.inference.model import Probabilities, Rows
-    from shared.model import ModelInfo
+    from shared.contracts.scoring import ModelInfo
 
 
 class PickleModel:
@@ -24,7 +24,7 @@ class PickleModel:
         # Replicas share the cores, calls do not: threads that wait for a busy core make a call of 10 ms last a second.
         # OpenMP reads this when the estimator brings it.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        self._estimator = pickle.loads(content)  # noqa: S301 - opened by `shared.bundle`, which verified them
+        self._estimator = pickle.loads(content)  # noqa: S301 - opened by `shared.artifacts.bundle`, which verified them
 
     def probabilities(self, rows: Rows) -> Probabilities:
         """Compute the probabilities of `rows`."""

@@ -8,11 +8,11 @@ import structlog
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from shared.entrance import UNSTORED
-from shared.inference import ProtocolError
-from shared.model import ModelUnavailableError
-from shared.problems import internal_error
+from shared.contracts.open_inference import ProtocolError
+from shared.contracts.scoring import ModelUnavailableError
 from shared.telemetry import described
+from shared.web.middleware import UNSTORED
+from shared.web.problems import internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

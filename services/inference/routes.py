@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over REST; what it says is in `shared.inference`.
+"""The Open Inference Protocol v2 over REST; what it says is in `shared.contracts.open_inference`.
 
 Status: 400 not understood, 404 unknown model or version, 413 too large, 503 no model or no room; always `ErrorBody`.
 """
@@ -15,8 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from services.inference.refusals import OpenInferenceRoute, TooLargeError, UnknownError, ahead
 from services.inference.rows import read_rows
-from shared.access import PUBLIC
-from shared.inference import (
+from shared.contracts.open_inference import (
     EXTENSION,
     INPUT,
     OTHER_CLASS,
@@ -31,8 +30,9 @@ from shared.inference import (
     describe,
     read_request,
 )
-from shared.keys import Role
-from shared.model import ModelUnavailableError
+from shared.contracts.scoring import ModelUnavailableError
+from shared.web.api_keys import Role
+from shared.web.authorization import PUBLIC
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from services.inference.batching import Batcher
     from services.inference.model import Loaded, Model, Probabilities, Rows
-    from shared.access import Access
     from shared.patient import Patient
+    from shared.web.authorization import Access
 
 _ASKING = frozenset({Role.SERVICIO})
 _LOOKING = frozenset({Role.SERVICIO, Role.OPS})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.inference import INPUT, InferRequest, ProtocolError, flat_rows
+from shared.contracts.open_inference import INPUT, InferRequest, ProtocolError, flat_rows
 
 if TYPE_CHECKING:
     from services.inference.model import Rows

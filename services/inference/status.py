@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.keys import Role
+from shared.web.api_keys import Role
 
 if TYPE_CHECKING:
     from services.inference.production import Production
-    from shared.access import Access
+    from shared.web.authorization import Access
 
 ACCESS: Access = {("GET", "/modelo"): frozenset({Role.OPS})}
 """Who may use this route."""

@@ -10,7 +10,7 @@ import sys
 
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
-from shared.hosting import main
+from shared.web.hosting import main
 
 if __name__ == "__main__":
     sys.exit(main("local", GatewaySettings, open_local))

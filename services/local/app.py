@@ -11,9 +11,9 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
-from shared.hosting import StartError
 from shared.patient import load_patient
 from shared.settings import read_settings
+from shared.web.hosting import StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from services.gateway.app import Gateway
     from services.gateway.settings import GatewaySettings
-    from shared.hosting import Part
-    from shared.transport import OutboxState
+    from shared.contracts.transport import OutboxState
+    from shared.web.hosting import Part
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ from services.recorder import quarantine
 from services.recorder.app import alone
 from services.recorder.moving import migrate_command
 from services.recorder.settings import RecorderSettings
-from shared.failpoint import arm
-from shared.hosting import main
+from shared.failpoints import arm
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
+from shared.web.hosting import main
 
 
 def run(arguments: list[str]) -> int:

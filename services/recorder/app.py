@@ -16,11 +16,11 @@ from services.recorder.metrics import Metrics
 from services.recorder.routes import ACCESS, ReadDeps, read_router
 from services.recorder.store import Store
 from services.recorder.transport import InProcess
-from shared.broker import read_broker_url
-from shared.failpoint import failpoint
-from shared.hosting import Part
+from shared.broker.settings import read_broker_url
+from shared.broker.topology import topology
+from shared.failpoints import failpoint
 from shared.patient import load_patient
-from shared.topology import topology
+from shared.web.hosting import Part
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from services.recorder.settings import RecorderSettings
-    from shared.transport import OutboxState, Transport
+    from shared.contracts.transport import OutboxState, Transport
 
 
 SILENCE_SECONDS = 30

@@ -18,13 +18,13 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from services.recorder.gateways import Heard
 from services.recorder.rows import Poison
-from shared.batches import BatchError, unpack
-from shared.broker import reason
-from shared.events import EventError
-from shared.failpoint import failpoint
-from shared.gateway_state import GATEWAY_STATE, read_report
-from shared.topology import SETTLE_SECONDS, bind, declare
-from shared.transport import TransportDownError
+from shared.broker.settings import reason
+from shared.broker.topology import SETTLE_SECONDS, bind, declare
+from shared.contracts.event_batches import BatchError, unpack
+from shared.contracts.events import EventError
+from shared.contracts.outbox_status import GATEWAY_STATE, read_report
+from shared.contracts.transport import TransportDownError
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
     from services.recorder.store import Store
-    from shared.gateway_state import Report
-    from shared.topology import Topology
-    from shared.transport import Delivery
+    from shared.broker.topology import Topology
+    from shared.contracts.outbox_status import Report
+    from shared.contracts.transport import Delivery
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0

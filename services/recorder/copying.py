@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.recorder.columns import UtcTimestamp, iso_utc, unnested
 from services.recorder.database import refuses_values
-from shared.failpoint import failpoint
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from services.recorder.migrate import migrate
 from services.recorder.postgres import PostgresWriter, postgres_readers
 from services.recorder.sqlite import SqliteWriter, sqlite_readers
-from shared.hosting import StartError
 from shared.settings import SettingsError
+from shared.web.hosting import StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

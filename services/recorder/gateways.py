@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from shared.gateway_state import Report
+    from shared.contracts.outbox_status import Report
 
 SETTLED_AFTER = timedelta(seconds=24)
 """Longer than the broker leaves messages with a recorder that hangs, shorter than from one state to the next."""

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from shared.hosting import StartError
+from shared.web.hosting import StartError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -17,8 +17,8 @@ from services.recorder.database import DATABASE_ERRORS, open_database, read_url,
 from services.recorder.dictionary import adopt_dictionary, read_dictionary
 from services.recorder.gateways import adopt_reports, read_reports
 from services.recorder.schema import DICCIONARIO, GATEWAYS, METADATA
-from shared.hosting import UNAVAILABLE, StartError
 from shared.settings import BAD_SETTINGS, SettingsError
+from shared.web.hosting import UNAVAILABLE, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,9 +18,9 @@ from services.recorder.database import DATABASE_ERRORS, open_database, read_url,
 from services.recorder.rows import Poison, read_row
 from services.recorder.schema import CUARENTENA
 from services.recorder.writing import write_batch
-from shared.hosting import UNAVAILABLE, StartError
+from shared.contracts.transport import Delivery
 from shared.settings import BAD_SETTINGS, SettingsError
-from shared.transport import Delivery
+from shared.web.hosting import UNAVAILABLE, StartError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

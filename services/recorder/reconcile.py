@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from shared.transport import OutboxState
+    from shared.contracts.transport import OutboxState
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.recorder.database import DATABASE_ERRORS
 from services.recorder.queries import MOST_OUTCOMES, BadCursorError, Wanted, read_one, read_page
 from services.recorder.reconcile import reconcile
-from shared.access import caller_role
-from shared.keys import Role
-from shared.problems import Problem, ProblemError
+from shared.web.api_keys import Role
+from shared.web.authorization import caller_role
+from shared.web.problems import Problem, ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from shared.access import Access
-    from shared.transport import OutboxState
+    from shared.contracts.transport import OutboxState
+    from shared.web.authorization import Access
 
 ACCESS: Access = {
     ("GET", "/predicciones"): frozenset({Role.MEDICO, Role.ANALISTA}),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
 
-from shared.events import EventError, PredictionMade, read_event
+from shared.contracts.events import EventError, PredictionMade, read_event
 
 if TYPE_CHECKING:
-    from shared.transport import Delivery
+    from shared.contracts.transport import Delivery
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from shared.broker import BrokerSettings
+from shared.broker.settings import BrokerSettings
 
 
 class RecorderSettings(BrokerSettings):

@@ -15,8 +15,8 @@ from services.recorder.database import DATABASE_ERRORS, reason, refuses_values
 from services.recorder.gateways import Heard, keep_reports
 from services.recorder.rows import AnyRow, Poison, read_row
 from services.recorder.writing import Outcome, touch, write_batch, write_each
-from shared.failpoint import failpoint
-from shared.transport import TransportDownError
+from shared.contracts.transport import TransportDownError
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from services.recorder.database import Writer
     from services.recorder.metrics import Metrics
-    from shared.transport import Delivery
+    from shared.contracts.transport import Delivery
 
 T = TypeVar("T")
 _Write = Callable[["Connection", "Sequence[AnyRow]", "Sequence[Poison]", datetime], Outcome]

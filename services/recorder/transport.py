@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from shared.transport import Delivery
+    from shared.contracts.transport import Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """A `shared.transport.Transport` that is done when the database has committed."""
+    """A `shared.contracts.transport.Transport` that is done when the database has committed."""
 
     record: Callable[[Sequence[Delivery]], Awaitable[set[int]]]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from shared.about import About
 from shared.patient import (
+    About,
     Case,
     Diagnosis,
     DiscardedRowError,

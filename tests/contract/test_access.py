@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 from services.gateway.keys import create, revoke
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
-from shared.access import Guard, RateLimit
-from shared.entrance import Entrance
-from shared.hosting import Part, access_table, http_app
-from shared.keys import KeyRing, Role
+from shared.web.api_keys import KeyRing, Role
+from shared.web.authorization import Guard, RateLimit
+from shared.web.hosting import Part, access_table, http_app
+from shared.web.middleware import Entrance
 from tests.processes import ROOT
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ from bench.conditions import fsyncs
 from bench.growth import backlog, batch, database, features, replicas
 from bench.plots import draw
 from services.gateway.outbox import Outbox
-from shared.events import read_event
+from shared.contracts.events import read_event
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from services.recorder.schema import CUARENTENA, PREDICCIONES, RESULTADOS
-from shared.events import EventError, read_event
-from shared.gateway_state import GATEWAY_STATE, read_report
-from shared.transport import Delivery
+from shared.contracts.events import EventError, read_event
+from shared.contracts.outbox_status import GATEWAY_STATE, read_report
+from shared.contracts.transport import Delivery
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.recorder_suite import recording
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.events import (
+from shared.contracts.events import (
     OUTCOME_REGISTERED,
     PREDICTION_MADE,
     EventError,
@@ -18,7 +18,7 @@ from shared.events import (
     write_outcome,
     write_prediction,
 )
-from shared.model import ModelInfo, Score
+from shared.contracts.scoring import ModelInfo, Score
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = (FOLDER / "prediccion.realizada.v1.json").read_bytes()
@@ -76,7 +76,9 @@ def test_version_1_is_written_as_it_always_was() -> None:
 @pytest.mark.parametrize(("name", "golden"), [(PREDICTION_MADE, GOLDEN), (OUTCOME_REGISTERED, ACCEPTED)])
 def test_the_published_schema_is_that_of_the_code_and_names_what_is_written(name: str, golden: bytes) -> None:
     path = Path(__file__).parents[2] / "docs" / "events" / f"{name}.v1.schema.json"
-    assert path.read_bytes() == json_schema(name)  # otherwise: python -m shared.events NAME > it, if v1 may change so
+    assert path.read_bytes() == json_schema(
+        name
+    )  # otherwise: python -m shared.contracts.events NAME > it, if v1 may change so
     schema = json.loads(path.read_bytes())
     assert set(schema["required"]) == set(json.loads(golden))
     [data] = [part for kind, part in schema["$defs"].items() if kind in {"Answer", "Outcome"}]

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.explain import AT_ONCE, MOST_ROWS, MOST_WAITING, ROWS_AT_ONCE
+from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
-from shared.model import Score
 from tests.doubles import MODEL, Adding, NoModel
 from tests.gateway import HYPER, PROBLEM, gateway
 from tests.waiting import until
@@ -19,7 +19,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.model import ModelInfo
+    from shared.contracts.scoring import ModelInfo
     from tests.gateway import Client
 
 KNOWS_GAPS = replace(MODEL, never_missing=frozenset())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.events import EventError
-from shared.gateway_state import Report, json_schema, read_report, write_report
-from shared.transport import OutboxState
+from shared.contracts.events import EventError
+from shared.contracts.outbox_status import Report, json_schema, read_report, write_report
+from shared.contracts.transport import OutboxState
 
 GOLDEN = (Path(__file__).parent / "golden" / "gateway.estado.v1.json").read_bytes()
 REPORT = Report(
@@ -23,7 +23,9 @@ def test_version_1_is_written_as_it_always_was() -> None:
 
 def test_the_published_schema_is_that_of_the_code_and_asks_for_nothing_that_is_not_written() -> None:
     path = Path(__file__).parents[2] / "docs" / "events" / "gateway.estado.v1.schema.json"
-    assert path.read_bytes() == json_schema()  # otherwise: python -m shared.gateway_state > that file, if v1 may change
+    assert (
+        path.read_bytes() == json_schema()
+    )  # otherwise: python -m shared.contracts.outbox_status > that file, if v1 may change
     schema = json.loads(json_schema())
     assert set(schema["required"]) <= set(json.loads(GOLDEN))
     assert set(schema["$defs"]["_Data"]["required"]) == set(json.loads(GOLDEN)["data"])

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import capture_logs
 
-from shared.entrance import Entrance
-from shared.hosting import Part, http_app
+from shared.web.hosting import Part, http_app
+from shared.web.middleware import Entrance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bundle import MANIFEST, ONNX, Golden
+from shared.artifacts.bundle import MANIFEST, ONNX, Golden
 from tests.bundles import PacienteDePrueba, make_bundle, point_production, reseal
 from tests.inference import ROW, running
 from tests.waiting import until

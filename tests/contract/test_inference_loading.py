@@ -17,9 +17,9 @@ from services.inference.app import open_inference
 from services.inference.loading import UnusableModelError, load_model
 from services.inference.onnx_model import OnnxModel
 from services.inference.settings import InferenceSettings
-from shared.bundle import ONNX, open_bundle
+from shared.artifacts.bundle import ONNX, open_bundle
+from shared.contracts.scoring import ModelUnavailableError
 from shared.diseases.thyroid import DatosPaciente
-from shared.model import ModelUnavailableError
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
 from tests.waiting import until
 

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from shared.bundle import MANIFEST, ONNX, SIGNATURE
+from shared.artifacts.bundle import MANIFEST, ONNX, SIGNATURE
 from tests.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
 from tests.inference import Running, running
 from tests.waiting import until

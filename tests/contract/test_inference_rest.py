@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from services.inference.app import open_inference
 from services.inference.refusals import ahead
 from services.inference.settings import InferenceSettings
-from shared.entrance import Entrance
-from shared.hosting import LARGEST_BODY, http_app
-from shared.inference import ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.web.hosting import LARGEST_BODY, http_app
+from shared.web.middleware import Entrance
 from tests.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
 
 if TYPE_CHECKING:

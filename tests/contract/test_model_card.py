@@ -8,7 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from services.gateway.model_card import policy
-from shared.model import ModelUnavailableError
+from shared.contracts.scoring import ModelUnavailableError
 from tests.doubles import Card
 from tests.gateway import PROBLEM, gateway
 

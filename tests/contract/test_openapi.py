@@ -13,7 +13,7 @@ from services.gateway.intake import patient_schema, read_patient
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.diseases.thyroid import DatosPaciente
-from shared.hosting import access_table, http_app
+from shared.web.hosting import access_table, http_app
 from tests.analysts_suite import Anemia, Renamed
 from tests.doubles import MODEL
 from tests.gateway import PROBLEM, gateway
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.access import Access
     from shared.patient import Patient
+    from shared.web.authorization import Access
 
 
 @pytest.fixture

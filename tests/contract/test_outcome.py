@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
+from shared.contracts.events import Outcome, OutcomeRegistered, read_event
 from shared.diseases.thyroid import DatosPaciente
-from shared.events import Outcome, OutcomeRegistered, read_event
 from tests.doubles import Down, Remembering
 from tests.gateway import HYPER, PROBLEM, Client, gateway
 from tests.waiting import until

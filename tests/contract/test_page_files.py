@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.page import ACCESS, form
-from shared.access import PUBLIC
 from shared.diseases.thyroid import DatosPaciente
+from shared.web.authorization import PUBLIC
 from tests.bundles import PacienteDePrueba
 from tests.gateway import gateway
 from tests.processes import ROOT

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente
-from shared.events import PredictionMade, read_event
-from shared.hosting import http_app
+from shared.web.hosting import http_app
 from tests.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.gateway import HYPER, PROBLEM, Client, gateway
 from tests.waiting import until
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.model import Score
+    from shared.contracts.scoring import Score
 
 
 @pytest.fixture

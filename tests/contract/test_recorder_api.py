@@ -16,12 +16,12 @@ from pydantic import SecretStr
 from services.gateway.keys import create
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.settings import RecorderSettings
-from shared.access import Guard, RateLimit
-from shared.entrance import Entrance
-from shared.hosting import StartError, access_table, http_app
-from shared.keys import KeyRing, Role
+from shared.contracts.transport import OutboxState, TransportDownError
 from shared.settings import SettingsError
-from shared.transport import OutboxState, TransportDownError
+from shared.web.api_keys import KeyRing, Role
+from shared.web.authorization import Guard, RateLimit
+from shared.web.hosting import StartError, access_table, http_app
+from shared.web.middleware import Entrance
 from tests.recorder_suite import START, delivery, event, outcome
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 
 from services.recorder.queries import Wanted, read_page
-from shared.transport import TransportDownError
+from shared.contracts.transport import TransportDownError
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.recorder_suite import START, Recording, Target, delivery, event
 from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report

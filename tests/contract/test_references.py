@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.references import normalised, open_references
-from shared.events import PredictionMade, read_event
+from shared.contracts.events import PredictionMade, read_event
 from shared.settings import SettingsError
 from tests.gateway import HYPER, PROBLEM, Client, gateway
 from tests.waiting import until

@@ -17,8 +17,8 @@ from services.gateway.remote_scorer import KNOWN_MODELS, open_remote_scorer
 from services.gateway.versions import Versions, versions_router
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
-from shared.hosting import Part, http_app
-from shared.model import ModelUnavailableError
+from shared.contracts.scoring import ModelUnavailableError
+from shared.web.hosting import Part, http_app
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.gateway.remote_scorer import RemoteScorer
-    from shared.model import Scorer
+    from shared.contracts.scoring import Scorer
 
 ROWS = random_rows(PacienteDePrueba, 40, seed=9)
 

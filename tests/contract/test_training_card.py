@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.about import About
 from shared.diseases.thyroid import DatosPaciente
+from shared.patient import About
 from tests.builds import good_build, version_of
 from tests.training_cases import CLASSES, small_parameters
 from training.card import page as card

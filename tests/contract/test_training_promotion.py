@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bundle import PRODUCTION, STAGING, signing_key
-from shared.shelf import ShelfError
+from shared.artifacts.bundle import PRODUCTION, STAGING, signing_key
+from shared.artifacts.store import ShelfError
 from tests.builds import (
     OtherClass,
     Place,

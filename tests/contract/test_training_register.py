@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bundle import BundleTamperedError, Conformal, open_bundle
+from shared.artifacts.bundle import BundleTamperedError, Conformal, open_bundle
 from tests.builds import (
     MadeUpPatient,
     OtherClass,

@@ -15,7 +15,7 @@ from training.errors import DatabaseError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.bundle import Bundle
+    from shared.artifacts.bundle import Bundle
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from shared.bundle import open_bundle
+from shared.artifacts.bundle import open_bundle
 from tests.anemia import PAGE, PATIENT, change, environment, lay_down
 from tests.database import is_settled, query
 from tests.processes import ROOT, running

@@ -98,7 +98,7 @@ def test_every_service_alone_has_health_metrics_and_documentation_and_ends_with_
 _SAYS_HOW_IT_RUNS = """
 import gc, json, os, signal, sys
 from contextlib import asynccontextmanager
-from shared.hosting import Part, main
+from shared.web.hosting import Part, main
 from shared.settings import ServiceSettings
 
 def unready():  # asked once the service is up

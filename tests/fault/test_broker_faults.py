@@ -14,7 +14,7 @@ import pytest
 
 from chaos.failpoints.modules import SERVICES
 from services.recorder.store import Store
-from shared.transport import TransportDownError
+from shared.contracts.transport import TransportDownError
 from tests.broker import takes
 from tests.database import query
 from tests.processes import ROOT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from services.recorder.gateways import Heard
     from services.recorder.rows import Poison
-    from shared.transport import Delivery
+    from shared.contracts.transport import Delivery
     from tests.broker import Broker
 
 CRASHES, GOOD = 30, 10
@@ -37,7 +37,7 @@ import sys
 from services.recorder.app import alone
 from services.recorder.settings import RecorderSettings
 from services.recorder.store import Store
-from shared.hosting import main
+from shared.web.hosting import main
 
 async def record(*_):
     raise RuntimeError("a bug")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from shared.hosting import LARGEST_BODY
+from shared.web.hosting import LARGEST_BODY
 from tests.bundles import make_bundle
 from tests.database import is_settled, query
 from tests.processes import Process, running

@@ -13,7 +13,7 @@ from chaos.failpoints import checkpoint, migrating, promoting, recording, servin
 from chaos.failpoints.databases import Database, Sqlite
 from chaos.failpoints.every import new_broker, new_database
 from chaos.failpoints.modules import SERVICES, TRAINING
-from shared.failpoint import Failpoint
+from shared.failpoints import Failpoint
 from tests.postgres import PostgresServer, postgres_server
 from tests.zygote import Zygote, zygote
 

@@ -11,8 +11,8 @@ import pytest
 
 from services.gateway.remote_scorer import open_remote_scorer
 from services.recorder.schema import CUARENTENA
+from shared.contracts.transport import OutboxState, TransportDownError
 from shared.diseases.thyroid import DatosPaciente
-from shared.transport import OutboxState, TransportDownError
 from tests.broker import hand_over, takes
 from tests.bundles import make_bundle
 from tests.contract.test_recorder_store import SqliteTarget

@@ -17,9 +17,9 @@ from aiohttp.test_utils import TestServer
 
 from services.gateway.outbox_file import OutboxFile
 from services.inference.loading import load_model
-from shared.bundle import ONNX
+from shared.artifacts.bundle import ONNX
+from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente
-from shared.events import PredictionMade, read_event
 from tests.processes import Process, running
 from tests.waiting import until
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.recorder.schema import CUARENTENA
-from shared.transport import OutboxState, TransportDownError
+from shared.contracts.transport import OutboxState, TransportDownError
 from tests.broker import hand_over, takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget

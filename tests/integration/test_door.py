@@ -11,8 +11,8 @@ import httpx
 import uvicorn
 
 from services.gateway.intake import saturated
-from shared.door import Door
-from shared.problems import ProblemError
+from shared.web.load_shedding import Door
+from shared.web.problems import ProblemError
 from tests.haproxy import haproxy
 from tests.ports import free_ports
 from tests.waiting import until

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from services.recorder.schema import GATEWAYS
-from shared.transport import OutboxState, TransportDownError
+from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.recorder_suite import Recording, delivery, recording
 from tests.waiting import until

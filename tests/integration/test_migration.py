@@ -23,7 +23,7 @@ from tests.waiting import until_now
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.transport import Delivery
+    from shared.contracts.transport import Delivery
     from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]

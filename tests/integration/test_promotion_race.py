@@ -8,9 +8,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from shared.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import Shelf
 from shared.diseases.thyroid import DatosPaciente
-from shared.shelf import Shelf
 from tests.model_registry import ModelRegistry, model_registry
 from tests.processes import ROOT
 from tests.promoting import ROUNDS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.recorder.schema import CUARENTENA
-from shared.transport import OutboxState
+from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.processes import ROOT
 from tests.recorder_suite import Recording, delivery, event, recording

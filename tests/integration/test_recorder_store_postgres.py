@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.transport import OutboxState, TransportDownError
+from shared.contracts.transport import OutboxState, TransportDownError
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.recorder_suite import Recording, Target, delivery, event, recording
 from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report

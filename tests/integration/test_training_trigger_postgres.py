@@ -10,7 +10,7 @@ from tests.trigger_suite import *  # noqa: F403 - the suite itself
 from tests.trigger_suite import beyond, prediction, record
 
 if TYPE_CHECKING:
-    from shared.bundle import Bundle
+    from shared.artifacts.bundle import Bundle
     from tests.postgres import PostgresServer
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.batches import CONTENT_TYPE, BatchError, split, unpack
-from shared.transport import Delivery
+from shared.contracts.event_batches import CONTENT_TYPE, BatchError, split, unpack
+from shared.contracts.transport import Delivery
 
 
 @given(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.inference.loading import UnusableModelError, load_model
-from shared.bundle import (
+from shared.artifacts.bundle import (
     MANIFEST,
     PICKLE,
     SIGNATURE,

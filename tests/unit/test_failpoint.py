@@ -11,14 +11,14 @@ from typing import get_args
 
 import pytest
 
-from shared.failpoint import Failpoint, failpoint
+from shared.failpoints import Failpoint, failpoint
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from tests.processes import command
 
 ROOT = Path(__file__).parents[2]
 PASSING = """
 import sys
-from shared.failpoint import arm, failpoint
+from shared.failpoints import arm, failpoint
 arm(sys.argv[1])
 for number in (1, 2, 3):
     failpoint("outbox.write")

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from services.inference.batching import Batcher
 from services.inference.metrics import Metrics
 from services.inference.model import Loaded
-from shared.model import ModelInfo, ModelUnavailableError
+from shared.contracts.scoring import ModelInfo, ModelUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

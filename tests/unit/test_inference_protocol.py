@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.inference import ModelMetadata, ProtocolError, describe, flat_rows, model_info, read_request
-from shared.model import ModelInfo
+from shared.contracts.open_inference import ModelMetadata, ProtocolError, describe, flat_rows, model_info, read_request
+from shared.contracts.scoring import ModelInfo
 
 COLUMNS = 3
 

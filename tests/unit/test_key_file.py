@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from services.gateway.keys import create, revoke
-from shared.keys import KeyRing, Role, read_keys
+from shared.web.api_keys import KeyRing, Role, read_keys
 
 if TYPE_CHECKING:
     from pathlib import Path

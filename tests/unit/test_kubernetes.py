@@ -19,8 +19,8 @@ from deploy.k8s.make_secrets import main as make_secrets
 from services.gateway.settings import GatewaySettings
 from services.inference.settings import InferenceSettings
 from services.recorder.settings import RecorderSettings
-from shared.entrance import Entrance
-from shared.hosting import http_app
+from shared.web.hosting import http_app
+from shared.web.middleware import Entrance
 
 if TYPE_CHECKING:
     from shared.settings import ServiceSettings

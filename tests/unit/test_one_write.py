@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from shared.one_write import Joining
+from shared.web.write_coalescing import Joining
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 
 from services.gateway.outbox import Outbox, OutboxError
 from services.gateway.outbox_file import AnswerForgottenError, Keyed, KeyReusedError, request_hash
-from shared.transport import OutboxState
+from shared.contracts.transport import OutboxState
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from shared.transport import Delivery, Transport
+    from shared.contracts.transport import Delivery, Transport
 
 
 class Doubtful:

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from services.gateway.reporting import REPORT_SECONDS, reporting
 from services.recorder.gateways import SETTLED_AFTER
-from shared.transport import OutboxState, TransportDownError
+from shared.contracts.transport import OutboxState, TransportDownError
 
 
 class Listening:

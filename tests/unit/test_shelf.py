@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bundle import PICKLE, signing_key
-from shared.shelf import Shelf, ShelfError
+from shared.artifacts.bundle import PICKLE, signing_key
+from shared.artifacts.store import Shelf, ShelfError
 from tests.bundles import PacienteDePrueba, make_bundle
 from training.stage import run
 
@@ -108,7 +108,7 @@ def test_what_a_killed_process_left_is_removed_and_what_an_absolute_link_leads_t
 def test_a_process_that_holds_the_shelf_for_ever_is_not_waited_for_for_ever(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.shelf._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("shared.artifacts.store._LOCK_SECONDS", 0.1)
     shelf.folder.mkdir(parents=True)
     with (shelf.folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

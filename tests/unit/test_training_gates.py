@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.bundle import Parity
+from shared.artifacts.bundle import Parity
 from training.evaluation.comparison import Difference
 from training.evaluation.gates import (
     Report,

@@ -1,4 +1,4 @@
-"""The training cases as counts (`shared.reference`), and in which of its intervals a value lies."""
+"""The training cases as counts (`shared.artifacts.baseline`), and in which of its intervals a value lies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.reference import Reference, Spread
+from shared.artifacts.baseline import Reference, Spread
 from training.data.cases import decimal
 
 if TYPE_CHECKING:

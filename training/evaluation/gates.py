@@ -15,7 +15,7 @@ from training.results import Interval
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from shared.bundle import Parity
+    from shared.artifacts.bundle import Parity
     from training.evaluation.comparison import Difference
     from training.model.latency import Latency
     from training.parameters import Gates

@@ -29,7 +29,7 @@ from training.parameters import Parameters, TimeSplit, read_parameters
 from training.results import read_checks
 
 if TYPE_CHECKING:
-    from shared.bundle import Bundle, Manifest
+    from shared.artifacts.bundle import Bundle, Manifest
     from training.data.cases import Floats, Mask
     from training.results import Checks, Subgroup
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from skl2onnx import to_onnx
 
-from shared.bundle import Parity
+from shared.artifacts.bundle import Parity
 from training.model.boosting import predict, thresholds
 
 if TYPE_CHECKING:

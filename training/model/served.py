@@ -5,14 +5,14 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
-from shared.bundle import ONNX, PICKLE
+from shared.artifacts.bundle import ONNX, PICKLE
 from training.model.boosting import predict
 from training.model.conversion import open_onnx, predict_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.bundle import Bundle
+    from shared.artifacts.bundle import Bundle
     from training.data.cases import Floats, Rows
 
 

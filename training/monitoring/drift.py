@@ -19,7 +19,7 @@ from training.errors import DatabaseError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.reference import Reference
+    from shared.artifacts.baseline import Reference
     from training.data.cases import Floats, Labels
     from training.parameters import Trigger
 

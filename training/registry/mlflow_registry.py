@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from shared.failpoint import failpoint
+from shared.failpoints import failpoint
 from training.errors import RegistryError
 from training.registry.ledger import History, Kept
 from training.registry.mlflow_errors import translated

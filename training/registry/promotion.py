@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from shared.bundle import PRODUCTION
-from shared.failpoint import failpoint
+from shared.artifacts.bundle import PRODUCTION
+from shared.failpoints import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
 from training.registry.ledger import Entry, History
 from training.stage import say
 
 if TYPE_CHECKING:
-    from shared.bundle import Bundle
-    from shared.shelf import Shelf
+    from shared.artifacts.bundle import Bundle
+    from shared.artifacts.store import Shelf
     from training.evaluation.gates import Report
     from training.registry.mlflow_registry import Registry
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.data.cases import FOLDER
 
 if TYPE_CHECKING:
-    from shared.shelf import Shelf
+    from shared.artifacts.store import Shelf
     from training.settings import TrainingSettings
 
 LAST = FOLDER / "registered.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from services.recorder.schema import METADATA
-from shared.failpoint import failpoint
+from shared.failpoints import failpoint
 
 context.configure(
     connection=context.config.attributes["connection"],

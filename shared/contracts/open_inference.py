@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.model import ModelInfo
+from shared.contracts.scoring import ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,7 @@ class TensorMetadata(_Message):
 
 
 class ModelParameters(_Message):
-    """What a gateway has to know of a model beyond its tensors; see `shared.model.ModelInfo`."""
+    """What a gateway has to know of a model beyond its tensors; see `shared.contracts.scoring.ModelInfo`."""
 
     digest: str
     patient_digest: str

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.events import PREDICTION_MADE
-from shared.gateway_state import GATEWAY_STATE
+from shared.contracts.events import PREDICTION_MADE
+from shared.contracts.outbox_status import GATEWAY_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

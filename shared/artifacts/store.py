@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shared.bundle import (
+from shared.artifacts.bundle import (
     MANIFEST,
     BundleError,
     BundleMismatchError,
@@ -23,14 +23,14 @@ from shared.bundle import (
     open_bundle,
     open_manifest,
 )
-from shared.failpoint import failpoint
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import IO
 
-    from shared.bundle import Bundle, Manifest
+    from shared.artifacts.bundle import Bundle, Manifest
 
 _LOCK_SECONDS = 60
 """How long to wait for another process that writes; the largest bundle is on the disk long before."""

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.model import ModelInfo
-from shared.reference import Reference
+from shared.artifacts.baseline import Reference
+from shared.contracts.scoring import ModelInfo
 
 if TYPE_CHECKING:
     from pathlib import Path

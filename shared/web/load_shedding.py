@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from shared.one_write import OneWriteProtocol
+from shared.web.write_coalescing import OneWriteProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from shared.problems import ProblemError
+    from shared.web.problems import ProblemError
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n")
 _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|upgrade:)")

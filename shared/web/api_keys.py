@@ -26,7 +26,7 @@ _SCHEME = b"bearer"
 
 
 class Role(StrEnum):
-    """What a key's holder does; `shared.access` and each service's routes say what that opens."""
+    """What a key's holder does; `shared.web.authorization` and each service's routes say what that opens."""
 
     MEDICO = "medico"
     """Asks for diagnoses."""

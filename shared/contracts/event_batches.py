@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.transport import Delivery
+from shared.contracts.transport import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, mode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from shared.model import Score
+    from shared.contracts.scoring import Score
 
 PREDICTION_MADE = "prediccion.realizada"
 OUTCOME_REGISTERED = "resultado.registrado"
@@ -178,7 +178,7 @@ def _place(names: Iterable[str | int]) -> str:
 
 
 def json_schema(name: str) -> bytes:
-    """Describe what readers of type `name` rely on, as JSON Schema; `python -m shared.events NAME` prints it."""
+    """Describe events of type `name` as JSON Schema; `python -m shared.contracts.events NAME` prints it."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:predecir:evento:{name}:v{VERSION}",

@@ -25,23 +25,23 @@ from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from shared import problems
-from shared.access import PEOPLE, PUBLIC, Access, Guard, RateLimit
-from shared.entrance import Entrance
-from shared.failpoint import arm
-from shared.keys import KeyRing, Role
-from shared.one_write import OneWriteProtocol
-from shared.openapi import document
+from shared.failpoints import arm
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging, described
+from shared.web import problems
+from shared.web.api_keys import KeyRing, Role
+from shared.web.authorization import PEOPLE, PUBLIC, Access, Guard, RateLimit
+from shared.web.middleware import Entrance
+from shared.web.openapi import document
+from shared.web.write_coalescing import OneWriteProtocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp
 
-    from shared.door import Door
+    from shared.web.load_shedding import Door
 
 LARGEST_BODY = 256 * 1024
 """Bytes of a request body; more is a 413, whether its length was announced or not."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.problems import MEDIA_TYPE, Problem
+from shared.web.problems import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from shared.access import Access, Allowed
+    from shared.web.authorization import Access, Allowed
 
 _SCHEMAS = "#/components/schemas/{model}"
 _SCHEME = "clave"

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.problems import ProblemError
 from shared.telemetry import described
+from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from shared.access import Guard
+    from shared.web.authorization import Guard
 
 UNSTORED = (b"cache-control", b"no-store")
 """The header of an answer that nobody on the way may keep."""

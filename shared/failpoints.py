@@ -55,7 +55,7 @@ def parse(text: str) -> tuple[str, int]:
     """
     name, _, number = text.partition(":")
     if name not in get_args(Failpoint):
-        raise ValueError(f"there is no failpoint {name}; shared/failpoint.py lists them")
+        raise ValueError(f"there is no failpoint {name}; shared/failpoints.py lists them")
     if number and not (number.isascii() and number.isdigit() and int(number) > 0):
         raise ValueError("after the colon comes the number of the pass, from 1")
     return name, int(number or 1)

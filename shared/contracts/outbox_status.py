@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from shared.batches import GATEWAY_ID
-from shared.events import EventError
-from shared.transport import OutboxState
+from shared.contracts.event_batches import GATEWAY_ID
+from shared.contracts.events import EventError
+from shared.contracts.transport import OutboxState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -97,7 +97,7 @@ def read_report(body: bytes) -> Report:
 
 
 def json_schema() -> bytes:
-    """Describe what readers rely on; `python -m shared.gateway_state` prints it for `docs/events/`."""
+    """Describe what readers rely on; `python -m shared.contracts.outbox_status` prints it for `docs/events/`."""
     draft = "https://json-schema.org/draft/2020-12/schema"
     schema = {"$schema": draft, "$id": SCHEMA_ID, **_State.model_json_schema(), "title": GATEWAY_STATE}
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

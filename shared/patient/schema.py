@@ -20,8 +20,8 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from shared.about import UNDECLARED, About
-from shared.declaration import disease_fault, range_fault, units_fault
+from shared.patient.card_text import UNDECLARED, About
+from shared.patient.declaration_checks import disease_fault, range_fault, units_fault
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 from starlette.routing import compile_path
 
-from shared.keys import Role
-from shared.problems import ProblemError
+from shared.web.api_keys import Role
+from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from re import Pattern
 
     from starlette.types import Scope
 
-    from shared.keys import Key, KeyRing
+    from shared.web.api_keys import Key, KeyRing
 
 Allowed: TypeAlias = frozenset[Role | None]
 """The roles that a route is open to; None is whoever has no key."""

@@ -1,0 +1,1 @@
+"""Trained models on disk: signed bundles, the store that keeps them, and the baseline of the training data."""

@@ -1,0 +1,1 @@
+"""Everything HTTP that services share: hosting, middleware, API keys, problem responses, OpenAPI."""
