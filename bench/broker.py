@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from services.gateway.disk import Disk
-from services.gateway.outbox import Outbox
-from services.gateway.relay import Relay
+from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.outbox import Outbox
+from services.gateway.outbox.relay import Relay
 from services.recorder.app import open_recorder
 from services.recorder.consumer import Consumer
 from services.recorder.settings import RecorderSettings

@@ -8,7 +8,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from services.gateway.answer import Modelo, Respuesta
+from services.gateway.api.answers import Modelo, Respuesta
 from shared.patient import Disease, Patient, load_patient
 
 PATIENT = "shared.diseases.thyroid:DatosPaciente"

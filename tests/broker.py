@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import aio_pika
 
-from services.gateway.broker import BrokerTransport
+from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.recorder.consumer import Consumer
 from shared.broker.topology import bind, declare
 from shared.contracts.transport import TransportDownError

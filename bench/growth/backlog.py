@@ -18,8 +18,8 @@ from bench.plots import lines
 from bench.reports import table
 from bench.servers import load, running
 from bench.stack import LOOK_SECONDS, counted
-from services.gateway.identifiers import new_id
-from services.gateway.outbox_file import OutboxFile
+from services.gateway.ids import new_id
+from services.gateway.outbox.database import OutboxFile
 from tests.postgres import postgres_server
 from tests.rabbitmq import rabbit_server
 from tests.recorder_suite import event

@@ -7,7 +7,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.outbox_file import OutboxFile
+from services.gateway.outbox.database import OutboxFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,14 +21,14 @@ from pydantic_core import from_json
 
 from bench.limits.costs import Cost, Timer
 from bench.limits.nothing import nothing
-from services.gateway.answer import Answers
+from services.gateway.admission import Keeper
+from services.gateway.api.answers import Answers
+from services.gateway.api.requests import read_body, read_patient
 from services.gateway.app import open_gateway
-from services.gateway.disk import Disk
-from services.gateway.identifiers import new_id
-from services.gateway.intake import read_body, read_patient
-from services.gateway.keeping import Keeper
-from services.gateway.outbox import Outbox
-from services.gateway.relay import Relay
+from services.gateway.ids import new_id
+from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.outbox import Outbox
+from services.gateway.outbox.relay import Relay
 from services.gateway.settings import GatewaySettings
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from bench.conditions import give_model
 from bench.rows import made_up
 from bench.servers import Server, running
-from services.gateway.identifiers import keyed_id
-from services.gateway.outbox_file import Keyed, OutboxFile
+from services.gateway.ids import keyed_id
+from services.gateway.outbox.database import Keyed, OutboxFile
 from services.recorder.database import open_database, read_url
 from services.recorder.writing import write_batch
 from shared.contracts.events import write_prediction

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench.scale.queueing import batch_size, group_commit, servers_for, wait
 from deploy.k8s.check import built
 from deploy.k8s.check import overlays as folders
-from services.gateway.broker import EVENTS_PER_MESSAGE
-from services.gateway.remote_scorer import CALLS, LARGEST_BATCH
+from services.gateway.inference_client import CALLS, LARGEST_BATCH
+from services.gateway.outbox.rabbitmq import EVENTS_PER_MESSAGE
 
 if TYPE_CHECKING:
     from pathlib import Path

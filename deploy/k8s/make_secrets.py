@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from services.gateway import keys
-from services.gateway.references import open_references
+from services.gateway import key_admin
+from services.gateway.api.patient_reference import open_references
 from shared.artifacts.bundle import BundleError, signing_key
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.api_keys import KeyFileError, Role
@@ -90,7 +90,7 @@ def _known(folder: Path) -> dict[str, str]:
         known.setdefault(name, secrets.token_hex(24))
     known.setdefault("S3_ACCESS_KEY", S3_USER)
     if "INFERENCE_KEY" not in known or not (folder / "access/access.json").exists():
-        known["INFERENCE_KEY"], _ = keys.create(folder / "access/access.json", Role.SERVICIO, "gateway")
+        known["INFERENCE_KEY"], _ = key_admin.create(folder / "access/access.json", Role.SERVICIO, "gateway")
     open_references(folder / "reference.key")
     signing_key(folder / "signing")
     _write(path, json.dumps(known, indent=1) + "\n")

@@ -9,7 +9,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own ha
 import sys
 from argparse import ArgumentParser
 
-from services.gateway import keys
+from services.gateway import key_admin
 from services.gateway.app import alone
 from services.gateway.settings import GatewaySettings
 from shared.settings import BAD_SETTINGS, SettingsError, read_settings
@@ -19,12 +19,12 @@ from shared.web.hosting import main
 def _main() -> int:
     parser = ArgumentParser("python -m services.gateway")
     commands = parser.add_subparsers(dest="command", help="nothing: serve; keys: who may come in")
-    keys.add_arguments(commands.add_parser("keys"))
+    key_admin.add_arguments(commands.add_parser("keys"))
     asked = parser.parse_args()
     if asked.command is None:
         return main("gateway", GatewaySettings, alone)
     try:
-        return keys.run(read_settings(GatewaySettings).keys_file, asked)
+        return key_admin.run(read_settings(GatewaySettings).keys_file, asked)
     except SettingsError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
         return BAD_SETTINGS

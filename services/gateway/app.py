@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from services.gateway import model_card, page, versions
-from services.gateway.broker import BrokerTransport
-from services.gateway.disk import Disk
-from services.gateway.explain import Explainer
-from services.gateway.intake import Refusals, saturated
-from services.gateway.keeping import Keeper
-from services.gateway.outbox import Outbox, OutboxError
-from services.gateway.outcome import Outcomes
-from services.gateway.predict import Predict
-from services.gateway.references import open_references
-from services.gateway.relay import Relay
-from services.gateway.remote_scorer import open_remote_scorer
-from services.gateway.reporting import report_once, reporting
-from services.gateway.routes import ACCESS, GatewayDeps, gateway_router
+from services.gateway.admission import Keeper
+from services.gateway.api import model_card, model_versions
+from services.gateway.api.explain import Explainer
+from services.gateway.api.feedback import Outcomes
+from services.gateway.api.patient_reference import open_references
+from services.gateway.api.predict import Predict
+from services.gateway.api.requests import Refusals, saturated
+from services.gateway.api.routes import ACCESS, GatewayDeps, gateway_router
+from services.gateway.inference_client import open_remote_scorer
+from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.outbox import Outbox, OutboxError
+from services.gateway.outbox.rabbitmq import BrokerTransport
+from services.gateway.outbox.relay import Relay
+from services.gateway.outbox.status_reports import report_once, reporting
+from services.gateway.page import routes as page
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.contracts.transport import TransportDownError
@@ -88,7 +89,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
     keeper, refusals = Keeper(outbox, disk, settings, registry), Refusals(registry)
     deadline = settings.gateway_deadline_seconds
-    seen = versions.Versions(scorer, registry)
+    seen = model_versions.Versions(scorer, registry)
     predict = Predict(patient, seen, keeper, references, refusals, deadline, registry)
     outcomes = Outcomes(patient, keeper, deadline, registry)
     explainer = Explainer(patient, scorer, deadline, registry)
@@ -106,12 +107,12 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     (
                         router,
                         page.page_router(patient),
-                        versions.versions_router(seen),
+                        model_versions.versions_router(seen),
                         model_card.card_router(cards, deadline),
                     ),
                     unready,
                     {("POST", "/predecir"): predict},
-                    {**ACCESS, **page.ACCESS, **versions.ACCESS, **model_card.ACCESS},
+                    {**ACCESS, **page.ACCESS, **model_versions.ACCESS, **model_card.ACCESS},
                     Door("/predecir", settings.gateway_max_in_flight, saturated(), refusals.note_saturation),
                 ),
                 outbox,

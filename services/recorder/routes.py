@@ -36,7 +36,7 @@ T = TypeVar("T")
 LARGEST_PAGE = 500
 _RETRY_SECONDS = 2
 _SILENT_AFTER = timedelta(minutes=1)
-"""Of two reports that should have come (`services.gateway.reporting`)."""
+"""Of two reports that should have come (`services.gateway.outbox.status_reports`)."""
 
 
 class ResultadoRegistrado(BaseModel):

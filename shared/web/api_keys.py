@@ -1,7 +1,7 @@
 """The keys of those who may come in: a file that all replicas share and read again whenever it changes.
 
 A key is 256 random bits and is shown once; the file holds its SHA-256, so that whoever reads the file cannot come in.
-A slow password hash would add nothing: there is no guessing 256 random bits. `services.gateway.keys` writes the file.
+A slow password hash would add nothing: 256 random bits cannot be guessed. `services.gateway.key_admin` writes the file.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Mount, Route
 from structlog.testing import capture_logs
 
-from services.gateway.keys import create, revoke
+from services.gateway.key_admin import create, revoke
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.web.api_keys import KeyRing, Role

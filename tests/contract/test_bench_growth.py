@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.conditions import fsyncs
 from bench.growth import backlog, batch, database, features, replicas
 from bench.plots import draw
-from services.gateway.outbox import Outbox
+from services.gateway.outbox.outbox import Outbox
 from shared.contracts.events import read_event
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.explain import AT_ONCE, MOST_ROWS, MOST_WAITING, ROWS_AT_ONCE
+from services.gateway.api.explain import AT_ONCE, MOST_ROWS, MOST_WAITING, ROWS_AT_ONCE
 from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
 from tests.doubles import MODEL, Adding, NoModel

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING
 
-from services.gateway.model_card import policy
+from services.gateway.api.model_card import policy
 from shared.contracts.scoring import ModelUnavailableError
 from tests.doubles import Card
 from tests.gateway import PROBLEM, gateway

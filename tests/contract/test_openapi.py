@@ -9,7 +9,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.gateway.intake import patient_schema, read_patient
+from services.gateway.api.requests import patient_schema, read_patient
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.diseases.thyroid import DatosPaciente

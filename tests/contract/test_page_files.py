@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.page import ACCESS, form
+from services.gateway.page.routes import ACCESS, form
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.authorization import PUBLIC
 from tests.bundles import PacienteDePrueba
@@ -17,12 +17,12 @@ from tests.processes import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILES = sorted(path.name for path in (ROOT / "services/gateway/pagina").iterdir())
+FILES = sorted(path.name for path in (ROOT / "services/gateway/page/static").iterdir())
 KIB = 1024
 
 
 def text(name: str) -> str:
-    return (ROOT / "services/gateway/pagina" / name).read_text()
+    return (ROOT / "services/gateway/page/static" / name).read_text()
 
 
 async def test_every_file_is_served_with_a_strict_policy_and_asked_about_again(tmp_path: Path) -> None:

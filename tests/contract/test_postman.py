@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from services.gateway.outcome import Resultado
+from services.gateway.api.feedback import Resultado
 from shared.diseases.thyroid import DatosPaciente
 from tests.postman import collection, openapi
 from tests.processes import ROOT

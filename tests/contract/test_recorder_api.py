@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from services.gateway.keys import create
+from services.gateway.key_admin import create
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import OutboxState, TransportDownError

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.references import normalised, open_references
+from services.gateway.api.patient_reference import normalised, open_references
 from shared.contracts.events import PredictionMade, read_event
 from shared.settings import SettingsError
 from tests.gateway import HYPER, PROBLEM, Client, gateway

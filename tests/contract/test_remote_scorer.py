@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
-from services.gateway.remote_scorer import KNOWN_MODELS, open_remote_scorer
-from services.gateway.versions import Versions, versions_router
+from services.gateway.api.model_versions import Versions, versions_router
+from services.gateway.inference_client import KNOWN_MODELS, open_remote_scorer
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.scoring import ModelUnavailableError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from services.gateway.remote_scorer import RemoteScorer
+    from services.gateway.inference_client import RemoteScorer
     from shared.contracts.scoring import Scorer
 
 ROWS = random_rows(PacienteDePrueba, 40, seed=9)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.remote_scorer import open_remote_scorer
+from services.gateway.inference_client import open_remote_scorer
 from services.recorder.schema import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.diseases.thyroid import DatosPaciente

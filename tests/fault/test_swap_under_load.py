@@ -15,7 +15,7 @@ import numpy as np
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from services.gateway.outbox_file import OutboxFile
+from services.gateway.outbox.database import OutboxFile
 from services.inference.loading import load_model
 from shared.artifacts.bundle import ONNX
 from shared.contracts.events import PredictionMade, read_event

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from services.gateway.intake import saturated
+from services.gateway.api.requests import saturated
 from shared.web.load_shedding import Door
 from shared.web.problems import ProblemError
 from tests.haproxy import haproxy

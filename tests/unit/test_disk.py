@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.disk import Disk
+from services.gateway.outbox.disk_guard import Disk
 from tests.waiting import until_now
 
 if TYPE_CHECKING:

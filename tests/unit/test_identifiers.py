@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 import uuid
 
-from services.gateway.identifiers import keyed_id, new_id
+from services.gateway.ids import keyed_id, new_id
 
 
 def test_new_ids_are_version_7_and_carry_the_time_they_were_made() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from services.gateway.keys import create, revoke
+from services.gateway.key_admin import create, revoke
 from shared.web.api_keys import KeyRing, Role, read_keys
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.outbox import Outbox, OutboxError
-from services.gateway.outbox_file import AnswerForgottenError, Keyed, KeyReusedError, request_hash
+from services.gateway.outbox.database import AnswerForgottenError, Keyed, KeyReusedError, request_hash
+from services.gateway.outbox.outbox import Outbox, OutboxError
 from shared.contracts.transport import OutboxState
 from tests.waiting import until
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.disk import Disk
-from services.gateway.outbox import Outbox
-from services.gateway.relay import Relay
+from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.outbox import Outbox
+from services.gateway.outbox.relay import Relay
 from tests.doubles import Down, Remembering
 from tests.waiting import until
 

@@ -15,11 +15,11 @@ import orjson
 import structlog
 from prometheus_client import Counter, Histogram
 
-from services.gateway.answer import Answers
-from services.gateway.identifiers import keyed_id, new_id
-from services.gateway.intake import idempotency_key, not_arrived, read_body, read_patient
-from services.gateway.keeping import unavailable
-from services.gateway.outbox_file import Keyed, request_hash
+from services.gateway.admission import unavailable
+from services.gateway.api.answers import Answers
+from services.gateway.api.requests import idempotency_key, not_arrived, read_body, read_patient
+from services.gateway.ids import keyed_id, new_id
+from services.gateway.outbox.database import Keyed, request_hash
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelUnavailableError
 from shared.telemetry import described
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope, Send
 
-    from services.gateway.intake import Refusals
-    from services.gateway.keeping import Keeper
-    from services.gateway.references import References
+    from services.gateway.admission import Keeper
+    from services.gateway.api.patient_reference import References
+    from services.gateway.api.requests import Refusals
     from shared.contracts.scoring import Scorer
     from shared.patient import Patient
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from services.gateway.answer import Respuesta
-from services.gateway.explain import Explicacion
-from services.gateway.intake import patient_schema, read_in_time, read_patient
-from services.gateway.outcome import ResultadoGuardado, outcome_schema
-from services.gateway.references import HashDeReferencia, Referencia
+from services.gateway.api.answers import Respuesta
+from services.gateway.api.explain import Explicacion
+from services.gateway.api.feedback import ResultadoGuardado, outcome_schema
+from services.gateway.api.patient_reference import HashDeReferencia, Referencia
+from services.gateway.api.requests import patient_schema, read_in_time, read_patient
 from shared.web.api_keys import Role
 from shared.web.problems import Problem, ProblemError
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from services.gateway.explain import Explainer
-    from services.gateway.intake import Refusals
-    from services.gateway.outcome import Outcomes
-    from services.gateway.references import References
+    from services.gateway.api.explain import Explainer
+    from services.gateway.api.feedback import Outcomes
+    from services.gateway.api.patient_reference import References
+    from services.gateway.api.requests import Refusals
     from shared.patient import Patient
     from shared.web.authorization import Access
 

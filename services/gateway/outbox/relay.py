@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.gateway.outbox import OutboxError
+from services.gateway.outbox.outbox import OutboxError
 from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from services.gateway.disk import Disk
-    from services.gateway.outbox import Outbox
+    from services.gateway.outbox.disk_guard import Disk
+    from services.gateway.outbox.outbox import Outbox
     from shared.contracts.transport import Transport
 
 _FIRST_WAIT = 0.1

@@ -1,6 +1,6 @@
 """The doctor's page: plain files, and what its form is built from, taken from the patient class.
 
-The files are served as they lie in `pagina/`: no build step. They are public like a login page, because a browser
+The files are served as they lie in `static/`: no build step. They are public like a login page, because a browser
 cannot send a key when it opens an address; the page sends the doctor's key with everything it then asks.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ACCESS: Access = {("GET", "/"): PUBLIC, ("GET", "/pagina/{archivo}"): PUBLIC}
 """Who may use these routes."""
 
-_FOLDER = Path(__file__).parent / "pagina"
+_FOLDER = Path(__file__).parent / "static"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",

@@ -16,10 +16,10 @@ import orjson
 from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from services.gateway.identifiers import keyed_outcome_id, new_id
-from services.gateway.intake import idempotency_key, read_in_time
-from services.gateway.keeping import unavailable
-from services.gateway.outbox_file import Keyed, request_hash
+from services.gateway.admission import unavailable
+from services.gateway.api.requests import idempotency_key, read_in_time
+from services.gateway.ids import keyed_outcome_id, new_id
+from services.gateway.outbox.database import Keyed, request_hash
 from shared.contracts.events import Outcome, write_outcome
 from shared.patient import rule_broken
 from shared.web.authorization import caller_id
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope
 
-    from services.gateway.keeping import Keeper
+    from services.gateway.admission import Keeper
     from shared.patient import Patient
 
 LONGEST_REASON = 500

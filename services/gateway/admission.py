@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import Gauge
 
-from services.gateway.intake import saturated
-from services.gateway.outbox import OutboxError
-from services.gateway.outbox_file import AnswerForgottenError, KeyReusedError
+from services.gateway.api.requests import saturated
+from services.gateway.outbox.database import AnswerForgottenError, KeyReusedError
+from services.gateway.outbox.outbox import OutboxError
 from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from services.gateway.disk import Disk
-    from services.gateway.outbox import Outbox
-    from services.gateway.outbox_file import Keyed
+    from services.gateway.outbox.database import Keyed
+    from services.gateway.outbox.disk_guard import Disk
+    from services.gateway.outbox.outbox import Outbox
     from services.gateway.settings import GatewaySettings
 
 

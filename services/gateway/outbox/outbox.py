@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from services.gateway.outbox_file import OutboxFile
+from services.gateway.outbox.database import OutboxFile
 from shared.contracts.transport import Delivery, OutboxState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from services.gateway.outbox_file import Keyed
+    from services.gateway.outbox.database import Keyed
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")

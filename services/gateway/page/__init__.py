@@ -1,0 +1,1 @@
+"""The doctor's web page: static files and their routes."""
