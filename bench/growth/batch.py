@@ -12,8 +12,8 @@ from bench.conditions import patients
 from bench.plots import lines
 from bench.reports import table
 from bench.servers import ROOT
-from services.inference.onnx_model import OnnxModel
-from services.inference.pickle_model import PickleModel
+from services.inference.serving.onnx_model import OnnxModel
+from services.inference.serving.pickle_model import PickleModel
 from shared.artifacts.bundle import ONNX, PICKLE, open_bundle
 from shared.diseases.thyroid import DatosPaciente
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.plots import Panel
-    from services.inference.model import Model, Rows
+    from services.inference.serving.model import Model, Rows
 
 TITLE = "Patients in one call of the model"
 SIZES = (1, 4, 16, 64, 256, 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 SERVICES = (
     "services.local.app",
     "services.recorder.moving",
-    "services.inference.onnx_model",
+    "services.inference.serving.onnx_model",
     "uvicorn.protocols.http.httptools_impl",
     "aiosqlite",
     "asyncpg",

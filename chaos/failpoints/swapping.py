@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from chaos.failpoints.tally import Tally
-from services.inference.loading import load_model
+from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import Shelf
 from tests.bundles import PacienteDePrueba, random_rows

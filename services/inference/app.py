@@ -7,14 +7,14 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.inference import status
-from services.inference.batching import Batcher
-from services.inference.following import Follower
+from services.inference.api import status
+from services.inference.api.routes import ACCESS, protocol_routes
 from services.inference.metrics import Metrics
-from services.inference.mirror import Mirror
-from services.inference.production import Production
-from services.inference.registry import open_registry
-from services.inference.routes import ACCESS, protocol_routes
+from services.inference.rollout.mlflow_client import open_registry
+from services.inference.rollout.registry_sync import Mirror
+from services.inference.rollout.rollout import Production
+from services.inference.rollout.swapper import Follower
+from services.inference.serving.batcher import Batcher
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import Shelf
 from shared.patient import load_patient

@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.inference.app import open_inference
-from services.inference.loading import UnusableModelError, load_model
-from services.inference.onnx_model import OnnxModel
+from services.inference.serving.loading import UnusableModelError, load_model
+from services.inference.serving.onnx_model import OnnxModel
 from services.inference.settings import InferenceSettings
 from shared.artifacts.bundle import ONNX, open_bundle
 from shared.contracts.scoring import ModelUnavailableError
@@ -127,7 +127,7 @@ def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle")
     program = (
         "import sys, pathlib, threadpoolctl\n"
-        "from services.inference.loading import load_model\n"
+        "from services.inference.serving.loading import load_model\n"
         "load_model(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), patient_digest=sys.argv[3])\n"
         "print({each['num_threads'] for each in threadpoolctl.threadpool_info() if each['user_api'] == 'openmp'})\n"
     )
@@ -154,7 +154,7 @@ def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Pat
 def test_serving_onnx_leaves_scikit_learn_out_of_memory(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba)
     script = (
-        "import sys; from pathlib import Path; from services.inference.loading import load_model;"
+        "import sys; from pathlib import Path; from services.inference.serving.loading import load_model;"
         f"load_model(Path({str(folder)!r}), Path({str(tmp_path)!r}) / 'keys/bundle.pub',"
         f" patient_digest={PacienteDePrueba.digest!r});"
         "print([name for name in ('sklearn', 'scipy', 'pandas', 'skl2onnx', 'onnx') if name in sys.modules])"

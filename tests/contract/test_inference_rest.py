@@ -13,8 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from services.inference.api.errors import ahead
 from services.inference.app import open_inference
-from services.inference.refusals import ahead
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
 from shared.web.hosting import LARGEST_BODY, http_app

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from services.gateway.outbox.database import OutboxFile
-from services.inference.loading import load_model
+from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import ONNX
 from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente

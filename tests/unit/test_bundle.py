@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.inference.loading import UnusableModelError, load_model
+from services.inference.serving.loading import UnusableModelError, load_model
 from shared.artifacts.bundle import (
     MANIFEST,
     PICKLE,

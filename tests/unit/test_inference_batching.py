@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.inference.batching import Batcher
 from services.inference.metrics import Metrics
-from services.inference.model import Loaded
+from services.inference.serving.batcher import Batcher
+from services.inference.serving.model import Loaded
 from shared.contracts.scoring import ModelInfo, ModelUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services.inference.model import Probabilities, Rows
+    from services.inference.serving.model import Probabilities, Rows
 
 INLINE, IN_THREAD = 1000, 0
 

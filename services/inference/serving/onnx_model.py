@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 if TYPE_CHECKING:
-    from services.inference.model import Probabilities, Rows
+    from services.inference.serving.model import Probabilities, Rows
     from shared.contracts.scoring import ModelInfo
 
 

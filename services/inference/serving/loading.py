@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.inference.model import Loaded
+from services.inference.serving.model import Loaded
 from shared.artifacts.bundle import CARD, ONNX, PICKLE, Bundle, BundleError, open_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.inference.model import Model, Rows
+    from services.inference.serving.model import Model, Rows
 
 _LOOP_SECONDS = 0.001
 """How long a model call may hold up the event loop. A thread takes that time off the loop but costs the process more:
@@ -40,10 +40,10 @@ def _built(bundle: Bundle, folder: Path) -> Model:
     # Imported here: memory. Serving ONNX needs no scikit-learn, serving a pickle no onnxruntime.
     try:
         if bundle.manifest.serves == "onnx":
-            from services.inference.onnx_model import OnnxModel  # noqa: PLC0415
+            from services.inference.serving.onnx_model import OnnxModel  # noqa: PLC0415
 
             return OnnxModel(bundle.files[ONNX], bundle.info)
-        from services.inference.pickle_model import PickleModel  # noqa: PLC0415
+        from services.inference.serving.pickle_model import PickleModel  # noqa: PLC0415
 
         return PickleModel(bundle.files[PICKLE], bundle.info)
     except Exception as error:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.web.api_keys import Role
 
 if TYPE_CHECKING:
-    from services.inference.production import Production
+    from services.inference.rollout.rollout import Production
     from shared.web.authorization import Access
 
 ACCESS: Access = {("GET", "/modelo"): frozenset({Role.OPS})}

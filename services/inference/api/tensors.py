@@ -9,7 +9,7 @@ import numpy as np
 from shared.contracts.open_inference import INPUT, InferRequest, ProtocolError, flat_rows
 
 if TYPE_CHECKING:
-    from services.inference.model import Rows
+    from services.inference.serving.model import Rows
 
 
 def read_rows(request: InferRequest, columns: int, *, most: int) -> Rows:

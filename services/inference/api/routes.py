@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from services.inference.refusals import OpenInferenceRoute, TooLargeError, UnknownError, ahead
-from services.inference.rows import read_rows
+from services.inference.api.errors import OpenInferenceRoute, TooLargeError, UnknownError, ahead
+from services.inference.api.tensors import read_rows
 from shared.contracts.open_inference import (
     EXTENSION,
     INPUT,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from services.inference.batching import Batcher
-    from services.inference.model import Loaded, Model, Probabilities, Rows
+    from services.inference.serving.batcher import Batcher
+    from services.inference.serving.model import Loaded, Model, Probabilities, Rows
     from shared.patient import Patient
     from shared.web.authorization import Access
 

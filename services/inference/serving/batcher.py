@@ -18,7 +18,7 @@ from shared.contracts.scoring import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
-    from services.inference.model import Loaded, Model, Probabilities, Rows
+    from services.inference.serving.model import Loaded, Model, Probabilities, Rows
 
 _STOPPED = "the service stops"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from services.inference.model import Probabilities, Rows
+    from services.inference.serving.model import Probabilities, Rows
     from shared.contracts.scoring import ModelInfo
 
 

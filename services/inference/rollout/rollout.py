@@ -8,13 +8,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.inference.following import Follower, Refusal
+from services.inference.rollout.swapper import Follower, Refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.inference.batching import Batcher
-    from services.inference.mirror import Mirror
+    from services.inference.rollout.registry_sync import Mirror
+    from services.inference.serving.batcher import Batcher
 
 _START_SECONDS = 5
 """How long a start waits for the registry before it serves what the shelf has."""

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.inference.following import Refusal
-from services.inference.registry import NotInRegistryError, RegistryDownError
+from services.inference.rollout.mlflow_client import NotInRegistryError, RegistryDownError
+from services.inference.rollout.swapper import Refusal
 from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE, BundleError, BundleTamperedError
 from shared.artifacts.store import ShelfError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
-    from services.inference.registry import Registered, Registry
+    from services.inference.rollout.mlflow_client import Registered, Registry
     from shared.artifacts.store import Shelf
 
 LARGEST_FILE = 256 * 1024 * 1024

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.inference.loading import load_model
+from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import BundleError, BundleMissingError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from services.inference.batching import Batcher
     from services.inference.metrics import Metrics
-    from services.inference.model import Loaded
+    from services.inference.serving.batcher import Batcher
+    from services.inference.serving.model import Loaded
 
 
 @dataclass(frozen=True, slots=True)

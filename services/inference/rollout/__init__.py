@@ -1,0 +1,1 @@
+"""Follow the version in production: fetch, verify, swap."""

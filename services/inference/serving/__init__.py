@@ -1,0 +1,1 @@
+"""One model in memory: loading, scoring, batching."""
