@@ -19,7 +19,7 @@ from services.gateway.outbox.disk_guard import Disk
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
 from services.recorder.app import open_recorder
-from services.recorder.consumer import Consumer
+from services.recorder.ingest.consumer import Consumer
 from services.recorder.settings import RecorderSettings
 from shared.broker.topology import topology
 from shared.contracts.transport import Delivery

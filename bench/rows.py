@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from services.recorder.rows import OutcomeRow, Row
+from services.recorder.ingest.parsing import OutcomeRow, Row
 from shared.diseases.thyroid import DatosPaciente
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, inspect, text
 from structlog.testing import capture_logs
 
-from services.recorder.analysts import serve_analysts
-from services.recorder.database import Database, open_database, read_url
+from services.recorder.analysts.grants import serve_analysts
+from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.migrate import alembic_config
+from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
-from services.recorder.migrate import alembic_config
-from services.recorder.store import Store
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelInfo, Score
 from shared.contracts.transport import Delivery

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import aio_pika
 
 from services.gateway.outbox.rabbitmq import BrokerTransport
-from services.recorder.consumer import Consumer
+from services.recorder.ingest.consumer import Consumer
 from shared.broker.topology import bind, declare
 from shared.contracts.transport import TransportDownError
 from tests.waiting import until
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
     from pamqp.common import FieldValue
 
-    from services.recorder.store import Store
+    from services.recorder.ingest.store import Store
     from shared.broker.topology import Queue, Topology
     from shared.contracts.transport import Delivery, Transport
     from tests.rabbitmq import RabbitServer

@@ -20,13 +20,13 @@ from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, func, inspect, select
 
-from services.recorder.database import Database, open_database, read_url
+from services.recorder.accounting.reconcile import Account, reconcile
+from services.recorder.api.queries import BadCursorError, Wanted, read_one, read_page
+from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.migrate import alembic_config, migrate
+from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
+from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
-from services.recorder.migrate import alembic_config, migrate
-from services.recorder.queries import BadCursorError, Wanted, read_one, read_page
-from services.recorder.reconcile import Account, reconcile
-from services.recorder.schema import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
-from services.recorder.store import Store
 from shared.contracts.events import Outcome, write_outcome, write_prediction
 from shared.contracts.scoring import ModelInfo, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
 
-    from services.recorder.database import Writer
+    from services.recorder.db.database import Writer
 
 T = TypeVar("T")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

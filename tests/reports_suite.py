@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.recorder.gateways import SETTLED_AFTER, Heard, adopt_reports, keep_reports, read_reports
-from services.recorder.schema import PREDICCIONES
+from services.recorder.accounting.outbox_reports import SETTLED_AFTER, Heard, adopt_reports, keep_reports, read_reports
+from services.recorder.db.tables import PREDICCIONES
 from shared.contracts.outbox_status import Report
 from shared.contracts.transport import OutboxState
 from tests.recorder_suite import NOW, Recording, account, delivery

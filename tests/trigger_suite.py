@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.recorder.database import open_database, read_url
+from services.recorder.db.database import open_database, read_url
+from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
-from services.recorder.store import Store
 from shared.artifacts.bundle import Bundle, open_bundle
 from shared.contracts.events import Outcome, write_outcome, write_prediction
 from shared.contracts.scoring import ModelInfo, Score

@@ -18,10 +18,10 @@ from sqlalchemy import text
 from bench.plots import lines
 from bench.reports import table
 from bench.rows import START, repeated, said_of_repeated
-from services.recorder.analysts import serve_analysts
-from services.recorder.database import open_database, read_url
-from services.recorder.queries import Wanted, read_one, read_page
-from services.recorder.writing import write_batch
+from services.recorder.analysts.grants import serve_analysts
+from services.recorder.api.queries import Wanted, read_one, read_page
+from services.recorder.db.database import open_database, read_url
+from services.recorder.ingest.writes import write_batch
 from shared.diseases.thyroid import DatosPaciente
 from tests.postgres import postgres_server
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bench.plots import Panel
-    from services.recorder.database import Database
+    from services.recorder.db.database import Database
 
 TITLE = "Rows in the database"
 SIZES = (10_000, 100_000, 1_000_000)

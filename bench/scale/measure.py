@@ -16,8 +16,8 @@ from bench.rows import made_up
 from bench.servers import Server, running
 from services.gateway.ids import keyed_id
 from services.gateway.outbox.database import Keyed, OutboxFile
-from services.recorder.database import open_database, read_url
-from services.recorder.writing import write_batch
+from services.recorder.db.database import open_database, read_url
+from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
 from shared.contracts.open_inference import INPUT
 from shared.contracts.scoring import ModelInfo, Score
@@ -27,7 +27,7 @@ from tests.postgres import PostgresServer, postgres_server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.recorder.rows import Row
+    from services.recorder.ingest.parsing import Row
 
 _SECONDS = 3.0
 _LARGE = 32

@@ -10,10 +10,10 @@ from alembic import command
 
 from bench.rows import made_up
 from chaos.failpoints.tally import Tally
-from services.recorder.copying import BATCH
-from services.recorder.database import open_database, read_url
-from services.recorder.migrate import alembic_config
-from services.recorder.writing import write_batch
+from services.recorder.db.database import open_database, read_url
+from services.recorder.db.migrate import alembic_config
+from services.recorder.ingest.writes import write_batch
+from services.recorder.transfer.copy import BATCH
 from tests.recorder_suite import START
 
 if TYPE_CHECKING:

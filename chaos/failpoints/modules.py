@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SERVICES = (
     "services.local.app",
-    "services.recorder.moving",
+    "services.recorder.transfer.command",
     "services.inference.serving.onnx_model",
     "uvicorn.protocols.http.httptools_impl",
     "aiosqlite",

@@ -11,8 +11,8 @@ import sys
 
 from services.recorder import quarantine
 from services.recorder.app import alone
-from services.recorder.moving import migrate_command
 from services.recorder.settings import RecorderSettings
+from services.recorder.transfer.command import migrate_command
 from shared.failpoints import arm
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from shared.web.hosting import main

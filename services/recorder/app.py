@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from services.recorder.analysts import serve_analysts
-from services.recorder.consumer import Consumer
-from services.recorder.database import open_database, read_url
+from services.recorder.analysts.grants import serve_analysts
+from services.recorder.api.routes import ACCESS, ReadDeps, read_router
+from services.recorder.db.database import open_database, read_url
+from services.recorder.ingest.consumer import Consumer
+from services.recorder.ingest.in_process import InProcess
+from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
-from services.recorder.routes import ACCESS, ReadDeps, read_router
-from services.recorder.store import Store
-from services.recorder.transport import InProcess
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.failpoints import failpoint

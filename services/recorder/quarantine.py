@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select, update
 
-from services.recorder.database import DATABASE_ERRORS, open_database, read_url, reason
-from services.recorder.rows import Poison, read_row
-from services.recorder.schema import CUARENTENA
-from services.recorder.writing import write_batch
+from services.recorder.db.database import DATABASE_ERRORS, open_database, read_url, reason
+from services.recorder.db.tables import CUARENTENA
+from services.recorder.ingest.parsing import Poison, read_row
+from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.hosting import UNAVAILABLE, StartError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-    from services.recorder.database import Database
+    from services.recorder.db.database import Database
 
 NOT_DONE = 1
 """Exit code when a row is not there, or still cannot be recorded."""

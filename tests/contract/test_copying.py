@@ -6,17 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.rows import made_up
-from services.recorder.comparing import compare_table
-from services.recorder.copying import BATCH, copy_table, count
-from services.recorder.database import open_database, read_url
-from services.recorder.schema import PREDICCIONES
-from services.recorder.writing import write_batch
+from services.recorder.db.database import open_database, read_url
+from services.recorder.db.tables import PREDICCIONES
+from services.recorder.ingest.writes import write_batch
+from services.recorder.transfer.copy import BATCH, copy_table, count
+from services.recorder.transfer.verify import compare_table
 from tests.recorder_suite import START
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.recorder.database import Database
+    from services.recorder.db.database import Database
 
 
 async def add(database: Database, first: int, number: int) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from services.recorder.schema import CUARENTENA, PREDICCIONES, RESULTADOS
+from services.recorder.db.tables import CUARENTENA, PREDICCIONES, RESULTADOS
 from shared.contracts.events import EventError, read_event
 from shared.contracts.outbox_status import GATEWAY_STATE, read_report
 from shared.contracts.transport import Delivery

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy
 
-from services.recorder.queries import Wanted, read_page
+from services.recorder.api.queries import Wanted, read_page
 from shared.contracts.transport import TransportDownError
 from tests.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.recorder_suite import START, Recording, Target, delivery, event

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from chaos.failpoints.modules import SERVICES
-from services.recorder.store import Store
+from services.recorder.ingest.store import Store
 from shared.contracts.transport import TransportDownError
 from tests.broker import takes
 from tests.database import query
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from services.recorder.gateways import Heard
-    from services.recorder.rows import Poison
+    from services.recorder.accounting.outbox_reports import Heard
+    from services.recorder.ingest.parsing import Poison
     from shared.contracts.transport import Delivery
     from tests.broker import Broker
 
@@ -36,7 +36,7 @@ WITH_A_BUG = """
 import sys
 from services.recorder.app import alone
 from services.recorder.settings import RecorderSettings
-from services.recorder.store import Store
+from services.recorder.ingest.store import Store
 from shared.web.hosting import main
 
 async def record(*_):

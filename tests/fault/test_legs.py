@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.inference_client import open_remote_scorer
-from services.recorder.schema import CUARENTENA
+from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.diseases.thyroid import DatosPaciente
 from tests.broker import hand_over, takes

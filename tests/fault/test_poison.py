@@ -11,7 +11,7 @@ import pytest
 
 from chaos.meddler import meddling
 from chaos.poison import KINDS, Poisoner
-from services.recorder.schema import CUARENTENA
+from services.recorder.db.tables import CUARENTENA
 from tests.broker import hand_over
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from services.recorder.schema import CUARENTENA
+from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.broker import hand_over, takes
 from tests.contract.test_recorder_store import SqliteTarget

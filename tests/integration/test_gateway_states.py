@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from services.recorder.schema import GATEWAYS
+from services.recorder.db.tables import GATEWAYS
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.recorder_suite import Recording, delivery, recording

@@ -14,8 +14,8 @@ import orjson
 import pytest
 
 from bench.rows import made_up
-from services.recorder.database import open_database, read_url
-from services.recorder.writing import write_batch
+from services.recorder.db.database import open_database, read_url
+from services.recorder.ingest.writes import write_batch
 from tests.analysts_suite import Anemia, Renamed, ask, described, plain
 from tests.recorder_suite import START, delivery, event, outcome, recording
 from tests.waiting import until_now

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.recorder.schema import CUARENTENA
+from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.processes import ROOT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from services.recorder.moving import Progress
+from services.recorder.transfer.command import Progress
 
 
 class Terminal(io.StringIO):

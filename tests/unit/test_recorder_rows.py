@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from services.recorder.columns import UtcTimestamp, iso_utc
-from services.recorder.rows import AnyRow, OutcomeRow, Poison, Row, read_row
-from services.recorder.schema import PREDICCIONES, RESULTADOS
+from services.recorder.db.tables import PREDICCIONES, RESULTADOS
+from services.recorder.db.types import UtcTimestamp, iso_utc
+from services.recorder.ingest.parsing import AnyRow, OutcomeRow, Poison, Row, read_row
 from tests.recorder_suite import delivery, event
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import asyncio
 from structlog.testing import capture_logs
 
 from services.gateway.outbox.status_reports import REPORT_SECONDS, reporting
-from services.recorder.gateways import SETTLED_AFTER
+from services.recorder.accounting.outbox_reports import SETTLED_AFTER
 from shared.contracts.transport import OutboxState, TransportDownError
 
 

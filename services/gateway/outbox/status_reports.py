@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.contracts.transport import OutboxState
 
 REPORT_SECONDS = 25
-"""From one report to the next. `services.recorder.gateways` and `/conciliacion` count on it."""
+"""From one report to the next. `services.recorder.accounting.outbox_reports` and `/conciliacion` count on it."""
 _log = structlog.get_logger()
 
 

@@ -1,10 +1,10 @@
-"""Run by Alembic: migrate over the connection, and inside the transaction, that `services.recorder.migrate` opened."""
+"""Run by Alembic: migrate over the connection and inside the transaction that `db.migrate` opened."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from services.recorder.schema import METADATA
+from services.recorder.db.tables import METADATA
 from shared.failpoints import failpoint
 
 context.configure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from services.recorder.columns import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
+from services.recorder.db.types import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
 
 revision = "0001"
 down_revision = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from services.recorder.columns import UtcTimestamp
+from services.recorder.db.types import UtcTimestamp
 
 revision = "0003"
 down_revision = "0002"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from services.recorder.columns import UUID_TEXT, UtcTimestamp
+from services.recorder.db.types import UUID_TEXT, UtcTimestamp
 
 revision = "0004"
 down_revision = "0003"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from services.recorder.columns import JSON_DOCUMENT
+from services.recorder.db.types import JSON_DOCUMENT
 
 revision = "0005"
 down_revision = "0004"

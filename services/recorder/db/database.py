@@ -11,9 +11,9 @@ import asyncpg
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from services.recorder.migrate import migrate
-from services.recorder.postgres import PostgresWriter, postgres_readers
-from services.recorder.sqlite import SqliteWriter, sqlite_readers
+from services.recorder.db.migrate import migrate
+from services.recorder.db.postgres import PostgresWriter, postgres_readers
+from services.recorder.db.sqlite import SqliteWriter, sqlite_readers
 from shared.settings import SettingsError
 from shared.web.hosting import StartError
 

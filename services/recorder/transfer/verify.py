@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import JSON
 
-from services.recorder.columns import iso_utc
-from services.recorder.copying import copied_columns, count, key_places, read_keys, read_span, read_those
+from services.recorder.db.types import iso_utc
+from services.recorder.transfer.copy import copied_columns, count, key_places, read_keys, read_span, read_those
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from services.recorder.copying import Key, Values
-    from services.recorder.database import Database
+    from services.recorder.db.database import Database
+    from services.recorder.transfer.copy import Key, Values
 
 _MODULUS = 1 << 256
 

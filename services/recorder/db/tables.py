@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from services.recorder.columns import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
+from services.recorder.db.types import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
 
 METADATA = MetaData(
     naming_convention={

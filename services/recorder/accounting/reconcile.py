@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, Select, and_, bindparam, distinct, exists, func, select
 
-from services.recorder.gateways import settled
-from services.recorder.schema import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
+from services.recorder.accounting.outbox_reports import settled
+from services.recorder.db.tables import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -55,8 +55,7 @@ async def reconcile(
 
     The outboxes of this process are read first: a row leaves such an outbox only after it is in the database, so
     whatever lies below `oldest_pending` then must be found in the database now. Gateways elsewhere have said how far
-    they are (`services.recorder.gateways`), and those that never did are measured up to the highest `seq` they are
-    known by.
+    they are (`outbox_reports`), and those that never did are measured up to the highest `seq` they are known by.
     """
     here = {
         state.gateway_id: _Known(state.answered, state.oldest_pending, state.oldest_pending, now)

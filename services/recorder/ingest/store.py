@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from services.recorder.database import DATABASE_ERRORS, reason, refuses_values
-from services.recorder.gateways import Heard, keep_reports
-from services.recorder.rows import AnyRow, Poison, read_row
-from services.recorder.writing import Outcome, touch, write_batch, write_each
+from services.recorder.accounting.outbox_reports import Heard, keep_reports
+from services.recorder.db.database import DATABASE_ERRORS, reason, refuses_values
+from services.recorder.ingest.parsing import AnyRow, Poison, read_row
+from services.recorder.ingest.writes import Outcome, touch, write_batch, write_each
 from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from services.recorder.database import Writer
+    from services.recorder.db.database import Writer
     from services.recorder.metrics import Metrics
     from shared.contracts.transport import Delivery
 

@@ -10,16 +10,16 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from services.recorder.database import DATABASE_ERRORS, reason
-from services.recorder.dictionary import keep_dictionary
-from services.recorder.migrate import lock
-from services.recorder.schema import DICCIONARIO
-from services.recorder.views import quoted, refresh_view, view_name
+from services.recorder.analysts.dictionary import keep_dictionary
+from services.recorder.analysts.views import quoted, refresh_view, view_name
+from services.recorder.db.database import DATABASE_ERRORS, reason
+from services.recorder.db.migrate import lock
+from services.recorder.db.tables import DICCIONARIO
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from services.recorder.database import Writer
+    from services.recorder.db.database import Writer
     from shared.patient import Patient
 
 ROLE = "predecir_analista"

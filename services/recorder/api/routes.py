@@ -10,9 +10,9 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.recorder.database import DATABASE_ERRORS
-from services.recorder.queries import MOST_OUTCOMES, BadCursorError, Wanted, read_one, read_page
-from services.recorder.reconcile import reconcile
+from services.recorder.accounting.reconcile import reconcile
+from services.recorder.api.queries import MOST_OUTCOMES, BadCursorError, Wanted, read_one, read_page
+from services.recorder.db.database import DATABASE_ERRORS
 from shared.web.api_keys import Role
 from shared.web.authorization import caller_role
 from shared.web.problems import Problem, ProblemError

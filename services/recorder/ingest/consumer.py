@@ -16,8 +16,8 @@ import aio_pika
 import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from services.recorder.gateways import Heard
-from services.recorder.rows import Poison
+from services.recorder.accounting.outbox_reports import Heard
+from services.recorder.ingest.parsing import Poison
 from shared.broker.settings import reason
 from shared.broker.topology import SETTLE_SECONDS, bind, declare
 from shared.contracts.event_batches import BatchError, unpack
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-    from services.recorder.store import Store
+    from services.recorder.ingest.store import Store
     from shared.broker.topology import Topology
     from shared.contracts.outbox_status import Report
     from shared.contracts.transport import Delivery

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, ColumnElement, Select, Table, Text, UniqueConstraint, cast, func, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
-from services.recorder.columns import UtcTimestamp, iso_utc, unnested
-from services.recorder.database import refuses_values
+from services.recorder.db.database import refuses_values
+from services.recorder.db.types import UtcTimestamp, iso_utc, unnested
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from services.recorder.database import Database
+    from services.recorder.db.database import Database
 
 BATCH = 2000
 """Rows per transaction; a batch of 1.3 KB rows is a few MB in memory."""

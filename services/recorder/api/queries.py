@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, tuple_
 
-from services.recorder.schema import PREDICCIONES, RESULTADOS
+from services.recorder.db.tables import PREDICCIONES, RESULTADOS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

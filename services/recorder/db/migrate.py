@@ -14,7 +14,7 @@ from shared.web.hosting import StartError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _LOCK = 0x70726564  # "pred": any number that only we use in this database
 
 

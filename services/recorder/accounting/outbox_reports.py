@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.recorder.schema import GATEWAYS
+from services.recorder.db.tables import GATEWAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from services.recorder.comparing import compare_table
-from services.recorder.copying import copy_table, count
-from services.recorder.database import DATABASE_ERRORS, open_database, read_url, reason
-from services.recorder.dictionary import adopt_dictionary, read_dictionary
-from services.recorder.gateways import adopt_reports, read_reports
-from services.recorder.schema import DICCIONARIO, GATEWAYS, METADATA
+from services.recorder.accounting.outbox_reports import adopt_reports, read_reports
+from services.recorder.analysts.dictionary import adopt_dictionary, read_dictionary
+from services.recorder.db.database import DATABASE_ERRORS, open_database, read_url, reason
+from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
+from services.recorder.transfer.copy import copy_table, count
+from services.recorder.transfer.verify import compare_table
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.hosting import UNAVAILABLE, StartError
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from services.recorder.comparing import Comparison
-    from services.recorder.copying import Key
-    from services.recorder.database import Database
+    from services.recorder.db.database import Database
+    from services.recorder.transfer.copy import Key
+    from services.recorder.transfer.verify import Comparison
 
 DIFFERENT = 1
 """Exit code when a row lacks or differs."""

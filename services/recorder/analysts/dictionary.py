@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from services.recorder.schema import DICCIONARIO
-from services.recorder.views import FIXED_COLUMNS, column_names, view_name
+from services.recorder.analysts.views import FIXED_COLUMNS, column_names, view_name
+from services.recorder.db.tables import DICCIONARIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

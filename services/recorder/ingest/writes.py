@@ -11,10 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from services.recorder.columns import iso_utc, unnested
-from services.recorder.database import refuses_values
-from services.recorder.rows import AnyRow, OutcomeRow, Poison, Row, poisoned
-from services.recorder.schema import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
+from services.recorder.db.database import refuses_values
+from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
+from services.recorder.db.types import iso_utc, unnested
+from services.recorder.ingest.parsing import AnyRow, OutcomeRow, Poison, Row, poisoned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""Whether all answers are recorded, per gateway."""

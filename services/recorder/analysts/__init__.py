@@ -1,0 +1,1 @@
+"""The analysts' typed views, data dictionary and grants."""

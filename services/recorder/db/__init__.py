@@ -1,0 +1,1 @@
+"""The database: tables, column types, engines of both dialects, schema migrations."""

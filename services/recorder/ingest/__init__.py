@@ -1,0 +1,1 @@
+"""From messages to rows: the consumer, parsing, the transaction."""

@@ -1,0 +1,1 @@
+"""Copy one database into another, and verify the copy."""
