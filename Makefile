@@ -19,12 +19,12 @@ export PYTHONPATH := $(ROOT):$(FOLDER)
 ##@ Use
 .PHONY: run
 run: $(VENV)/.run folder ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model first if none for this class is in production
-	@cd $(FOLDER) && $(PY) -m training.pipeline --unless-served
+	@cd $(FOLDER) && $(PY) -m training pipeline --unless-served
 	@cd $(FOLDER) && exec $(PY) -m services.local
 
 .PHONY: train
 train: $(VENV)/.run folder ## Run the pipeline: prepare, check, train, evaluate, register; promotes what passes its gates
-	@cd $(FOLDER) && exec $(PY) -m training.pipeline
+	@cd $(FOLDER) && exec $(PY) -m training pipeline
 
 .PHONY: folder
 folder:

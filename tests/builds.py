@@ -17,21 +17,21 @@ from shared.artifacts.bundle import PRODUCTION, STAGING
 from shared.artifacts.store import Shelf
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training.card.page import Version
-from training.check import Data, findings
-from training.data import population, spread
+from training.card.render import Version
+from training.commands.check import Data, findings
+from training.commands.evaluate import prove
+from training.commands.promote import promote
+from training.commands.register import Build, register
+from training.commands.rollback import rollback
+from training.commands.train import train
+from training.data import distribution, population
 from training.data.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
 from training.data.splitting import reported
-from training.evaluate import prove
 from training.evaluation.report import report
 from training.model import boosting
-from training.model.conversion import convert
-from training.promote import promote
-from training.register import Build, register
+from training.model.onnx import convert
 from training.registry.mlflow_registry import Registry
-from training.results import CHECKS, PICTURES, Checks, Finding, Training
-from training.rollback import rollback
-from training.train import train
+from training.stage_files import CHECKS, PICTURES, Checks, Finding, Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some
             low_prevalence=["grave"],
             training_ranges={"a": (-3.0, 9.0)},
             never_missing=["a"],
-            reference=spread.describe(training.rows, MadeUpPatient.columns, chosen.answers),
+            reference=distribution.describe(training.rows, MadeUpPatient.columns, chosen.answers),
         ),
         metrics=report(probabilities, test, preparation, chosen.plausible_at, parameters),
         proof=prove(model, onnx, training.rows, parameters.parity.tolerance, seed=0),

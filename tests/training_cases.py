@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.cases import Cases
-from training.parameters import (
+from training.config import (
     Choice,
     ConformalRule,
     DataLimits,
@@ -21,6 +20,7 @@ from training.parameters import (
     Subgroups,
     TimeSplit,
 )
+from training.data.cases import Cases
 
 CLASSES = ("sano", "enfermo", "grave")
 

@@ -18,12 +18,12 @@ from shared.contracts.events import Outcome, write_outcome, write_prediction
 from shared.contracts.scoring import ModelInfo, Score
 from shared.contracts.transport import Delivery
 from tests.bundles import PacienteDePrueba, make_bundle, random_rows
-from training.data.spread import describe
+from training.commands.reproduce import row_hash
+from training.commands.trigger import look
+from training.config import Trigger
+from training.data.distribution import describe
 from training.errors import DatabaseError, RegistryError
-from training.monitoring.recorded import read_patient, recorded
-from training.parameters import Trigger
-from training.reproduce import row_hash
-from training.trigger import look
+from training.monitoring.predictions_db import read_patient, recorded
 
 if TYPE_CHECKING:
     from training.monitoring.drift import Finding

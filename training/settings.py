@@ -21,7 +21,7 @@ class TrainingSettings(ProcessSettings):
 
 
 class TriggerSettings(TrainingSettings):
-    """Read by `training.trigger` and `training.reproduce`, besides the above."""
+    """Read by `training trigger` and `training reproduce`, besides the above."""
 
     database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
     """The recorder's database, read only: sqlite:///./FILE or postgresql://user:password@host:5432/database."""

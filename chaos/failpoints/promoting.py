@@ -1,4 +1,4 @@
-"""`python -m training.promote` killed between the history, the alias and the links."""
+"""`python -m training promote` killed between the history, the alias and the links."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Site:
 
     def promote(self, version: str, environment: dict[str, str] | None = None) -> Forked:
         """Start the command that brings `version` into staging."""
-        words = ["training.promote", version, "--to", STAGING, "--reason", "a test"]
+        words = ["training", "promote", version, "--to", STAGING, "--reason", "a test"]
         patient = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
         return self._zygote.start(words, self._folder, {**patient, **(environment or {})})
 

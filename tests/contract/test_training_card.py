@@ -15,13 +15,13 @@ from shared.diseases.thyroid import DatosPaciente
 from shared.patient import About
 from tests.builds import good_build, version_of
 from tests.training_cases import CLASSES, small_parameters
-from training.card import page as card
-from training.card.page import render
+from training.card import render as card
+from training.card.render import render
 from training.evaluation.subgroups import UNKNOWN
-from training.results import Rule
+from training.stage_files import Rule
 
 if TYPE_CHECKING:
-    from training.register import Build
+    from training.commands.register import Build
 
 LARGEST = 400 * 1024
 

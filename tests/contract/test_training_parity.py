@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.training_cases import made_up_cases, small_parameters
-from training.evaluate import prove
+from training.commands.evaluate import prove
 from training.model import boosting
-from training.model.conversion import boundary_rows, convert, golden_rows, parity
+from training.model.onnx import boundary_rows, convert, golden_rows, parity
 
 TOLERANCE = 1e-5
 

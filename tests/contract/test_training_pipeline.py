@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +13,7 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.builds import good_build
 from tests.bundles import RevisedThyroid, make_bundle
 from tests.data import dvc_project
-from training import pipeline
+from training.commands import pipeline
 from training.errors import BusyError, ParametersError
 
 if TYPE_CHECKING:
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     from shared.patient import Patient
     from tests.builds import Place
 
+ARGUMENTS = Namespace(unless_served=True, until=None)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder without parameters: whoever wants to train there is told so."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREDECIR_PARAMS", raising=False)
-    monkeypatch.setattr(sys, "argv", ["pipeline", "--unless-served"])
     return tmp_path
 
 
 def test_nothing_is_trained_where_a_model_for_the_class_is_in_production(folder: Path) -> None:
     make_bundle(folder / "var", DatosPaciente, version="7", pickled=b"never opened")
-    assert pipeline.main() == "version 7 is in production"
+    assert pipeline.main(ARGUMENTS) == "version 7 is in production"
 
 
 @pytest.mark.parametrize("patient", [None, RevisedThyroid])
@@ -45,14 +46,14 @@ def test_it_goes_on_to_train_where_nothing_or_a_model_for_another_class_is(
     if patient:
         make_bundle(folder / "var", patient, pickled=b"never opened")
     with pytest.raises(ParametersError, match=r"params\.yaml: cannot be read"):
-        pipeline.main()
+        pipeline.main(ARGUMENTS)
 
 
 def test_a_model_that_was_tampered_with_does_not_count_as_served(folder: Path) -> None:
     bundle = make_bundle(folder / "var", DatosPaciente, pickled=b"never opened")
     (bundle / "model.pkl").write_bytes(b"another")
     with pytest.raises(ParametersError):
-        pipeline.main()
+        pipeline.main(ARGUMENTS)
 
 
 def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
@@ -70,10 +71,9 @@ def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
     ):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # the pipeline sets them; to be put back
     dvc_project(folder)
-    monkeypatch.setattr(sys, "argv", ["pipeline"])
     (folder / ".dvc/tmp").mkdir()
     with make_lock(str(folder / ".dvc/tmp/lock")), pytest.raises(BusyError, match="try again") as caught:
-        pipeline.main()
+        pipeline.main(Namespace(unless_served=False, until=None))
     assert caught.value.exit_code == 75
 
 
@@ -89,7 +89,6 @@ def _lose(place: Place) -> None:
 def registered(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Give a place with a version in production, and the command as `make run` types it there."""
     place.register(good_build())
-    monkeypatch.setattr(sys, "argv", ["pipeline", "--unless-served"])
     monkeypatch.setenv("PREDECIR_PACIENTE", "tests.builds:MadeUpPatient")
     for name in ("PREDECIR_PARAMS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -101,7 +100,7 @@ def test_what_is_damaged_or_lost_comes_back_from_the_registry_without_training(
     registered: Place, trouble: Callable[[Place], None]
 ) -> None:
     trouble(registered)
-    assert pipeline.main().startswith("version 1 is in production; it was lost or damaged here")
+    assert pipeline.main(ARGUMENTS).startswith("version 1 is in production; it was lost or damaged here")
     assert registered.shelf.opened("1") is not None
     assert registered.links() == ("1", "1")
 
@@ -113,5 +112,5 @@ def test_it_goes_on_to_train_where_the_registry_has_lost_it_too(
     shutil.rmtree(registered.var / "mlartifacts")
     (registered.var.parent / "params.yaml").unlink()
     with pytest.raises(ParametersError, match=r"params\.yaml: cannot be read"):
-        pipeline.main()
+        pipeline.main(ARGUMENTS)
     assert "cannot be fetched: the bundle of version 1" in capsys.readouterr().out

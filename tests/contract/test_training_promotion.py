@@ -24,10 +24,10 @@ from tests.builds import (
     shuffled_build,
     timid_build,
 )
+from training.commands.history import as_json, as_table
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
-from training.history import as_json, as_table
 from training.registry.mlflow_registry import Registry
-from training.registry.opening import open_registry
+from training.registry.open import open_registry
 from training.registry.promotion import Change, carry_out, look
 from training.settings import TrainingSettings
 

@@ -20,12 +20,12 @@ from tests.builds import (
     shuffled_build,
 )
 from training.errors import GatesFailedError, PromotionError, RegistryError
-from training.model.conversion import convert
+from training.model.onnx import convert
 from training.registry.mlflow_errors import translated
 from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
-    from training.register import Build
+    from training.commands.register import Build
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 
 from tests.builds import MadeUpPatient, Place, good_build, lay_down
 from tests.training_cases import made_up_cases
+from training.commands.reproduce import find, provenance
 from training.data.cases import CASES
 from training.errors import RegistryError
-from training.monitoring.recorded import Prediction
-from training.reproduce import find, provenance
-from training.results import METRICS, MODEL, ONNX, PROOF, TRAINING
+from training.monitoring.predictions_db import Prediction
 from training.settings import TrainingSettings
+from training.stage_files import METRICS, MODEL, ONNX, PROOF, TRAINING
 
 SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri=None)
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_what_it_came_from_is_told_in_lines_that_a_person_can_read(place: Place)
 def made_by(hash_seed: str, threads: str) -> dict[str, str]:
     """Run what trains and proves a model in processes of their own; gives the digest of each file made."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": threads}
-    both = "from training import evaluate, train; train.main(); evaluate.main()"
+    both = "import sys; from training.__main__ import main; sys.exit(main(['train']) or main(['evaluate']))"
     subprocess.run([sys.executable, "-c", both], env=environment, check=True, timeout=120)
     return {
         str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in (MODEL, TRAINING, ONNX, METRICS, PROOF)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.builds import Place, another, good_build, new_place
-from training.registry.standing import remember, unchanged
+from training.registry.build_cache import remember, unchanged
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:

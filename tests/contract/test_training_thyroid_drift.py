@@ -11,9 +11,9 @@ import yaml
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import DiscardedRowError
 from tests.data import ROOT, thyroid_csv
-from training.data.spread import describe
+from training.config import read_parameters
+from training.data.distribution import describe
 from training.monitoring.drift import Recent
-from training.parameters import read_parameters
 
 
 def cases() -> list[tuple[dt.date, list[float]]]:

@@ -12,7 +12,7 @@ from tests.builds import good_build, version_of
 from tests.bundles import make_bundle
 from tests.processes import Process, running
 from tests.waiting import until_now
-from training.card.page import render
+from training.card.render import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

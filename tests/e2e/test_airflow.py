@@ -89,7 +89,7 @@ def test_a_run_takes_the_data_from_the_remote_to_a_promoted_model_and_reports(
     assert scheduler.states() == dict.fromkeys([*STEPS, "report", "passed"], "success")
     assert (folder / "var/models/anemia/staging").readlink().name == "1"
     assert (folder / "var/models/anemia/production").readlink().name == "1"
-    assert "production" in ended.stdout.partition("training.history")[2]
+    assert "production" in ended.stdout.partition("training history")[2]
 
 
 def test_data_that_break_a_rule_stop_the_run_which_still_reports_and_fails(scheduler: Scheduler, folder: Path) -> None:

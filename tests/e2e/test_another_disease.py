@@ -93,7 +93,7 @@ def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None
 
 
 def trigger(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training.trigger"]
+    command = [sys.executable, "-m", "training", "trigger"]
     given = os.environ | environment(folder)
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=120)
 
@@ -174,7 +174,7 @@ def test_ctrl_c_ends_it_without_a_traceback_even_while_a_stage_is_starting(tmp_p
     with subprocess.Popen(
         command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        until_now(lambda: is_importing(process.pid, "training.train"), seconds=60)
+        until_now(lambda: is_importing(process.pid, "training train"), seconds=60)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to everything in the foreground
         said = process.communicate(timeout=30)[1]
     assert process.returncode != 0
@@ -186,6 +186,6 @@ def is_importing(pid: int, stage: str) -> bool:
     """Whether `pid` has started `stage` and that has come as far as NumPy, with seconds of imports before it."""
     with contextlib.suppress(psutil.Error):  # a process may end while we look
         for child in psutil.Process(pid).children(recursive=True):
-            if stage in child.cmdline() and any("numpy" in loaded.path for loaded in child.memory_maps()):
+            if stage in " ".join(child.cmdline()) and any("numpy" in loaded.path for loaded in child.memory_maps()):
                 return True
     return False

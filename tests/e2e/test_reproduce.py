@@ -6,8 +6,9 @@ import json
 import math
 import shutil
 import sqlite3
-import sys
+from argparse import Namespace
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from tests.bundles import PacienteDePrueba, make_bundle
 from tests.database import query
 from tests.processes import running
 from tests.waiting import until_now
-from training import reproduce
+from training.commands import reproduce
 from training.errors import DatabaseError, DataError, NotReproducedError, RegistryError, TrainingError
 
 if TYPE_CHECKING:
@@ -56,16 +57,16 @@ def change(folder: Path, assignment: str) -> None:
         connection.execute(f"UPDATE predicciones SET {assignment}")  # noqa: S608 - the test's own words
 
 
-def reproduced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    [(identifier,)] = query(folder, "SELECT id FROM predicciones")
-    monkeypatch.setattr(sys, "argv", ["reproduce", identifier])
-    return reproduce.main()
+def reproduced(folder: Path, identifier: str | None = None) -> str:
+    """Reproduce the answer `identifier`, or the only one that is recorded in `folder`."""
+    [(recorded,)] = query(folder, "SELECT id FROM predicciones")
+    return reproduce.main(Namespace(id=UUID(identifier or recorded)))
 
 
 def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert reproduced(folder, monkeypatch) == "the same, bit for bit: all 2 probabilities; the row's hash holds"
+    assert reproduced(folder) == "the same, bit for bit: all 2 probabilities; the row's hash holds"
     [(identifier, digest, *values)] = query(
         folder, "SELECT id, modelo_digest, inputs, probabilidad, referencia FROM predicciones"
     )
@@ -96,37 +97,33 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         ("plausibles = NULL", "its hash does not hold"),
     ],
 )
-def test_a_row_that_was_changed_is_found_out(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, meddling: str, said: str
-) -> None:
+def test_a_row_that_was_changed_is_found_out(folder: Path, meddling: str, said: str) -> None:
     change(folder, meddling)
     with pytest.raises((NotReproducedError, DatabaseError), match=said) as caught:
-        reproduced(folder, monkeypatch)
+        reproduced(folder)
     assert "83" not in str(caught.value)
 
 
-def test_the_last_bit_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_bit_counts(folder: Path) -> None:
     [(text,)] = query(folder, "SELECT probabilidades FROM predicciones")
     given = json.loads(text)
     given["sano"] = math.nextafter(given["sano"], 1)
     change(folder, f"probabilidades = '{json.dumps(given)}'")
     with pytest.raises(NotReproducedError, match=r"^different: 1 of 2 probabilities") as caught:
-        reproduced(folder, monkeypatch)
+        reproduced(folder)
     assert caught.value.exit_code == 1
 
 
-def test_a_model_that_is_gone_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_gone_is_one_line(folder: Path) -> None:
     shutil.rmtree(folder / "var/models/prueba/1")
     with pytest.raises(RegistryError, match="version 1 is not in var/models/prueba, and there is no registry here"):
-        reproduced(folder, monkeypatch)
+        reproduced(folder)
 
 
-def test_another_model_under_the_same_version_is_not_taken_for_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_model_under_the_same_version_is_not_taken_for_it(folder: Path) -> None:
     change(folder, f"modelo_digest = '{'f' * 64}'")
     with pytest.raises(RegistryError, match="version 1 is not in"):
-        reproduced(folder, monkeypatch)
+        reproduced(folder)
 
 
 @pytest.mark.parametrize(
@@ -146,16 +143,14 @@ def test_an_unknown_prediction_and_one_of_another_class_are_one_line(
     monkeypatch.setenv("PREDECIR_PACIENTE", patient)
     if identifier:
         change(folder, f"id = '{identifier[:-1]}1'")
-        monkeypatch.setattr(sys, "argv", ["reproduce", identifier])
     with pytest.raises(DataError, match=said):
-        reproduce.main() if identifier else reproduced(folder, monkeypatch)
+        reproduced(folder, identifier)
 
 
-def test_a_database_that_is_not_there_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_not_there_is_one_line(folder: Path) -> None:
     [(identifier,)] = query(folder, "SELECT id FROM predicciones")
     (folder / "predicciones.db").rename(folder / "elsewhere.db")
-    monkeypatch.setattr(sys, "argv", ["reproduce", identifier])
     with pytest.raises(
         TrainingError, match=r"DATABASE_URL: the predictions there cannot be read: predicciones\.db: No such file"
     ):
-        reproduce.main()
+        reproduce.main(Namespace(id=UUID(identifier)))

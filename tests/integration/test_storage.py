@@ -60,16 +60,16 @@ def test_data_that_one_site_pushes_are_pulled_into_a_fresh_clone(storage: Any, t
     assert (there / ".dvc/config").read_bytes() == committed
 
 
-def run(module: str, folder: Path, registry: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, folder: Path, registry: str) -> subprocess.CompletedProcess[str]:
     """Run a command of training as somebody who knows the registry and nothing of its storage."""
     unknown = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
     given = unknown | environment(folder) | {"MLFLOW_TRACKING_URI": registry}
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", "training", name]
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=180)
 
 
 def train(folder: Path, registry: str) -> str:
-    ended = run("training.pipeline", folder, registry)
+    ended = run("pipeline", folder, registry)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
@@ -86,6 +86,6 @@ def test_a_bundle_goes_through_the_registry_to_s3_and_comes_back(storage: Any, t
         assert "version 1 again" in train(folder, registry.url)
         assert production.read_bytes() == manifest
         shutil.rmtree(folder / "var/models")
-        assert run("training.trigger", folder, registry.url).returncode == 69, "nothing was ever recorded here"
+        assert run("trigger", folder, registry.url).returncode == 69, "nothing was ever recorded here"
     assert production.read_bytes() == manifest
     assert not (folder / "var/mlartifacts").exists()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from training.commands.train import train
 from training.data.cases import Cases
 from training.errors import DataError
 from training.model import boosting
-from training.train import train
 
 
 @pytest.mark.parametrize("classes", [2, 3])

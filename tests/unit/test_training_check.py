@@ -8,7 +8,7 @@ import pytest
 
 from tests.bundles import PacienteDePrueba, random_rows
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training.check import Data, findings
+from training.commands.check import Data, findings
 from training.data.schema import breaches
 from training.data.splitting import reported
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from training.data.cases import Cases
-    from training.results import Finding
+    from training.stage_files import Finding
 
 COLUMNS = ("a", "b", "c", "d")
 LIMITS = small_parameters().checks

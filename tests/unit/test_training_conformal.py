@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
-from training.evaluation.measures import plain
+from training.commands.train import train
+from training.evaluation.metrics import plain
 from training.model.conformal import plausible, threshold, weighted
-from training.train import train
 
 if TYPE_CHECKING:
     from training.data.cases import Floats, Labels

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.waiting import until_now
-from training.data.spread import describe
+from training.commands.trigger import claim, withdraw
+from training.config import Trigger
+from training.data.distribution import describe
 from training.errors import DatabaseError, RegistryError
 from training.monitoring.drift import Recent, agreement, psi, wilson
-from training.parameters import Trigger
-from training.trigger import claim, withdraw
 
 LIMITS = Trigger(days=30, period_days=7, least=100, psi=0.25, missing=0.2, accuracy=0.85)
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)

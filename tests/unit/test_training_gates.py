@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shared.artifacts.bundle import Parity
+from training.config import Gates, LatencyGate, SubgroupGate
 from training.evaluation.comparison import Difference
 from training.evaluation.gates import (
     Report,
@@ -15,8 +16,7 @@ from training.evaluation.gates import (
     table,
 )
 from training.model.latency import Latency
-from training.parameters import Gates, LatencyGate, SubgroupGate
-from training.results import Checks, Finding, Subgroup
+from training.stage_files import Checks, Finding, Subgroup
 
 EQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=0, tolerance=1e-5, passed=True)
 UNEQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=1, tolerance=1e-5, passed=False)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from training.registry.ledger import Entry, History, Kept
+from training.registry.promotion_log import Entry, History, Kept
 
 WHEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

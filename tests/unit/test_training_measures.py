@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics
 
 from tests.training_cases import CLASSES
-from training.evaluation.measures import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
-from training.parameters import Evaluation
+from training.config import Evaluation
+from training.evaluation.metrics import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
 
 if TYPE_CHECKING:
     from training.data.cases import Floats, Labels

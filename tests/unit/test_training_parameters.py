@@ -8,8 +8,8 @@ import yaml
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.bundles import PacienteDePrueba
+from training.config import RandomSplit, TimeSplit, read_parameters
 from training.errors import ParametersError
-from training.parameters import RandomSplit, TimeSplit, read_parameters
 
 ROOT = Path(__file__).parents[2]
 OURS = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from shared.diseases.thyroid import DatosPaciente
+from training.dvc_project import ROOT, check_data, check_owner, lay_out
 from training.errors import DataError, ParametersError
-from training.project import ROOT, check_data, check_owner, lay_out
 
 if TYPE_CHECKING:
     from shared.patient import Patient

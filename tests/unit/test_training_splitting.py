@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from training.config import RandomSplit, TimeSplit
 from training.data.splitting import check_enough, folds, reported
 from training.errors import DataError
-from training.parameters import RandomSplit, TimeSplit
 
 RANDOM = RandomSplit(method="random", test_share=0.25, seed=3)
 

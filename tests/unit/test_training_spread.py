@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.data.spread import counted, describe, shares
+from training.data.distribution import counted, describe, shares
 
 NAN = float("nan")
 

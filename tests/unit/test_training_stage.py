@@ -9,7 +9,7 @@ import pytest
 
 from shared.artifacts.bundle import BundleTamperedError
 from training.errors import DataError
-from training.stage import run
+from training.stage_runner import run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ import pytest
 from shared.patient import Diagnosis, Disease, Patient, choice, measure
 from tests.training_cases import CLASSES, small_parameters
 from training.data.cases import Cases, Preparation
-from training.evaluation.measures import figures
+from training.evaluation.metrics import figures
 from training.evaluation.report import report
 
 if TYPE_CHECKING:
     from training.data.cases import Floats
-    from training.results import Metrics, Subgroup
+    from training.stage_files import Metrics, Subgroup
 
 
 class Member(Patient):

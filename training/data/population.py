@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.results import Period, Population
+from training.stage_files import Period, Population
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from training.config import TimeSplit
 from training.errors import DataError
-from training.parameters import TimeSplit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.config import RandomSplit
     from training.data.cases import Cases, Mask
-    from training.parameters import RandomSplit
 
 
 @dataclass(frozen=True, slots=True)

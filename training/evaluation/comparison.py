@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from training.evaluation.gates import LOWER_IS_BETTER
-from training.evaluation.measures import resamples, weighted
+from training.evaluation.metrics import resamples, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from training.config import Evaluation
     from training.data.cases import Floats, Labels
-    from training.parameters import Evaluation
-    from training.results import Interval
+    from training.stage_files import Interval
 
 Outcome = Literal["better", "worse", "no difference seen"]
 

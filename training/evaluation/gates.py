@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from training.results import Interval
+from training.stage_files import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from shared.artifacts.bundle import Parity
+    from training.config import Gates
     from training.evaluation.comparison import Difference
     from training.model.latency import Latency
-    from training.parameters import Gates
-    from training.results import Checks, Subgroup
+    from training.stage_files import Checks, Subgroup
 
 LOWER_IS_BETTER = {"log_loss", "expected_calibration_error"}
 

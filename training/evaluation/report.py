@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.evaluation.measures import calibration_curve, confusion_matrix, plain, resamples, spans, weighted
+from training.evaluation.metrics import calibration_curve, confusion_matrix, plain, resamples, spans, weighted
 from training.evaluation.subgroups import subgroups
 from training.model import conformal
-from training.results import CalibrationBin, Metrics, Rule
+from training.stage_files import CalibrationBin, Metrics, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.config import Evaluation, Parameters
     from training.data.cases import Cases, Floats, Labels, Mask, Preparation
-    from training.parameters import Evaluation, Parameters
-    from training.results import Interval
+    from training.stage_files import Interval
 
 _OF_A_RULE = ("accuracy", "balanced_accuracy", "recall.", "precision.")
 """What can be said of answers without probabilities."""

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.results import Subgroup
+from training.stage_files import Subgroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from shared.patient import Feature
+    from training.config import Subgroups
     from training.data.cases import Cases, Labels, Mask, Rows
-    from training.parameters import Subgroups
-    from training.results import Interval
+    from training.stage_files import Interval
 
 UNKNOWN = "unknown"
 """The group of cases that lack the feature."""

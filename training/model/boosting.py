@@ -16,8 +16,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
+    from training.config import ModelParameters
     from training.data.cases import Cases, Days, Floats, Labels, Rows
-    from training.parameters import ModelParameters
 
 _DAYS_PER_MONTH = 30.4375
 _LEAST = 1e-9

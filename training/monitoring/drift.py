@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from training.data.spread import counted
+from training.data.distribution import counted
 from training.errors import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.artifacts.baseline import Reference
+    from training.config import Trigger
     from training.data.cases import Floats, Labels
-    from training.parameters import Trigger
 
 _Z = 1.959964
 """The standard normal quantile of a 95 % interval."""

@@ -19,8 +19,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from shared.failpoints import failpoint
 from training.errors import RegistryError
-from training.registry.ledger import History, Kept
 from training.registry.mlflow_errors import translated
+from training.registry.promotion_log import History, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow.store.entities import PagedList
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.registry.ledger import Entry
+    from training.registry.promotion_log import Entry
 
 _BUILD = "build"
 _BUNDLE = "bundle"
@@ -40,7 +40,7 @@ _APPLIED = "applied"
 _PAGE = 1000
 _NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 """What MLflow says of a version that is not there, or is no number."""
-_LEDGER_DESCRIPTION = "Who moved which alias, when and why; one version per entry. Written by training.promote alone."
+_LEDGER_DESCRIPTION = "Who moved which alias, when and why; one version per entry. Written by training promote alone."
 
 
 class Registry:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from shared.artifacts.bundle import PRODUCTION
 from shared.failpoints import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
-from training.registry.ledger import Entry, History
-from training.stage import say
+from training.registry.promotion_log import Entry, History
+from training.stage_runner import say
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
@@ -163,7 +163,7 @@ def _sound(registry: Registry) -> History:
     if history.altered is not None:
         message = (
             f"entry {history.altered} of the promotion history does not fit those before it: one was changed or "
-            "deleted in MLflow; find out by whom (python -m training.history) before anything is promoted"
+            "deleted in MLflow; find out by whom (python -m training history) before anything is promoted"
         )
         raise RegistryError(message)
     return history

@@ -20,11 +20,11 @@ FOLDER = Path(os.environ.get("PREDECIR_PARAMS", ROOT / "params.yaml")).resolve()
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def command(task: str, module: str, **options: object) -> BashOperator:
-    """Give the task that runs `python -m MODULE` where the disease lives; it fails with the command's exit code."""
+def command(task: str, words: str, **options: object) -> BashOperator:
+    """Give the task that runs `python -m WORDS` where the disease lives; it fails with the command's exit code."""
     return BashOperator(
         task_id=task,
-        bash_command=f"exec python -m {module}",
+        bash_command=f"exec python -m {words}",
         cwd=str(FOLDER),
         env={
             "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
@@ -46,9 +46,9 @@ with DAG(
     tags=["predecir"],
 ):
     # Each step after the first runs what the ones before have not done yet: nothing, unless the data changed meanwhile.
-    steps = [command(step, f"training.pipeline {step}") for step in ("pull", "check", "train", "evaluate", "register")]
+    steps = [command(step, f"training pipeline {step}") for step in ("pull", "check", "train", "evaluate", "register")]
     chain(*steps)
-    report = command("report", "training.history", trigger_rule=TriggerRule.ALL_DONE)
+    report = command("report", "training history", trigger_rule=TriggerRule.ALL_DONE)
     passed = EmptyOperator(
         task_id="passed"
     )  # fails the run where a step failed: the report alone would make it a success
@@ -64,4 +64,4 @@ with DAG(
     max_active_runs=1,
     tags=["predecir"],
 ):
-    command("trigger", "training.trigger")
+    command("trigger", "training trigger")

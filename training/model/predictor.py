@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import ONNX, PICKLE
 from training.model.boosting import predict
-from training.model.conversion import open_onnx, predict_onnx
+from training.model.onnx import open_onnx, predict_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,31 +1,31 @@
-"""`python -m training.train`: choose inside the training period, calibrate there, fit on all of it, write the model."""
+"""`python -m training train`: choose inside the training period, calibrate there, fit on all of it, write the model."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.data import spread
+from training.config import read_parameters
+from training.data import distribution
 from training.data.cases import CASES, decimal, read_cases, read_preparation
 from training.data.splitting import check_enough, folds, reported
 from training.errors import DataError
-from training.evaluation.measures import figures
+from training.evaluation.metrics import figures
 from training.model import boosting, conformal
-from training.parameters import read_parameters
-from training.results import MODEL, TRAINING, Candidate, Training
-from training.stage import run, say
+from training.stage_files import MODEL, TRAINING, Candidate, Training
+from training.stage_runner import say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    from training.config import Parameters
     from training.data.cases import Cases, Floats
     from training.data.splitting import Fold
-    from training.parameters import Parameters
 
 
 def train(
@@ -57,7 +57,7 @@ def train(
     return boosting.merge(members, chosen.temperature), candidates, chosen
 
 
-def main() -> str:
+def main(_: argparse.Namespace) -> str:
     """Run the stage; returns its summary."""
     parameters, preparation = read_parameters(), read_preparation()
     cases = read_cases(CASES, preparation.classes)
@@ -75,7 +75,7 @@ def main() -> str:
         low_prevalence=[code for code, share in prevalence.items() if share < parameters.low_prevalence],
         training_ranges=_ranges(training, preparation.columns, preparation.measured),
         never_missing=_never_missing(training, preparation.columns),
-        reference=spread.describe(training.rows, preparation.columns, chosen.answers),
+        reference=distribution.describe(training.rows, preparation.columns, chosen.answers),
     )
     MODEL.write_bytes(pickle.dumps(model, protocol=5))
     TRAINING.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -115,7 +115,7 @@ def _validated(
 def _answers(probabilities: Floats, classes: Sequence[str]) -> dict[str, float]:
     """Give the share of the answers that each class is."""
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
-    return dict(zip(classes, spread.shares(counts), strict=True))
+    return dict(zip(classes, distribution.shares(counts), strict=True))
 
 
 def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -131,7 +131,3 @@ def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) ->
 def _never_missing(training: Cases, columns: Sequence[str]) -> list[str]:
     """Give the columns that had a value in every case: what their absence means, the model could not learn."""
     return [column for index, column in enumerate(columns) if not np.isnan(training.rows[:, index]).any()]
-
-
-if __name__ == "__main__":
-    sys.exit(run("train", main))

@@ -10,7 +10,7 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.results import CalibrationBin, Interval
+    from training.stage_files import CalibrationBin, Interval
 
 _LEFT, _TOP, _SIZE = 44.0, 10.0, 260.0
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

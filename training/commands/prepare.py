@@ -1,4 +1,4 @@
-"""`python -m training.prepare`: read the raw CSV through the patient class, and write the cases a model learns from."""
+"""`python -m training prepare`: read the raw CSV through the patient class, and write the cases a model learns from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from training.data.cases import CASES, PREPARATION, Example, Preparation, write_
 from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
 from training.settings import TrainingSettings
-from training.stage import run
 
 if TYPE_CHECKING:
+    import argparse
+
     from pydantic_core import ErrorDetails
 
     from shared.patient import Patient
@@ -71,7 +72,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     )
 
 
-def main() -> str:
+def main(_: argparse.Namespace) -> str:
     """Run the stage; returns its summary."""
     patient = load_patient(read_settings(TrainingSettings).predecir_paciente)
     examples, report = prepare(RAW, patient)
@@ -115,7 +116,3 @@ def _broken(error: ErrorDetails) -> str:
         return f"{error['ctx']['campo']}: {error['ctx']['regla']}"
     rule = error["type"] if error["type"] in _FREE_TEXT else error["msg"]
     return f"{'.'.join(map(str, error['loc'])) or 'row'}: {rule}"
-
-
-if __name__ == "__main__":
-    sys.exit(run("prepare", main))

@@ -18,12 +18,12 @@ from training.errors import DataError, ParametersError
 if TYPE_CHECKING:
     from shared.patient import Patient
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 STAGES = Path("dvc.yaml")
 POINTER = RAW.with_name(f"{RAW.name}.dvc")
 """Where DVC keeps which file the raw data are."""
 
-_GENERATED = "# Written by training.pipeline, and again at every run; without this line it is yours.\n"
+_GENERATED = "# Written by training pipeline, and again at every run; without this line it is yours.\n"
 _CONFIG = """\
 [core]
     analytics = false

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.evaluation.measures import calibration_curve, confusion_matrix
+from training.evaluation.metrics import calibration_curve, confusion_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""`python -m training.rollback --reason "…"`: production goes back to the version before, at once and without gates.
+"""`python -m training rollback --reason "…"`: production goes back to the version before, at once and without gates.
 
 That version has served: it passed them, or was forced past them, when it was promoted. Its signature and digests are
 verified as ever.
@@ -6,36 +6,35 @@ verified as ever.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
+from training.commands.promote import given_reason
 from training.errors import PromotionError
-from training.promote import given_reason
-from training.registry.opening import open_registry
+from training.registry.open import open_registry
 from training.registry.promotion import Change, carry_out, fetched, look
 from training.settings import TrainingSettings
-from training.stage import run
 
 if TYPE_CHECKING:
+    import argparse
+
     from training.registry.mlflow_registry import Registry
 
 
-def main() -> str:
-    """Run the command; returns its summary."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.rollback", description="Production goes one version back."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("--reason", type=given_reason, required=True, help="kept in the history")
-    asked = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> str:
+    """Run the command; returns its summary."""
     settings = read_settings(TrainingSettings)
     patient = load_patient(settings.predecir_paciente)
     registry = open_registry(settings, patient.disease.name)
-    return rollback(asked.reason, registry, Shelf(settings.var, patient.disease.name, patient.digest))
+    return rollback(arguments.reason, registry, Shelf(settings.var, patient.disease.name, patient.digest))
 
 
 def rollback(reason: str, registry: Registry, shelf: Shelf) -> str:
@@ -55,7 +54,3 @@ def rollback(reason: str, registry: Registry, shelf: Shelf) -> str:
     fetched(version, registry, shelf)
     carry_out(Change("rollback", version, reason), seen, registry, shelf)
     return f"version {version}, {PRODUCTION} (was {seen.version})"
-
-
-if __name__ == "__main__":
-    sys.exit(run("rollback", main))

@@ -1,4 +1,4 @@
-"""`python -m training.promote VERSION --to staging|production --reason "…" [--force]`: let a version serve.
+"""`python -m training promote VERSION --to staging|production --reason "…" [--force]`: let a version serve.
 
 Into production it gets through its gates only. `--force` takes it past those that it fails, and the history says so.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import sys
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
@@ -15,10 +14,10 @@ from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.errors import GatesFailedError, PromotionError
-from training.registry.opening import open_registry
+from training.registry.open import open_registry
 from training.registry.promotion import Change, carry_out, fetched, follow, look, usable
 from training.settings import TrainingSettings
-from training.stage import run, say
+from training.stage_runner import say
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
@@ -26,19 +25,21 @@ if TYPE_CHECKING:
     from training.registry.mlflow_registry import Registry
 
 
-def main() -> str:
-    """Run the command; returns its summary."""
-    parser = argparse.ArgumentParser(prog="python -m training.promote", description="Let a version serve.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("version", help="its number in the registry")
     parser.add_argument("--to", choices=(STAGING, PRODUCTION), required=True)
     parser.add_argument("--reason", type=given_reason, required=True, help="kept in the history")
     parser.add_argument("--force", action="store_true", help="past the gates that it fails; the history says so")
-    asked = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> str:
+    """Run the command; returns its summary."""
     settings = read_settings(TrainingSettings)
     patient = load_patient(settings.predecir_paciente)
     registry = open_registry(settings, patient.disease.name)
     shelf = Shelf(settings.var, patient.disease.name, patient.digest)
-    return promote(asked.version, asked.to, asked.reason, registry, shelf, force=asked.force)
+    return promote(arguments.version, arguments.to, arguments.reason, registry, shelf, force=arguments.force)
 
 
 def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Shelf, *, force: bool = False) -> str:  # noqa: PLR0913 - one per word of the command
@@ -74,7 +75,7 @@ def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Sh
 
 def judged(bundle: Bundle, production: str | None, registry: Registry, shelf: Shelf) -> Report:
     """Put `bundle` before its gates, beside what is in production; shows the report, and keeps it in the registry."""
-    from training.evaluation.judging import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
+    from training.evaluation.gatekeeper import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
 
     present, refusal = None, None
     if production is not None and (refusal := usable(production, registry, shelf)) is None:
@@ -95,7 +96,3 @@ def given_reason(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("say why, for those who read the history later")
     return text.strip()
-
-
-if __name__ == "__main__":
-    sys.exit(run("promote", main))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
+from training.config import Parameters, TimeSplit, read_parameters
 from training.data.cases import CASES, Cases, Preparation, read_cases, read_preparation
 from training.data.splitting import reported
 from training.errors import DataError
@@ -21,17 +22,16 @@ from training.evaluation.gates import (
     judge_latency,
     judge_subgroups,
 )
-from training.evaluation.measures import figures
+from training.evaluation.metrics import figures
 from training.evaluation.subgroups import subgroups
 from training.model.latency import measured
-from training.model.served import served
-from training.parameters import Parameters, TimeSplit, read_parameters
-from training.results import read_checks
+from training.model.predictor import served
+from training.stage_files import read_checks
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle, Manifest
     from training.data.cases import Floats, Mask
-    from training.results import Checks, Subgroup
+    from training.stage_files import Checks, Subgroup
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class Gates(_Section):
 
 
 class Trigger(_Section):
-    """When what was recorded lately starts the pipeline; read by `training.trigger` alone."""
+    """When what was recorded lately starts the pipeline; read by `training trigger` alone."""
 
     days: Annotated[int, Field(ge=1, le=3650)]
     period_days: Annotated[float, Field(gt=0, le=3650)]

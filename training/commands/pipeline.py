@@ -1,4 +1,4 @@
-"""`python -m training.pipeline`, which is `make train`: run the stages whose inputs changed, in the current folder.
+"""`python -m training pipeline`, which is `make train`: run the stages whose inputs changed, in the current folder.
 
 The folder holds `params.yaml` and `data/raw.csv` of one disease, whose class `PREDECIR_PACIENTE` names. DVC decides
 what has to run; each stage says what it did on a line of its own, and the exit code is that of the stage that failed.
@@ -9,7 +9,6 @@ shows each as a task of its own; `pull` only fetches the data.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
@@ -26,16 +25,17 @@ from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
+from training.config import FILE, read_parameters
 from training.data.raw import RAW
+from training.dvc_project import check_data, check_owner, lay_out
 from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
-from training.parameters import FILE, read_parameters
-from training.project import check_data, check_owner, lay_out
-from training.registry.opening import open_registry
+from training.registry.open import open_registry
 from training.registry.promotion import follow
 from training.settings import TrainingSettings
-from training.stage import INTERRUPTED, run, say
+from training.stage_runner import INTERRUPTED, say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Mapping
 
 _PULL = "pull"
@@ -44,30 +44,34 @@ _INTERRUPTED = {INTERRUPTED, -2}
 """Exit codes of a stage after Ctrl-C: it says so, or SIGINT ended it."""
 
 
-def main() -> str:
-    """Check everything that can be checked at once, then let DVC run; returns the summary."""
-    parser = argparse.ArgumentParser(prog="python -m training.pipeline", description="Train what has to be trained.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("--unless-served", action="store_true", help="not if a model is in production here already")
     parser.add_argument("until", nargs="?", metavar="STAGE", help="end after this stage; pull: after fetching the data")
-    asked = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> str:
+    """Check everything that can be checked at once, then let DVC run; returns the summary."""
     settings = read_settings(TrainingSettings)
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
-    if asked.unless_served and (said := _standing(settings, Shelf(settings.var, patient.disease.name, patient.digest))):
+    if arguments.unless_served and (
+        said := _standing(settings, Shelf(settings.var, patient.disease.name, patient.digest))
+    ):
         return said
     check_owner(settings.predecir_paciente)
     parameters = read_parameters()
     parameters.check_classes(patient.disease.classes)
     parameters.check_bands(patient.features)
     parameters.check_columns(patient.columns)
-    pull = check_data(anew=asked.until == _PULL)
+    pull = check_data(anew=arguments.until == _PULL)
     say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if lay_out(patient, settings.predecir_paciente):
         say("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
     site = Path("var/dvc/site").resolve()
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, writable for everyone
     os.environ.update(_quiet(os.environ, site))
-    return _reproduce(asked.until, pull=pull)
+    return _reproduce(arguments.until, pull=pull)
 
 
 def _standing(settings: TrainingSettings, shelf: Shelf) -> str | None:
@@ -144,7 +148,7 @@ def _reproduce(until: str | None, *, pull: bool) -> str:
 def _interrupts_held_back() -> Iterator[None]:
     """Let processes start with SIGINT blocked: a stage that is still being imported could only end with a traceback.
 
-    They unblock it themselves (`training.stage`). Ours is taken by a thread that was there before.
+    They unblock it themselves (`training.stage_runner`). Ours is taken by a thread that was there before.
     """
     done = threading.Event()
     threading.Thread(target=done.wait, daemon=True).start()
@@ -174,7 +178,7 @@ def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types
 def _failure(error: Exception) -> BaseException:
     """Tell what made DVC stop: a stage that ended with a code, and has said why, or DVC itself."""
     cause = error.__cause__ or error
-    ended = re.search(r"-m training\.(\w+), exited with (-?\d+)$", str(cause))
+    ended = re.search(r"-m training (\w+), exited with (-?\d+)$", str(cause))
     if ended is None:
         return TrainingError(f"DVC: {_one_line(cause)}")
     stage, code = ended[1], int(ended[2])
@@ -187,7 +191,3 @@ def _one_line(error: BaseException) -> str:
 
 def _unchanged(stages: list[str]) -> str:
     return f"; nothing changed for {', '.join(stages)}" if stages else ""
-
-
-if __name__ == "__main__":
-    sys.exit(run("pipeline", main))

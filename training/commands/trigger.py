@@ -1,4 +1,4 @@
-"""`python -m training.trigger`: look at what was recorded lately, and start the pipeline if it has changed too much.
+"""`python -m training trigger`: look at what was recorded lately, and start the pipeline if it has changed too much.
 
 For cron or any scheduler, in the folder of `params.yaml`, as often as one likes: it starts the pipeline at most once in
 `trigger.period_days`, whoever else runs it at the same time. It compares with what the model in production learned
@@ -23,30 +23,31 @@ from shared.artifacts.bundle import PRODUCTION, BundleError, open_bundle
 from shared.artifacts.store import Shelf
 from shared.patient import load_patient
 from shared.settings import read_settings
+from training.config import FILE, read_parameters
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
 from training.monitoring.drift import Recent, agreement
-from training.monitoring.recorded import Asked, read_patient, recorded
-from training.parameters import FILE, read_parameters
-from training.registry.opening import open_registry
+from training.monitoring.predictions_db import Asked, read_patient, recorded
+from training.registry.open import open_registry
 from training.registry.promotion import follow
 from training.settings import TriggerSettings
-from training.stage import run, say
+from training.stage_runner import say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
     from pathlib import Path
 
     from shared.artifacts.bundle import Bundle
     from shared.patient import Patient
+    from training.config import Trigger
     from training.monitoring.drift import Finding
-    from training.parameters import Trigger
 
 _FOLDER = "trigger"
 _REPORT = "report.json"
 _LEDGER = "started.jsonl"
 
 
-def main() -> str:
+def main(_: argparse.Namespace) -> str:
     """Look, report, and start the pipeline if it is due; returns the summary."""
     settings = read_settings(TriggerSettings)
     patient = load_patient(settings.predecir_paciente)
@@ -84,7 +85,7 @@ def main() -> str:
     if not started:
         return f"{seen}: beyond its limit: {', '.join(beyond)}; started within {limits.period_days:g} days already"
     say("trigger", f"{seen}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
-    ended = subprocess.run([sys.executable, "-m", "training.pipeline"], check=False)
+    ended = subprocess.run([sys.executable, "-m", "training", "pipeline"], check=False)
     if ended.returncode == BusyError.exit_code:
         withdraw(folder, now)
         _report(folder, report | {"started": False})
@@ -195,7 +196,3 @@ def _report(folder: Path, report: dict[str, object]) -> None:
     except OSError as error:
         message = f"{path}: cannot be written ({error.strerror})"
         raise RegistryError(message) from None
-
-
-if __name__ == "__main__":
-    sys.exit(run("trigger", main))

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.card import drawing
+from training.card import charts
 from training.evaluation.subgroups import FIGURES, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from training.register import Build
-    from training.results import Interval, Metrics
+    from training.commands.register import Build
+    from training.stage_files import Interval, Metrics
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _SHADES = (0.005, 0.1, 0.3, 0.6)
@@ -119,8 +119,8 @@ def _facts(build: Build, version: Version) -> dict[str, Any]:
         "commonest": _commonest(build),
         "subgroup_figures": FIGURES,
         "scale": _scale(metrics),
-        "bar": drawing.interval_bar,
-        "calibration": drawing.calibration(metrics.calibration, least=build.parameters.subgroups.least_cases),
+        "bar": charts.interval_bar,
+        "calibration": charts.calibration(metrics.calibration, least=build.parameters.subgroups.least_cases),
         "estimate": lambda name: _estimate(metrics.figures, metrics.intervals, name),
         "rule_estimate": lambda name: rule and _estimate(rule.figures, rule.intervals, name),
         "gain_estimate": lambda name: rule and _estimate(rule.gain, rule.gain_intervals, name),

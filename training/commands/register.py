@@ -1,4 +1,4 @@
-"""`python -m training.register`: register the model, seal its bundle, and promote it as far as its gates let.
+"""`python -m training register`: register the model, seal its bundle, and promote it as far as its gates let.
 
 Everything can be repeated: a build that is registered already gets no other version; the links follow the registry.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import pickle
-import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
@@ -30,20 +29,21 @@ from shared.artifacts.bundle import (
 from shared.artifacts.store import Shelf, ShelfError
 from shared.patient import load_patient
 from shared.settings import read_settings
-from training import results
-from training.card.page import Version, render
+from training import stage_files
+from training.card.render import Version, render
+from training.commands.promote import judged
+from training.config import Parameters, read_parameters
 from training.data.cases import Preparation, read_preparation
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
-from training.parameters import Parameters, read_parameters
-from training.promote import judged
-from training.registry.opening import open_registry
+from training.registry.build_cache import remember, unchanged
+from training.registry.open import open_registry
 from training.registry.promotion import Change, View, carry_out, fetched, follow, look, usable
 from training.registry.provenance import code_commit, library_versions
-from training.registry.standing import remember, unchanged
 from training.settings import TrainingSettings
-from training.stage import run, say
+from training.stage_runner import say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from training.registry.mlflow_registry import Registry
@@ -61,11 +61,11 @@ class Build:
 
     parameters: Parameters
     preparation: Preparation
-    checks: results.Checks
-    training: results.Training
-    population: results.Population
-    metrics: results.Metrics
-    proof: results.Proof
+    checks: stage_files.Checks
+    training: stage_files.Training
+    population: stage_files.Population
+    metrics: stage_files.Metrics
+    proof: stage_files.Proof
     pickled: bytes
     onnx: bytes
 
@@ -87,7 +87,7 @@ class Build:
         return digest.hexdigest()
 
 
-def main() -> str:
+def main(_: argparse.Namespace) -> str:
     """Run the stage; returns its summary."""
     settings = read_settings(TrainingSettings)
     patient = load_patient(settings.predecir_paciente)
@@ -166,7 +166,7 @@ def _stays(version: str, production: str, registry: Registry) -> str:
     if version == production:  # by its gates, or past them by force
         return f"{PRODUCTION} and {STAGING}"
     _refuse(version, registry.missed(version))
-    return f"{STAGING}; {PRODUCTION} stays at version {production} (training.promote moves it)"
+    return f"{STAGING}; {PRODUCTION} stays at version {production} (python -m training promote moves it)"
 
 
 def _was_only_slow(version: str, seen: View, registry: Registry) -> bool:
@@ -192,13 +192,13 @@ def _read_build() -> Build:
         build = Build(
             parameters=read_parameters(),
             preparation=read_preparation(),
-            checks=results.read_checks(),
-            training=results.read_training(),
-            population=results.read_population(),
-            metrics=results.read_metrics(),
-            proof=results.read_proof(),
-            pickled=results.MODEL.read_bytes(),
-            onnx=results.ONNX.read_bytes(),
+            checks=stage_files.read_checks(),
+            training=stage_files.read_training(),
+            population=stage_files.read_population(),
+            metrics=stage_files.read_metrics(),
+            proof=stage_files.read_proof(),
+            pickled=stage_files.MODEL.read_bytes(),
+            onnx=stage_files.ONNX.read_bytes(),
         )
     except FileNotFoundError as error:
         message = f"{error.filename}: not there; run the stages before this one (`make train` runs them all)"
@@ -216,7 +216,7 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
         _PATIENT: build.preparation.patient_digest,
     }
     with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        registry.log(_flat_parameters(build), _flat_metrics(build), results.PICTURES, results.CHECKS)
+        registry.log(_flat_parameters(build), _flat_metrics(build), stage_files.PICTURES, stage_files.CHECKS)
         version = registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,
@@ -289,7 +289,3 @@ def _flat_metrics(build: Build) -> dict[str, float]:
         for end, value in zip(("low", "high"), interval, strict=True)
     }
     return {**build.metrics.figures, **ends, "onnx_parity.max_abs_difference": build.proof.parity.max_abs_difference}
-
-
-if __name__ == "__main__":
-    sys.exit(run("register", main))

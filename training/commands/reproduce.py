@@ -1,4 +1,4 @@
-"""`python -m training.reproduce ID`: whether the model that gave a recorded answer gives it again, bit for bit.
+"""`python -m training reproduce ID`: whether the model that gave a recorded answer gives it again, bit for bit.
 
 The row is read from `DATABASE_URL`, and the very version that answered from the shelf, or else from the registry; its
 signature and digests must hold. The same inputs are encoded and computed as they were then: by the form that served, in
@@ -10,9 +10,7 @@ Exit code 0: the same. 1: not the same. Otherwise it cannot be told, and why is 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
 import tempfile
 import textwrap
 import uuid
@@ -28,24 +26,31 @@ from shared.contracts.scoring import Score
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.errors import DataError, NotReproducedError, RegistryError
-from training.monitoring.recorded import place, read_patient, recorded
-from training.registry.opening import open_registry
+from training.monitoring.predictions_db import place, read_patient, recorded
+from training.registry.open import open_registry
 from training.registry.provenance import code_commit, library_versions
 from training.settings import TriggerSettings
-from training.stage import run, say
+from training.stage_runner import say
 
 if TYPE_CHECKING:
+    import argparse
+
     from shared.artifacts.bundle import Bundle, Manifest
     from shared.contracts.scoring import ModelInfo
     from shared.patient import Patient
-    from training.monitoring.recorded import Prediction
+    from training.monitoring.predictions_db import Prediction
     from training.settings import TrainingSettings
 
 _WIDTH = 110
 """Characters of a line, at most, where there would be over a thousand."""
 
 
-def main() -> str:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("id", type=uuid.UUID, help="of the prediction, as the answer gave it")
+
+
+def main(arguments: argparse.Namespace) -> str:
     """Read, compute and compare; returns the summary.
 
     Raises:
@@ -54,11 +59,7 @@ def main() -> str:
         NotReproducedError: the answer differs.
 
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m training.reproduce", description="Compute a recorded answer again."
-    )
-    parser.add_argument("id", type=uuid.UUID, help="of the prediction, as the answer gave it")
-    identifier = str(parser.parse_args().id)
+    identifier = str(arguments.id)
     settings = read_settings(TriggerSettings)
     patient = load_patient(settings.predecir_paciente)
     database = settings.database_url.get_secret_value()
@@ -121,7 +122,7 @@ def compare(prediction: Prediction, bundle: Bundle, asked: Patient) -> str:
         NotReproducedError: it differs from the recorded one, or the row was changed after it was recorded.
 
     """
-    from training.model.served import served  # noqa: PLC0415 - scikit-learn: seconds, which a wrong id should not cost
+    from training.model.predictor import served  # noqa: PLC0415 - scikit-learn: seconds, which a wrong id should not cost
 
     row = np.array([asked.encode()], dtype=np.float32)
     classes = bundle.manifest.classes
@@ -191,7 +192,3 @@ def _code(commit: str, dirty: bool | None) -> str:  # noqa: FBT001 - as the mani
 
 def _now(then: str, now: str | None) -> str:
     return "" if then == now else f" (now {now or 'absent'})"
-
-
-if __name__ == "__main__":
-    sys.exit(run("reproduce", main))

@@ -1,26 +1,26 @@
-"""`python -m training.evaluate`: report on the cases kept from training, and prove the ONNX model equal."""
+"""`python -m training evaluate`: report on the cases kept from training, and prove the ONNX model equal."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shared.artifacts.bundle import Golden
+from training.config import read_parameters
 from training.data.cases import CASES, read_cases, read_preparation, read_rule
 from training.data.population import describe
 from training.data.splitting import reported
-from training.evaluation.pictures import draw_all
+from training.evaluation.plots import draw_all
 from training.evaluation.report import report
 from training.model.boosting import predict
-from training.model.conversion import boundary_rows, convert, golden_rows, parity
-from training.parameters import read_parameters
-from training.results import METRICS, MODEL, ONNX, PICTURES, POPULATION, PROOF, Proof, read_training
-from training.stage import run
+from training.model.onnx import boundary_rows, convert, golden_rows, parity
+from training.stage_files import METRICS, MODEL, ONNX, PICTURES, POPULATION, PROOF, Proof, read_training
 
 if TYPE_CHECKING:
+    import argparse
+
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from training.data.cases import Floats, Rows
@@ -39,7 +39,7 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
     )
 
 
-def main() -> str:
+def main(_: argparse.Namespace) -> str:
     """Run the stage; returns its summary."""
     parameters, preparation = read_parameters(), read_preparation()
     parameters.check_bands(preparation.features)
@@ -65,7 +65,3 @@ def main() -> str:
         f"balanced {found['balanced_accuracy']:.3f}, coverage {found['coverage']:.3f}; "
         f"ONNX {equal} the pickle on {proof.parity.rows:,} rows"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(run("evaluate", main))

@@ -1,33 +1,35 @@
-"""`python -m training.history [--json]`: who moved which alias where, when and why."""
+"""`python -m training history [--json]`: who moved which alias where, when and why."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import TYPE_CHECKING
 
 from shared.patient import load_patient
 from shared.settings import read_settings
-from training.registry.opening import open_registry
+from training.registry.open import open_registry
 from training.settings import TrainingSettings
-from training.stage import run
 
 if TYPE_CHECKING:
-    from training.registry.ledger import History, Kept
+    import argparse
+
+    from training.registry.promotion_log import History, Kept
 
 _COLUMNS = ("entry", "when (UTC)", "alias", "from", "to", "action", "who", "gates", "reason")
 
 
-def main() -> str:
-    """Run the command; what it prints is all it has to say."""
-    parser = argparse.ArgumentParser(prog="python -m training.history", description="Who moved which alias, and why.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("--json", action="store_true", help="every entry with its gate report, one JSON object a line")
-    asked = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> str:
+    """Run the command; what it prints is all it has to say."""
     settings = read_settings(TrainingSettings)
     name = load_patient(settings.predecir_paciente).disease.name
     history = open_registry(settings, name).history()
-    lines = [as_json(one, history) for one in history.kept] if asked.json else as_table(history)
+    lines = [as_json(one, history) for one in history.kept] if arguments.json else as_table(history)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return ""
 
@@ -64,7 +66,3 @@ def _outcome(one: Kept, history: History) -> str:
     if history.altered is not None and one.number >= history.altered:
         return "does not fit"
     return "done" if one.applied else "interrupted"
-
-
-if __name__ == "__main__":
-    sys.exit(run("history", main))

@@ -1,11 +1,10 @@
-"""`python -m training.check`: hold the cases against `checks` of params.yaml; what fails is not trained on.
+"""`python -m training check`: hold the cases against `checks` of params.yaml; what fails is not trained on.
 
 Every check is one figure and one limit. All of them are in `var/pipeline/checks.json`, passed or not.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,22 +12,22 @@ import numpy as np
 
 from shared.patient import load_patient
 from shared.settings import read_settings
+from training.config import read_parameters
 from training.data import leakage
 from training.data.cases import CASES, read_cases, read_lines, read_preparation
 from training.data.raw import RAW
 from training.data.schema import breaches
 from training.data.splitting import reported
 from training.errors import DataError
-from training.parameters import read_parameters
-from training.results import CHECKS, Checks, Finding
 from training.settings import TrainingSettings
-from training.stage import run
+from training.stage_files import CHECKS, Checks, Finding
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
+    from training.config import DataLimits
     from training.data.cases import Cases, Labels, Mask
-    from training.parameters import DataLimits
 
 _SHOWN = 3
 """How many failures the one line of an error tells in full."""
@@ -56,7 +55,7 @@ def findings(data: Data, limits: DataLimits) -> list[Finding]:
     return [number, *_missing(data, limits), *_classes(data, limits), *_repeated(data, limits), *_leaking(data, limits)]
 
 
-def main() -> str:
+def main(_: argparse.Namespace) -> str:
     """Run the stage; returns its summary.
 
     Raises:
@@ -141,7 +140,3 @@ def _named(pairs: list[tuple[int, int]], lines: Labels) -> str:
 
 def _more(count: int) -> str:
     return f" (and {count:,} more)" if count > 0 else ""
-
-
-if __name__ == "__main__":
-    sys.exit(run("check", main))

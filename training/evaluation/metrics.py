@@ -16,9 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from training.config import Evaluation
     from training.data.cases import Floats, Labels, Mask
-    from training.parameters import Evaluation
-    from training.results import Interval
+    from training.stage_files import Interval
 
 _LEAST = 1e-15
 _INTERVAL = (2.5, 97.5)
