@@ -54,7 +54,7 @@ test-compose: $(VENV)/.dev ## The server stack in containers: from nothing, scal
 
 .PHONY: quick
 quick: check ## The checks, then the tests that need no server
-	@$(PY) -m pytest tests/unit tests/contract
+	@$(PY) -m pytest tests/unit tests/contract tests/repo
 
 .PHONY: check
 check: $(VENV)/.dev ## Format, lint, types, import rules, workflows, Kubernetes manifests

@@ -23,10 +23,10 @@ from services.recorder.ingest.consumer import Consumer
 from services.recorder.settings import RecorderSettings
 from shared.broker.topology import topology
 from shared.contracts.transport import Delivery
-from tests.broker import Broker
-from tests.postgres import postgres_server
-from tests.rabbitmq import rabbit_server
-from tests.recorder_suite import event
+from tests.support.broker import Broker
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbit_server
+from tests.support.recorder_suite import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable

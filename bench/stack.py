@@ -17,9 +17,9 @@ import psutil
 
 from bench.conditions import give_model
 from bench.servers import Server, cpu_seconds, family, running, total
-from tests.haproxy import haproxy
-from tests.postgres import PostgresServer, postgres_server
-from tests.rabbitmq import RabbitServer, rabbit_server
+from tests.support.haproxy import haproxy
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.rabbitmq import RabbitServer, rabbit_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

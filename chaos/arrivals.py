@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 import uvloop
 
-from tests.waiting import until
+from tests.support.waiting import until
 
 PEAK_CLIENTS = 64
 """How many ask at once while the peak is sought."""

@@ -16,8 +16,8 @@ import asyncpg
 import psutil
 
 from chaos.surroundings import LEGS
-from tests.proxy import Proxy, link_faults
-from tests.waiting import until
+from tests.support.proxy import Proxy, link_faults
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     import random
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from chaos.stack import Stack
     from chaos.supervised import Supervised
-    from tests.postgres import PostgresServer
-    from tests.rabbitmq import RabbitServer
+    from tests.support.postgres import PostgresServer
+    from tests.support.rabbitmq import RabbitServer
 
     Broken = TypeVar("Broken")
     Fault = Callable[[Broken, random.Random], AbstractAsyncContextManager[str]]

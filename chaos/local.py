@@ -21,10 +21,10 @@ from chaos.supervised import Supervised
 from chaos.verdict import Row, judge
 from chaos.watching import Watcher
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.database import query
-from tests.ports import free_ports
-from tests.waiting import until
+from tests.support.bundles import make_bundle
+from tests.support.database import query
+from tests.support.ports import free_ports
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,12 +21,12 @@ from bench.stack import drained, services_on
 from chaos.overload_page import failures, page
 from chaos.stopping import stoppable
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.database import query
-from tests.haproxy import haproxy
-from tests.postgres import postgres_server
-from tests.rabbitmq import rabbit_server
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.database import query
+from tests.support.haproxy import haproxy
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbit_server
+from tests.support.waiting import until_now
 
 TIMES = 3.0
 _SPARE_SECONDS = 120

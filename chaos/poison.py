@@ -15,7 +15,7 @@ import orjson
 
 from shared.contracts.event_batches import CONTENT_TYPE, split
 from shared.contracts.transport import Delivery
-from tests.recorder_suite import event
+from tests.support.recorder_suite import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

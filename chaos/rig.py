@@ -24,7 +24,7 @@ from chaos.stack import Stack, server_stack
 from chaos.verdict import judge
 from chaos.watching import Watcher
 from shared.broker.topology import topology
-from tests.waiting import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence

@@ -25,7 +25,7 @@ from chaos.doctors import doctors
 from chaos.stack import server_stack
 from chaos.stopping import stoppable
 from chaos.surroundings import KINDS
-from tests.waiting import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from chaos.supervised import Supervised

@@ -16,9 +16,9 @@ import aiohttp
 from chaos.supervised import Supervised
 from chaos.surroundings import KINDS, Surroundings, surroundings
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.haproxy import Pool, haproxy_command
-from tests.waiting import until
+from tests.support.bundles import make_bundle
+from tests.support.haproxy import Pool, haproxy_command
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

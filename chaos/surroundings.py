@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from chaos.clock import Clock
 from chaos.disk import SmallDisk, small_disk
-from tests.ports import free_ports
-from tests.postgres import PostgresServer, postgres_server
-from tests.proxy import Proxy, proxied
-from tests.rabbitmq import RabbitServer, rabbit_server
+from tests.support.ports import free_ports
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.proxy import Proxy, proxied
+from tests.support.rabbitmq import RabbitServer, rabbit_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

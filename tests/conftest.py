@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.broker.topology import topology
-from tests.broker import Broker
-from tests.postgres import PostgresServer, postgres_server
-from tests.rabbitmq import RabbitServer, rabbit_server
+from tests.support.broker import Broker
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.rabbitmq import RabbitServer, rabbit_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest.register_assert_rewrite(
-    "tests.recorder_suite", "tests.analysts_suite", "tests.trigger_suite"
+    "tests.support.recorder_suite", "tests.support.analysts_suite", "tests.support.trigger_suite"
 )  # before anything imports them: asserts explain
 
 

@@ -20,9 +20,9 @@ from bench.servers import load, running
 from bench.stack import LOOK_SECONDS, counted
 from services.gateway.ids import new_id
 from services.gateway.outbox.database import OutboxFile
-from tests.postgres import postgres_server
-from tests.rabbitmq import rabbit_server
-from tests.recorder_suite import event
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbit_server
+from tests.support.recorder_suite import event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

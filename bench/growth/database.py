@@ -23,7 +23,7 @@ from services.recorder.api.queries import Wanted, read_one, read_page
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.diseases.thyroid import DatosPaciente
-from tests.postgres import postgres_server
+from tests.support.postgres import postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

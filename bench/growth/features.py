@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.plots import lines
 from bench.reports import table
 from bench.servers import ROOT, load, running
-from tests.bundles import make_bundle
+from tests.support.bundles import make_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from bench.plots import lines
 from bench.reports import table
 from bench.servers import load
 from bench.stack import counted, drained, services_on, worked
-from tests.postgres import postgres_server
-from tests.rabbitmq import rabbit_server
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbit_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from shared.contracts.events import write_prediction
 from shared.contracts.open_inference import INPUT
 from shared.contracts.scoring import ModelInfo, Score
 from shared.diseases.thyroid import DatosPaciente
-from tests.postgres import PostgresServer, postgres_server
+from tests.support.postgres import PostgresServer, postgres_server
 
 if TYPE_CHECKING:
     from pathlib import Path

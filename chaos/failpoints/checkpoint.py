@@ -15,13 +15,13 @@ import pytest
 from chaos.failpoints.doctors import Doctors
 from chaos.failpoints.serving import recorded_before, settle
 from chaos.failpoints.tally import Tally
-from tests.zygote import zygote
+from tests.support.zygote import zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chaos.failpoints.serving import Profile
-    from tests.zygote import Zygote
+    from tests.support.zygote import Zygote
 
 FILES = {"outbox.checkpoint": "var/gateway/outbox.db", "database.checkpoint": "predicciones.db"}
 _STRACE = Path("/usr/bin/strace")

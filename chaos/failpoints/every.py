@@ -14,11 +14,11 @@ from chaos.failpoints.databases import Postgres, Sqlite
 from chaos.failpoints.modules import SERVICES, TRAINING
 from chaos.failpoints.tally import STOPPING
 from shared.broker.topology import topology
-from tests.broker import Broker
-from tests.model_registry import model_registry
-from tests.postgres import PostgresServer, postgres_server
-from tests.rabbitmq import RabbitServer, rabbit_server
-from tests.zygote import Zygote, zygote
+from tests.support.broker import Broker
+from tests.support.model_registry import model_registry
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.rabbitmq import RabbitServer, rabbit_server
+from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -14,7 +14,7 @@ from services.recorder.db.database import open_database, read_url
 from services.recorder.db.migrate import alembic_config
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH
-from tests.recorder_suite import START
+from tests.support.recorder_suite import START
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from chaos.failpoints.databases import Database
-    from tests.zygote import Zygote
+    from tests.support.zygote import Zygote
 
 MIGRATIONS = ("migration.revision", "migration.migrated")
 COPIES = ("copy.write", "copy.committed")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from chaos.failpoints.tally import Tally
 from shared.artifacts.bundle import STAGING
 from shared.artifacts.store import Shelf
-from tests.bundles import PacienteDePrueba
-from tests.model_registry import ModelRegistry
+from tests.support.bundles import PacienteDePrueba
+from tests.support.model_registry import ModelRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.zygote import Forked, Zygote
+    from tests.support.zygote import Forked, Zygote
 
 FAILPOINTS = ("promotion.recorded", "promotion.pointed", "promotion.applied")
 _NAME = PacienteDePrueba.disease.name
@@ -37,7 +37,7 @@ class Site:
     def promote(self, version: str, environment: dict[str, str] | None = None) -> Forked:
         """Start the command that brings `version` into staging."""
         words = ["training", "promote", version, "--to", STAGING, "--reason", "a test"]
-        patient = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
+        patient = {"PREDECIR_PACIENTE": "tests.support.bundles:PacienteDePrueba"}
         return self._zygote.start(words, self._folder, {**patient, **(environment or {})})
 
     def moves(self) -> list[str]:

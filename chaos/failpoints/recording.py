@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import orjson
 
 from chaos.failpoints.tally import Tally
-from tests.broker import hand_over
-from tests.recorder_suite import delivery, event
-from tests.waiting import until_now
+from tests.support.broker import hand_over
+from tests.support.recorder_suite import delivery, event
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from chaos.failpoints.databases import Database
-    from tests.broker import Broker
-    from tests.zygote import Forked, Zygote
+    from tests.support.broker import Broker
+    from tests.support.zygote import Forked, Zygote
 
 FAILPOINTS = ("recorder.write", "recorder.committed")
 _LAST_PASS = 3

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from chaos.failpoints.doctors import Doctors
 from chaos.failpoints.tally import Tally
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.broker import Broker
-    from tests.zygote import Zygote
+    from tests.support.broker import Broker
+    from tests.support.zygote import Zygote
 
 SERVER = ("outbox.write", "outbox.written", "outbox.delete", "relay.handed-over", "broker.publish", "broker.published")
 LOCAL = ("outbox.delete", "relay.handed-over", "recorder.write")

@@ -14,14 +14,14 @@ from chaos.failpoints.tally import Tally
 from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import Shelf
-from tests.bundles import PacienteDePrueba, random_rows
-from tests.waiting import until_now
+from tests.support.bundles import PacienteDePrueba, random_rows
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.model_registry import ModelRegistry
-    from tests.zygote import Forked, Zygote
+    from tests.support.model_registry import ModelRegistry
+    from tests.support.zygote import Forked, Zygote
 
 PASSES = {
     "mirror.fetched": "1",
@@ -56,7 +56,7 @@ class Replica:
         self.environment = {
             "MLFLOW_TRACKING_URI": registry.url,
             "INFERENCE_POLL_SECONDS": "0.05",
-            "PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba",
+            "PREDECIR_PACIENTE": "tests.support.bundles:PacienteDePrueba",
         }
         folder.mkdir(exist_ok=True)
         made = [registry.register(PacienteDePrueba, seed=seed) for seed in (1, 2)]

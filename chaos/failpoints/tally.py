@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.waiting import until_now
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tests.zygote import Forked, Zygote
+    from tests.support.zygote import Forked, Zygote
 
 _SECONDS = 120
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.waiting import until_now
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,7 +13,7 @@ import pytest
 from tests.compose.certificate import self_signed
 from tests.compose.load import PATIENT, Account, doctors
 from tests.compose.stack import COMMIT, Stack, running_stack
-from tests.waiting import until, until_now
+from tests.support.waiting import until, until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,12 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.builds import Place
+    from tests.support.builds import Place
 
 
 @pytest.fixture(scope="session")
 def an_empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.builds import empty_registry  # noqa: PLC0415 - MLflow: seconds, for those who use it
+    from tests.support.builds import empty_registry  # noqa: PLC0415 - MLflow: seconds, for those who use it
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -23,7 +23,7 @@ def an_empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, an_empty_registry: Path) -> Place:
-    from tests.builds import new_place  # noqa: PLC0415 - as above
+    from tests.support.builds import new_place  # noqa: PLC0415 - as above
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -20,8 +20,8 @@ from shared.web.api_keys import KeyRing, Role
 from shared.web.authorization import Guard, RateLimit
 from shared.web.hosting import Part, access_table, http_app
 from shared.web.middleware import Entrance
-from tests.processes import ROOT
-from tests.waiting import until
+from tests.support.processes import ROOT
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

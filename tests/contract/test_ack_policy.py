@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.doubles import Down, Remembering
-from tests.gateway import HYPER, gateway
-from tests.waiting import until
+from tests.support.doubles import Down, Remembering
+from tests.support.gateway import HYPER, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

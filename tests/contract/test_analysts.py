@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.analysts_suite import *  # noqa: F403 - the suite itself
 from tests.contract.test_recorder_store import SqliteTarget
+from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.recorder_suite import Target
+    from tests.support.recorder_suite import Target
 
 
 @pytest.fixture

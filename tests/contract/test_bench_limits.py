@@ -13,7 +13,7 @@ from bench.limits.pages import HTTP, REST, accounted, headline, page, picture
 from bench.limits.stages import LOOP, RECORDING, WHOLE, stages
 from bench.plots import draw
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
+from tests.support.bundles import make_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from services.recorder.db.tables import PREDICCIONES
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH, copy_table, count
 from services.recorder.transfer.verify import compare_table
-from tests.recorder_suite import START
+from tests.support.recorder_suite import START
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from shared.contracts.events import EventError, read_event
 from shared.contracts.outbox_status import GATEWAY_STATE, read_report
 from shared.contracts.transport import Delivery
 from tests.contract.test_recorder_store import SqliteTarget
-from tests.recorder_suite import recording
+from tests.support.recorder_suite import recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,15 +12,15 @@ from structlog.testing import capture_logs
 from services.gateway.api.explain import AT_ONCE, MOST_ROWS, MOST_WAITING, ROWS_AT_ONCE
 from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
-from tests.doubles import MODEL, Adding, NoModel
-from tests.gateway import HYPER, PROBLEM, gateway
-from tests.waiting import until
+from tests.support.doubles import MODEL, Adding, NoModel
+from tests.support.gateway import HYPER, PROBLEM, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.contracts.scoring import ModelInfo
-    from tests.gateway import Client
+    from tests.support.gateway import Client
 
 KNOWS_GAPS = replace(MODEL, never_missing=frozenset())
 EVERYTHING = HYPER | {feature.name: True for feature in DatosPaciente.features if feature.kind == "flag"}

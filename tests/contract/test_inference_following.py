@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.artifacts.bundle import MANIFEST, ONNX, Golden
-from tests.bundles import PacienteDePrueba, make_bundle, point_production, reseal
-from tests.inference import ROW, running
-from tests.waiting import until
+from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, reseal
+from tests.support.inference import ROW, running
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,8 @@ from services.inference.settings import InferenceSettings
 from shared.artifacts.bundle import ONNX, open_bundle
 from shared.contracts.scoring import ModelUnavailableError
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import PacienteDePrueba, make_bundle, random_rows
-from tests.waiting import until
+from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,9 +18,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from shared.artifacts.bundle import MANIFEST, ONNX, SIGNATURE
-from tests.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
-from tests.inference import Running, running
-from tests.waiting import until
+from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
+from tests.support.inference import Running, running
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

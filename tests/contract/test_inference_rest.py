@@ -19,7 +19,7 @@ from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
 from shared.web.hosting import LARGEST_BODY, http_app
 from shared.web.middleware import Entrance
-from tests.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
+from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

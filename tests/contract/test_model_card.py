@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from services.gateway.api.model_card import policy
 from shared.contracts.scoring import ModelUnavailableError
-from tests.doubles import Card
-from tests.gateway import PROBLEM, gateway
+from tests.support.doubles import Card
+from tests.support.gateway import PROBLEM, gateway
 
 if TYPE_CHECKING:
     from pathlib import Path

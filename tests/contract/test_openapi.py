@@ -14,9 +14,9 @@ from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import access_table, http_app
-from tests.analysts_suite import Anemia, Renamed
-from tests.doubles import MODEL
-from tests.gateway import PROBLEM, gateway
+from tests.support.analysts_suite import Anemia, Renamed
+from tests.support.doubles import MODEL
+from tests.support.gateway import PROBLEM, gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

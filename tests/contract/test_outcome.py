@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from shared.contracts.events import Outcome, OutcomeRegistered, read_event
 from shared.diseases.thyroid import DatosPaciente
-from tests.doubles import Down, Remembering
-from tests.gateway import HYPER, PROBLEM, Client, gateway
-from tests.waiting import until
+from tests.support.doubles import Down, Remembering
+from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

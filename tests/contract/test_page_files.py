@@ -10,9 +10,9 @@ import pytest
 from services.gateway.page.routes import ACCESS, form
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.authorization import PUBLIC
-from tests.bundles import PacienteDePrueba
-from tests.gateway import gateway
-from tests.processes import ROOT
+from tests.support.bundles import PacienteDePrueba
+from tests.support.gateway import gateway
+from tests.support.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

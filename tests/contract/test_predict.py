@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import http_app
-from tests.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
-from tests.gateway import HYPER, PROBLEM, Client, gateway
-from tests.waiting import until
+from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
+from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

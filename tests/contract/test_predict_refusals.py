@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from tests.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -22,7 +22,7 @@ from shared.web.api_keys import KeyRing, Role
 from shared.web.authorization import Guard, RateLimit
 from shared.web.hosting import StartError, access_table, http_app
 from shared.web.middleware import Entrance
-from tests.recorder_suite import START, delivery, event, outcome
+from tests.support.recorder_suite import START, delivery, event, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

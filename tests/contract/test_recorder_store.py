@@ -16,9 +16,9 @@ import sqlalchemy
 
 from services.recorder.api.queries import Wanted, read_page
 from shared.contracts.transport import TransportDownError
-from tests.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.recorder_suite import START, Recording, Target, delivery, event
-from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report
+from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
+from tests.support.recorder_suite import START, Recording, Target, delivery, event
+from tests.support.reports_suite import *  # noqa: F403 - what gateways elsewhere report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from services.gateway.api.patient_reference import normalised, open_references
 from shared.contracts.events import PredictionMade, read_event
 from shared.settings import SettingsError
-from tests.gateway import HYPER, PROBLEM, Client, gateway
-from tests.waiting import until
+from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,7 +19,7 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.scoring import ModelUnavailableError
 from shared.web.hosting import Part, http_app
-from tests.bundles import PacienteDePrueba, make_bundle, random_rows
+from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

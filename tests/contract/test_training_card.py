@@ -13,8 +13,8 @@ import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import About
-from tests.builds import good_build, version_of
-from tests.training_cases import CLASSES, small_parameters
+from tests.support.builds import good_build, version_of
+from tests.support.training_cases import CLASSES, small_parameters
 from training.card import render as card
 from training.card.render import render
 from training.evaluation.subgroups import UNKNOWN

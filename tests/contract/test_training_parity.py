@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.training_cases import made_up_cases, small_parameters
+from tests.support.training_cases import made_up_cases, small_parameters
 from training.commands.evaluate import prove
 from training.model import boosting
 from training.model.onnx import boundary_rows, convert, golden_rows, parity

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.builds import good_build
-from tests.bundles import RevisedThyroid, make_bundle
-from tests.data import dvc_project
+from tests.support.builds import good_build
+from tests.support.bundles import RevisedThyroid, make_bundle
+from tests.support.data import dvc_project
 from training.commands import pipeline
 from training.errors import BusyError, ParametersError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.patient import Patient
-    from tests.builds import Place
+    from tests.support.builds import Place
 
 ARGUMENTS = Namespace(unless_served=True, until=None)
 
@@ -89,7 +89,7 @@ def _lose(place: Place) -> None:
 def registered(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Give a place with a version in production, and the command as `make run` types it there."""
     place.register(good_build())
-    monkeypatch.setenv("PREDECIR_PACIENTE", "tests.builds:MadeUpPatient")
+    monkeypatch.setenv("PREDECIR_PACIENTE", "tests.support.builds:MadeUpPatient")
     for name in ("PREDECIR_PARAMS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     return place

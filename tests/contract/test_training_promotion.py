@@ -13,7 +13,7 @@ import pytest
 
 from shared.artifacts.bundle import PRODUCTION, STAGING, signing_key
 from shared.artifacts.store import ShelfError
-from tests.builds import (
+from tests.support.builds import (
     OtherClass,
     Place,
     another,

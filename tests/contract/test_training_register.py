@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.artifacts.bundle import BundleTamperedError, Conformal, open_bundle
-from tests.builds import (
+from tests.support.builds import (
     MadeUpPatient,
     OtherClass,
     Place,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builds import MadeUpPatient, Place, good_build, lay_down
-from tests.training_cases import made_up_cases
+from tests.support.builds import MadeUpPatient, Place, good_build, lay_down
+from tests.support.training_cases import made_up_cases
 from training.commands.reproduce import find, provenance
 from training.data.cases import CASES
 from training.errors import RegistryError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.builds import Place, another, good_build, new_place
+from tests.support.builds import Place, another, good_build, new_place
 from training.registry.build_cache import remember, unchanged
 from training.settings import TrainingSettings
 

@@ -10,7 +10,7 @@ import yaml
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import DiscardedRowError
-from tests.data import ROOT, thyroid_csv
+from tests.support.data import ROOT, thyroid_csv
 from training.config import read_parameters
 from training.data.distribution import describe
 from training.monitoring.drift import Recent

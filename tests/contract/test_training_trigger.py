@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.settings import SettingsError
-from tests.trigger_suite import *  # noqa: F403 - the suite itself
-from tests.trigger_suite import beyond
+from tests.support.trigger_suite import *  # noqa: F403 - the suite itself
+from tests.support.trigger_suite import beyond
 from training.errors import DatabaseError
 
 if TYPE_CHECKING:

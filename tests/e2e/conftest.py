@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.browser import chromium
-from tests.builds import good_build, version_of
-from tests.bundles import make_bundle
-from tests.processes import Process, running
-from tests.waiting import until_now
+from tests.support.browser import chromium
+from tests.support.builds import good_build, version_of
+from tests.support.bundles import make_bundle
+from tests.support.processes import Process, running
+from tests.support.waiting import until_now
 from training.card.render import render
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.anemia import environment, lay_down
-from tests.data import dvc
-from tests.processes import ROOT
+from tests.support.anemia import environment, lay_down
+from tests.support.data import dvc
+from tests.support.processes import ROOT
 
 AIRFLOW = Path(sys.prefix) / "airflow/bin/airflow"
 

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from shared.artifacts.bundle import open_bundle
-from tests.anemia import PAGE, PATIENT, change, environment, lay_down
-from tests.database import is_settled, query
-from tests.processes import ROOT, running
-from tests.waiting import until_now
+from tests.support.anemia import PAGE, PATIENT, change, environment, lay_down
+from tests.support.database import is_settled, query
+from tests.support.processes import ROOT, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def train(folder: Path) -> subprocess.CompletedProcess[str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Give the folder after a first training, and what that printed."""
     folder = tmp_path_factory.mktemp("diseases") / "anemia"
-    subprocess.run([sys.executable, "-m", "tests.anemia", folder], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "tests.support.anemia", folder], cwd=ROOT, check=True, timeout=60)
     ended = train(folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return folder, ended.stdout

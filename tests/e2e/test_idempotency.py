@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.postgres import postgres_server
-from tests.stack import ids, server_stack
-from tests.waiting import until_now
+from tests.support.postgres import postgres_server
+from tests.support.stack import ids, server_stack
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.broker import Broker
-    from tests.processes import Process
+    from tests.support.broker import Broker
+    from tests.support.processes import Process
 
 KEYS = 100
 AT_ONCE = 50

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.processes import command, refused, running
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.processes import command, refused, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     import subprocess

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import PacienteDePrueba, make_bundle
-from tests.database import is_settled, query
-from tests.processes import Process, interrupted, refused, running
-from tests.waiting import until_now
+from tests.support.bundles import PacienteDePrueba, make_bundle
+from tests.support.database import is_settled, query
+from tests.support.processes import Process, interrupted, refused, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

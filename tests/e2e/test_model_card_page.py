@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.browser import DESKTOP, PHONE, Doctor
+from tests.support.browser import DESKTOP, PHONE, Doctor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ViewportSize
 
-    from tests.processes import Process
+    from tests.support.processes import Process
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])

@@ -9,11 +9,11 @@ import pytest
 from playwright.sync_api import expect
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.browser import DESKTOP, PHONE, Doctor
-from tests.bundles import PacienteDePrueba, make_bundle
-from tests.database import query
-from tests.processes import Process, running
-from tests.waiting import until_now
+from tests.support.browser import DESKTOP, PHONE, Doctor
+from tests.support.bundles import PacienteDePrueba, make_bundle
+from tests.support.database import query
+from tests.support.processes import Process, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +204,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(browser: Browser, page_
 
 def test_another_disease_has_a_form_of_its_own(browser: Browser, tmp_path: Path) -> None:
     make_bundle(tmp_path / "var", PacienteDePrueba)
-    environment = {"PREDECIR_PACIENTE": "tests.bundles:PacienteDePrueba"}
+    environment = {"PREDECIR_PACIENTE": "tests.support.bundles:PacienteDePrueba"}
     with running("services.local", tmp_path, environment) as process, browser.new_context(locale="es-ES") as context:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         doctor = Doctor(context.new_page(), process.url).open().type(edad="50", glucosa="130").tick("Fumador")

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import Doctor, Held
-from tests.database import is_settled, query
-from tests.processes import Process, command, running
-from tests.waiting import until_now
+from tests.support.browser import Doctor, Held
+from tests.support.database import is_settled, query
+from tests.support.processes import Process, command, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

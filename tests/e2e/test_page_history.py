@@ -11,16 +11,16 @@ import pytest
 from playwright.sync_api import expect
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.browser import Doctor, Held
-from tests.database import is_settled, query
-from tests.waiting import until_now
+from tests.support.browser import Doctor, Held
+from tests.support.database import is_settled, query
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Route
 
-    from tests.processes import Process
+    from tests.support.processes import Process
 
 LABELS = {diagnosis.code: diagnosis.label for diagnosis in DatosPaciente.disease.diagnoses}
 

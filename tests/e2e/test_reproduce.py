@@ -13,17 +13,17 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.bundles import PacienteDePrueba, make_bundle
-from tests.database import query
-from tests.processes import running
-from tests.waiting import until_now
+from tests.support.bundles import PacienteDePrueba, make_bundle
+from tests.support.database import query
+from tests.support.processes import running
+from tests.support.waiting import until_now
 from training.commands import reproduce
 from training.errors import DatabaseError, DataError, NotReproducedError, RegistryError, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENT = "tests.bundles:PacienteDePrueba"
+PATIENT = "tests.support.bundles:PacienteDePrueba"
 ASKED = {"edad": 83, "sexo": "F", "glucosa": 177.25, "fumador": True}
 
 

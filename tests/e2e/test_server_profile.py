@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.postgres import postgres_server
-from tests.processes import refused
-from tests.stack import ids, server_stack
-from tests.waiting import until_now
+from tests.support.postgres import postgres_server
+from tests.support.processes import refused
+from tests.support.stack import ids, server_stack
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.broker import Broker
+    from tests.support.broker import Broker
 
 
 def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker) -> None:

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import RevisedThyroid, make_bundle
-from tests.processes import ROOT, Process, running
-from tests.waiting import until_now
+from tests.support.bundles import RevisedThyroid, make_bundle
+from tests.support.processes import ROOT, Process, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_a_dead_inference_is_503_with_retry_after_and_not_ready(gateway: Process
 
 def test_a_model_of_another_patient_class_is_not_asked(tmp_path: Path) -> None:
     make_bundle(tmp_path / "var", RevisedThyroid)
-    other = {"PREDECIR_PACIENTE": "tests.bundles:RevisedThyroid"}
+    other = {"PREDECIR_PACIENTE": "tests.support.bundles:RevisedThyroid"}
     with (
         running("services.inference", tmp_path, other) as inference,
         running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url}) as gateway,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.model_registry import ModelRegistry, model_registry
+from tests.support.model_registry import ModelRegistry, model_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

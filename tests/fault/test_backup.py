@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import httpx
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.database import is_settled, query
-from tests.postgres import postgres_server
-from tests.processes import Process, running
-from tests.stack import ids, server_stack
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.database import is_settled, query
+from tests.support.postgres import postgres_server
+from tests.support.processes import Process, running
+from tests.support.stack import ids, server_stack
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.broker import Broker
+    from tests.support.broker import Broker
 
 CLIENTS = 4
 

@@ -15,12 +15,12 @@ import pytest
 from chaos.failpoints.modules import SERVICES
 from services.recorder.ingest.store import Store
 from shared.contracts.transport import TransportDownError
-from tests.broker import takes
-from tests.database import query
-from tests.processes import ROOT
-from tests.recorder_suite import delivery, event
-from tests.waiting import until
-from tests.zygote import Zygote, zygote
+from tests.support.broker import takes
+from tests.support.database import query
+from tests.support.processes import ROOT
+from tests.support.recorder_suite import delivery, event
+from tests.support.waiting import until
+from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from services.recorder.accounting.outbox_reports import Heard
     from services.recorder.ingest.parsing import Poison
     from shared.contracts.transport import Delivery
-    from tests.broker import Broker
+    from tests.support.broker import Broker
 
 CRASHES, GOOD = 30, 10
 WITH_A_BUG = """

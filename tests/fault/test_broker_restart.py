@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.postgres import PostgresServer, postgres_server
-from tests.stack import Stack, ids, server_stack
-from tests.waiting import until_now
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.stack import Stack, ids, server_stack
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tests.broker import Broker
-    from tests.processes import Process
+    from tests.support.broker import Broker
+    from tests.support.processes import Process
 
 KILLS = 5
 

@@ -17,11 +17,11 @@ import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import LARGEST_BODY
-from tests.bundles import make_bundle
-from tests.database import is_settled, query
-from tests.processes import Process, running
-from tests.proxy import Proxy, link_faults, proxied
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.database import is_settled, query
+from tests.support.processes import Process, running
+from tests.support.proxy import Proxy, link_faults, proxied
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,16 +14,16 @@ from chaos.failpoints.databases import Database, Sqlite
 from chaos.failpoints.every import new_broker, new_database
 from chaos.failpoints.modules import SERVICES, TRAINING
 from shared.failpoints import Failpoint
-from tests.postgres import PostgresServer, postgres_server
-from tests.zygote import Zygote, zygote
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from chaos.failpoints.tally import Tally
-    from tests.model_registry import ModelRegistry
-    from tests.rabbitmq import RabbitServer
+    from tests.support.model_registry import ModelRegistry
+    from tests.support.rabbitmq import RabbitServer
 
 HITS = 2
 DATABASES = ("SQLite", "PostgreSQL")

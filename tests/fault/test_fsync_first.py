@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.processes import running
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.processes import running
+from tests.support.waiting import until_now
 
 _STRACE = Path("/usr/bin/strace")
 _CALLS = "write,writev,pwrite64,sendto,sendmsg,fsync,fdatasync"

@@ -8,16 +8,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.postgres import postgres_server
-from tests.processes import Process, running
-from tests.stack import server_stack
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.postgres import postgres_server
+from tests.support.processes import Process, running
+from tests.support.stack import server_stack
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.broker import Broker
+    from tests.support.broker import Broker
 
 _SECONDS = 60
 

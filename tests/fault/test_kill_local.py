@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import httpx
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.database import is_settled, query
-from tests.processes import Process, running
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.database import is_settled, query
+from tests.support.processes import Process, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path

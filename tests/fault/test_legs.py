@@ -13,24 +13,24 @@ from services.gateway.inference_client import open_remote_scorer
 from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.diseases.thyroid import DatosPaciente
-from tests.broker import hand_over, takes
-from tests.bundles import make_bundle
 from tests.contract.test_recorder_store import SqliteTarget
-from tests.gateway import HYPER, gateway
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.processes import running
-from tests.proxy import Proxy, link_faults, proxied
-from tests.recorder_suite import delivery, event, recording
-from tests.waiting import until
+from tests.support.broker import hand_over, takes
+from tests.support.bundles import make_bundle
+from tests.support.gateway import HYPER, gateway
+from tests.support.processes import running
+from tests.support.proxy import Proxy, link_faults, proxied
+from tests.support.recorder_suite import delivery, event, recording
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.broker import Broker
-    from tests.gateway import Client
-    from tests.postgres import PostgresServer
-    from tests.recorder_suite import Recording
+    from tests.support.broker import Broker
+    from tests.support.gateway import Client
+    from tests.support.postgres import PostgresServer
+    from tests.support.recorder_suite import Recording
 
 PATIENCE = 60
 """Far beyond every deadline set here: what does not end by itself would take for ever."""

@@ -12,18 +12,18 @@ import pytest
 from chaos.meddler import meddling
 from chaos.poison import KINDS, Poisoner
 from services.recorder.db.tables import CUARENTENA
-from tests.broker import hand_over
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.recorder_suite import delivery, recording
-from tests.waiting import until
+from tests.support.broker import hand_over
+from tests.support.recorder_suite import delivery, recording
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.broker import Broker
-    from tests.postgres import PostgresServer
-    from tests.recorder_suite import Recording, Target
+    from tests.support.broker import Broker
+    from tests.support.postgres import PostgresServer
+    from tests.support.recorder_suite import Recording, Target
 
 MESSAGES = 1000
 POISON = 20

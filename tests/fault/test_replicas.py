@@ -15,12 +15,12 @@ from aiohttp import web
 
 from chaos.doctors import doctors
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import RevisedThyroid, make_bundle
-from tests.haproxy import haproxy
-from tests.ports import free_ports
-from tests.processes import Process, running
-from tests.proxy import Proxy, proxied
-from tests.waiting import until
+from tests.support.bundles import RevisedThyroid, make_bundle
+from tests.support.haproxy import haproxy
+from tests.support.ports import free_ports
+from tests.support.processes import Process, running
+from tests.support.proxy import Proxy, proxied
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,7 +74,7 @@ async def comes_back_with_another_class(replica: Replica) -> None:
     folder = replica.folder / "other"
     folder.mkdir()
     make_bundle(folder / "var", RevisedThyroid)
-    settings = {"PREDECIR_PACIENTE": "tests.bundles:RevisedThyroid", "PORT": str(replica.port)}
+    settings = {"PREDECIR_PACIENTE": "tests.support.bundles:RevisedThyroid", "PORT": str(replica.port)}
     await asyncio.to_thread(replica.process.kill)
     await asyncio.to_thread(replica.stack.enter_context, running("services.inference", folder, settings))
 

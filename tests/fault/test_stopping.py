@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from chaos.stopping import STOPPED
-from tests.processes import ROOT
-from tests.waiting import until_now
+from tests.support.processes import ROOT
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,6 +108,6 @@ def test_parts_of_a_long_run_that_is_told_to_stop_end_before_it(tmp_path: Path) 
 
 def test_parts_of_a_long_run_that_is_killed_end_soon(tmp_path: Path) -> None:
     with run(["chaos.long", "soak", "failpoints", "--into", str(tmp_path)]) as rig:
-        until_now(lambda: runs(rig.look(), *SERVER, "chaos.failpoints", "tests.zygote"), seconds=SECONDS)
+        until_now(lambda: runs(rig.look(), *SERVER, "chaos.failpoints", "tests.support.zygote"), seconds=SECONDS)
         rig.process.kill()
         until_now(lambda: not rig.left(), seconds=SECONDS)

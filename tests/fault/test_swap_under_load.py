@@ -20,14 +20,14 @@ from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import ONNX
 from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente
-from tests.processes import Process, running
-from tests.waiting import until
+from tests.support.processes import Process, running
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from tests.model_registry import ModelRegistry
+    from tests.support.model_registry import ModelRegistry
 
 REQUESTS = 2000
 DOCTORS = 8

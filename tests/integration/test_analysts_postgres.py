@@ -10,8 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.analysts_suite import *  # noqa: F403 - the suite itself
-from tests.analysts_suite import (
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
+from tests.support.analysts_suite import (
     QUESTIONS,
     Anemia,
     Renamed,
@@ -21,14 +23,12 @@ from tests.analysts_suite import (
     described,
     record,
 )
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.postgres import PostgresServer, postgres_server
+from tests.support.postgres import PostgresServer, postgres_server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.recorder_suite import Target
+    from tests.support.recorder_suite import Target
 
 
 @pytest.fixture

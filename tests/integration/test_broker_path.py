@@ -11,19 +11,19 @@ from structlog.testing import capture_logs
 
 from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
-from tests.broker import hand_over, takes
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.recorder_suite import Recording, delivery, recording
-from tests.waiting import until
+from tests.support.broker import hand_over, takes
+from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.broker import Broker
-    from tests.postgres import PostgresServer
-    from tests.recorder_suite import Target
+    from tests.support.broker import Broker
+    from tests.support.postgres import PostgresServer
+    from tests.support.recorder_suite import Target
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,9 +13,9 @@ import uvicorn
 from services.gateway.api.requests import saturated
 from shared.web.load_shedding import Door
 from shared.web.problems import ProblemError
-from tests.haproxy import haproxy
-from tests.ports import free_ports
-from tests.waiting import until
+from tests.support.haproxy import haproxy
+from tests.support.ports import free_ports
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

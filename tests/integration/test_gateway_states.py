@@ -12,15 +12,15 @@ from structlog.testing import capture_logs
 from services.recorder.db.tables import GATEWAYS
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
-from tests.recorder_suite import Recording, delivery, recording
-from tests.waiting import until
+from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
     from typing import Any
 
-    from tests.broker import Broker
+    from tests.support.broker import Broker
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ import pytest
 from bench.rows import made_up
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
-from tests.analysts_suite import Anemia, Renamed, ask, described, plain
-from tests.recorder_suite import START, delivery, event, outcome, recording
-from tests.waiting import until_now
+from tests.support.analysts_suite import Anemia, Renamed, ask, described, plain
+from tests.support.recorder_suite import START, delivery, event, outcome, recording
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.contracts.transport import Delivery
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import Shelf
 from shared.diseases.thyroid import DatosPaciente
-from tests.model_registry import ModelRegistry, model_registry
-from tests.processes import ROOT
-from tests.promoting import ROUNDS
+from tests.support.model_registry import ModelRegistry, model_registry
+from tests.support.processes import ROOT
+from tests.support.promoting import ROUNDS
 from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def race(folder: Path, registry: ModelRegistry) -> None:
     """Let three promote; assert that one won each round, and that all that remains agrees on the last winner."""
     versions = [registry.register(DatosPaciente, seed=seed)[0] for seed in range(3)]
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.promoting", registry.url, *versions],
+        [sys.executable, "-m", "tests.support.promoting", registry.url, *versions],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

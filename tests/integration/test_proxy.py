@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.proxy import proxied
-from tests.waiting import until
+from tests.support.proxy import proxied
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.proxy import Proxy
+    from tests.support.proxy import Proxy
 
 PATIENCE = 30
 EXPANDING = b"?"

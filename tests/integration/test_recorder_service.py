@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import refused, running
+from tests.support.processes import refused, running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.contracts.transport import OutboxState, TransportDownError
-from tests.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.recorder_suite import Recording, Target, delivery, event, recording
-from tests.reports_suite import *  # noqa: F403 - what gateways elsewhere report
-from tests.waiting import until
+from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
+from tests.support.recorder_suite import Recording, Target, delivery, event, recording
+from tests.support.reports_suite import *  # noqa: F403 - what gateways elsewhere report
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
 
 @dataclass(frozen=True)

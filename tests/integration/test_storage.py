@@ -12,9 +12,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.anemia import environment, lay_down
-from tests.data import dvc, dvc_project, thyroid_csv
-from tests.model_registry import model_registry
+from tests.support.anemia import environment, lay_down
+from tests.support.data import dvc, dvc_project, thyroid_csv
+from tests.support.model_registry import model_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.trigger_suite import *  # noqa: F403 - the suite itself
-from tests.trigger_suite import beyond, prediction, record
+from tests.support.trigger_suite import *  # noqa: F403 - the suite itself
+from tests.support.trigger_suite import beyond, prediction, record
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from shared.artifacts.bundle import (
     seal,
     signing_key,
 )
-from tests.bundles import PacienteDePrueba, make_bundle
+from tests.support.bundles import PacienteDePrueba, make_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

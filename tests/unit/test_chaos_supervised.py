@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from chaos.supervised import Supervised
-from tests.waiting import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.outbox.disk_guard import Disk
-from tests.waiting import until_now
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 
 from shared.failpoints import Failpoint, failpoint
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
-from tests.processes import command
+from tests.support.processes import command
 
 ROOT = Path(__file__).parents[2]
 PASSING = """

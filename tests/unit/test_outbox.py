@@ -10,7 +10,7 @@ import pytest
 from services.gateway.outbox.database import AnswerForgottenError, Keyed, KeyReusedError, request_hash
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from shared.contracts.transport import OutboxState
-from tests.waiting import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
 from services.recorder.db.types import UtcTimestamp, iso_utc
 from services.recorder.ingest.parsing import AnyRow, OutcomeRow, Poison, Row, read_row
-from tests.recorder_suite import delivery, event
+from tests.support.recorder_suite import delivery, event
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

@@ -8,8 +8,8 @@ import pytest
 from services.gateway.outbox.disk_guard import Disk
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
-from tests.doubles import Down, Remembering
-from tests.waiting import until
+from tests.support.doubles import Down, Remembering
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -12,7 +12,7 @@ import pytest
 
 from shared.artifacts.bundle import PICKLE, signing_key
 from shared.artifacts.store import Shelf, ShelfError
-from tests.bundles import PacienteDePrueba, make_bundle
+from tests.support.bundles import PacienteDePrueba, make_bundle
 from training.stage_runner import run
 
 if TYPE_CHECKING:

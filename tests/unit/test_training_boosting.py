@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.train import train
 from training.data.cases import Cases
 from training.errors import DataError

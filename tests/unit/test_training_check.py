@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.bundles import PacienteDePrueba, random_rows
-from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from tests.support.bundles import PacienteDePrueba, random_rows
+from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.check import Data, findings
 from training.data.schema import breaches
 from training.data.splitting import reported

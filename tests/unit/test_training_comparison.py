@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.training_cases import CLASSES, small_parameters
+from tests.support.training_cases import CLASSES, small_parameters
 from training.evaluation.comparison import Difference, compared_figures, differences
 
 if TYPE_CHECKING:

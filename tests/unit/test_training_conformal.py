@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.train import train
 from training.evaluation.metrics import plain
 from training.model.conformal import plausible, threshold, weighted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.waiting import until_now
+from tests.support.waiting import until_now
 from training.commands.trigger import claim, withdraw
 from training.config import Trigger
 from training.data.distribution import describe

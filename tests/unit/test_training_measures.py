@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from tests.training_cases import CLASSES
+from tests.support.training_cases import CLASSES
 from training.config import Evaluation
 from training.evaluation.metrics import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import PacienteDePrueba
+from tests.support.bundles import PacienteDePrueba
 from training.config import RandomSplit, TimeSplit, read_parameters
 from training.errors import ParametersError
 

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Case, Diagnosis, DiscardedRowError, Disease, Patient, flag, measure, rule_broken
-from tests.data import thyroid_csv
+from tests.support.data import thyroid_csv
 from training.commands.prepare import prepare
 from training.data.cases import Example, read_cases, read_lines, read_rule, write_cases
 from training.errors import DataError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.config import RandomSplit, TimeSplit
 from training.data.splitting import check_enough, folds, reported
 from training.errors import DataError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shared.patient import Diagnosis, Disease, Patient, choice, measure
-from tests.training_cases import CLASSES, small_parameters
+from tests.support.training_cases import CLASSES, small_parameters
 from training.data.cases import Cases, Preparation
 from training.evaluation.metrics import figures
 from training.evaluation.report import report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.processes import Process
+    from tests.support.processes import Process
 
 
 def query(folder: Path, sql: str, *parameters: object) -> list[Any]:

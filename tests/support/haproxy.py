@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ports import free_ports
-from tests.waiting import until_now
+from tests.support.ports import free_ports
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-DEPLOYED = Path(__file__).parents[1] / "deploy/haproxy/haproxy.cfg"
+DEPLOYED = Path(__file__).parents[2] / "deploy/haproxy/haproxy.cfg"
 _STOP_SECONDS = 60
 _GENERAL = """
 global

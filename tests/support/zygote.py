@@ -1,8 +1,8 @@
 """A process that has imported our code once, and forks the processes that are asked for: each starts in a moment.
 
-`python -m tests.zygote MODULE…` imports the modules, then reads requests, one JSON object a line, and answers each with
-another. What it forks is `python -m` in all but the imports: a process of its own, with the environment and folder that
-it was given, and an end of its own. All are killed when the zygote's input ends.
+`python -m tests.support.zygote MODULE…` imports the modules, then reads requests, one JSON object a line, and answers
+each with another. What it forks is `python -m` in all but the imports: a process of its own, with the environment and
+folder that it was given, and an end of its own. All are killed when the zygote's input ends.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.processes import environment_of
-from tests.waiting import until_now
+from tests.support.processes import environment_of
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -119,7 +119,7 @@ class Zygote:
 def zygote(*modules: str, prefix: Sequence[str] = ()) -> Iterator[Zygote]:
     """Run a zygote that has imported `modules`; `prefix` is a command that runs it, such as a tracer."""
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "tests.zygote", *modules],
+        [*prefix, sys.executable, "-m", "tests.support.zygote", *modules],
         env=environment_of({"OPENBLAS_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

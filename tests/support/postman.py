@@ -1,4 +1,4 @@
-"""The Postman collection, made from the OpenAPI document: `python -m tests.postman > docs/postman.json`."""
+"""The Postman collection, made from the OpenAPI document: `python -m tests.support.postman > docs/postman.json`."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import httpx
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.bundles import make_bundle
-from tests.processes import Process, running
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle
+from tests.support.processes import Process, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
-    from tests.broker import Broker
+    from tests.support.broker import Broker
 
 _CLIENTS = 4
 

@@ -7,7 +7,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.data import ROOT, dvc, dvc_project
+from tests.support.data import ROOT, dvc, dvc_project
 
 if TYPE_CHECKING:
     from pathlib import Path

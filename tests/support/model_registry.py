@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from shared.artifacts.bundle import PRODUCTION
-from tests.bundles import make_bundle, reseal
-from tests.waiting import until_now
+from tests.support.bundles import make_bundle, reseal
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ import asyncpg
 import psutil
 import pytest
 
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import yaml
 from shared.artifacts.bundle import PRODUCTION, STAGING
 from shared.artifacts.store import Shelf
 from shared.patient import Diagnosis, Disease, Patient, measure
-from tests.training_cases import CLASSES, made_up_cases, small_parameters
+from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.card.render import Version
 from training.commands.check import Data, findings
 from training.commands.evaluate import prove

@@ -18,7 +18,7 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 _LISTENING = re.compile(r"(?:ready|listening) on (http://\S+)")
 _START_SECONDS = 120
 _STOP_SECONDS = 60

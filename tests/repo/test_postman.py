@@ -7,8 +7,8 @@ from typing import Any
 
 from services.gateway.api.feedback import Resultado
 from shared.diseases.thyroid import DatosPaciente
-from tests.postman import collection, openapi
-from tests.processes import ROOT
+from tests.support.postman import collection, openapi
+from tests.support.processes import ROOT
 
 COMMITTED = json.loads((ROOT / "docs/postman.json").read_text())
 
@@ -21,7 +21,7 @@ def body(path: str) -> str:
 
 async def test_the_collection_is_what_the_api_says_now() -> None:
     made: dict[str, Any] = collection(await openapi())
-    assert made == COMMITTED, "run: python -m tests.postman > docs/postman.json"
+    assert made == COMMITTED, "run: python -m tests.support.postman > docs/postman.json"
 
 
 def test_its_examples_are_accepted() -> None:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from services.inference.app import Inference, open_inference
 from services.inference.settings import InferenceSettings
 from shared.web.hosting import http_app
-from tests.bundles import PacienteDePrueba, random_rows
+from tests.support.bundles import PacienteDePrueba, random_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

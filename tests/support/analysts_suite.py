@@ -1,6 +1,6 @@
 """What analysts are promised, written once and run on SQLite and on PostgreSQL.
 
-A test file imports everything from here and gives the fixture `target`, as for `tests.recorder_suite`.
+A test file imports everything from here and gives the fixture `target`, as for `tests.support.recorder_suite`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from shared.contracts.scoring import ModelInfo, Score
 from shared.contracts.transport import Delivery
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from tests.recorder_suite import START, outcome
+from tests.support.recorder_suite import START, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from tests.recorder_suite import Target
+    from tests.support.recorder_suite import Target
 
-PAGE = Path(__file__).parents[1] / "docs/analysts.md"
+PAGE = Path(__file__).parents[2] / "docs/analysts.md"
 QUESTIONS = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 LONG = "x" * 70
 

@@ -1,4 +1,4 @@
-"""`python -m tests.promoting URI VERSION…`: a process for each version promotes it, all at the same moment.
+"""`python -m tests.support.promoting URI VERSION…`: a process for each version promotes it, all at the same moment.
 
 Several rounds, in a folder with `var/`; prints, as JSON, who won each round.
 """

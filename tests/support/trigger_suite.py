@@ -17,7 +17,7 @@ from shared.artifacts.bundle import Bundle, open_bundle
 from shared.contracts.events import Outcome, write_outcome, write_prediction
 from shared.contracts.scoring import ModelInfo, Score
 from shared.contracts.transport import Delivery
-from tests.bundles import PacienteDePrueba, make_bundle, random_rows
+from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from training.commands.reproduce import row_hash
 from training.commands.trigger import look
 from training.config import Trigger

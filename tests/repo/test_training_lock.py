@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.data import thyroid_csv
+from tests.support.data import thyroid_csv
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("prepare", "check", "train", "evaluate", "register")

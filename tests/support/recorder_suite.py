@@ -30,7 +30,7 @@ from services.recorder.metrics import Metrics
 from shared.contracts.events import Outcome, write_outcome, write_prediction
 from shared.contracts.scoring import ModelInfo, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
-from tests.waiting import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

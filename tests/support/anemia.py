@@ -1,4 +1,4 @@
-"""`python3 -m tests.anemia FOLDER`: lay down the disease of docs/another-disease.md, with made-up patients."""
+"""`python3 -m tests.support.anemia FOLDER`: lay down the disease of docs/another-disease.md, with made-up patients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PATIENT = "anemia:DatosPaciente"
 PAGE = (ROOT / "docs/another-disease.md").read_text()
 
@@ -55,7 +55,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python3 -m tests.anemia FOLDER")
+        sys.exit("usage: python3 -m tests.support.anemia FOLDER")
     if Path(sys.argv[1]).exists():
         sys.exit(f"{sys.argv[1]}: is there already; name a new folder")
     lay_down(Path(sys.argv[1]))

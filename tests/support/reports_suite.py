@@ -12,7 +12,7 @@ from services.recorder.accounting.outbox_reports import SETTLED_AFTER, Heard, ad
 from services.recorder.db.tables import PREDICCIONES
 from shared.contracts.outbox_status import Report
 from shared.contracts.transport import OutboxState
-from tests.recorder_suite import NOW, Recording, account, delivery
+from tests.support.recorder_suite import NOW, Recording, account, delivery
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -14,7 +14,7 @@ from services.gateway.settings import GatewaySettings
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import http_app
 from shared.web.middleware import Entrance
-from tests.doubles import Card, Remembering, ThyroidByTsh
+from tests.support.doubles import Card, Remembering, ThyroidByTsh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

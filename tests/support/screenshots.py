@@ -1,4 +1,4 @@
-"""The pictures of docs/doctor.md, taken of the real page: `python -m tests.screenshots`, after `make train`.
+"""The pictures of docs/doctor.md, taken of the real page: `python -m tests.support.screenshots`, after `make train`.
 
 They show the model in production in var/, in a folder of their own, so that no prediction of anybody gets into them.
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tests.browser import Doctor, chromium
-from tests.database import is_settled
-from tests.processes import ROOT, Process, running
-from tests.waiting import until_now
+from tests.support.browser import Doctor, chromium
+from tests.support.database import is_settled
+from tests.support.processes import ROOT, Process, running
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, ViewportSize

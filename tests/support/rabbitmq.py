@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.ports import free_ports
-from tests.waiting import until_now
+from tests.support.ports import free_ports
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

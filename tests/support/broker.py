@@ -13,7 +13,7 @@ from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.recorder.ingest.consumer import Consumer
 from shared.broker.topology import bind, declare
 from shared.contracts.transport import TransportDownError
-from tests.waiting import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.recorder.ingest.store import Store
     from shared.broker.topology import Queue, Topology
     from shared.contracts.transport import Delivery, Transport
-    from tests.rabbitmq import RabbitServer
+    from tests.support.rabbitmq import RabbitServer
 
 
 @dataclass(frozen=True, slots=True)
