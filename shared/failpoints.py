@@ -24,12 +24,12 @@ Failpoint = Literal[
     "migration.migrated",  # the tables are migrated | the views are made
     "copy.write",  # a batch is written to the other database | committed
     "copy.committed",  # a batch is in the other database | the next
-    "mirror.fetched",  # a version is fetched and verified | on the shelf
-    "shelf.copy",  # one file of a version is on the shelf | the next
-    "shelf.publish",  # a version is complete on the shelf | in its place
-    "shelf.link",  # a new link is made | it replaces the old one
+    "mirror.fetched",  # a version is fetched and verified | on the model store
+    "store.copy",  # one file of a version is on the model store | the next
+    "store.publish",  # a version is complete on the model store | in its place
+    "store.link",  # a new link is made | it replaces the old one
     "model.loaded",  # a new model is loaded | it serves
-    "model.swapped",  # a new model serves | the shelf knows
+    "model.swapped",  # a new model serves | the model store knows
     "promotion.recorded",  # a promotion is in the history | the alias is moved
     "promotion.pointed",  # the alias is moved | that is noted
     "promotion.applied",  # that is noted | the links follow

@@ -12,8 +12,8 @@
     │   └── AlreadyMovedError       somebody else moved it meanwhile
     └── StageFailedError        that of the stage, which has said why
 
-`shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78, `ShelfError` and `BundleError`
-of `shared.artifacts` and the system's OSError (a disk that is full) with 69.
+`shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78; `ModelStoreError`,
+`BundleError` and the system's OSError (a disk that is full) with 69.
 """
 
 from __future__ import annotations

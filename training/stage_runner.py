@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import BundleError
-from shared.artifacts.store import ShelfError
+from shared.artifacts.store import ModelStoreError
 from shared.failpoints import arm
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
@@ -39,7 +39,7 @@ def run(name: str, work: Callable[[], str]) -> int:
         return _failed(name, error, error.exit_code)
     except (PatientClassError, SettingsError) as error:
         return _failed(name, error, BAD_SETTINGS)
-    except (ShelfError, BundleError) as error:
+    except (ModelStoreError, BundleError) as error:
         return _failed(name, error, RegistryError.exit_code)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from shared.web.write_coalescing import OneWriteProtocol
+from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -32,7 +32,7 @@ if __name__ == "__main__":
         nothing,
         port=int(sys.argv[1]),
         loop="uvloop",
-        http=OneWriteProtocol,
+        http=CoalescingProtocol,
         lifespan="off",
         access_log=False,
         log_level="error",

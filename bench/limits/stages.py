@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 from bench.limits.costs import Cost, Timer
 from bench.limits.nothing import nothing
-from services.gateway.admission import Keeper
+from services.gateway.admission import Admission
 from services.gateway.api.answers import Answers
 from services.gateway.api.requests import read_body, read_patient
 from services.gateway.app import open_gateway
@@ -36,9 +36,9 @@ from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
 from shared.contracts.events import write_prediction
 from shared.diseases.thyroid import DatosPaciente
-from shared.web.api_keys import KeyRing
-from shared.web.authorization import Guard, RateLimit
-from shared.web.middleware import Entrance
+from shared.web.api_keys import ApiKeyStore
+from shared.web.authorization import Authorizer, RateLimit
+from shared.web.middleware import EdgeMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -73,7 +73,7 @@ class Parts:
     scorer: Scorer
     transport: Transport
     gateway: Gateway
-    guard: Guard
+    guard: Authorizer
     settings: GatewaySettings
     timer: Timer
 
@@ -84,7 +84,7 @@ async def stages(home: Path, patients: Sequence[Patient], callers: int, timer: T
         score = await parts.scorer.score(parts.patients[0].encode())
         found = {
             "address and key": await parts.timer.awaited(
-                _asking(parts, Entrance(nothing, {}, "localhost", parts.guard)), 1
+                _asking(parts, EdgeMiddleware(nothing, {}, "localhost", parts.guard)), 1
             ),
             "body": await parts.timer.awaited(_reading(parts), 1),
             **_validation(parts),
@@ -117,8 +117,8 @@ async def _parts(home: Path, patients: Sequence[Patient], timer: Timer) -> Async
             transport=recorder.transport,
         ) as gateway,
     ):
-        keys = KeyRing(settings.keys_file)
-        guard = Guard(keys, gateway.part.access, RateLimit(settings.key_rate, settings.key_burst))
+        keys = ApiKeyStore(settings.keys_file)
+        guard = Authorizer(keys, gateway.part.access, RateLimit(settings.key_rate, settings.key_burst))
         bodies = [each.model_dump_json(exclude_defaults=True).encode() for each in patients]
         yield Parts(patients, bodies, inference.scorer, recorder.transport, gateway, guard, settings, timer)
 
@@ -132,7 +132,7 @@ def _validation(parts: Parts) -> dict[str, Cost]:
 
 def _admission(parts: Parts, home: Path) -> Cost:
     disk = Disk(home / "var", min_free_mb=parts.settings.outbox_min_free_mb)
-    keeper = Keeper(parts.gateway.outbox, disk, parts.settings, CollectorRegistry())
+    keeper = Admission(parts.gateway.outbox, disk, parts.settings, CollectorRegistry())
 
     def admit(_: int) -> None:
         with keeper.admitted():
@@ -189,7 +189,7 @@ async def _keeping(parts: Parts, home: Path, score: Score, callers: int) -> dict
 
 async def _whole(parts: Parts, callers: int) -> Cost:
     """Walk the whole way; the processor's time includes what is recorded afterwards."""
-    entrance = Entrance(nothing, parts.gateway.part.hot, "localhost", parts.guard)
+    entrance = EdgeMiddleware(nothing, parts.gateway.part.hot, "localhost", parts.guard)
     before, cpu = parts.gateway.outbox.state.answered, time.process_time()
     walked = await parts.timer.awaited(_asking(parts, entrance), callers)
     while parts.gateway.outbox.pending:  # noqa: ASYNC110 - the outbox has no event for being empty

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chaos.failpoints.tally import Tally
 from shared.artifacts.bundle import STAGING
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from tests.support.bundles import PacienteDePrueba
 from tests.support.model_registry import ModelRegistry
 
@@ -31,7 +31,7 @@ class Site:
         self.registry = Registry(_NAME, uri=None, var=folder / "var")
         made = ModelRegistry(folder, f"sqlite:///{folder}/var/mlflow.db")
         self.staging, self.other = (made.register(PacienteDePrueba, seed=seed)[0] for seed in (1, 2))
-        self.shelf = Shelf(folder / "var", _NAME, PacienteDePrueba.digest)
+        self.model_store = ModelStore(folder / "var", _NAME, PacienteDePrueba.digest)
         self.promote(self.staging).ended()
 
     def promote(self, version: str, environment: dict[str, str] | None = None) -> Forked:
@@ -48,10 +48,10 @@ class Site:
     def link(self) -> str | None:
         """Say which whole version the link leads to, or None."""
         try:
-            version = (self.shelf.folder / STAGING).readlink().name
+            version = (self.model_store.folder / STAGING).readlink().name
         except OSError:
             return None
-        return None if self.shelf.opened(version) is None else version
+        return None if self.model_store.opened(version) is None else version
 
 
 def hit(failpoint: str, hits: int, site: Site) -> Tally:

@@ -13,7 +13,7 @@ import numpy as np
 from chaos.failpoints.tally import Tally
 from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.waiting import until_now
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 PASSES = {
     "mirror.fetched": "1",
-    "shelf.copy": "2",
-    "shelf.publish": "1",
-    "shelf.link": "2",
+    "store.copy": "2",
+    "store.publish": "1",
+    "store.link": "2",
     "model.loaded": "2",
     "model.swapped": "2",
 }
@@ -62,7 +62,7 @@ class Replica:
         made = [registry.register(PacienteDePrueba, seed=seed) for seed in (1, 2)]
         (folder / "var/keys").mkdir(parents=True)
         shutil.copy(registry.key, folder / "var/keys")
-        self.shelf = Shelf(folder / "var", PacienteDePrueba.disease.name, PacienteDePrueba.digest)
+        self.model_store = ModelStore(folder / "var", PacienteDePrueba.disease.name, PacienteDePrueba.digest)
         self.expected = {version: self._answers(bundle) for version, bundle in made}
         self.production, self.other = self.expected
 
@@ -72,16 +72,16 @@ class Replica:
         self.registry.promote(PacienteDePrueba, self.production)
 
     def forget(self) -> None:
-        """Remove the version that is not in production from the shelf."""
-        shutil.rmtree(self.shelf.folder / self.other, ignore_errors=True)
+        """Remove the version that is not in production from the model store."""
+        shutil.rmtree(self.model_store.folder / self.other, ignore_errors=True)
 
     def starts_with(self) -> str | None:
         """Say which whole version a start without the registry would serve, or None."""
         try:
-            version = (self.shelf.folder / PRODUCTION).readlink().name
+            version = (self.model_store.folder / PRODUCTION).readlink().name
         except OSError:
             return None
-        return None if self.shelf.opened(version) is None else version
+        return None if self.model_store.opened(version) is None else version
 
     def ask(self, url: str) -> str | None:
         """Ask once; returns the version that answered, None if none did, or `mixture` if the answer is not its own."""

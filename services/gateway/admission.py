@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.gateway.settings import GatewaySettings
 
 
-class Keeper:
+class Admission:
     """Admits requests as long as what follows from them can be kept, and keeps it."""
 
     def __init__(self, outbox: Outbox, disk: Disk, settings: GatewaySettings, registry: CollectorRegistry) -> None:

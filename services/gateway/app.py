@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from services.gateway.admission import Keeper
+from services.gateway.admission import Admission
 from services.gateway.api import model_card, model_versions
 from services.gateway.api.explain import Explainer
 from services.gateway.api.feedback import Outcomes
@@ -29,7 +29,7 @@ from shared.broker.topology import topology
 from shared.contracts.transport import TransportDownError
 from shared.patient import load_patient
 from shared.web.hosting import Part, StartError
-from shared.web.load_shedding import Door
+from shared.web.load_shedding import LoadShedder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -87,7 +87,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
         linger_seconds=settings.relay_linger_ms / 1000,
     )
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
-    keeper, refusals = Keeper(outbox, disk, settings, registry), Refusals(registry)
+    keeper, refusals = Admission(outbox, disk, settings, registry), Refusals(registry)
     deadline = settings.gateway_deadline_seconds
     seen = model_versions.Versions(scorer, registry)
     predict = Predict(patient, seen, keeper, references, refusals, deadline, registry)
@@ -113,7 +113,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     unready,
                     {("POST", "/predecir"): predict},
                     {**ACCESS, **page.ACCESS, **model_versions.ACCESS, **model_card.ACCESS},
-                    Door("/predecir", settings.gateway_max_in_flight, saturated(), refusals.note_saturation),
+                    LoadShedder("/predecir", settings.gateway_max_in_flight, saturated(), refusals.note_saturation),
                 ),
                 outbox,
             )

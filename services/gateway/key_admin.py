@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from shared.web.api_keys import Key, KeyFileError, KeyList, Role, digest, read_keys
+from shared.web.api_keys import ApiKeyFile, Key, KeyFileError, Role, digest, read_keys
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -49,7 +49,7 @@ def run(path: Path, asked: Namespace) -> int:
                 print(key)  # noqa: T201 - its holder, or a script, reads it here and nowhere else
                 _say(f"keys: created {made.id} for {made.role}; the key is shown only this once")
             case "list":
-                _show(read_keys(path) or KeyList())
+                _show(read_keys(path) or ApiKeyFile())
             case _:
                 revoke(path, asked.id)
                 _say(f"keys: revoked {asked.id}")
@@ -73,8 +73,8 @@ def create(path: Path, role: Role, name: str = "") -> tuple[str, Key]:
     key = PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     made = Key(id=secrets.token_hex(_ID_BYTES), role=role, name=name, sha256=digest(key.encode()), created=_now())
     with _locked(path):
-        listed = read_keys(path) or KeyList()
-        _write(path, KeyList(keys=(*listed.keys, made)))
+        listed = read_keys(path) or ApiKeyFile()
+        _write(path, ApiKeyFile(keys=(*listed.keys, made)))
     return key, made
 
 
@@ -87,16 +87,16 @@ def revoke(path: Path, wanted: str) -> None:
 
     """
     with _locked(path):
-        listed = (read_keys(path) or KeyList()).keys
+        listed = (read_keys(path) or ApiKeyFile()).keys
         if wanted not in {key.id for key in listed}:
             raise KeyFileError(f"no key has the id {wanted}; `keys list` shows them")
         ended = (
             key.model_copy(update={"revoked": key.revoked or _now()}) if key.id == wanted else key for key in listed
         )
-        _write(path, KeyList(keys=tuple(ended)))
+        _write(path, ApiKeyFile(keys=tuple(ended)))
 
 
-def _show(listed: KeyList) -> None:
+def _show(listed: ApiKeyFile) -> None:
     print(f"{'ID':12}  {'ROLE':8}  {'CREATED':20}  {'REVOKED':20}  NAME")  # noqa: T201 - a person reads this
     for key in listed.keys:
         revoked = "" if key.revoked is None else _shown(key.revoked)
@@ -123,7 +123,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _write(path: Path, listed: KeyList) -> None:
+def _write(path: Path, listed: ApiKeyFile) -> None:
     """Replace the file, so that a reader has the old one or the new one, never a part."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(_ID_BYTES)}")
     try:

@@ -11,12 +11,12 @@ from services.inference.api import status
 from services.inference.api.routes import ACCESS, protocol_routes
 from services.inference.metrics import Metrics
 from services.inference.rollout.mlflow_client import open_registry
-from services.inference.rollout.registry_sync import Mirror
+from services.inference.rollout.registry_sync import RegistrySync
 from services.inference.rollout.rollout import Production
-from services.inference.rollout.swapper import Follower
+from services.inference.rollout.swapper import Swapper
 from services.inference.serving.batcher import Batcher
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.web.hosting import Part
 
@@ -46,14 +46,16 @@ async def open_inference(
     """Run the service. What is in production has been looked at once when this yields, and is from then on."""
     metrics = Metrics(registry)
     batcher = Batcher(max_batch=settings.inference_max_batch, max_queue=settings.inference_max_queue, metrics=metrics)
-    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
-    follower = Follower(settings.var / "keys" / "bundle.pub", patient.digest, batcher, metrics)
+    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
+    follower = Swapper(settings.var / "keys" / "bundle.pub", patient.digest, batcher, metrics)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(batcher.close)
         mirror = None
         if (url := settings.followed_registry) is not None:
-            mirror = Mirror(await stack.enter_async_context(open_registry(url, patient.disease.name)), shelf, metrics)
-        link = settings.inference_bundle or shelf.folder / PRODUCTION
+            mirror = RegistrySync(
+                await stack.enter_async_context(open_registry(url, patient.disease.name)), model_store, metrics
+            )
+        link = settings.inference_bundle or model_store.folder / PRODUCTION
         production = Production(link, follower, batcher, mirror)
         await production.start()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

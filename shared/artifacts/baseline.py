@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class Spread(BaseModel):
+class ColumnHistogram(BaseModel):
     """How one column was spread.
 
     `edges` are k ascending values; of the cases that had a value, `shares` says how many lay in each of the k + 1
@@ -28,5 +28,5 @@ class Reference(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: int
-    columns: dict[str, Spread]
+    columns: dict[str, ColumnHistogram]
     answers: dict[str, float]

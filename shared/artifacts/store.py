@@ -1,7 +1,7 @@
 """Bundles on disk, for serving: `<var>/models/<name>/<version>/`, and the links `staging` and `production` beside them.
 
 A version appears complete or not at all, and a link changes in one rename: whoever follows it at any moment, and after
-any crash, finds a whole bundle. Several processes may write the same shelf: one at a time does.
+any crash, finds a whole bundle. Several processes may write the same model_store: one at a time does.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LOCK_SECONDS = 60
 _LOCK_STEP = 0.05
 
 
-class ShelfError(Exception):
-    """The shelf cannot be written; one line that says what and why."""
+class ModelStoreError(Exception):
+    """The model_store cannot be written; one line that says what and why."""
 
 
-class Shelf:
+class ModelStore:
     """The published versions of one model, under `var`, as serving finds them."""
 
     def __init__(self, var: Path, name: str, patient_digest: str) -> None:
@@ -103,7 +103,7 @@ class Shelf:
         If that bundle is there already and verifies, it is left alone: somebody may be loading it.
 
         Raises:
-            ShelfError: the disk does not let us.
+            ModelStoreError: the disk does not let us.
 
         """
         partial, target = self.folder / f".{version}.partial", self.folder / version
@@ -117,7 +117,7 @@ class Shelf:
                 _remove(partial)  # it may be what fills the disk
                 raise
             _remove(target)  # left by a crash, or by a registry that is gone; a version in use is never published again
-            failpoint("shelf.publish")
+            failpoint("store.publish")
             partial.rename(target)
             _sync(self.folder)
 
@@ -125,14 +125,14 @@ class Shelf:
         """Make the link `alias` lead to `version`, in one rename.
 
         Raises:
-            ShelfError: the disk does not let us.
+            ModelStoreError: the disk does not let us.
 
         """
         link, fresh = self.folder / alias, self.folder / f".{alias}.fresh"
         with self._writing(link):
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(version)
-            failpoint("shelf.link")
+            failpoint("store.link")
             fresh.replace(link)
             _sync(self.folder)
 
@@ -140,7 +140,7 @@ class Shelf:
         """Remove the oldest versions, so that `most` stay beside those that links lead to, and what a crash left.
 
         Raises:
-            ShelfError: the disk does not let us.
+            ModelStoreError: the disk does not let us.
 
         """
         with self._writing(self.folder):
@@ -154,7 +154,7 @@ class Shelf:
 
     @contextmanager
     def _writing(self, what: Path) -> Iterator[None]:
-        """Write to the shelf while nobody else does; trouble with the disk is told as trouble with `what`."""
+        """Write to the model store while nobody else does; trouble with the disk is told as trouble with `what`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / ".lock").open("w") as lock:
@@ -162,7 +162,7 @@ class Shelf:
                 yield
         except OSError as error:
             message = f"{what}: cannot be written ({error.strerror})"
-            raise ShelfError(message) from error
+            raise ModelStoreError(message) from error
 
 
 def _check_version(bundle: Path, manifest: Manifest, version: str) -> None:
@@ -197,7 +197,7 @@ def _copy(bundle: Path, folder: Path) -> None:
     folder.mkdir()
     for source in sorted(bundle.iterdir()):
         _write(folder / source.name, source.read_bytes())
-        failpoint("shelf.copy")
+        failpoint("store.copy")
     _sync(folder)
 
 

@@ -51,7 +51,7 @@ class Key(BaseModel):
     revoked: datetime | None = None
 
 
-class KeyList(BaseModel):
+class ApiKeyFile(BaseModel):
     """The content of the file. Revoked keys stay, so that it is known whose they were."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class KeyFileError(Exception):
     """The file is there and cannot be used; one line that says what and where."""
 
 
-def read_keys(path: Path) -> KeyList | None:
+def read_keys(path: Path) -> ApiKeyFile | None:
     """Read the file, or give None if there is none.
 
     Raises:
@@ -72,7 +72,7 @@ def read_keys(path: Path) -> KeyList | None:
 
     """
     try:
-        return KeyList.model_validate_json(path.read_bytes())
+        return ApiKeyFile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -86,7 +86,7 @@ def digest(key: bytes) -> str:
     return hashlib.sha256(key).hexdigest()
 
 
-class KeyRing:
+class ApiKeyStore:
     """The keys as of the last look at the file. Once there were keys, nobody comes in without one.
 
     If the file vanishes or is damaged, every key is refused until it is back: a revocation must not get lost.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from shared.web.api_keys import Key, KeyRing
+    from shared.web.api_keys import ApiKeyStore, Key
 
 Allowed: TypeAlias = frozenset[Role | None]
 """The roles that a route is open to; None is whoever has no key."""
@@ -72,10 +72,10 @@ class RateLimit:
         return 0.0
 
 
-class Guard:
+class Authorizer:
     """Decides on each request before any of it is served."""
 
-    def __init__(self, keys: KeyRing, access: Access, limit: RateLimit) -> None:
+    def __init__(self, keys: ApiKeyStore, access: Access, limit: RateLimit) -> None:
         """Open the routes of `access` to the holders of `keys`; keys of services have no `limit`."""
         self._keys, self._limit = keys, limit
         self._literal, self._patterns = _compiled(access)

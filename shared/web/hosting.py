@@ -30,18 +30,18 @@ from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging, described
 from shared.web import problems
-from shared.web.api_keys import KeyRing, Role
-from shared.web.authorization import PEOPLE, PUBLIC, Access, Guard, RateLimit
-from shared.web.middleware import Entrance
+from shared.web.api_keys import ApiKeyStore, Role
+from shared.web.authorization import PEOPLE, PUBLIC, Access, Authorizer, RateLimit
+from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import document
-from shared.web.write_coalescing import OneWriteProtocol
+from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp
 
-    from shared.web.load_shedding import Door
+    from shared.web.load_shedding import LoadShedder
 
 LARGEST_BODY = 256 * 1024
 """Bytes of a request body; more is a 413, whether its length was announced or not."""
@@ -73,7 +73,7 @@ class Part:
     unready: Callable[[], Mapping[str, str]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
     access: Access = field(default_factory=dict)
-    door: Door | None = None
+    door: LoadShedder | None = None
 
 
 _ACCESS: Access = {
@@ -177,7 +177,7 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
 
 
 async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
-    keys = KeyRing(settings.keys_file)
+    keys = ApiKeyStore(settings.keys_file)
     _check_address(settings, keys)
     registry = CollectorRegistry()
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -187,13 +187,13 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     with _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
-            guard = Guard(keys, access_table(*parts), RateLimit(settings.key_rate, settings.key_burst))
+            guard = Authorizer(keys, access_table(*parts), RateLimit(settings.key_rate, settings.key_burst))
             hot = {key: endpoint for part in parts for key, endpoint in part.hot.items()}
             doors = [part.door for part in parts if part.door is not None]
             server = _Server(
                 uvicorn.Config(
-                    Entrance(app, hot, settings.allowed_hosts, guard),
-                    http=doors[0].protocol() if doors else OneWriteProtocol,
+                    EdgeMiddleware(app, hot, settings.allowed_hosts, guard),
+                    http=doors[0].protocol() if doors else CoalescingProtocol,
                     ws="none",
                     lifespan="off",
                     log_config=None,
@@ -233,11 +233,11 @@ def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     structlog.get_logger().error("unexpected_error", error=described(error) if error else context["message"])
 
 
-def _of_keys(keys: KeyRing) -> Part:
+def _of_keys(keys: ApiKeyStore) -> Part:
     return Part((), lambda: {} if keys.trouble is None else {"claves": "the keys cannot be read; the log says why"})
 
 
-def _check_address(settings: ServiceSettings, keys: KeyRing) -> None:
+def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:
     """Beyond loopback nobody comes in without a key, or by a name that the operator did not choose."""
     try:
         loopback = ipaddress.ip_address(settings.host).is_loopback

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from shared.web.write_coalescing import OneWriteProtocol
+from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|
 
 
 @dataclass(slots=True)
-class Door:
+class LoadShedder:
     """Lets `most` requests to POST `path` in at once, and answers others with `problem`; `refused` counts these.
 
     It knows requests that arrive whole and alone, as they nearly always do. Whatever else comes in is not counted here:
@@ -42,7 +42,7 @@ class Door:
     def __post_init__(self) -> None:
         self.start, self.refusal = f"POST {self.path} HTTP/1.1\r\n".encode(), _written(self.problem)
 
-    def protocol(self) -> type[OneWriteProtocol]:
+    def protocol(self) -> type[CoalescingProtocol]:
         """Make the server's protocol with this door in it."""
 
         class Guarded(_Guarded):
@@ -51,10 +51,10 @@ class Door:
         return Guarded
 
 
-class _Guarded(OneWriteProtocol):
+class _Guarded(CoalescingProtocol):
     """One connection, with a door before the parser."""
 
-    door: ClassVar[Door]
+    door: ClassVar[LoadShedder]
     _within = _counted = False
     _refused_at = 0.0
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from shared.web.authorization import Guard
+    from shared.web.authorization import Authorizer
 
 UNSTORED = (b"cache-control", b"no-store")
 """The header of an answer that nobody on the way may keep."""
 
 
-class Entrance:
+class EdgeMiddleware:
     """Serves a hot application or the framework to whoever may come in.
 
     Loopback is reachable from any browser tab. A page of another site can get there by rebinding its own name to
@@ -28,7 +28,7 @@ class Entrance:
     """
 
     def __init__(
-        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str, guard: Guard | None = None
+        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str, guard: Authorizer | None = None
     ) -> None:
         """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`.
 

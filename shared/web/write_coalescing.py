@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class CoalescingProtocol(HttpToolsProtocol):
     """Uvicorn's HTTP, on a transport that joins what is written together."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Serve on `transport`."""
-        super().connection_made(cast("asyncio.Transport", Joining(transport, self.loop.call_soon)))
+        super().connection_made(cast("asyncio.Transport", WriteCoalescer(transport, self.loop.call_soon)))
 
 
-class Joining:
+class WriteCoalescer:
     """A transport that holds back a piece until the next one, but no longer than the event loop's turn."""
 
     def __init__(self, transport: asyncio.Transport, call_soon: Callable[[Callable[[], None]], object]) -> None:

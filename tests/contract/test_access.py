@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 from services.gateway.key_admin import create, revoke
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
-from shared.web.api_keys import KeyRing, Role
-from shared.web.authorization import Guard, RateLimit
+from shared.web.api_keys import ApiKeyStore, Role
+from shared.web.authorization import Authorizer, RateLimit
 from shared.web.hosting import Part, access_table, http_app
-from shared.web.middleware import Entrance
+from shared.web.middleware import EdgeMiddleware
 from tests.support.processes import ROOT
 from tests.support.waiting import until
 
@@ -79,8 +79,8 @@ class Stack:
         self.path, self.parts = path, tuple(parts)
         app = http_app("test", *self.parts, registry=CollectorRegistry())
         hot = {route: served for part in self.parts for route, served in part.hot.items()}
-        guard = Guard(KeyRing(path), access_table(*self.parts), limit or RateLimit(0, 1))
-        transport = httpx.ASGITransport(Entrance(app, hot, "localhost", guard), raise_app_exceptions=False)
+        guard = Authorizer(ApiKeyStore(path), access_table(*self.parts), limit or RateLimit(0, 1))
+        transport = httpx.ASGITransport(EdgeMiddleware(app, hot, "localhost", guard), raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def ask(self, route: str, key: str | None = None, **headers: str) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Following `production` on the shelf: swapped while it serves, and kept when what comes must not serve."""
+"""Following `production` on the model store: swapped while it serves, and kept when what comes must not serve."""
 
 from __future__ import annotations
 

@@ -106,12 +106,12 @@ def key(mlflow: Mlflow) -> Path:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
+def model_store(tmp_path: Path) -> Path:
     return tmp_path / "var/models/prueba"
 
 
 async def test_what_the_registry_has_in_production_serves_from_the_start_and_is_kept(
-    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
     mlflow.promote("1")
@@ -123,7 +123,7 @@ async def test_what_the_registry_has_in_production_serves_from_the_start_and_is_
         assert state["registro"] == {"url": url, "callado_desde": None, "motivo": None}
         labels = {"alias": "production"}
         assert (service.registry.get_sample_value("inference_registry_seen_timestamp_seconds", labels) or 0) > 1e9
-    assert (shelf / "production").resolve() == shelf / "1"
+    assert (model_store / "production").resolve() == model_store / "1"
 
 
 async def test_a_promotion_is_fetched_once_and_a_rollback_not_at_all(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
@@ -186,7 +186,7 @@ def another_patient(folder: Path) -> None:
     ],
 )
 async def test_what_is_not_what_was_signed_for_this_version_never_serves(  # noqa: PLR0913, PLR0917 - four are fixtures
-    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path, harm: Callable[[Path], None], said: str
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path, harm: Callable[[Path], None], said: str
 ) -> None:
     mlflow.register("1")
     harm(mlflow.register("2", seed=1))
@@ -202,8 +202,8 @@ async def test_what_is_not_what_was_signed_for_this_version_never_serves(  # noq
     assert (state["sirve"]["version"], state["produccion"], state["rechazada"]["version"]) == ("1", "2", "2")
     assert f"{url}, {said}" in state["rechazada"]["motivo"]
     assert str(tmp_path) not in state["rechazada"]["motivo"].replace(str(tmp_path / "var/keys"), "")
-    assert not (shelf / "2").exists()
-    assert (shelf / "production").resolve() == shelf / "1"
+    assert not (model_store / "2").exists()
+    assert (model_store / "production").resolve() == model_store / "1"
 
 
 async def test_without_the_operator_s_key_nothing_but_the_manifest_is_fetched_and_with_it_it_serves(
@@ -220,7 +220,7 @@ async def test_without_the_operator_s_key_nothing_but_the_manifest_is_fetched_an
 
 
 async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_the_next_start_finds(
-    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
     mlflow.runs["run-2"] = make_bundle(mlflow.var, PacienteDePrueba, version="2", golden_error=1e-3)
@@ -234,7 +234,7 @@ async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_t
         async with following(tmp_path / "var", url, key=None) as restarted:
             assert await restarted.version() == "1"
             assert restarted.refused("2")
-    assert (shelf / "production").resolve() == shelf / "1"
+    assert (model_store / "production").resolve() == model_store / "1"
 
 
 async def test_without_room_for_what_is_fetched_the_old_version_goes_on(
@@ -344,15 +344,15 @@ async def test_a_registry_that_does_not_answer_as_it_should_is_silent_and_comes_
 
 
 async def test_a_version_that_was_withdrawn_does_not_serve_again_though_the_shelf_could_not_be_written(
-    tmp_path: Path, mlflow: Mlflow, key: Path, shelf: Path
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
     mlflow.register("2", seed=1)
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         mlflow.promote("2")
-        await until(lambda: (shelf / "production").resolve() == shelf / "2")
-        (shelf / ".production.fresh").mkdir()  # in the way of the next link
+        await until(lambda: (model_store / "production").resolve() == model_store / "2")
+        (model_store / ".production.fresh").mkdir()  # in the way of the next link
         mlflow.promote("1")
         await until(lambda: service.serves("1"))
         mlflow.instead = failing
@@ -360,8 +360,8 @@ async def test_a_version_that_was_withdrawn_does_not_serve_again_though_the_shel
         await until(lambda: mlflow.asked > asked + 2)
         assert await service.version() == "1"
         mlflow.instead = None
-        (shelf / ".production.fresh").rmdir()
-        await until(lambda: (shelf / "production").resolve() == shelf / "1")
+        (model_store / ".production.fresh").rmdir()
+        await until(lambda: (model_store / "production").resolve() == model_store / "1")
 
 
 async def test_a_registry_whose_files_are_away_is_silent_until_it_has_them(

@@ -18,7 +18,7 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
 from shared.web.hosting import LARGEST_BODY, http_app
-from shared.web.middleware import Entrance
+from shared.web.middleware import EdgeMiddleware
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ async def asked_both_ways(
     app = http_app("test", inference.part, registry=registry)
     answers: list[httpx.Response] = []
     for served in ({}, inference.part.hot):
-        transport = httpx.ASGITransport(Entrance(app, served, "localhost"), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(EdgeMiddleware(app, served, "localhost"), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers.append(await client.post(path, content=content))
     return answers[0], answers[1]

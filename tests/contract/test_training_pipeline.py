@@ -78,11 +78,11 @@ def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
 
 
 def _damage(place: Place) -> None:
-    (place.shelf.folder / "1/model.onnx").write_bytes(b"another")
+    (place.model_store.folder / "1/model.onnx").write_bytes(b"another")
 
 
 def _lose(place: Place) -> None:
-    shutil.rmtree(place.shelf.folder)
+    shutil.rmtree(place.model_store.folder)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_what_is_damaged_or_lost_comes_back_from_the_registry_without_training(
 ) -> None:
     trouble(registered)
     assert pipeline.main(ARGUMENTS).startswith("version 1 is in production; it was lost or damaged here")
-    assert registered.shelf.opened("1") is not None
+    assert registered.model_store.opened("1") is not None
     assert registered.links() == ("1", "1")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.artifacts.bundle import PRODUCTION, STAGING, signing_key
-from shared.artifacts.store import ShelfError
+from shared.artifacts.store import ModelStoreError
 from tests.support.builds import (
     OtherClass,
     Place,
@@ -221,7 +221,7 @@ def test_cases_that_another_release_made_are_one_line(two: Place) -> None:
 
 
 def test_a_link_that_was_lost_comes_back_by_promoting_what_is_in_production(two: Place) -> None:
-    shutil.rmtree(two.shelf.folder)
+    shutil.rmtree(two.model_store.folder)
     assert two.promote("2") == "version 2 is in production already"
     assert two.links() == ("2", "2")
 
@@ -236,7 +236,7 @@ def test_of_two_that_looked_at_the_same_time_one_wins_and_the_other_is_told(two:
     seen = look(two.registry, PRODUCTION)
     two.promote("1")
     with untouched_but_for_the_entry(two), pytest.raises(AlreadyMovedError, match=r"meanwhile by .*@.*, to version 1"):
-        carry_out(Change("promote", "2", "too slow"), seen, two.registry, two.shelf)
+        carry_out(Change("promote", "2", "too slow"), seen, two.registry, two.model_store)
     assert "promote, too late" in as_table(two.registry.history())[-1]
     assert two.promote("2") == "version 2, production (was 1)", "after another look"
 
@@ -252,7 +252,9 @@ def test_what_a_crash_left_half_done_is_finished_by_the_next_command(two: Place)
     two.register(another(good_build(), 0.15))
     crashed = CrashesBeforeTheAlias(two)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.shelf)
+        carry_out(
+            Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.model_store
+        )
     assert two.links() == ("3", "3")
     assert "promote, interrupted" in as_table(two.registry.history())[-1]
     assert two.rollback() == "version 3, production (was 1)"
@@ -263,7 +265,9 @@ def test_what_a_crash_left_moved_and_not_noted_is_noted_by_the_next_command(two:
     two.register(another(good_build(), 0.15))
     crashed = CrashesAfterTheAlias(two)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.shelf)
+        carry_out(
+            Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.model_store
+        )
     assert two.registry.aliases()[PRODUCTION] == "1"
     assert "promote, interrupted" in as_table(two.registry.history())[-1]
     assert two.promote("1") == "version 1 is in production already"
@@ -275,7 +279,7 @@ class CrashesAfterTheAlias(Registry):
     """A registry whose process dies between moving an alias and saying so."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__(place.shelf.folder.name, uri=None, var=place.var)
+        super().__init__(place.model_store.folder.name, uri=None, var=place.var)
 
     def point(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
         self._client.set_registered_model_alias(self._name, alias, version)
@@ -286,7 +290,7 @@ class CrashesBeforeTheAlias(Registry):
     """A registry whose process dies before it can move an alias."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__(place.shelf.folder.name, uri=None, var=place.var)
+        super().__init__(place.model_store.folder.name, uri=None, var=place.var)
 
     def point(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
         raise KeyboardInterrupt
@@ -295,7 +299,7 @@ class CrashesBeforeTheAlias(Registry):
 def test_a_winner_that_stalls_does_not_put_an_older_version_back(two: Place) -> None:
     two.register(another(good_build(), 0.15))
     stalled = StallsBeforeTheAlias(two)
-    carry_out(Change("promote", "1", "slow"), look(two.registry, PRODUCTION), stalled, two.shelf)
+    carry_out(Change("promote", "1", "slow"), look(two.registry, PRODUCTION), stalled, two.model_store)
     assert two.links() == ("3", "2")
     assert [line.split()[3:6] for line in as_table(two.registry.history())[-2:]] == [
         ["production", "3", "1"],
@@ -307,7 +311,7 @@ class StallsBeforeTheAlias(Registry):
     """A registry whose process stalls before it moves an alias for the first time; somebody else promotes meanwhile."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__(place.shelf.folder.name, uri=None, var=place.var)
+        super().__init__(place.model_store.folder.name, uri=None, var=place.var)
         self._waiting = [place]
 
     def point(self, alias: str, version: str, entry: int) -> None:
@@ -364,7 +368,7 @@ def full_disk(bytes_left: int) -> Iterator[None]:
 @pytest.mark.parametrize("bytes_left", [0, 100, 3000])
 def test_a_disk_that_is_full_half_way_leaves_production_as_it_was(two: Place, bytes_left: int) -> None:
     two.rollback()
-    with untouched(two), pytest.raises((RegistryError, ShelfError)) as error, full_disk(bytes_left):
+    with untouched(two), pytest.raises((RegistryError, ModelStoreError)) as error, full_disk(bytes_left):
         two.promote("2")
     assert "\n" not in str(error.value)
     assert two.promote("2") == "version 2, production (was 1)", "once there is room"

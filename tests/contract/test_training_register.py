@@ -41,7 +41,7 @@ def worse() -> Build:
 def test_a_good_model_becomes_version_1_in_production_with_a_bundle_that_opens(place: Place, build: Build) -> None:
     assert place.register(build) == "version 1, production and staging"
     bundle = open_bundle(
-        place.shelf.folder / "production", place.var / "keys/bundle.pub", patient_digest=MadeUpPatient.digest
+        place.model_store.folder / "production", place.var / "keys/bundle.pub", patient_digest=MadeUpPatient.digest
     )
     manifest = bundle.manifest
     assert (manifest.name, manifest.version, manifest.serves) == ("inventada", "1", "onnx")
@@ -49,7 +49,7 @@ def test_a_good_model_becomes_version_1_in_production_with_a_bundle_that_opens(p
     assert bundle.files == {
         "model.pkl": build.pickled,
         "model.onnx": build.onnx,
-        "card.html": (place.shelf.folder / "1" / "card.html").read_bytes(),
+        "card.html": (place.model_store.folder / "1" / "card.html").read_bytes(),
     }
     assert manifest.conformal == Conformal(level=0.9, plausible_at=build.training.chosen.plausible_at)
     assert manifest.parameters["chosen.temperature"] == build.training.chosen.temperature
@@ -74,7 +74,7 @@ def test_the_run_holds_parameters_metrics_pictures_verdicts_signature_and_proven
         "patient_digest": MadeUpPatient.digest,
         "data_hash": "0" * 32,
     }
-    bundle = place.shelf.opened("1")
+    bundle = place.model_store.opened("1")
     assert bundle is not None
     dirty = {True: "yes", False: "no", None: "unknown"}[bundle.manifest.git_dirty]
     assert (run.data.tags["git_commit"], run.data.tags["git_dirty"]) == (bundle.manifest.git_commit, dirty)
@@ -91,10 +91,10 @@ def test_the_run_holds_parameters_metrics_pictures_verdicts_signature_and_proven
 
 def test_registering_the_same_build_again_changes_nothing(place: Place, build: Build) -> None:
     place.register(build)
-    before = {path: path.stat().st_mtime_ns for path in place.shelf.folder.glob("1/*")}
+    before = {path: path.stat().st_mtime_ns for path in place.model_store.folder.glob("1/*")}
     assert place.register(build) == "version 1 again, production and staging"
     assert {
-        path: path.stat().st_mtime_ns for path in place.shelf.folder.glob("*/*") if path.parent.name == "1"
+        path: path.stat().st_mtime_ns for path in place.model_store.folder.glob("*/*") if path.parent.name == "1"
     } == before
 
 
@@ -127,7 +127,7 @@ def test_an_onnx_model_that_differs_is_left_out_of_the_bundle(place: Place, buil
         parameters=build.parameters.model_copy(update={"gates": gates}),
     )
     place.register(differing)
-    bundle = place.shelf.opened("1")
+    bundle = place.model_store.opened("1")
     assert bundle is not None
     assert bundle.manifest.serves == "pickle"
     assert set(bundle.files) == {"model.pkl", "card.html"}
@@ -135,7 +135,7 @@ def test_an_onnx_model_that_differs_is_left_out_of_the_bundle(place: Place, buil
 
 def test_a_tampered_bundle_is_refused_and_the_registry_brings_the_true_one_back(place: Place, build: Build) -> None:
     place.register(build)
-    folder = place.shelf.folder / "1"
+    folder = place.model_store.folder / "1"
     content = (folder / "model.pkl").read_bytes()
     (folder / "model.pkl").write_bytes(content[:-1] + b"!")
     with pytest.raises(BundleTamperedError):
@@ -148,7 +148,7 @@ def test_lost_models_come_back_from_the_registry(place: Place, build: Build) -> 
     place.register(build)
     shutil.rmtree(place.var / "models")
     assert "version 1 again" in place.register(build)
-    assert place.shelf.opened("1") is not None
+    assert place.model_store.opened("1") is not None
     assert place.link("production") == "1"
 
 
@@ -218,12 +218,12 @@ def test_after_a_change_of_class_a_model_that_misses_a_gate_leaves_the_old_link_
     place: Place, build: Build, worse: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.register(build)
-    before = (place.shelf.folder / "1").stat().st_ino
+    before = (place.model_store.folder / "1").stat().st_ino
     with pytest.raises(GatesFailedError, match="version 2 stays in staging"):
         OtherClass().register(for_another_class(worse))
     assert "production stays as it is: version 1 was trained for another patient class" in capsys.readouterr().out
     assert (place.link("staging"), place.link("production")) == ("2", "1")
-    assert (place.shelf.folder / "1").stat().st_ino == before, "it may be serving: not published again"
+    assert (place.model_store.folder / "1").stat().st_ino == before, "it may be serving: not published again"
 
 
 def test_after_a_change_of_keys_a_model_that_misses_a_gate_leaves_the_old_link_and_says_why(
@@ -250,7 +250,7 @@ def test_a_new_key_signs_a_new_version_of_the_same_build(place: Place, build: Bu
     place.register(build)
     shutil.rmtree(place.var / "keys")
     assert place.register(build) == "version 2, production and staging"
-    assert place.shelf.opened("2") is not None
+    assert place.model_store.opened("2") is not None
 
 
 def test_a_registry_folder_that_cannot_be_used_is_one_line(place: Place, build: Build) -> None:

@@ -32,30 +32,30 @@ def answered_by(version: str, digest: str) -> Prediction:
 
 def test_the_version_that_answered_comes_from_the_shelf_or_else_from_the_registry(place: Place) -> None:
     place.register(good_build())
-    bundle = place.shelf.opened("1")
+    bundle = place.model_store.opened("1")
     assert bundle is not None
     asked = answered_by("1", bundle.digest)
-    assert find(asked, SETTINGS, place.shelf) == bundle
-    model = place.shelf.folder / "1/model.onnx"
+    assert find(asked, SETTINGS, place.model_store) == bundle
+    model = place.model_store.folder / "1/model.onnx"
     model.write_bytes(b"tampered")
-    assert find(asked, SETTINGS, place.shelf) == bundle
-    shutil.rmtree(place.shelf.folder)
-    assert find(asked, SETTINGS, place.shelf) == bundle
-    assert not place.shelf.folder.exists(), "looking back publishes nothing"
+    assert find(asked, SETTINGS, place.model_store) == bundle
+    shutil.rmtree(place.model_store.folder)
+    assert find(asked, SETTINGS, place.model_store) == bundle
+    assert not place.model_store.folder.exists(), "looking back publishes nothing"
     with pytest.raises(RegistryError, match="version 1 here is not the one that answered: its digest is"):
-        find(answered_by("1", "f" * 64), SETTINGS, place.shelf)
+        find(answered_by("1", "f" * 64), SETTINGS, place.model_store)
     with pytest.raises(
         RegistryError, match="version 9 is not in var/models/inventada, nor to be had from the model reg"
     ):
-        find(answered_by("9", bundle.digest), SETTINGS, place.shelf)
+        find(answered_by("9", bundle.digest), SETTINGS, place.model_store)
     shutil.rmtree(place.var / "keys")
     with pytest.raises(RegistryError, match="and the one in the registry cannot be verified"):
-        find(asked, SETTINGS, place.shelf)
+        find(asked, SETTINGS, place.model_store)
 
 
 def test_what_it_came_from_is_told_in_lines_that_a_person_can_read(place: Place) -> None:
     place.register(good_build())
-    bundle = place.shelf.opened("1")
+    bundle = place.model_store.opened("1")
     assert bundle is not None
     lines = provenance(answered_by("1", bundle.digest), bundle.manifest)
     assert max(map(len, lines)) < 250

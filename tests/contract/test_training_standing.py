@@ -28,7 +28,7 @@ def settled_once(tmp_path_factory: pytest.TempPathFactory, an_empty_registry: Pa
         place = new_place(an_empty_registry)
         place.register(another(good_build()))
         place.register(good_build())
-        remember(BUILD, "version 2, production and staging", SETTINGS, place.shelf)
+        remember(BUILD, "version 2, production and staging", SETTINGS, place.model_store)
     return folder
 
 
@@ -42,19 +42,19 @@ def settled(settled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_still_stands_is_said_again(settled: Place) -> None:
-    assert unchanged(BUILD, SETTINGS, settled.shelf) == "version 2, production and staging"
+    assert unchanged(BUILD, SETTINGS, settled.model_store) == "version 2, production and staging"
 
 
 def test_nothing_is_known_of_another_build_or_before_the_first(settled: Place) -> None:
-    assert unchanged("another build", SETTINGS, settled.shelf) is None
+    assert unchanged("another build", SETTINGS, settled.model_store) is None
     (settled.var / "pipeline/registered.json").unlink()
-    assert unchanged(BUILD, SETTINGS, settled.shelf) is None
+    assert unchanged(BUILD, SETTINGS, settled.model_store) is None
 
 
 def test_a_registry_on_a_server_is_always_asked(settled: Place) -> None:
     server = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri="http://127.0.0.1:9")
-    remember(BUILD, "version 2, production and staging", server, settled.shelf)
-    assert unchanged(BUILD, server, settled.shelf) is None
+    remember(BUILD, "version 2, production and staging", server, settled.model_store)
+    assert unchanged(BUILD, server, settled.model_store) is None
 
 
 def _move_the_alias(place: Place) -> None:
@@ -69,15 +69,15 @@ def _roll_back(place: Place) -> None:
 
 
 def _move_the_link(place: Place) -> None:
-    place.shelf.point("production", "1")
+    place.model_store.point("production", "1")
 
 
 def _lose_a_link(place: Place) -> None:
-    (place.shelf.folder / "staging").unlink()
+    (place.model_store.folder / "staging").unlink()
 
 
 def _tamper(place: Place) -> None:
-    (place.shelf.folder / "2/model.onnx").write_bytes(b"another")
+    (place.model_store.folder / "2/model.onnx").write_bytes(b"another")
 
 
 def _replace_the_key(place: Place) -> None:
@@ -89,4 +89,4 @@ def _replace_the_key(place: Place) -> None:
 )
 def test_whatever_was_changed_since_is_looked_into(settled: Place, meddle: Callable[[Place], None]) -> None:
     meddle(settled)
-    assert unchanged(BUILD, SETTINGS, settled.shelf) is None
+    assert unchanged(BUILD, SETTINGS, settled.model_store) is None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from services.recorder.accounting.outbox_reports import Heard
+    from services.recorder.accounting.outbox_reports import OutboxReports
     from services.recorder.ingest.parsing import Poison
     from shared.contracts.transport import Delivery
     from tests.support.broker import Broker
@@ -57,7 +57,7 @@ class Buggy(Store):
         """Never down."""
 
     async def record(
-        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[Heard] = ()
+        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[OutboxReports] = ()
     ) -> set[int]:
         del heard
         raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 from services.gateway.api.requests import saturated
-from shared.web.load_shedding import Door
+from shared.web.load_shedding import LoadShedder
 from shared.web.problems import ProblemError
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
@@ -92,7 +92,7 @@ class Client:
 async def busy(most: int) -> AsyncIterator[Busy]:
     """Run a server that lets `most` in."""
     app = Busy()
-    door = Door("/predecir", most, FULL, app.refuse)
+    door = LoadShedder("/predecir", most, FULL, app.refuse)
     config = uvicorn.Config(app, port=0, http=door.protocol(), ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals

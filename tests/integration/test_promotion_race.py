@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.model_registry import ModelRegistry, model_registry
 from tests.support.processes import ROOT
@@ -47,7 +47,7 @@ def race(folder: Path, registry: ModelRegistry) -> None:
     assert (len(history.lost), history.altered) == (2 * ROUNDS, None)
     last = history.last(PRODUCTION)
     assert last is not None
-    link = Shelf(folder / "var", NAME, DatosPaciente.digest).folder / PRODUCTION
+    link = ModelStore(folder / "var", NAME, DatosPaciente.digest).folder / PRODUCTION
     assert {last.entry.version, ledger.aliases()[PRODUCTION], link.readlink().name} == {winners[ROUNDS - 1]}
 
 

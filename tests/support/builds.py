@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.card.render import Version
@@ -153,7 +153,7 @@ def version_of(build: Build) -> Version:
 
 
 class Place:
-    """One registry and shelf in the current folder, opened anew for every use, as every command does."""
+    """One registry and model_store in the current folder, opened anew for every use, as every command does."""
 
     var = Path("var")
     digest = MadeUpPatient.digest
@@ -166,21 +166,21 @@ class Place:
         PICTURES.mkdir(parents=True, exist_ok=True)
         (PICTURES / "roc.png").write_bytes(b"picture")
         lay_down(build, cases or made_up_cases())
-        return register(build, self.registry, self.shelf, self.var)
+        return register(build, self.registry, self.model_store, self.var)
 
     def promote(self, version: str, alias: str = PRODUCTION, *, force: bool = False) -> str:
-        return promote(version, alias, "a test", self.registry, self.shelf, force=force)
+        return promote(version, alias, "a test", self.registry, self.model_store, force=force)
 
     def rollback(self) -> str:
-        return rollback("a test", self.registry, self.shelf)
+        return rollback("a test", self.registry, self.model_store)
 
     @property
     def registry(self) -> Registry:
         return Registry(MadeUpPatient.disease.name, uri=self.uri, var=self.var)
 
     @property
-    def shelf(self) -> Shelf:
-        return Shelf(self.var, MadeUpPatient.disease.name, self.digest)
+    def model_store(self) -> ModelStore:
+        return ModelStore(self.var, MadeUpPatient.disease.name, self.digest)
 
     def entries(self) -> list[int]:
         """Every entry of the history."""
@@ -191,7 +191,7 @@ class Place:
         PREPARATION.write_text(preparation.model_dump_json())
 
     def link(self, alias: str) -> str | None:
-        link = self.shelf.folder / alias
+        link = self.model_store.folder / alias
         return str(link.readlink()) if link.is_symlink() else None
 
     def links(self) -> tuple[str | None, str | None]:

@@ -13,7 +13,7 @@ from services.gateway.app import Gateway, open_gateway
 from services.gateway.settings import GatewaySettings
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import http_app
-from shared.web.middleware import Entrance
+from shared.web.middleware import EdgeMiddleware
 from tests.support.doubles import Card, Remembering, ThyroidByTsh
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def gateway(
         cards=cards or Card(),
         transport=transport or recorder,
     ) as opened:
-        app = Entrance(
+        app = EdgeMiddleware(
             http_app("test", opened.part, registry=registry), opened.part.hot, allowed_hosts="localhost,127.0.0.1"
         )
         async with Client(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.diseases.thyroid import DatosPaciente
 from training.errors import AlreadyMovedError
 from training.registry.mlflow_registry import Registry
@@ -29,12 +29,15 @@ _SECONDS = 60
 def contend(uri: str, version: str, together: Barrier, won: SimpleQueue[tuple[int, str]]) -> None:
     """Look, wait until everybody has looked, promote."""
     name = DatosPaciente.disease.name
-    registry, shelf = Registry(name, uri=uri, var=Path("var")), Shelf(Path("var"), name, DatosPaciente.digest)
+    registry, model_store = (
+        Registry(name, uri=uri, var=Path("var")),
+        ModelStore(Path("var"), name, DatosPaciente.digest),
+    )
     for number in range(ROUNDS):
         seen = look(registry, PRODUCTION)
         together.wait(_SECONDS)
         try:
-            carry_out(Change("promote", version, "a race"), seen, registry, shelf)
+            carry_out(Change("promote", version, "a race"), seen, registry, model_store)
         except AlreadyMovedError:
             pass
         else:

@@ -16,7 +16,7 @@ SERVER = "https://ana:geheim@mlflow.example.org/base"
     ("uri", "bundle", "followed"),
     [
         (None, None, None),
-        ("sqlite:///var/mlflow.db", None, None),  # training's, in a file: its shelf is what counts
+        ("sqlite:///var/mlflow.db", None, None),  # training's, in a file: its model store is what counts
         (SERVER, None, SERVER),
         (SERVER, Path("var/chosen"), None),  # whoever chose a folder wants no other model
     ],

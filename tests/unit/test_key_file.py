@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from services.gateway.key_admin import create, revoke
-from shared.web.api_keys import KeyRing, Role, read_keys
+from shared.web.api_keys import ApiKeyStore, Role, read_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def test_keys_made_and_revoked_at_the_same_moment_are_all_kept(tmp_path: Path) -
     assert listed is not None
     assert len({key.sha256 for key in listed.keys}) == 80
     assert sum(key.revoked is None for key in listed.keys) == len(holding) == 40
-    ring = KeyRing(path)
+    ring = ApiKeyStore(path)
     assert all(ring.find(f"Bearer {key}".encode()) for key in holding)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from shared.web.write_coalescing import Joining
+from shared.web.write_coalescing import WriteCoalescer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,9 @@ class Turn(deque["Callable[[], None]"]):
             self.popleft()()
 
 
-def joining() -> tuple[Joining, Recording, Turn]:
+def joining() -> tuple[WriteCoalescer, Recording, Turn]:
     transport, turn = Recording(), Turn()
-    return Joining(transport, turn.append), transport, turn
+    return WriteCoalescer(transport, turn.append), transport, turn
 
 
 def test_head_and_body_leave_in_one_write() -> None:

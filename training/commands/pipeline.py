@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.config import FILE, read_parameters
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> str:
     _check_name(os.environ)
     patient = load_patient(settings.predecir_paciente)
     if arguments.unless_served and (
-        said := _standing(settings, Shelf(settings.var, patient.disease.name, patient.digest))
+        said := _standing(settings, ModelStore(settings.var, patient.disease.name, patient.digest))
     ):
         return said
     check_owner(settings.predecir_paciente)
@@ -74,28 +74,28 @@ def main(arguments: argparse.Namespace) -> str:
     return _reproduce(arguments.until, pull=pull)
 
 
-def _standing(settings: TrainingSettings, shelf: Shelf) -> str | None:
+def _standing(settings: TrainingSettings, model_store: ModelStore) -> str | None:
     """Say what serves without training, after fetching from the registry what is lost or damaged here; else None."""
-    if version := _served(shelf):
+    if version := _served(model_store):
         return f"version {version} is in production"
     if settings.mlflow_tracking_uri is None and not (settings.var / "mlflow.db").exists():
         return None
     try:
-        follow(open_registry(settings, shelf.folder.name), shelf)
+        follow(open_registry(settings, model_store.folder.name), model_store)
     except RegistryError as error:
         say("pipeline", f"what is in production cannot be fetched: {error}")
-    if version := _served(shelf):
+    if version := _served(model_store):
         return (
             f"version {version} is in production; it was lost or damaged here, and is fetched from the registry again"
         )
     return None
 
 
-def _served(shelf: Shelf) -> str | None:
-    """Give the version in production here, if it can serve the patient class of `shelf`."""
-    link = shelf.folder / PRODUCTION
+def _served(model_store: ModelStore) -> str | None:
+    """Give the version in production here, if it can serve the patient class of `model_store`."""
+    link = model_store.folder / PRODUCTION
     version = link.readlink().name if link.is_symlink() else ""
-    return version if version and shelf.opened(version) else None
+    return version if version and model_store.opened(version) else None
 
 
 def _check_name(environment: Mapping[str, str]) -> None:

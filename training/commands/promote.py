@@ -10,7 +10,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.errors import GatesFailedError, PromotionError
@@ -38,49 +38,51 @@ def main(arguments: argparse.Namespace) -> str:
     settings = read_settings(TrainingSettings)
     patient = load_patient(settings.predecir_paciente)
     registry = open_registry(settings, patient.disease.name)
-    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
-    return promote(arguments.version, arguments.to, arguments.reason, registry, shelf, force=arguments.force)
+    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
+    return promote(arguments.version, arguments.to, arguments.reason, registry, model_store, force=arguments.force)
 
 
-def promote(version: str, alias: str, reason: str, registry: Registry, shelf: Shelf, *, force: bool = False) -> str:  # noqa: PLR0913 - one per word of the command
+def promote(  # noqa: PLR0913 - one per word of the command
+    version: str, alias: str, reason: str, registry: Registry, model_store: ModelStore, *, force: bool = False
+) -> str:
     """Move `alias` to `version`; returns what happened.
 
     Raises:
         GatesFailedError: it does not pass its gates, and was not forced past them.
         PromotionError: it is not there or cannot serve, or the alias was moved by somebody else.
         RegistryError: the registry cannot be used.
-        ShelfError: the disk does not let us.
+        ModelStoreError: the disk does not let us.
 
     """
     if not registry.has(version):
         known = [int(one) for one in registry.versions()]
         there = f"there are {len(known)}, {min(known)} to {max(known)}" if known else "there is none yet (`make train`)"
-        message = f"there is no version {version} of {shelf.folder.name}; {there}; nothing was changed"
+        message = f"there is no version {version} of {model_store.folder.name}; {there}; nothing was changed"
         raise PromotionError(message)
     seen = look(registry, alias, wanted=version)
     last = seen.history.last(alias)
     if seen.version == version and last is not None and last.entry.version == version:
-        follow(registry, shelf)
+        follow(registry, model_store)
         return f"version {version} is in {alias} already"
-    bundle = fetched(version, registry, shelf)
-    report = judged(bundle, seen.version, registry, shelf) if alias == PRODUCTION else None
+    bundle = fetched(version, registry, model_store)
+    report = judged(bundle, seen.version, registry, model_store) if alias == PRODUCTION else None
     missed = report.failed if report else []
     if missed and not force:
         message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force goes past them"
         raise GatesFailedError(message)
-    carry_out(Change("promote", version, reason, report, tuple(missed)), seen, registry, shelf)
+    carry_out(Change("promote", version, reason, report, tuple(missed)), seen, registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
     return f"version {version}, {alias} (was {seen.version or 'empty'}){forced}"
 
 
-def judged(bundle: Bundle, production: str | None, registry: Registry, shelf: Shelf) -> Report:
+def judged(bundle: Bundle, production: str | None, registry: Registry, model_store: ModelStore) -> Report:
     """Put `bundle` before its gates, beside what is in production; shows the report, and keeps it in the registry."""
-    from training.evaluation.gatekeeper import Court  # noqa: PLC0415 - seconds, which a wrong version should not cost
+    from training.evaluation.gatekeeper import GateRunner  # noqa: PLC0415 - seconds, which a wrong version should not cost
 
     present, refusal = None, None
-    if production is not None and (refusal := usable(production, registry, shelf)) is None:
-        present = shelf.opened(production)
-    report = Court.here().report(bundle, present, refusal=refusal)
+    if production is not None and (refusal := usable(production, registry, model_store)) is None:
+        present = model_store.opened(production)
+    report = GateRunner.here().report(bundle, present, refusal=refusal)
     text = report.text()
     for line in text.splitlines():
         say("gates", line)

@@ -26,7 +26,7 @@ from shared.artifacts.bundle import (
     seal,
     signing_key,
 )
-from shared.artifacts.store import Shelf, ShelfError
+from shared.artifacts.store import ModelStore, ModelStoreError
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training import stage_files
@@ -95,16 +95,16 @@ def main(_: argparse.Namespace) -> str:
     if build.preparation.patient_digest != patient.digest:
         message = "var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again"
         raise DataError(message)
-    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
-    if said := unchanged(build.id, settings, shelf):
+    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
+    if said := unchanged(build.id, settings, model_store):
         return f"nothing to do: {said}"
-    said = register(build, open_registry(settings, patient.disease.name), shelf, settings.var)
-    remember(build.id, said, settings, shelf)
+    said = register(build, open_registry(settings, patient.disease.name), model_store, settings.var)
+    remember(build.id, said, settings, model_store)
     return said
 
 
-def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
-    """Bring `build` into the registry and onto the shelf; returns what happened.
+def register(build: Build, registry: Registry, model_store: ModelStore, var: Path) -> str:
+    """Bring `build` into the registry and onto the model store; returns what happened.
 
     Staging takes it in any case. Production takes it if it passes its gates and is new, or if nothing that could serve
     is there: what an operator has promoted or rolled back since stays.
@@ -113,38 +113,38 @@ def register(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
         GatesFailedError: it is in staging only.
         PromotionError: production was moved by somebody else meanwhile.
         RegistryError: the registry cannot be used.
-        ShelfError: the disk does not let us.
+        ModelStoreError: the disk does not let us.
 
     """
     version = registry.version_of(build.id)
-    known = version is not None and usable(version, registry, shelf) is None
+    known = version is not None and usable(version, registry, model_store) is None
     if version is None or not known:
-        version = _register_anew(build, registry, shelf, var)
+        version = _register_anew(build, registry, model_store, var)
     try:
-        _to_staging(version, registry, shelf)
+        _to_staging(version, registry, model_store)
         seen = look(registry, PRODUCTION, wanted=version)
         settled = known and seen.version is not None and _for_this_class(seen.version, registry, build)
         if settled and seen.version is not None and not _was_only_slow(version, seen, registry):
             outcome = _stays(version, seen.version, registry)
         else:
-            outcome = _to_production(version, build, seen, registry, shelf)
-    except (TrainingError, ShelfError):
+            outcome = _to_production(version, build, seen, registry, model_store)
+    except (TrainingError, ModelStoreError):
         try:
-            follow(registry, shelf)
-        except (TrainingError, ShelfError) as error:  # the first one is raised, and decides the exit code
+            follow(registry, model_store)
+        except (TrainingError, ModelStoreError) as error:  # the first one is raised, and decides the exit code
             say("links", str(error))
         raise
-    follow(registry, shelf)
+    follow(registry, model_store)
     return f"version {version}{' again' if known else ''}, {outcome}"
 
 
-def _to_staging(version: str, registry: Registry, shelf: Shelf) -> None:
+def _to_staging(version: str, registry: Registry, model_store: ModelStore) -> None:
     for left in reversed(range(_ATTEMPTS)):
         seen = look(registry, STAGING)
         if seen.version == version:
             return
         try:
-            carry_out(Change("register", version, _REASON), seen, registry, shelf)
+            carry_out(Change("register", version, _REASON), seen, registry, model_store)
         except AlreadyMovedError:  # by another training; the last one stays
             if not left:
                 raise
@@ -152,10 +152,10 @@ def _to_staging(version: str, registry: Registry, shelf: Shelf) -> None:
             return
 
 
-def _to_production(version: str, build: Build, seen: View, registry: Registry, shelf: Shelf) -> str:
-    report = judged(fetched(version, registry, shelf), seen.version, registry, shelf)
+def _to_production(version: str, build: Build, seen: View, registry: Registry, model_store: ModelStore) -> str:
+    report = judged(fetched(version, registry, model_store), seen.version, registry, model_store)
     if not report.failed and seen.version != version:
-        carry_out(Change("register", version, _REASON, report), seen, registry, shelf)
+        carry_out(Change("register", version, _REASON, report), seen, registry, model_store)
     registry.complete(version, build.id, report.failed)
     _refuse(version, report.failed)
     return f"{PRODUCTION} and {STAGING}"
@@ -207,7 +207,7 @@ def _read_build() -> Build:
     return build
 
 
-def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) -> str:
+def _register_anew(build: Build, registry: Registry, model_store: ModelStore, var: Path) -> str:
     code = code_commit()
     tags = {
         "data_hash": build.preparation.data_hash,
@@ -227,7 +227,7 @@ def _register_anew(build: Build, registry: Registry, shelf: Shelf, var: Path) ->
         _seal(bundle, build, version, run_id, code, var)
         registry.log_bundle(bundle)
         registry.log_card(bundle / CARD)
-        shelf.publish(bundle, version)
+        model_store.publish(bundle, version)
     return version
 
 

@@ -1,11 +1,9 @@
-"""`python -m training reproduce ID`: whether the model that gave a recorded answer gives it again, bit for bit.
+"""`python -m training reproduce ID`: compute a recorded answer again and compare it bit for bit.
 
-The row is read from `DATABASE_URL`, and the very version that answered from the shelf, or else from the registry; its
-signature and digests must hold. The same inputs are encoded and computed as they were then: by the form that served, in
-one thread (with several, ONNX adds up the trees in another order, and the last bits differ). Everything else that the
-answer came from is shown beside it: data, commit, parameters, libraries. No value of the patient is.
-
-Exit code 0: the same. 1: not the same. Otherwise it cannot be told, and why is one line.
+The row is read from `DATABASE_URL`. The version that answered is read from the model store, or else from the registry,
+and its signature and digests are verified. The same inputs are encoded and computed as they were then: by the form that
+served, in one thread (with several, ONNX adds up the trees in another order, and the last bits differ). The origin of
+the answer is shown beside it: data, commit, parameters, libraries. No value of the patient is shown.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import Score
 from shared.patient import load_patient
@@ -73,23 +71,23 @@ def main(arguments: argparse.Namespace) -> str:
             f"{patient.digest[:12]}; name that class, or check out the code of then"
         )
         raise DataError(message)
-    bundle = find(found, settings, Shelf(settings.var, patient.disease.name, patient.digest))
+    bundle = find(found, settings, ModelStore(settings.var, patient.disease.name, patient.digest))
     for line in provenance(found, bundle.manifest):
         say("reproduce", line)
     return compare(found, bundle, read_patient(patient, found.inputs))
 
 
-def find(prediction: Prediction, settings: TrainingSettings, shelf: Shelf) -> Bundle:
-    """Open the version that answered: from the shelf, or else from the registry.
+def find(prediction: Prediction, settings: TrainingSettings, model_store: ModelStore) -> Bundle:
+    """Open the version that answered: from the model store, or else from the registry.
 
     Raises:
         RegistryError: it is in neither, or what is there is another model.
 
     """
     version = prediction.version
-    bundle = shelf.opened(version)
+    bundle = model_store.opened(version)
     if bundle is None or bundle.digest != prediction.digest:
-        bundle = _from_registry(version, settings, shelf)
+        bundle = _from_registry(version, settings, model_store)
     if bundle.digest != prediction.digest:
         message = (
             f"version {version} here is not the one that answered: its digest is {bundle.digest[:12]}, "
@@ -162,22 +160,22 @@ def row_hash(prediction: Prediction, model: ModelInfo, asked: Patient) -> str:
     return str(orjson.loads(event)["datahash"])
 
 
-def _from_registry(version: str, settings: TrainingSettings, shelf: Shelf) -> Bundle:
-    gone = f"version {version} is not in {shelf.folder}"
+def _from_registry(version: str, settings: TrainingSettings, model_store: ModelStore) -> Bundle:
+    gone = f"version {version} is not in {model_store.folder}"
     if settings.mlflow_tracking_uri is None and not (settings.var / "mlflow.db").exists():
         message = f"{gone}, and there is no registry here; MLFLOW_TRACKING_URI names one elsewhere"
         raise RegistryError(message)
-    registry = open_registry(settings, shelf.folder.name)
+    registry = open_registry(settings, model_store.folder.name)
     with tempfile.TemporaryDirectory() as folder:
         try:
             fetched = registry.fetch_bundle(version, Path(folder))
         except RegistryError as error:
             message = f"{gone}, nor to be had from the {error}"
             raise RegistryError(message) from None
-        if refusal := shelf.refusal(fetched, version):
+        if refusal := model_store.refusal(fetched, version):
             message = f"{gone}, and the one in the registry {refusal}"
             raise RegistryError(message)
-        return shelf.check(fetched, version)
+        return model_store.check(fetched, version)
 
 
 async def _read(url: str, identifier: str) -> Prediction | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.commands.promote import given_reason
@@ -34,16 +34,16 @@ def main(arguments: argparse.Namespace) -> str:
     settings = read_settings(TrainingSettings)
     patient = load_patient(settings.predecir_paciente)
     registry = open_registry(settings, patient.disease.name)
-    return rollback(arguments.reason, registry, Shelf(settings.var, patient.disease.name, patient.digest))
+    return rollback(arguments.reason, registry, ModelStore(settings.var, patient.disease.name, patient.digest))
 
 
-def rollback(reason: str, registry: Registry, shelf: Shelf) -> str:
+def rollback(reason: str, registry: Registry, model_store: ModelStore) -> str:
     """Move production to the version before; returns what happened.
 
     Raises:
         PromotionError: there is none, it cannot serve, or production was moved by somebody else.
         RegistryError: the registry cannot be used.
-        ShelfError: the disk does not let us.
+        ModelStoreError: the disk does not let us.
 
     """
     seen = look(registry, PRODUCTION)
@@ -51,6 +51,6 @@ def rollback(reason: str, registry: Registry, shelf: Shelf) -> str:
     if version is None:
         message = "the history knows no version before the one in production; promote another"
         raise PromotionError(message)
-    fetched(version, registry, shelf)
-    carry_out(Change("rollback", version, reason), seen, registry, shelf)
+    fetched(version, registry, model_store)
+    carry_out(Change("rollback", version, reason), seen, registry, model_store)
     return f"version {version}, {PRODUCTION} (was {seen.version})"

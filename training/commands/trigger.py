@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from shared.artifacts.bundle import PRODUCTION, BundleError, open_bundle
-from shared.artifacts.store import Shelf
+from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.config import FILE, read_parameters
@@ -176,12 +176,12 @@ def _locked(folder: Path) -> Iterator[TextIO]:
 
 def _production(settings: TriggerSettings, patient: type[Patient]) -> Bundle:
     """Give the model in production; where the registry is a server, it is asked which one that is."""
-    shelf = Shelf(settings.var, patient.disease.name, patient.digest)
+    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
     if settings.mlflow_tracking_uri is not None:
-        follow(open_registry(settings, patient.disease.name), shelf)
+        follow(open_registry(settings, patient.disease.name), model_store)
     public = settings.var / "keys/bundle.pub"
     try:
-        return open_bundle(shelf.folder / PRODUCTION, public, patient_digest=patient.digest)
+        return open_bundle(model_store.folder / PRODUCTION, public, patient_digest=patient.digest)
     except BundleError as error:
         raise RegistryError(str(error)) from None
 

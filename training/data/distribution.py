@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.artifacts.baseline import Reference, Spread
+from shared.artifacts.baseline import ColumnHistogram, Reference
 from training.data.cases import decimal
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def shares(counts: Labels) -> list[float]:
     return [round(float(count / max(counts.sum(), 1)), _DIGITS) for count in counts]
 
 
-def _spread(values: Rows) -> Spread:
+def _spread(values: Rows) -> ColumnHistogram:
     present = values[~np.isnan(values)]
     edges = _edges(present)
-    return Spread(
+    return ColumnHistogram(
         edges=edges,
         shares=shares(counted(values, edges)),
         missing=round(1 - len(present) / max(len(values), 1), _DIGITS),

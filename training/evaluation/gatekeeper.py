@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Court:
+class GateRunner:
     """The reported cases, and by which parameters they are judged."""
 
     parameters: Parameters
@@ -44,7 +44,7 @@ class Court:
     cases: Cases
 
     @classmethod
-    def here(cls) -> Court:
+    def here(cls) -> GateRunner:
         """Take the cases of the pipeline in the current folder.
 
         Raises:

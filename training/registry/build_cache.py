@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.data.cases import FOLDER
 
 if TYPE_CHECKING:
-    from shared.artifacts.store import Shelf
+    from shared.artifacts.store import ModelStore
     from training.settings import TrainingSettings
 
 LAST = FOLDER / "registered.json"
@@ -31,29 +31,35 @@ class Standing(BaseModel):
     said: str
 
     @classmethod
-    def now(cls, build: str, said: str, settings: TrainingSettings, shelf: Shelf) -> Self | None:
+    def now(cls, build: str, said: str, settings: TrainingSettings, model_store: ModelStore) -> Self | None:
         """See how `build` stands; None with a registry on a server, which only MLflow can ask, or one not there yet."""
         file = settings.var / "mlflow.db"
         if settings.mlflow_tracking_uri is not None or not file.exists():
             return None
-        links = {link.name: link.readlink().name for link in sorted(shelf.folder.glob("[!.]*")) if link.is_symlink()}
+        links = {
+            link.name: link.readlink().name for link in sorted(model_store.folder.glob("[!.]*")) if link.is_symlink()
+        }
         return cls(build=build, registry=hashlib.sha256(file.read_bytes()).hexdigest(), links=links, said=said)
 
-    def serves(self, shelf: Shelf) -> bool:
+    def serves(self, model_store: ModelStore) -> bool:
         """Whether every link leads to a version that verifies."""
-        return all(shelf.opened(version) is not None for version in self.links.values())
+        return all(model_store.opened(version) is not None for version in self.links.values())
 
 
-def unchanged(build: str, settings: TrainingSettings, shelf: Shelf) -> str | None:
+def unchanged(build: str, settings: TrainingSettings, model_store: ModelStore) -> str | None:
     """Give what was said of `build` when it was registered, if it still stands as it did then."""
     try:
         last = Standing.model_validate_json(LAST.read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         return None
-    return last.said if last == Standing.now(build, last.said, settings, shelf) and last.serves(shelf) else None
+    return (
+        last.said
+        if last == Standing.now(build, last.said, settings, model_store) and last.serves(model_store)
+        else None
+    )
 
 
-def remember(build: str, said: str, settings: TrainingSettings, shelf: Shelf) -> None:
+def remember(build: str, said: str, settings: TrainingSettings, model_store: ModelStore) -> None:
     """Keep how `build` stands, for `unchanged`."""
-    if standing := Standing.now(build, said, settings, shelf):
+    if standing := Standing.now(build, said, settings, model_store):
         LAST.write_text(standing.model_dump_json(indent=1) + "\n", encoding="utf-8")

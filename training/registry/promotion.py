@@ -1,7 +1,7 @@
-"""Moving an alias: looked at, written down, carried out. Every command that does goes through here.
+"""Moving an alias: read the state, write the log entry, carry it out. Every command that moves one uses this module.
 
-The entry in the ledger is what decides; the alias follows it, and the links on the local shelf follow the aliases. If
-the process dies in between, whoever comes next finishes it.
+The log entry decides. The alias follows it, and the links in the local model store follow the aliases. If the process
+dies in between, the next command finishes the move.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.stage_runner import say
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
-    from shared.artifacts.store import Shelf
+    from shared.artifacts.store import ModelStore
     from training.evaluation.gates import Report
     from training.registry.mlflow_registry import Registry
 
@@ -74,13 +74,13 @@ def look(registry: Registry, alias: str, *, wanted: str | None = None) -> View:
     return View(history, alias, version)
 
 
-def carry_out(change: Change, seen: View, registry: Registry, shelf: Shelf) -> None:
+def carry_out(change: Change, seen: View, registry: Registry, model_store: ModelStore) -> None:
     """Write `change` down as what follows what was `seen`, then move the alias, then the links.
 
     Raises:
         AlreadyMovedError: somebody was faster.
         RegistryError: the registry cannot be used.
-        ShelfError: the disk does not let us.
+        ModelStoreError: the disk does not let us.
 
     """
     last = seen.history.last(seen.alias)
@@ -108,11 +108,11 @@ def carry_out(change: Change, seen: View, registry: Registry, shelf: Shelf) -> N
         raise AlreadyMovedError(message)
     _apply(registry, seen.alias)
     failpoint("promotion.applied")
-    follow(registry, shelf)
+    follow(registry, model_store)
 
 
-def fetched(version: str, registry: Registry, shelf: Shelf) -> Bundle:
-    """Verify the registry's bundle of `version`, whatever the shelf has, and put it there if need be.
+def fetched(version: str, registry: Registry, model_store: ModelStore) -> Bundle:
+    """Verify the registry's bundle of `version`, whatever the model store has, and put it there if need be.
 
     Raises:
         PromotionError: it cannot serve here.
@@ -120,28 +120,28 @@ def fetched(version: str, registry: Registry, shelf: Shelf) -> Bundle:
     """
     with tempfile.TemporaryDirectory() as folder:
         bundle = registry.fetch_bundle(version, Path(folder))
-        refusal = shelf.refusal(bundle, version)
-        if refusal is None and shelf.opened(version) is None:
-            shelf.publish(bundle, version)
-    opened = shelf.opened(version) if refusal is None else None
+        refusal = model_store.refusal(bundle, version)
+        if refusal is None and model_store.opened(version) is None:
+            model_store.publish(bundle, version)
+    opened = model_store.opened(version) if refusal is None else None
     if opened is None:
         message = f"version {version} {refusal or 'cannot be read back'}"
         raise PromotionError(message)
     return opened
 
 
-def usable(version: str, registry: Registry, shelf: Shelf) -> str | None:
-    """Say why `version` cannot serve here, or None if it can; it is fetched only if the shelf lacks it."""
-    if shelf.opened(version) is not None:
+def usable(version: str, registry: Registry, model_store: ModelStore) -> str | None:
+    """Say why `version` cannot serve here, or None if it can; it is fetched only if the model store lacks it."""
+    if model_store.opened(version) is not None:
         return None
     try:
-        fetched(version, registry, shelf)
+        fetched(version, registry, model_store)
     except PromotionError as error:
         return str(error)
     return None
 
 
-def follow(registry: Registry, shelf: Shelf) -> None:
+def follow(registry: Registry, model_store: ModelStore) -> None:
     """Let the links follow the aliases, except those whose version could not serve: their links stay as they are.
 
     Looks again after pointing them: somebody may have moved an alias, and its link, in between.
@@ -151,10 +151,10 @@ def follow(registry: Registry, shelf: Shelf) -> None:
         if (now := registry.aliases()) == aliases:
             return
         for alias, version in sorted(now.items() - aliases.items()):
-            if refusal := usable(version, registry, shelf):
+            if refusal := usable(version, registry, model_store):
                 say("links", f"the link {alias} stays as it is: {refusal}")
             else:
-                shelf.point(alias, version)
+                model_store.point(alias, version)
         aliases = now
 
 

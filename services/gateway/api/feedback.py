@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope
 
-    from services.gateway.admission import Keeper
+    from services.gateway.admission import Admission
     from shared.patient import Patient
 
 LONGEST_REASON = 500
@@ -95,7 +95,7 @@ class Outcomes:
     """Takes outcomes of one disease's predictions."""
 
     def __init__(
-        self, patient: type[Patient], keeper: Keeper, deadline_seconds: float, registry: CollectorRegistry
+        self, patient: type[Patient], keeper: Admission, deadline_seconds: float, registry: CollectorRegistry
     ) -> None:
         """Accept the diagnoses of `patient`; body and disk may take `deadline_seconds` each."""
         self._classes = frozenset(patient.disease.classes)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope, Send
 
-    from services.gateway.admission import Keeper
+    from services.gateway.admission import Admission
     from services.gateway.api.patient_reference import References
     from services.gateway.api.requests import Refusals
     from shared.contracts.scoring import Scorer
@@ -45,7 +45,7 @@ class Predict:
         self,
         patient: type[Patient],
         scorer: Scorer,
-        keeper: Keeper,
+        keeper: Admission,
         references: References,
         refusals: Refusals,
         deadline_seconds: float,

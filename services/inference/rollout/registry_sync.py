@@ -1,4 +1,4 @@
-"""What the registry has in production, brought onto the shelf: the cache that inference starts from without it.
+"""What the registry has in production, brought onto the model store: the cache that inference starts from without it.
 
 Nothing of it is trusted: the signature of the manifest must hold under the operator's key before anything else is
 fetched, and the bundle must be sealed as that very version of that very run.
@@ -19,20 +19,20 @@ import structlog
 from services.inference.rollout.mlflow_client import NotInRegistryError, RegistryDownError
 from services.inference.rollout.swapper import Refusal
 from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE, BundleError, BundleTamperedError
-from shared.artifacts.store import ShelfError
+from shared.artifacts.store import ModelStoreError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
     from services.inference.rollout.mlflow_client import Registered, Registry
-    from shared.artifacts.store import Shelf
+    from shared.artifacts.store import ModelStore
 
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes of one file of a bundle."""
 _LARGEST_MANIFEST = 16 * 1024 * 1024
 _LARGEST_SIGNATURE = 1024
 KEPT_VERSIONS = 5
-"""Versions that stay on the shelf, the one in production apart."""
+"""Versions that stay on the model store, the one in production apart."""
 AGAIN_SECONDS = 60
 """How long a version that was refused is left alone before it is fetched again."""
 
@@ -51,14 +51,14 @@ class _Refused:
     refusal: Refusal
 
 
-class Mirror:
-    """The registry's production, on the shelf."""
+class RegistrySync:
+    """The registry's production, on the model store."""
 
     def __init__(
-        self, registry: Registry, shelf: Shelf, metrics: Metrics, *, again_seconds: float = AGAIN_SECONDS
+        self, registry: Registry, model_store: ModelStore, metrics: Metrics, *, again_seconds: float = AGAIN_SECONDS
     ) -> None:
-        """Bring what `registry` has onto `shelf`; fetch what was refused again after `again_seconds`."""
-        self._registry, self._shelf, self._metrics, self._again_seconds = registry, shelf, metrics, again_seconds
+        """Bring what `registry` has onto `model_store`; fetch what was refused again after `again_seconds`."""
+        self._registry, self._shelf, self._metrics, self._again_seconds = registry, model_store, metrics, again_seconds
         self._refused: _Refused | None = None
         self._asked: Registered | None = None
         self._served: Registered | None = None
@@ -105,7 +105,7 @@ class Mirror:
             await asyncio.to_thread(self._shelf.point, PRODUCTION, self._asked.version)
             self._pointed, self._unwritten = self._asked.version, None
             await asyncio.to_thread(self._shelf.prune, KEPT_VERSIONS)
-        except ShelfError as error:
+        except ModelStoreError as error:
             if str(error) != self._unwritten:  # tried at each turn, said once
                 structlog.get_logger().error("shelf_not_written", reason=str(error))
             self._unwritten = str(error)
@@ -121,7 +121,7 @@ class Mirror:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 await self._fetch(registered, Path(folder))
-        except (_NotSoundError, ShelfError, OSError) as error:
+        except (_NotSoundError, ModelStoreError, OSError) as error:
             self._metrics.not_loaded()
             refusal = Refusal(registered.version, str(error))
             self._refused = _Refused(registered, key, now, refusal)

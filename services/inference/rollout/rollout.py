@@ -1,4 +1,4 @@
-"""What is in production, wherever that is said: by the link on the shelf, or by a registry that the shelf mirrors."""
+"""The version in production: named by the link in the model store, or by a registry that the model store mirrors."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.inference.rollout.swapper import Follower, Refusal
+from services.inference.rollout.swapper import Refusal, Swapper
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.inference.rollout.registry_sync import Mirror
+    from services.inference.rollout.registry_sync import RegistrySync
     from services.inference.serving.batcher import Batcher
 
 _START_SECONDS = 5
-"""How long a start waits for the registry before it serves what the shelf has."""
+"""How long a start waits for the registry before it serves what the model store has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Production:
     """Has the follower serve what is in production: `link`, or what `mirror` brings from the registry, if there is one.
 
-    Whatever the registry says, the link on the shelf leads to a version that has served here: a start without the
+    Whatever the registry says, the link on the model store leads to a version that has served here: a start without the
     registry, or with a bad version in production, finds that.
     """
 
     link: Path
-    follower: Follower
+    follower: Swapper
     batcher: Batcher
-    mirror: Mirror | None
+    mirror: RegistrySync | None
 
     async def start(self) -> None:
-        """Look for the first time; if the registry does not answer soon, at the shelf alone."""
+        """Look for the first time; if the registry does not answer soon, at the model store alone."""
         found = None
         if self.mirror is not None:
             with contextlib.suppress(TimeoutError):

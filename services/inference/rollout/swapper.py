@@ -40,7 +40,7 @@ class _Seen:
     files: tuple[tuple[str, int, int, int], ...]
 
 
-class Follower:
+class Swapper:
     """Brings the model of a folder into the batcher, and the next one when the folder leads to another."""
 
     def __init__(self, public_key: Path, patient_digest: str, batcher: Batcher, metrics: Metrics) -> None:

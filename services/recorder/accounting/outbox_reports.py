@@ -30,16 +30,16 @@ SETTLED_AFTER = timedelta(seconds=24)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class OutboxReports:
     """A gateway's report, and whether no event waited in the queue when it was read."""
 
     report: Report
     caught_up: bool
 
 
-def keep_reports(connection: Connection, heard: Iterable[Heard], now: datetime) -> None:
+def keep_reports(connection: Connection, heard: Iterable[OutboxReports], now: datetime) -> None:
     """Keep the newest report of each gateway; `now` is when it was read."""
-    newest: dict[str, Heard] = {}
+    newest: dict[str, OutboxReports] = {}
     for each in heard:  # in the order of the queue
         newest[each.report.state.gateway_id] = each
     adopt_reports(

@@ -16,7 +16,7 @@ import aio_pika
 import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from services.recorder.accounting.outbox_reports import Heard
+from services.recorder.accounting.outbox_reports import OutboxReports
 from services.recorder.ingest.parsing import Poison
 from shared.broker.settings import reason
 from shared.broker.topology import SETTLE_SECONDS, bind, declare
@@ -147,7 +147,9 @@ class _Inbox:
                 read.add(last := await self._next())
             # Asked after the reports came: no event waits that was in the queue before one of them was written.
             caught_up = bool(read.reports) and await self._is_empty()
-            await store.record(read.deliveries, read.poison, [Heard(report, caught_up) for report in read.reports])
+            await store.record(
+                read.deliveries, read.poison, [OutboxReports(report, caught_up) for report in read.reports]
+            )
             failpoint("recorder.committed")
             with _translated():
                 await last.ack(multiple=True)

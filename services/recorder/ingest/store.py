@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from services.recorder.accounting.outbox_reports import Heard, keep_reports
+from services.recorder.accounting.outbox_reports import OutboxReports, keep_reports
 from services.recorder.db.database import DATABASE_ERRORS, reason, refuses_values
 from services.recorder.ingest.parsing import AnyRow, Poison, read_row
 from services.recorder.ingest.writes import Outcome, touch, write_batch, write_each
@@ -48,7 +48,7 @@ class Store:
         self._writable.set()
 
     async def record(
-        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[Heard] = ()
+        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[OutboxReports] = ()
     ) -> set[int]:
         """Record or quarantine every delivery of `batch`, in one transaction; returns their `seq`, all durable now.
 
@@ -94,7 +94,7 @@ class Store:
             watch.cancel()
             await asyncio.gather(watch, *self._writing, return_exceptions=True)
 
-    async def _write(self, rows: Sequence[AnyRow], poison: Sequence[Poison], heard: Sequence[Heard]) -> Outcome:
+    async def _write(self, rows: Sequence[AnyRow], poison: Sequence[Poison], heard: Sequence[OutboxReports]) -> Outcome:
         now = datetime.now(UTC)
 
         def written(connection: Connection, write: _Write) -> Outcome:

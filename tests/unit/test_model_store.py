@@ -1,4 +1,4 @@
-"""The shelf that models are published on."""
+"""The model_store that models are published on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.artifacts.bundle import PICKLE, signing_key
-from shared.artifacts.store import Shelf, ShelfError
+from shared.artifacts.store import ModelStore, ModelStoreError
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from training.stage_runner import run
 
@@ -25,16 +25,16 @@ def sealed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, sealed: Path) -> Shelf:
+def model_store(tmp_path: Path, sealed: Path) -> ModelStore:
     shutil.copytree(sealed.parents[2] / "keys", tmp_path / "keys")
-    return Shelf(tmp_path, "prueba", PacienteDePrueba.digest)
+    return ModelStore(tmp_path, "prueba", PacienteDePrueba.digest)
 
 
 def test_a_disk_that_does_not_let_us_is_one_line_and_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "models").write_text("a file where a folder should be")
 
     def stage() -> str:
-        Shelf(tmp_path, "prueba", "d" * 64).publish(tmp_path, "1")
+        ModelStore(tmp_path, "prueba", "d" * 64).publish(tmp_path, "1")
         return "published"
 
     assert run("register", stage) == 69
@@ -49,16 +49,16 @@ def test_a_private_key_that_is_none_is_one_line_and_69(tmp_path: Path, capsys: p
 
 
 def test_the_oldest_versions_are_let_go_and_those_that_links_lead_to_stay(tmp_path: Path) -> None:
-    shelf, bundle = Shelf(tmp_path, "prueba", "d" * 64), tmp_path / "bundle"
+    model_store, bundle = ModelStore(tmp_path, "prueba", "d" * 64), tmp_path / "bundle"
     bundle.mkdir()
     (bundle / "manifest.json").write_text("{}")
     for number in range(1, 8):
-        shelf.publish(bundle, str(number))
-        os.utime(shelf.folder / str(number), (number, number))
-    shelf.point("production", "1")
-    shelf.point("staging", "7")
-    shelf.prune(2)
-    assert {path.name for path in shelf.folder.iterdir() if path.name[0] != "."} == {
+        model_store.publish(bundle, str(number))
+        os.utime(model_store.folder / str(number), (number, number))
+    model_store.point("production", "1")
+    model_store.point("staging", "7")
+    model_store.prune(2)
+    assert {path.name for path in model_store.folder.iterdir() if path.name[0] != "."} == {
         *("1", "5", "6", "7"),
         *("production", "staging"),
     }
@@ -69,61 +69,63 @@ def test_processes_that_publish_the_same_version_at_once_leave_one_whole(tmp_pat
     bundle.mkdir()
     (bundle / "manifest.json").write_bytes(b"x" * 100_000)
     with ThreadPoolExecutor(4) as pool:
-        shelves = [Shelf(tmp_path, "prueba", "d" * 64) for _ in range(12)]  # each locks as a process of its own does
-        list(pool.map(lambda shelf: shelf.publish(bundle, "1"), shelves))
+        stores = [
+            ModelStore(tmp_path, "prueba", "d" * 64) for _ in range(12)
+        ]  # each locks as a process of its own does
+        list(pool.map(lambda model_store: model_store.publish(bundle, "1"), stores))
     assert (tmp_path / "models/prueba/1/manifest.json").read_bytes() == b"x" * 100_000
     assert not list((tmp_path / "models/prueba").glob("*.partial"))
 
 
 def test_a_version_that_is_there_and_verifies_is_not_laid_anew_and_one_that_does_not_is(
-    shelf: Shelf, sealed: Path
+    model_store: ModelStore, sealed: Path
 ) -> None:
-    shelf.publish(sealed, "1")
-    before = (shelf.folder / "1").stat().st_ino
-    shelf.publish(sealed, "1")
-    assert (shelf.folder / "1").stat().st_ino == before
-    (shelf.folder / "1" / PICKLE).write_bytes(b"cut off")
-    shelf.publish(sealed, "1")
-    assert shelf.opened("1") is not None
+    model_store.publish(sealed, "1")
+    before = (model_store.folder / "1").stat().st_ino
+    model_store.publish(sealed, "1")
+    assert (model_store.folder / "1").stat().st_ino == before
+    (model_store.folder / "1" / PICKLE).write_bytes(b"cut off")
+    model_store.publish(sealed, "1")
+    assert model_store.opened("1") is not None
 
 
-def test_what_could_not_be_copied_whole_leaves_nothing(shelf: Shelf, sealed: Path) -> None:
+def test_what_could_not_be_copied_whole_leaves_nothing(model_store: ModelStore, sealed: Path) -> None:
     (sealed / "no-file").mkdir()
-    with pytest.raises(ShelfError, match="prueba/1: cannot be written"):
-        shelf.publish(sealed, "1")
-    assert not list(shelf.folder.glob("*1*"))
+    with pytest.raises(ModelStoreError, match="prueba/1: cannot be written"):
+        model_store.publish(sealed, "1")
+    assert not list(model_store.folder.glob("*1*"))
 
 
 def test_what_a_killed_process_left_is_removed_and_what_an_absolute_link_leads_to_is_not(
-    shelf: Shelf, sealed: Path
+    model_store: ModelStore, sealed: Path
 ) -> None:
-    shelf.publish(sealed, "1")
-    (shelf.folder / ".2.partial").mkdir()
-    (shelf.folder / "production").symlink_to(shelf.folder / "1")
-    shelf.prune(0)
-    assert shelf.opened("1") is not None
-    assert not (shelf.folder / ".2.partial").exists()
+    model_store.publish(sealed, "1")
+    (model_store.folder / ".2.partial").mkdir()
+    (model_store.folder / "production").symlink_to(model_store.folder / "1")
+    model_store.prune(0)
+    assert model_store.opened("1") is not None
+    assert not (model_store.folder / ".2.partial").exists()
 
 
 def test_a_process_that_holds_the_shelf_for_ever_is_not_waited_for_for_ever(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    model_store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.artifacts.store._LOCK_SECONDS", 0.1)
-    shelf.folder.mkdir(parents=True)
-    with (shelf.folder / ".lock").open("w") as held:
+    model_store.folder.mkdir(parents=True)
+    with (model_store.folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ShelfError, match="another process has been writing there for"):
-            shelf.point("production", "1")
+        with pytest.raises(ModelStoreError, match="another process has been writing there for"):
+            model_store.point("production", "1")
 
 
 def test_what_is_missing_is_named_be_it_a_file_of_the_bundle_or_the_key(
-    shelf: Shelf, sealed: Path, tmp_path: Path
+    model_store: ModelStore, sealed: Path, tmp_path: Path
 ) -> None:
-    assert shelf.refusal(sealed, "1") is None
+    assert model_store.refusal(sealed, "1") is None
     (sealed / PICKLE).unlink()
-    assert (shelf.refusal(sealed, "1") or "").startswith(f"is incomplete in the registry ({PICKLE}: not there")
+    assert (model_store.refusal(sealed, "1") or "").startswith(f"is incomplete in the registry ({PICKLE}: not there")
     public_key = tmp_path / "keys/bundle.pub"
     public_key.write_text("no key")
-    assert shelf.refusal(sealed, "1") == f"cannot be verified ({public_key}: not an Ed25519 public key)"
+    assert model_store.refusal(sealed, "1") == f"cannot be verified ({public_key}: not an Ed25519 public key)"
     public_key.unlink()
-    assert (shelf.refusal(sealed, "1") or "").startswith(f"cannot be verified ({public_key}: not there")
+    assert (model_store.refusal(sealed, "1") or "").startswith(f"cannot be verified ({public_key}: not there")
