@@ -22,6 +22,7 @@ from services.recorder.app import open_recorder
 from services.recorder.ingest.consumer import Consumer
 from services.recorder.settings import RecorderSettings
 from shared.broker.topology import topology
+from shared.cancellation import cancel_and_wait
 from shared.contracts.transport import Delivery
 from tests.support.broker import Broker
 from tests.support.postgres import postgres_server
@@ -82,8 +83,7 @@ async def _record(broker: Broker, database: str, events: int, prefetch: int) -> 
         running = asyncio.create_task(consumer.run())
         await _until(lambda: registry.get_sample_value(_RECORDED) == events)
         clock.tell(f"full queue to {database.partition(':')[0]}, prefetch {prefetch}", events)
-        running.cancel()
-        await asyncio.wait({running})
+        await cancel_and_wait(running)
 
 
 async def _small(broker: Broker, events: int) -> None:

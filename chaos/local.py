@@ -20,6 +20,7 @@ from chaos.stack import answers
 from chaos.supervised import Supervised
 from chaos.verdict import Row, judge
 from chaos.watching import Watcher
+from shared.cancellation import background
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
 from tests.support.database import query
@@ -75,15 +76,14 @@ async def _report(plan: Plan, folder: Path, process: Supervised, url: str) -> di
     watcher = Watcher([url], None)
     laptop = Laptop([process])
     schedule = Schedule(laptop, random.Random(plan.seed), plan.chosen(LOCAL_KILLS), plan.chosen(LOCAL_HELD))  # noqa: S311 - repeatable
-    watching = asyncio.create_task(watcher.run())
-    began = time.monotonic()
-    async with clients(plan, url, folder) as files:
-        await schedule.run(kills=plan.kills, seconds=plan.seconds, in_turn=True)
-        asking = time.monotonic() - began
-    started = time.monotonic()
-    closed = await settles(url)
-    drained = time.monotonic() - started
-    watching.cancel()
+    async with background(watcher.run()):
+        began = time.monotonic()
+        async with clients(plan, url, folder) as files:
+            await schedule.run(kills=plan.kills, seconds=plan.seconds, in_turn=True)
+            asking = time.monotonic() - began
+        started = time.monotonic()
+        closed = await settles(url)
+        drained = time.monotonic() - started
     asked = [line for file in files for line in read(file)]
     found = query(folder, "SELECT id, json_extract(inputs, '$.tsh'), output FROM predicciones")
     verdict = judge(asked, (Row(*row) for row in found))

@@ -24,6 +24,7 @@ from chaos.stack import Stack, server_stack
 from chaos.verdict import judge
 from chaos.watching import Watcher
 from shared.broker.topology import topology
+from shared.cancellation import background
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -50,15 +51,14 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
     async with server_stack(folder) as stack:
         watcher = Watcher([each.url for each in stack.services["gateway"]], stack.around.rabbit.url)
         schedule = Schedule(stack, random.Random(plan.seed), plan.chosen(KILLS), plan.chosen(HELD))  # noqa: S311 - repeatable
-        watching = asyncio.create_task(watcher.run())
-        began = time.monotonic()
-        async with clients(plan, stack.url, folder) as files, _meddled(plan, stack) as meddler:
-            await asyncio.sleep(_WARMING_SECONDS)
-            await schedule.run(kills=plan.kills, seconds=plan.seconds)
-            asking = time.monotonic() - began
-        drained = await _drained(watcher)
-        closed = await settles(stack.services["recorder"][0].url)
-        watching.cancel()
+        async with background(watcher.run()):
+            began = time.monotonic()
+            async with clients(plan, stack.url, folder) as files, _meddled(plan, stack) as meddler:
+                await asyncio.sleep(_WARMING_SECONDS)
+                await schedule.run(kills=plan.kills, seconds=plan.seconds)
+                asking = time.monotonic() - began
+            drained = await _drained(watcher)
+            closed = await settles(stack.services["recorder"][0].url)
         asked = [line for file in files for line in read(file)]
         recorded = {row.id: row for row in await rows(stack)}
         poison = _poison(meddler, set(recorded), await _set_aside(stack))
@@ -96,10 +96,11 @@ async def _meddled(plan: Plan, stack: Stack) -> AsyncIterator[Meddler]:
     if POISON not in plan.faults:
         yield meddler
         return
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(meddler.run())
+    async with background(meddler.run()) as meddling:
         yield meddler
         meddler.stop()
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await asyncio.wait({meddling})
 
 
 def _poison(meddler: Meddler, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:

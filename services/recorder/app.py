@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
+from shared.cancellation import background
 from shared.failpoints import failpoint
 from shared.patient import load_patient
 from shared.web.hosting import Part
@@ -106,7 +106,5 @@ async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> Asyn
         Gauge("predecir_recorder_consuming", "Whether the broker delivers", registry=registry).set_function(
             lambda: consumer.consuming
         )
-        async with asyncio.TaskGroup() as tasks:
-            consuming = tasks.create_task(consumer.run())
+        async with background(consumer.run()):
             yield (recorder.part,)
-            consuming.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import aio_pika
 from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.recorder.ingest.consumer import Consumer
 from shared.broker.topology import bind, declare
+from shared.cancellation import background
 from shared.contracts.transport import TransportDownError
 from tests.support.waiting import until
 
@@ -58,10 +58,8 @@ class Broker:
     async def consumer(self, store: Store, *, silence_seconds: float = 30) -> AsyncIterator[Consumer]:
         """Consume into `store` meanwhile; a consumer that crashed fails the test."""
         consumer = Consumer(self.url, self.topology, store, prefetch=10, silence_seconds=silence_seconds)
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(consumer.run())
+        async with background(consumer.run()):
             yield consumer
-            running.cancel()
 
     async def put(
         self, body: bytes, content_type: str, headers: Mapping[str, FieldValue], queue: Queue | None = None

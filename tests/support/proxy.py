@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shared.cancellation import cancel_and_wait
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
@@ -135,9 +137,7 @@ class Proxy:
             server.close()
             for link in self._links:
                 link.reset()
-            for task in accepted:
-                task.cancel()
-            await asyncio.gather(*accepted, return_exceptions=True)
+            await cancel_and_wait(*accepted)
 
     def _become(self, fault: _Fault, *, forgetting: bool = False) -> None:
         async def become() -> None:

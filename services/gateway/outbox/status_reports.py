@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from shared.cancellation import cancel_and_wait
 from shared.contracts.transport import TransportDownError
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ async def reporting(
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await cancel_and_wait(task)
 
 
 async def report_once(state: OutboxState, to: Hears) -> None:
