@@ -5,7 +5,6 @@ A fault that cannot be had right now, since its target is being started just the
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import asyncpg
 import psutil
 
+from chaos.stopping import in_thread
 from chaos.surroundings import LEGS
 from tests.support.proxy import Proxy, link_faults
 from tests.support.waiting import until
@@ -74,16 +74,16 @@ def _killed(found: Sequence[Supervised], rng: random.Random) -> str:
 @asynccontextmanager
 async def _broker_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
-        await asyncio.to_thread(stack.around.rabbit.kill)
-        await asyncio.to_thread(stack.around.rabbit.start)
+        await in_thread(stack.around.rabbit.kill)
+        await in_thread(stack.around.rabbit.start)
     yield "broker"
 
 
 @asynccontextmanager
 async def _database_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "database"):
-        await asyncio.to_thread(stack.around.postgres.kill)
-        await asyncio.to_thread(stack.around.postgres.start)
+        await in_thread(stack.around.postgres.kill)
+        await in_thread(stack.around.postgres.start)
     yield "database"
 
 
@@ -96,7 +96,7 @@ async def _session_killed(stack: Stack, rng: random.Random) -> AsyncIterator[str
         except (psutil.NoSuchProcess, IndexError):
             raise NotNowError from None
         # To itself until it is up: the same again while it recovers would end it for good.
-        await until(lambda: asyncio.to_thread(_answers, stack.around.postgres), seconds=_RECOVERY_SECONDS)
+        await until(lambda: in_thread(_answers, stack.around.postgres), seconds=_RECOVERY_SECONDS)
     yield "database"
 
 
@@ -109,21 +109,21 @@ def _answers(postgres: PostgresServer) -> bool:
 @asynccontextmanager
 async def _broker_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
-        await asyncio.to_thread(stack.around.rabbit.stop)
+        await in_thread(stack.around.rabbit.stop)
         try:
             yield "broker"
         finally:
-            await asyncio.to_thread(stack.around.rabbit.start)
+            await in_thread(stack.around.rabbit.start)
 
 
 @asynccontextmanager
 async def _database_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "database"):
-        await asyncio.to_thread(stack.around.postgres.stop)
+        await in_thread(stack.around.postgres.stop)
         try:
             yield "database"
         finally:
-            await asyncio.to_thread(stack.around.postgres.start)
+            await in_thread(stack.around.postgres.start)
 
 
 @asynccontextmanager
@@ -140,7 +140,7 @@ async def _alarmed(stack: Stack, *, on: bool) -> None:
     """Raise or clear the alarm. Its command may hang where all is broken by turns, and does no harm a second time."""
     for _ in range(_ALARM_CALLS):
         with suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(stack.around.rabbit.alarm, on=on)
+            await in_thread(stack.around.rabbit.alarm, on=on)
             return
     raise TimeoutError("chaos: RabbitMQ neither raises nor clears an alarm")
 
@@ -174,16 +174,16 @@ async def _server_stopped(
 async def _network(stack: Stack, _: random.Random, leg: str, become: Callable[[Proxy], None]) -> AsyncIterator[str]:
     """Let one way misbehave; what it does to its connections is up to `become`."""
     proxy = stack.around.legs[leg]
-    await asyncio.to_thread(become, proxy)
+    await in_thread(become, proxy)
     try:
         yield leg
     finally:
-        await asyncio.to_thread(proxy.heal)
+        await in_thread(proxy.heal)
 
 
 @asynccontextmanager
 async def _disk_full(stack: Stack, _: random.Random) -> AsyncIterator[str]:
-    await asyncio.to_thread(stack.around.disk.fill)
+    await in_thread(stack.around.disk.fill)
     try:
         yield "gateway-2"
     finally:

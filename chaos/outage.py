@@ -29,7 +29,7 @@ from chaos.outage_page import page
 from chaos.recorded import fetched, rows
 from chaos.rig import settles
 from chaos.stack import Stack, server_stack
-from chaos.stopping import stoppable
+from chaos.stopping import in_thread, stoppable
 from chaos.supervised import ROOT
 from chaos.verdict import judge
 from shared.broker.topology import topology
@@ -117,9 +117,9 @@ async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str,
 async def _without(stack: Stack, what: str, seconds: float) -> None:
     server = stack.around.rabbit if what == "broker" else stack.around.postgres
     async with stack.around.starting[what]:
-        await asyncio.to_thread(server.stop)
+        await in_thread(server.stop)
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(server.start)
+        await in_thread(server.start)
 
 
 class _Backlog:

@@ -23,7 +23,7 @@ from bench.conditions import describe, machine
 from chaos.asking import Plan, clients
 from chaos.client import read
 from chaos.stack import Stack, server_stack
-from chaos.stopping import stoppable
+from chaos.stopping import in_thread, stoppable
 from chaos.supervised import ROOT
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def _soaked(folder: Path, seconds: float) -> dict[str, Any]:
     async with server_stack(folder, _SETTINGS) as stack, clients(plan, stack.url, folder) as files:
         start = time.monotonic()
         while (now := time.monotonic() - start) < seconds:
-            for name, value in (await asyncio.to_thread(_looked, stack)).items():
+            for name, value in (await in_thread(_looked, stack)).items():
                 seen.setdefault(name, []).append((now, value))
             await asyncio.sleep(_LOOK_SECONDS)
     asked = [each for each in read(files[0]) if not each.failed]

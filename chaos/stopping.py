@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 STOPPED = 130
 """The exit code of what was told to stop, as shells have it for Ctrl-C."""
@@ -26,6 +30,24 @@ def stoppable(main: Callable[[], int]) -> int:
         return STOPPED
 
 
-def _once(signum: int, _: object) -> None:
-    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the stopping short
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a thread; returns its result. A cancelled caller waits until the thread has ended.
+
+    Nothing can stop a thread. One that starts or stops a server must not do so beside the code that cleans up.
+    """
+    running = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
+def _once(_: int, __: object) -> None:
+    # A second signal would cut the stopping short. Not SIG_IGN: a process that is started from now on would inherit it.
+    signal.signal(signal.SIGTERM, _ignored)
     signal.raise_signal(signal.SIGINT)
+
+
+def _ignored(_: int, __: object) -> None:
+    """Do nothing: it is stopping already."""
