@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SECONDS = 240
+LOOK_SECONDS = 0.25
+"""A look reads the command of every process there is."""
 
 
 class Run:
@@ -92,15 +94,23 @@ SERVER = ("services.gateway", "services.recorder", "chaos.client", "beam", "post
 
 def test_who_stops_the_rig_stops_all_that_it_started() -> None:
     with run(["chaos", "--seconds", "600", "--kills", "600"]) as rig:
-        until_now(lambda: runs(rig.look(), *SERVER), seconds=SECONDS)
+        until_now(lambda: runs(rig.look(), *SERVER), seconds=SECONDS, every=LOOK_SECONDS)
         rig.process.terminate()
         assert rig.process.wait(SECONDS) == STOPPED
-        until_now(lambda: not rig.left(), seconds=SECONDS)
+        until_now(lambda: not rig.left(), seconds=SECONDS, every=LOOK_SECONDS)
+
+
+def test_a_rig_that_is_stopped_while_it_starts_ends_and_leaves_nothing() -> None:
+    with run(["chaos", "--seconds", "600", "--kills", "600"]) as rig:
+        until_now(lambda: runs(rig.look(), "beam"), seconds=SECONDS, every=LOOK_SECONDS)
+        rig.process.terminate()
+        assert rig.process.wait(SECONDS) == STOPPED
+        until_now(lambda: not rig.left(), seconds=SECONDS, every=LOOK_SECONDS)
 
 
 def test_parts_of_a_long_run_that_is_told_to_stop_end_before_it(tmp_path: Path) -> None:
     with run(["chaos.long", "overload", "--into", str(tmp_path)]) as rig:
-        until_now(lambda: runs(rig.look(), "services.local", "chaos.arrivals"), seconds=SECONDS)
+        until_now(lambda: runs(rig.look(), "services.local", "chaos.arrivals"), seconds=SECONDS, every=LOOK_SECONDS)
         rig.process.terminate()
         assert rig.process.wait(SECONDS) == STOPPED
         assert rig.left() == []
@@ -108,6 +118,10 @@ def test_parts_of_a_long_run_that_is_told_to_stop_end_before_it(tmp_path: Path) 
 
 def test_parts_of_a_long_run_that_is_killed_end_soon(tmp_path: Path) -> None:
     with run(["chaos.long", "soak", "failpoints", "--into", str(tmp_path)]) as rig:
-        until_now(lambda: runs(rig.look(), *SERVER, "chaos.failpoints", "tests.support.zygote"), seconds=SECONDS)
+        until_now(
+            lambda: runs(rig.look(), *SERVER, "chaos.failpoints", "tests.support.zygote"),
+            seconds=SECONDS,
+            every=LOOK_SECONDS,
+        )
         rig.process.kill()
-        until_now(lambda: not rig.left(), seconds=SECONDS)
+        until_now(lambda: not rig.left(), seconds=SECONDS, every=LOOK_SECONDS)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 import psutil
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BINARIES = Path("/usr/lib/postgresql")
 _END_SECONDS = 30
+_QUERY_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ class PostgresServer:
     def runs(self) -> bool:
         """Whether there is a process; it may still be starting."""
         try:
-            return psutil.pid_exists(self.pid)
-        except FileNotFoundError:
+            # The file outlives a killed server, and its process id may be another process's by now.
+            return str(self.data) in psutil.Process(self.pid).cmdline()
+        except (FileNotFoundError, psutil.NoSuchProcess):
             return False
 
     def url(self, database: str) -> str:
@@ -64,21 +66,21 @@ class PostgresServer:
         """Run `statements` over a connection of their own; returns the first column of the last one's rows."""
 
         async def run() -> list[Any]:
-            connection = await asyncpg.connect(self.url(database))
+            connection = await asyncpg.connect(self.url(database), command_timeout=_QUERY_SECONDS)
             try:
                 for statement in statements[:-1]:
                     await connection.execute(statement)
                 return [row[0] for row in await connection.fetch(statements[-1])]
             finally:
-                await connection.close()
+                await connection.close(timeout=_QUERY_SECONDS)
 
         # In a thread: the caller's own event loop may be running.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, run()).result()
 
-    def stop(self) -> None:
-        """Stop the server, cutting its connections."""
-        _run(self.binaries / "pg_ctl", "stop", "--pgdata", self.data, "--mode=fast", "--wait", cwd=self.data)
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Stop the server, cutting its connections; `immediate` writes nothing more to the disk."""
+        _run(self.binaries / "pg_ctl", "stop", "--pgdata", self.data, f"--mode={mode}", "--wait", cwd=self.data)
 
     def kill(self) -> None:
         """End the server and all its processes at once, as a power cut does."""
@@ -126,7 +128,7 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
             yield server
         finally:
             if server.runs():
-                server.stop()
+                server.stop("immediate")  # nobody needs its data
     finally:
         shutil.rmtree(folder)
 

@@ -35,6 +35,7 @@ class RabbitServer:
     environment: dict[str, str]
     user: str = "predecir"
     password: str = field(default_factory=lambda: secrets.token_hex(16))
+    stop_seconds: float = 30
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,7 +75,7 @@ class RabbitServer:
             self.start()
 
     def stop(self) -> None:
-        """Stop the server as an operator would."""
+        """Stop the server as an operator would; one that has not stopped within `stop_seconds` is killed."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -109,7 +110,11 @@ class RabbitServer:
             return
         # The Erlang machine is the leader's only process group; its shell wrapper would turn SIGTERM into a slow call.
         os.killpg(process.pid, signum)
-        process.wait(_START_SECONDS)
+        try:
+            process.wait(self.stop_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(self.stop_seconds)
 
 
 @contextmanager
@@ -135,7 +140,8 @@ def rabbit_server() -> Iterator[RabbitServer]:
         finally:
             server.stop()
             # The port mapper outlives its nodes; this one was started by ours, on a port of its own.
-            subprocess.run(["epmd", "-kill"], env=server.environment, capture_output=True, check=False)
+            command = ["epmd", "-kill"]
+            subprocess.run(command, env=server.environment, capture_output=True, timeout=_START_SECONDS, check=False)
     finally:
         shutil.rmtree(folder)
 

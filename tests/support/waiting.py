@@ -23,10 +23,13 @@ async def until(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float =
             await asyncio.sleep(_STEP)
 
 
-def until_now(holds: Callable[[], bool], *, seconds: float = 60) -> None:
-    """Return as soon as `holds()`; raise TimeoutError after `seconds`. For tests without an event loop."""
+def until_now(holds: Callable[[], bool], *, seconds: float = 60, every: float = _STEP) -> None:
+    """Return as soon as `holds()`; raise TimeoutError after `seconds`. For tests without an event loop.
+
+    It looks `every` so many seconds: a look that costs much takes the processor from what it waits for.
+    """
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError
-        time.sleep(_STEP)
+        time.sleep(every)
