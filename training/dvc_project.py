@@ -106,8 +106,13 @@ def _check_unchanged() -> None:
         raise DataError(message)
 
 
+def generated(file: Path) -> bool:
+    """Say whether `file` is a dvc.yaml that the pipeline writes anew at every run."""
+    return file.name == STAGES.name and file.exists() and file.read_text(encoding="utf-8").startswith(_GENERATED)
+
+
 def _has_own_stages() -> bool:
-    return STAGES.exists() and not STAGES.read_text(encoding="utf-8").startswith(_GENERATED)
+    return STAGES.exists() and not generated(STAGES)
 
 
 def _variables(stages: object) -> dict[str, str]:

@@ -72,7 +72,10 @@ class FileDigest(_Part):
 
 
 class Parity(_Part):
-    """How `model.onnx` compares with `model.pkl` on train, boundary and golden rows; it serves only if it passed."""
+    """How `model.onnx` compares with `model.pkl` on train, boundary and golden rows; it serves only if it passed.
+
+    `max_abs_difference` is that of a probability, rounded up to whole millionths.
+    """
 
     rows: int
     max_abs_difference: float
@@ -82,7 +85,7 @@ class Parity(_Part):
 
 
 class Golden(_Part):
-    """Encoded rows (None where missing) and what `model.pkl` answered: shapes n x columns, n x classes."""
+    """Encoded rows (None where missing) and what `model.pkl` answered, as float32: n x columns, n x classes."""
 
     rows: list[list[float | None]]
     probabilities: list[list[float]]

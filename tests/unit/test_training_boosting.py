@@ -18,7 +18,7 @@ def test_the_merged_model_answers_as_the_members_average_at_that_temperature(cla
     members = boosting.fit(cases, 0.5, small_parameters().model)
     expected = boosting.softmax(boosting.log_scores(members, cases.rows, classes) / 1.7)
     merged = boosting.merge(members, 1.7)
-    assert boosting.predict(merged, cases.rows) == pytest.approx(expected, abs=1e-9)
+    assert boosting.predict(merged, cases.rows) == pytest.approx(expected, abs=1e-7)  # as float32
     assert merged.n_iter_ == sum(member.n_iter_ for member in members)
 
 
@@ -30,7 +30,15 @@ def test_lowered_thresholds_are_float32_and_send_every_float32_value_the_same_wa
     for place, (column, value) in enumerate(boosting.thresholds(merged)[:200]):
         around = np.nextafter(value, np.float32(-np.inf)), value, np.nextafter(value, np.float32(np.inf))
         rows[3 * place : 3 * place + 3, column] = around
-    assert boosting.predict(merged, rows) == pytest.approx(boosting.predict(members[0], rows), abs=1e-12)
+    assert boosting.predict(merged, rows) == pytest.approx(boosting.predict(members[0], rows), abs=1e-7)  # as float32
+
+
+def test_every_number_of_the_merged_model_is_a_float32() -> None:
+    merged = boosting.merge(boosting.fit(made_up_cases(), 0.5, small_parameters().model), 1.7)
+    nodes = np.concatenate([tree.nodes for trees in merged._predictors for tree in trees])  # noqa: SLF001 - as in merge
+    baseline = merged._baseline_prediction  # noqa: SLF001 - as in merge
+    for numbers in (baseline, nodes["value"], nodes["gain"], nodes["num_threshold"]):
+        assert (numbers.astype(np.float32) == numbers).all()
 
 
 def test_neighbours_in_float32_stay_apart() -> None:

@@ -1,15 +1,56 @@
-"""Which commit a version names."""
+"""Which commit a version names, and whether it says that files differed from it."""
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.support.builds import MadeUpPatient
+from training import dvc_project
+from training.registry import provenance
 from training.registry.provenance import code_commit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, of which the code under test takes itself to be a part."""
+    for name in ("dvc.lock", "dvc.yaml", "training/registry/provenance.py", "anemia/anemia.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("committed")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for words in (("init", "--quiet"), ("add", "."), (*identity, "commit", "--quiet", "-m", "first")):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "training/registry/provenance.py"))
+    return tmp_path
+
+
+def test_what_the_pipeline_writes_leaves_a_clone_clean(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, dirty = code_commit()
+    assert (len(commit), dirty) == (40, False)
+    (clone / "dvc.lock").write_text("another processor's")
+    (clone / "anemia/dvc.lock").write_text("first run there")
+    monkeypatch.chdir(clone / "anemia")
+    assert dvc_project.lay_out(MadeUpPatient, "anemia:Anemia")
+    assert code_commit() == (commit, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["dvc.yaml", "params.yaml", "anemia/anemia.py", "anemia/dvc.yaml", "notes/dvc.lock.txt"]
+)
+def test_any_other_file_makes_a_clone_dirty(clone: Path, name: str) -> None:
+    (clone / name).parent.mkdir(exist_ok=True)
+    (clone / name).write_text("changed by hand")
+    assert code_commit()[1] is True
+
+
+def test_a_file_that_was_removed_makes_a_clone_dirty(clone: Path) -> None:
+    (clone / "dvc.yaml").unlink()
+    assert code_commit()[1] is True
 
 
 def test_an_image_without_git_names_the_commit_it_was_built_from(

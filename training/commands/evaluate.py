@@ -9,12 +9,12 @@ import numpy as np
 
 from shared.artifacts.bundle import Golden
 from training.config import read_parameters
-from training.data.cases import CASES, read_cases, read_preparation, read_rule
+from training.data.cases import CASES, decimal, read_cases, read_preparation, read_rule
 from training.data.population import describe
 from training.data.splitting import reported
 from training.evaluation.plots import draw_all
 from training.evaluation.report import report
-from training.model.boosting import predict
+from training.model.boosting import in_float32, predict
 from training.model.onnx import boundary_rows, convert, golden_rows, parity
 from training.stage_files import METRICS, MODEL, ONNX, PICTURES, POPULATION, PROOF, Proof, read_training
 
@@ -34,7 +34,7 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
         parity=parity(model, onnx, everything, tolerance),
         golden=Golden(
             rows=[[None if np.isnan(value) else float(value) for value in row] for row in golden],
-            probabilities=predict(model, golden).tolist(),
+            probabilities=[[decimal(p) for p in row] for row in predict(model, golden).astype(np.float32)],
         ),
     )
 
@@ -47,7 +47,7 @@ def main(_: argparse.Namespace) -> str:
     later = reported(cases, parameters.split)
     test, training = cases.where(later), cases.where(~later)
     model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
-    probabilities: Floats = predict(model, test.rows)
+    probabilities: Floats = in_float32(predict(model, test.rows))
     settings, classes = parameters.evaluation, preparation.classes
     rule, plausible_at = read_rule(CASES, classes), read_training().chosen.plausible_at
     by_rule = None if rule is None else rule[later]

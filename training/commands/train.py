@@ -98,7 +98,7 @@ def _validated(
         latest.append(np.full(len(validation), part.latest))
     all_scores, all_labels, recent = np.concatenate(scores), np.concatenate(labels), np.concatenate(latest)
     temperature = boosting.best_temperature(all_scores[recent], all_labels[recent])
-    probabilities = boosting.softmax(all_scores / temperature)
+    probabilities = boosting.in_float32(boosting.softmax(all_scores / temperature))
     plausible_at = conformal.threshold(probabilities[recent], all_labels[recent], parameters.conformal.level)
     found = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
     score = round((found["accuracy"] + found["balanced_accuracy"]) / 2, 6)

@@ -68,6 +68,16 @@ def log_scores(members: list[HistGradientBoostingClassifier], rows: Rows, classe
     return scores
 
 
+def in_float32(values: Floats) -> Floats:
+    """Round each value to the nearest float32, the precision in which the ONNX model serves; the array stays float64.
+
+    numpy's `log` and `exp` use the instruction set of the processor at hand, and differ between two of them in the last
+    bits of a float64. Rounded, a value has the same bits on both, and so has a file that is made from it.
+    """
+    rounded: Floats = values.astype(np.float32).astype(np.float64)
+    return rounded
+
+
 def softmax(scores: Floats) -> Floats:
     """Turn each row into probabilities."""
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -90,15 +100,18 @@ def merge(members: list[HistGradientBoostingClassifier], temperature: float) -> 
     """Build the classifier whose raw score is the members' average divided by `temperature`.
 
     Thresholds are lowered to the next float32, which sends every float32 value the same way as before, and makes ONNX,
-    which only knows float32 thresholds, take the same branch as scikit-learn.
+    which only knows float32 thresholds, take the same branch as scikit-learn. All other numbers are rounded to float32,
+    so that every processor makes the same pickle.
     """
     divisor = len(members) * temperature
     merged = copy.deepcopy(members[0])
     merged._predictors = [copy.deepcopy(trees) for member in members for trees in member._predictors]  # noqa: SLF001
-    merged._baseline_prediction = sum(member._baseline_prediction for member in members) / divisor  # noqa: SLF001
+    baseline = sum(member._baseline_prediction for member in members) / divisor  # noqa: SLF001
+    merged._baseline_prediction = in_float32(baseline)  # noqa: SLF001
     for trees in merged._predictors:  # noqa: SLF001 - no public way to a tree; scikit-learn is pinned, a test compares
         for tree in trees:
-            tree.nodes["value"] /= divisor
+            tree.nodes["value"] = in_float32(tree.nodes["value"] / divisor)
+            tree.nodes["gain"] = in_float32(tree.nodes["gain"])
             tree.nodes["num_threshold"] = _lowered(tree.nodes["num_threshold"])
     return merged
 

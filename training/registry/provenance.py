@@ -9,6 +9,10 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from training.dvc_project import generated
+
+_WRITTEN = ("dvc.lock", ".dvc/**", ".dvcignore", ".gitignore")
+"""Files that DVC and the pipeline write, in this folder or in that of another disease. No model is made from them."""
 _LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx")
 
 
@@ -20,14 +24,22 @@ def library_versions() -> dict[str, str]:
 def code_commit() -> tuple[str, bool | None]:
     """Give the commit of this code, and whether files differ from it; "unknown" and None outside git.
 
+    A file that the pipeline writes by itself does not count: the model is not made from it.
     An image has no git, but may say in `GIT_COMMIT` from which commit it was built, with -dirty if files differed.
     """
     git, root = shutil.which("git"), Path(__file__).parents[2]
     if git is None:
         built = os.environ.get("GIT_COMMIT", "unknown")
         return built.removesuffix("-dirty"), None if built == "unknown" else built.endswith("-dirty")
-    head = subprocess.run([git, "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
-    status = subprocess.run([git, "-C", root, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
+    head = subprocess.run([git, "-C", root, "rev-parse", "HEAD", "--show-toplevel"], capture_output=True, check=False)  # noqa: S603
+    written = [f":(top,exclude,glob)**/{name}" for name in _WRITTEN]
+    status = subprocess.run(  # noqa: S603
+        [git, "-C", root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", ":(top)", *written],
+        capture_output=True,
+        check=False,
+    )
     if head.returncode or status.returncode:
         return "unknown", None
-    return head.stdout.strip(), bool(status.stdout.strip())
+    commit, top = os.fsdecode(head.stdout).splitlines()
+    changed = [Path(top, entry[3:]) for entry in os.fsdecode(status.stdout).split("\0") if entry]
+    return commit, not all(generated(file) for file in changed)
