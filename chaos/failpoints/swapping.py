@@ -14,6 +14,7 @@ from chaos.failpoints.tally import Tally
 from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
+from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.waiting import until_now
 
@@ -87,7 +88,7 @@ class Replica:
         """Ask once; returns the version that answered, None if none did, or `mixture` if the answer is not its own."""
         path = f"{url}/v2/models/{PacienteDePrueba.disease.name}/infer"
         try:
-            response = httpx.post(path, json=_BODY, timeout=_SECONDS)
+            response = plain_http.post(path, json=_BODY, timeout=_SECONDS)
         except httpx.TransportError:
             return None
         if response.status_code != HTTPStatus.OK:

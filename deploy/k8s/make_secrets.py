@@ -45,7 +45,7 @@ _PASSWORDS = (
 
 def main(folder: Path) -> int:
     """Complete what is missing in `folder`, and write its `secrets.yaml`; returns the exit code."""
-    os.umask(0o077)
+    before = os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = manifests(folder, _known(folder))
@@ -53,6 +53,8 @@ def main(folder: Path) -> int:
     except (OSError, SettingsError, BundleError, KeyFileError, json.JSONDecodeError) as error:
         sys.stderr.write(f"secrets: {folder}: {error}\n")
         return BAD_SETTINGS
+    finally:
+        os.umask(before)  # a test calls this, and goes on to make files for others
     sys.stdout.write(f"kubectl apply --server-side -f {folder / 'secrets.yaml'}\n")
     return 0
 

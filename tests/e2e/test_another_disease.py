@@ -12,11 +12,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import httpx
 import psutil
 import pytest
 
 from shared.artifacts.bundle import open_bundle
+from tests.support import plain_http
 from tests.support.anemia import PAGE, PATIENT, change, environment, lay_down
 from tests.support.database import is_settled, query
 from tests.support.processes import ROOT, running
@@ -76,7 +76,7 @@ def test_it_is_served_and_its_answer_becomes_a_row(trained: tuple[Path, str]) ->
     with running("services.local", folder, environment(folder)) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         body = json.loads(PAGE.partition("-d '")[2].partition("'")[0])
-        answer = httpx.post(f"{process.url}/predecir", json=body, timeout=60)
+        answer = plain_http.post(f"{process.url}/predecir", json=body)
         assert answer.status_code == 200, answer.text
         given = answer.json()
         assert (given["prediccion"], given["etiqueta"]) == ("ferropenica", "Anemia ferropénica")
@@ -105,7 +105,7 @@ def test_patients_unlike_those_it_learned_from_start_the_pipeline_once(trained: 
     with running("services.local", folder, environment(folder)) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         for _ in range(25):
-            assert httpx.post(f"{process.url}/predecir", json=body, timeout=60).status_code == 200
+            assert plain_http.post(f"{process.url}/predecir", json=body).status_code == 200
         until_now(lambda: is_settled(process))
     first, second = trigger(folder), trigger(folder)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.support.postgres import postgres_server
 from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.broker import Broker
+    from tests.support.postgres import PostgresServer
     from tests.support.processes import Process
 
 KEYS = 100
@@ -46,10 +46,9 @@ def counted(recorder: Process, field: str) -> int:
 
 
 def test_a_hundred_keys_fifty_times_at_once_over_two_gateways_are_a_hundred_rows(
-    tmp_path: Path, broker: Broker
+    tmp_path: Path, broker: Broker, postgres: PostgresServer
 ) -> None:
     with (
-        postgres_server() as postgres,
         server_stack(tmp_path, broker) as stack,
         stack.another_gateway() as another,
         stack.recorder(postgres.url(database := postgres.new_database())) as recorder,

@@ -7,10 +7,10 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.support import plain_http
 from tests.support.bundles import make_bundle
 from tests.support.processes import command, refused, running
 from tests.support.waiting import until_now
@@ -18,6 +18,8 @@ from tests.support.waiting import until_now
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    import httpx
 
 PATIENT = {"edad": 47, "sexo": "F", "tsh": 0.05}
 SERVICES = ["services.local", "services.gateway", "services.inference", "services.recorder"]
@@ -90,7 +92,7 @@ def test_with_keys_and_names_any_address_serves_those_names_and_those_keys(tmp_p
         url = recorder.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the address it announced
 
         def status(host: str, headers: dict[str, str]) -> int:
-            return httpx.get(f"{url}/conciliacion", headers={"Host": host, **headers}, timeout=60).status_code
+            return plain_http.get(f"{url}/conciliacion", headers={"Host": host, **headers}).status_code
 
         assert status("predecir.example.org", bearer(ops)) == 200
         assert status("predecir.example.org", {}) == 401
@@ -112,13 +114,13 @@ def test_a_revocation_reaches_a_running_service(tmp_path: Path) -> None:
     ops = new_key(tmp_path, "ops")
     with running("services.recorder", tmp_path) as recorder:
         asked = f"{recorder.url}/predicciones/0"
-        assert httpx.get(asked, headers=bearer(medico), timeout=60).status_code == 404
-        assert httpx.get(asked, headers=bearer(ops), timeout=60).status_code == 403
+        assert plain_http.get(asked, headers=bearer(medico)).status_code == 404
+        assert plain_http.get(asked, headers=bearer(ops)).status_code == 403
         listed = keys(tmp_path, "list").stdout
         medico_id = next(line.split()[0] for line in listed.splitlines() if "medico" in line)
         keys(tmp_path, "revoke", medico_id)
-        until_now(lambda: httpx.get(asked, headers=bearer(medico), timeout=60).status_code == 401)
-        assert httpx.get(asked, headers=bearer(ops), timeout=60).status_code == 403
+        until_now(lambda: plain_http.get(asked, headers=bearer(medico)).status_code == 401)
+        assert plain_http.get(asked, headers=bearer(ops)).status_code == 403
         assert recorder.stop() == 0
     assert medico not in recorder.errors()
 
@@ -133,7 +135,7 @@ def test_the_gateway_asks_inference_with_a_key_of_its_own(tmp_path: Path) -> Non
 
             def predict(key: str) -> httpx.Response:
                 headers = bearer(key) | {"Idempotency-Key": "caso 1"}
-                return httpx.post(f"{gateway.url}/predecir", json=PATIENT, headers=headers, timeout=60)
+                return plain_http.post(f"{gateway.url}/predecir", json=PATIENT, headers=headers)
 
             first, again, elsewhere = predict(medico).json(), predict(medico).json(), predict(other).json()
             assert first == again

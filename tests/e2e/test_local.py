@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from tests.support.database import is_settled, query
 from tests.support.processes import Process, interrupted, refused, running
@@ -38,7 +39,7 @@ def local(folder: Path) -> Iterator[Process]:
 
 
 def predict(process: Process) -> httpx.Response:
-    return httpx.post(f"{process.url}/predecir", json=HYPER, timeout=60)
+    return plain_http.post(f"{process.url}/predecir", json=HYPER)
 
 
 def reasons(process: Process) -> dict[str, str]:

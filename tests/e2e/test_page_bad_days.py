@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from playwright.sync_api import expect
 
+from tests.support import plain_http
 from tests.support.browser import Doctor, Held
 from tests.support.database import is_settled, query
 from tests.support.processes import Process, command, running
@@ -197,7 +197,9 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
         manage("revoke", manage("list").split("\n")[-1].split()[0])
         second = manage("create", "--role", "medico")
         until_now(
-            lambda: httpx.get(f"{process.url}/docs", headers={"Authorization": f"Bearer {first}"}).status_code == 401
+            lambda: (
+                plain_http.get(f"{process.url}/docs", headers={"Authorization": f"Bearer {first}"}).status_code == 401
+            )
         )
         doctor.type(tsh="3").calculate()
         doctor.press("Cancelar")

@@ -10,9 +10,9 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from tests.support.database import query
 from tests.support.processes import running
@@ -35,7 +35,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with running("services.local", folder, {"PREDECIR_PACIENTE": PATIENT}) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200)
         headers = {"Referencia-Paciente": "cama%2012"}
-        answer = httpx.post(f"{process.url}/predecir", json=ASKED, headers=headers, timeout=60)
+        answer = plain_http.post(f"{process.url}/predecir", json=ASKED, headers=headers)
         assert answer.status_code == 200, answer.text
         until_now(lambda: bool(query(folder, "SELECT id FROM predicciones")))
     return folder

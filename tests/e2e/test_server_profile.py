@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
-from tests.support.postgres import postgres_server
+from tests.support import plain_http
 from tests.support.processes import refused
 from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
@@ -16,18 +15,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.broker import Broker
+    from tests.support.postgres import PostgresServer
 
 
-def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker) -> None:
+def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker, postgres: PostgresServer) -> None:
     with (
-        postgres_server() as postgres,
         server_stack(tmp_path, broker) as stack,
         stack.recorder(postgres.url(postgres.new_database())) as recorder,
     ):
         answered = sorted(stack.predict(number).json()["id"] for number in range(20))
         until_now(lambda: ids(recorder) == answered, seconds=30)
         said = {"aceptada": False, "diagnostico": "hipotiroidismo"}
-        outcome = httpx.post(f"{stack.gateway.url}/predicciones/{answered[0]}/resultado", json=said, timeout=60)
+        outcome = plain_http.post(f"{stack.gateway.url}/predicciones/{answered[0]}/resultado", json=said)
         assert outcome.status_code == 200
         until_now(lambda: recorder.get(f"/predicciones/{answered[0]}").json()["resultado"] is not None, seconds=30)
         assert stack.gateway.stop() == 0

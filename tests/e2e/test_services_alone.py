@@ -9,10 +9,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.support import plain_http
 from tests.support.bundles import RevisedThyroid, make_bundle
 from tests.support.processes import ROOT, Process, running
 from tests.support.waiting import until_now
@@ -20,6 +20,8 @@ from tests.support.waiting import until_now
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx
 
 
 @pytest.fixture
@@ -41,13 +43,13 @@ def gateway(tmp_path: Path, inference: Process) -> Iterator[Process]:
 
 
 def predict(gateway: Process, tsh: float) -> httpx.Response:
-    return httpx.post(f"{gateway.url}/predecir", json={"edad": 47, "sexo": "F", "tsh": tsh}, timeout=60)
+    return plain_http.post(f"{gateway.url}/predecir", json={"edad": 47, "sexo": "F", "tsh": tsh})
 
 
 def probabilities(inference: Process, tsh: float) -> list[float]:
     row: list[float | None] = [47, 0, tsh, *[None] * 4, *[0] * 14]
     tensor = {"name": "paciente", "datatype": "FP32", "shape": [1, 21], "data": row}
-    answer: dict[str, Any] = httpx.post(
+    answer: dict[str, Any] = plain_http.post(
         f"{inference.url}/v2/models/tiroides/infer", json={"inputs": [tensor]}, timeout=60
     ).json()
     data: list[float] = answer["outputs"][0]["data"]

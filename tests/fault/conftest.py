@@ -1,4 +1,4 @@
-"""The registry that tests of this folder share."""
+"""The registry and the zygote that tests of this folder share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos.failpoints.modules import SERVICES
 from tests.support.model_registry import ModelRegistry, model_registry
+from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,4 +17,11 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRegistry]:
     with model_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Zygote]:
+    """Start services without their imports, which are most of a start, for tests that start one many times."""
+    with zygote(*SERVICES) as running:
         yield running

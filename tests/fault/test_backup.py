@@ -15,7 +15,6 @@ import httpx
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
-from tests.support.postgres import postgres_server
 from tests.support.processes import Process, running
 from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.broker import Broker
+    from tests.support.postgres import PostgresServer
 
 CLIENTS = 4
 
@@ -87,8 +87,10 @@ def test_a_laptop_restored_from_outbox_and_database_has_all_that_was_answered_be
         assert (account["diferencia"], account["en_cuarentena"]) == (0, 0)
 
 
-def test_a_restored_postgresql_says_how_many_answers_came_after_its_backup(tmp_path: Path, broker: Broker) -> None:
-    with postgres_server() as postgres, server_stack(tmp_path, broker) as stack:
+def test_a_restored_postgresql_says_how_many_answers_came_after_its_backup(
+    tmp_path: Path, broker: Broker, postgres: PostgresServer
+) -> None:
+    with server_stack(tmp_path, broker) as stack:
         first, second = postgres.new_database(), postgres.new_database()
         dump = str(tmp_path / "predicciones.dump")
         with stack.recorder(postgres.url(first)) as recorder, answering(stack.gateway.url) as answered:

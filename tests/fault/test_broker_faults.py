@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 import pytest
 
-from chaos.failpoints.modules import SERVICES
 from services.recorder.ingest.store import Store
 from shared.contracts.transport import TransportDownError
 from tests.support.broker import takes
@@ -20,16 +19,17 @@ from tests.support.database import query
 from tests.support.processes import ROOT
 from tests.support.recorder_suite import delivery, event
 from tests.support.waiting import until
-from tests.support.zygote import Zygote, zygote
+from tests.support.zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from services.recorder.accounting.outbox_reports import OutboxReports
     from services.recorder.ingest.parsing import Poison
     from shared.contracts.transport import Delivery
     from tests.support.broker import Broker
+    from tests.support.zygote import Zygote
 
 CRASHES, GOOD = 30, 10
 WITH_A_BUG = """
@@ -61,12 +61,6 @@ class Buggy(Store):
     ) -> set[int]:
         del heard
         raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Zygote]:
-    with zygote(*SERVICES) as running:
-        yield running
 
 
 @pytest.mark.parametrize("kind", ["disk", "memory"])

@@ -11,12 +11,12 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import httpx
 import psutil
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import LARGEST_BODY
+from tests.support import plain_http
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
 from tests.support.processes import Process, running
@@ -26,6 +26,8 @@ from tests.support.waiting import until_now
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import httpx
 
 PATIENCE = 60
 """Far beyond the deadline of a body."""
@@ -48,7 +50,7 @@ class Clinic:
     def asked(self, key: str) -> httpx.Response:
         """Ask from nearby."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        return httpx.post(f"{self.process.url}/predecir", content=PATIENT, headers=headers, timeout=PATIENCE)
+        return plain_http.post(f"{self.process.url}/predecir", content=PATIENT, headers=headers, timeout=PATIENCE)
 
     def serves_others(self, name: str) -> set[str]:
         """Have others ask; returns the ids of their answers."""

@@ -14,7 +14,7 @@ from chaos.failpoints.databases import Database, Sqlite
 from chaos.failpoints.every import new_broker, new_database
 from chaos.failpoints.modules import SERVICES, TRAINING
 from shared.failpoints import Failpoint
-from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.postgres import PostgresServer
 from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
@@ -23,22 +23,11 @@ if TYPE_CHECKING:
 
     from chaos.failpoints.tally import Tally
     from tests.support.model_registry import ModelRegistry
+    from tests.support.postgres import PostgresServer
     from tests.support.rabbitmq import RabbitServer
 
 HITS = 2
 DATABASES = ("SQLite", "PostgreSQL")
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Zygote]:
-    with zygote(*SERVICES) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

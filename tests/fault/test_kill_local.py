@@ -11,11 +11,14 @@ import httpx
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
-from tests.support.processes import Process, running
+from tests.support.processes import running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.zygote import Forked, Zygote
+
 
 KILLS = 20
 CLIENTS = 16
@@ -37,22 +40,22 @@ async def _ask(client: httpx.AsyncClient, answered: list[str], said: list[str], 
             return
 
 
-async def _loaded_until_killed(process: Process, said: list[str], seconds: float) -> list[str]:
+async def _loaded_until_killed(process: Forked, said: list[str], seconds: float) -> list[str]:
     answered: list[str] = []
-    async with httpx.AsyncClient(base_url=process.url, timeout=60) as client, asyncio.TaskGroup() as tasks:
+    async with httpx.AsyncClient(base_url=process.listens(), timeout=60) as client, asyncio.TaskGroup() as tasks:
         for number in range(CLIENTS):
             tasks.create_task(_ask(client, answered, said, number))
         asyncio.get_running_loop().call_later(seconds, process.kill)
     return answered
 
 
-def test_twenty_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_twenty_kills_under_load_lose_and_double_nothing(tmp_path: Path, services: Zygote) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)
     seed = random.Random(20)  # noqa: S311 - when to kill, repeatably
     answered: list[str] = []
     said: list[str] = []
     for _ in range(KILLS):
-        with running("services.local", tmp_path) as process:
+        with services.running("services.local", tmp_path) as process:
             answered += asyncio.run(_loaded_until_killed(process, said, seed.uniform(0.05, LONGEST_LIFE)))
     with running("services.local", tmp_path) as process:
         until_now(lambda: is_settled(process), seconds=60)

@@ -6,10 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-
 from chaos.arrivals import Load, Seen
 from shared.diseases.thyroid import DatosPaciente
+from tests.support import plain_http
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
 from tests.support.processes import running
@@ -38,7 +37,7 @@ def test_who_is_refused_is_told_when_to_come_back_and_who_is_not_is_kept(tmp_pat
         assert seen.without_retry_after == 0
         refused = next(line for line in process.get("/metrics").text.splitlines() if '_total{rule="saturado"}' in line)
         assert float(refused.split()[1]) == len(seen.latencies[503])
-        after = httpx.post(f"{process.url}/predecir", json=PATIENT, timeout=30)
+        after = plain_http.post(f"{process.url}/predecir", json=PATIENT, timeout=30)
         assert after.status_code == 200
         until_now(lambda: is_settled(process), seconds=60)
         assert process.errors().count("requests_refused") <= 60  # not one for each

@@ -7,12 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import uvicorn
 
 from services.gateway.api.requests import saturated
 from shared.web.load_shedding import LoadShedder
 from shared.web.problems import ProblemError
+from tests.support import plain_http
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
 from tests.support.waiting import until
@@ -151,7 +151,7 @@ def test_a_balancer_without_a_gateway_refuses_as_a_gateway_would(tmp_path: Path)
     said = "El servicio no está disponible en este momento; inténtelo de nuevo."
     expected = ProblemError(503, "sin_servicio", said, retry_after=1).response()
     with haproxy(tmp_path, "gateways", free_ports(1)) as url:
-        told = httpx.post(f"{url}/predecir", json={}, timeout=30)
+        told = plain_http.post(f"{url}/predecir", json={}, timeout=30)
     assert (told.status_code, told.content) == (503, expected.body)
     assert (told.headers["retry-after"], told.headers["content-type"]) == ("1", expected.media_type)
 

@@ -157,6 +157,15 @@ def test_secrets_lead_to_where_compose_leads(tmp_path: Path) -> None:
     assert (tmp_path / "secrets.yaml").read_bytes() == first
 
 
+def test_secrets_are_for_their_owner_and_files_made_later_are_not(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.touch()
+    make_secrets(tmp_path / "k8s")
+    after.touch()
+    assert (tmp_path / "k8s/secrets.yaml").stat().st_mode & 0o077 == 0
+    assert after.stat().st_mode == before.stat().st_mode
+
+
 def secrets_named(thing: object) -> set[str]:
     """The secrets that an object, or a part of one, refers to."""
     if isinstance(thing, list):

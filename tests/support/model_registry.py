@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from shared.artifacts.bundle import PRODUCTION
+from tests.support import plain_http
 from tests.support.bundles import make_bundle, reseal
 from tests.support.waiting import until_now
 
@@ -90,6 +91,6 @@ def model_registry(folder: Path, *, artifacts: str | None = None) -> Iterator[Mo
 def _healthy(server: subprocess.Popen[bytes], url: str) -> bool:
     assert server.poll() is None, "the MLflow server ended; see mlflow.log"
     try:
-        return httpx.get(f"{url}/health", timeout=1).status_code == httpx.codes.OK
+        return plain_http.get(f"{url}/health", timeout=1).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
+from tests.support import plain_http
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import httpx
 
 ROOT = Path(__file__).parents[2]
 _LISTENING = re.compile(r"(?:ready|listening) on (http://\S+)")
@@ -32,7 +34,7 @@ class Process:
         self.url = self._announced()
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=60)
+        return plain_http.get(self.url + path)
 
     def errors(self) -> str:
         return self._errors.read_text()

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import httpx
-
 from shared.diseases.thyroid import DatosPaciente
+from tests.support import plain_http
 from tests.support.bundles import make_bundle
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
+
+    import httpx
 
     from tests.support.broker import Broker
 
@@ -35,7 +36,7 @@ class Stack:
 
     def predict(self, number: int = 0) -> httpx.Response:
         patient = {"edad": number % 100, "sexo": "F", "tsh": 1.5}
-        return httpx.post(f"{self.gateway.url}/predecir", json=patient, timeout=60)
+        return plain_http.post(f"{self.gateway.url}/predecir", json=patient)
 
     @contextmanager
     def load(self, requests: int) -> Iterator[list[Future[httpx.Response]]]:

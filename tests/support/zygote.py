@@ -25,11 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.support import plain_http
 from tests.support.processes import environment_of
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import httpx
 
 _LISTENING = re.compile(r"^(?:ready|listening) on (http://\S+)", re.MULTILINE)
 _SECONDS = 120
@@ -68,7 +71,7 @@ class Forked:
         return url
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.listens() + path, timeout=_SECONDS)
+        return plain_http.get(self.listens() + path, timeout=_SECONDS)
 
     def errors(self) -> str:
         return Path(f"{self.output}.err").read_text()
