@@ -114,12 +114,14 @@ async def test_a_cut_resets_what_is_there_and_what_comes_until_healed(proxy: Pro
 async def test_a_black_hole_is_silent_and_delivers_in_order_once_healed(proxy: Proxy) -> None:
     async with line(proxy) as one:
         assert await one.echoed(b"before")
+        assert proxy.sent() == len(b"before")
         proxy.blackhole()
         one.say(b"one ")
         async with line(proxy) as other:
             other.say(b"other")
             assert await one.silent()
             assert await other.silent()
+            assert proxy.sent() == len(b"before")
             one.say(b"two")
             proxy.heal()
             assert await one.hear(7) == b"one two"

@@ -50,11 +50,15 @@ class _Truncated(Exception):  # noqa: N818 - it is no error: it was asked for
 
 @dataclass(eq=False, slots=True)
 class _Link:
-    """One connection from a client and the one behind it; `left` is what each way may still carry."""
+    """One connection from a client and the one behind it.
+
+    `left` is what each way may still carry, `sent` how many bytes the client's way has carried.
+    """
 
     writers: list[asyncio.StreamWriter]
     left: list[int | None]
     forgotten: bool = False
+    sent: int = 0
 
     def reset(self) -> None:
         for writer in self.writers:
@@ -114,6 +118,14 @@ class Proxy:
 
         async def count() -> int:
             return len(self._links)
+
+        return self._call(count())
+
+    def sent(self) -> int:
+        """Count the bytes that were carried to the server on the connections that are open now."""
+
+        async def count() -> int:
+            return sum(link.sent for link in self._links)
 
         return self._call(count())
 
@@ -216,6 +228,7 @@ class Proxy:
             piece, data = data[:size], data[size:]
             writer.write(piece)
             await writer.drain()
+            link.sent += len(piece) if way == 0 else 0
             if left is not None:
                 link.left[way] = left - len(piece)
                 if left == len(piece):
