@@ -46,7 +46,7 @@ up-local: ## One container for a laptop: predicciones.db in var/local/, the mode
 ##@ Develop
 .PHONY: test
 test: check servers airflow ## Everything: checks, then all tests against real servers
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # half of the time is waiting for processes
 
 .PHONY: test-compose
 test-compose: $(VENV)/.dev ## The server stack in containers: from nothing, scaled, killed, restarted (needs docker compose)

@@ -11,6 +11,7 @@ import pytest
 from shared.broker.topology import topology
 from tests.support.broker import Broker
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.processes import ROOT
 from tests.support.rabbitmq import RabbitServer, rabbit_server
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.support.recorder_suite", "tests.support.analysts_suite", "tests.support.trigger_suite"
 )  # before anything imports them: asserts explain
+
+
+_SLOWEST_FIRST = ("fault", "e2e", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take longest: side by side, no worker then ends long after the other."""
+    folders = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
+    items.sort(key=lambda item: (*_SLOWEST_FIRST, folders[item]).index(folders[item]))
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -14,10 +15,13 @@ def free_ports(count: int) -> list[int]:
     """Give `count` different TCP ports that nothing listens on now.
 
     They lie below those that the system gives to outgoing connections, or else one of these could take the port of a
-    server while it restarts.
+    server while it restarts. Test processes that run side by side (pytest-xdist) choose from different ports.
     """
     end = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _USUAL_END
-    candidates = random.SystemRandom().sample(range(_LOWEST, max(end, _LOWEST + 1000)), 20 * count)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ours = range(_LOWEST + worker, max(end, _LOWEST + 1000 * workers), workers)
+    candidates = random.SystemRandom().sample(ours, 20 * count)
     return [port for port in candidates if _is_free(port)][:count]
 
 
