@@ -16,101 +16,107 @@ FOLDER := $(patsubst %/,%,$(dir $(abspath $(PREDECIR_PARAMS))))
 export PREDECIR_PACIENTE ?= shared.diseases.thyroid:DatosPaciente
 export PYTHONPATH := $(ROOT):$(FOLDER)
 
+# Prints the elapsed time and the size of the folder $(1) every 10 s while the rest of the recipe line runs. The loop reads
+# from the recipe's shell, so it ends with that shell, however that ends, and does not change its exit code.
+PROGRESS_SECONDS := 10
+PROGRESS = exec 3> >(while read -rt $(PROGRESS_SECONDS); (($$? > 128)); do \
+	echo "environment: $$SECONDS s, $$(du -sh $(1) | cut -f1) installed"; done);
+
 ##@ Use
 .PHONY: run
-run: $(VENV)/.run folder ## Serve on http://127.0.0.1:8000 (PORT=…); trains a model first if none for this class is in production
+run: $(VENV)/.run folder ## Serve on http://127.0.0.1:8000 (PORT=…); installs and trains the first time
 	@cd $(FOLDER) && $(PY) -m training pipeline --unless-served
 	@cd $(FOLDER) && exec $(PY) -m services.local
 
 .PHONY: train
-train: $(VENV)/.run folder ## Run the pipeline: prepare, check, train, evaluate, register; promotes what passes its gates
+train: $(VENV)/.run folder ## Run the training pipeline; promote the new model if it passes the gates
 	@cd $(FOLDER) && exec $(PY) -m training pipeline
 
 .PHONY: folder
 folder:
-	@test -d $(FOLDER) || { echo "PREDECIR_PARAMS=$(PREDECIR_PARAMS): there is no folder $(FOLDER)" >&2; exit 78; }
+	@test -d $(FOLDER) || { echo "PREDECIR_PARAMS=$(PREDECIR_PARAMS): no such folder: $(FOLDER)" >&2; exit 78; }
 
 ##@ Containers
 .PHONY: up
-up: ## The server stack on http://127.0.0.1:8000: makes its secrets once, builds, starts, waits until healthy
+up: ## Start the server stack on http://127.0.0.1:8000: create secrets once, build, start, wait until healthy
 	@PYTHON=$(PYTHON) deploy/up
 
 .PHONY: down
-down: ## Stop the server stack; its volumes keep everything
+down: ## Stop the server stack; its volumes keep all data
 	@PREDECIR_INFERENCE_KEY=$${PREDECIR_INFERENCE_KEY:-none} docker compose down
 
 .PHONY: up-local
-up-local: ## One container for a laptop: predicciones.db in var/local/, the model from var/models/
+up-local: ## Start one container for a laptop: predicciones.db in var/local/, the model from var/models/
 	@deploy/up-local
 
 ##@ Develop
 .PHONY: test
-test: check servers airflow ## Everything: checks, then all tests against real servers
+test: check servers airflow ## Run checks and all tests; installs the servers (Debian packages, root or sudo) and Airflow first
 	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # half of the time is waiting for processes
 
 .PHONY: test-compose
-test-compose: $(VENV)/.dev ## The server stack in containers: from nothing, scaled, killed, restarted (needs docker compose)
+test-compose: $(VENV)/.dev ## Test the server stack in containers: start, scale, kill, restart (needs docker compose)
 	@$(PY) -m pytest tests/compose
 
 .PHONY: quick
-quick: check ## The checks, then the tests that need no server
+quick: check ## Run checks and the tests that need no server
 	@$(PY) -m pytest tests/unit tests/contract tests/repo
 
 .PHONY: check
-check: $(VENV)/.dev ## Format, lint, types, import rules, workflows, Kubernetes manifests
+check: $(VENV)/.dev ## Check format, lint, types, import rules, spelling, workflows, Kubernetes manifests
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary .
 	@$(VENV)/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	@$(PY) -m deploy.k8s.check
-	@said=$$($(VENV)/bin/lint-imports --no-logo) || { echo "$$said"; exit 1; }
+	@output=$$($(VENV)/bin/lint-imports --no-logo) || { echo "$$output"; exit 1; }
 	@echo "checks passed"
 
 .PHONY: servers
-servers: ## Install the servers that tests start themselves (Debian packages; needs root or sudo)
+servers: ## Install the servers that tests start (Debian packages; needs root or sudo)
 	@tests/install-servers
 
 .PHONY: airflow
-airflow: $(VENV)/.airflow ## Install Airflow into an environment of its own, which the test of its DAG uses
+airflow: $(VENV)/.airflow ## Install Airflow into .venv/airflow, for the test of its DAGs
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure speed, growth and limits, beside what others would use; writes docs/benchmarks/ (PARTS=…)
+bench: $(VENV)/.dev ## Measure speed, growth and limits, and other model servers; writes docs/benchmarks/ (PARTS=…)
 	@BENCH=1 tests/install-servers
 	@ls var/models/tiroides/production/manifest.json >/dev/null 2>&1 || $(MAKE) train
 	@exec $(PY) -m bench $(or $(PARTS),all)
 
 .PHONY: chaos
-chaos: $(VENV)/.dev servers ## Two minutes of faults, 100 kills, and a look for what was lost; writes var/chaos/
+chaos: $(VENV)/.dev servers ## Two minutes of faults with 100 kills, then a check for lost answers; writes var/chaos/
 	@exec $(PY) -m chaos --report $(ROOT)/var/chaos/chaos.json
 
 .PHONY: chaos-long
-chaos-long: $(VENV)/.dev servers ## Half an hour of faults, 1,000 kills, and every other proof beside it; writes docs/proof/ (PARTS=… for some)
+chaos-long: $(VENV)/.dev servers ## Half an hour of faults with 1,000 kills, and the other long proofs; writes docs/proof/ (PARTS=…)
 	@exec $(PY) -m chaos.long $(PARTS)
 
 .PHONY: lock
-lock: $(VENV)/.dev ## Resolve requirements/*.txt anew from pyproject.toml, with hashes and without addresses
+lock: $(VENV)/.dev ## Resolve requirements/*.txt from pyproject.toml, with hashes and without index addresses
 	@$(UV) pip compile $(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
 	@$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra local --extra training pyproject.toml -o requirements/run.txt
 	@for service in gateway inference recorder; do \
 		$(UV) pip compile $(COMPILE) -c requirements/dev.txt --extra $$service pyproject.toml -o requirements/$$service.txt; done
 	@echo mlflow==$$(sed -n 's/^mlflow==\([0-9.]*\).*/\1/p' requirements/dev.txt) boto3 | tr ' ' '\n' | \
-		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 wants an older dateutil than the rest
-	@echo 'apache-airflow>=3.3,<3.4' | $(UV) pip compile $(COMPILE) - -o requirements/airflow.txt # wants an older fastapi
+		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 needs an older dateutil than the rest
+	@echo 'apache-airflow>=3.3,<3.4' | $(UV) pip compile $(COMPILE) - -o requirements/airflow.txt # needs an older fastapi
 	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
 	@for tool in bench/field/requirements/*.in; do \
 		$(UV) pip compile $(COMPILE) -c <(grep -E '^(mlflow|onnxruntime|scikit-learn)==' requirements/dev.txt | tr -d '\\') \
-			$$tool -o $${tool%.in}.txt; done # what serves the same model, in environments of their own
+			$$tool -o $${tool%.in}.txt; done # other model servers, in environments of their own
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: clean
-clean: ## Remove the environment and caches; keeps var/ and predicciones.db
+clean: ## Remove the environment and caches; keeps var/ and predicciones.db (patients' data)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: help
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(ROOT)/Makefile
 
-# The environments. uv installs in seconds; where it cannot (an index known only to pip), pip does the same, slowly.
+# The environments. uv installs; if it fails (an index that only pip is configured for), pip does the same, more slowly.
 $(VENV)/.uv: $(ROOT)/requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Predecir needs Python 3.11 or newer; $(PYTHON) is older. Choose one with PYTHON=python3.12" >&2; exit 1; }
@@ -120,15 +126,15 @@ $(VENV)/.uv: $(ROOT)/requirements/uv.txt
 	@touch $@
 
 $(VENV)/.run $(VENV)/.dev: $(VENV)/.%: $(ROOT)/requirements/%.txt $(VENV)/.uv
-	@echo "environment: installing $$(grep -c == $<) packages, over 1 GB the first time"
-	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $< || { \
-		echo "environment: uv could not; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
+	@echo "environment: installing $$(grep -c == $<) packages into $(VENV): over 1 GB, minutes on a slow line or machine"
+	@$(call PROGRESS,$(VENV)) $(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $< || { \
+		echo "environment: uv failed; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
 	@touch $@
 
-# Airflow cannot share ours: it pins versions of what we use.
+# Airflow has an environment of its own: it pins other versions of packages that we use.
 $(VENV)/.airflow: $(ROOT)/requirements/airflow.txt $(VENV)/.uv
 	@echo "environment: installing Airflow, $$(grep -c == $<) packages, into $(VENV)/airflow"
 	@$(PYTHON) -m venv $(VENV)/airflow
-	@$(UV) pip install --quiet --compile-bytecode --python $(VENV)/airflow/bin/python --require-hashes -r $< || { \
-		echo "environment: uv could not; trying pip"; $(VENV)/airflow/bin/pip install --require-hashes -r $<; }
+	@$(call PROGRESS,$(VENV)/airflow) $(UV) pip install --quiet --compile-bytecode --python $(VENV)/airflow/bin/python --require-hashes -r $< || { \
+		echo "environment: uv failed; trying pip"; $(VENV)/airflow/bin/pip install --require-hashes -r $<; }
 	@touch $@
