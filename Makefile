@@ -108,6 +108,11 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt from pyproject.toml, with hashe
 			$$tool -o $${tool%.in}.txt; done # other model servers, in environments of their own
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
+.PHONY: audit
+audit: $(VENV)/.dev ## Check the locked packages for known vulnerabilities (asks a public database)
+	@for locked in run gateway inference recorder mlflow; do \
+		$(VENV)/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements/$$locked.txt; done
+
 .PHONY: clean
 clean: ## Remove the environment and caches; keeps var/ and predicciones.db (patients' data)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
