@@ -34,8 +34,8 @@ def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
     del folder
     bundle = open_bundle(model.resolve(), ROOT / "var" / "keys" / "bundle.pub", patient_digest=DatosPaciente.digest)
     forms: dict[str, Model] = {
-        "onnx": OnnxModel(bundle.files[ONNX], bundle.info),
-        "pickle": PickleModel(bundle.files[PICKLE], bundle.info),
+        "onnx": OnnxModel(bundle.files[ONNX], bundle.facts),
+        "pickle": PickleModel(bundle.files[PICKLE], bundle.facts),
     }
     rows = np.array([patient.encode() for patient in patients()][: max(SIZES)], dtype=np.float32)
     return [

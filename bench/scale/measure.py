@@ -20,7 +20,7 @@ from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
 from shared.contracts.open_inference import INPUT
-from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.scoring import ModelFacts, Score
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.postgres import PostgresServer, postgres_server
 
@@ -100,7 +100,7 @@ def _cpu_us(server: Server, rows: int) -> float:
 
 def _event(row: Row) -> bytes:
     probabilities: dict[str, float] = json.loads(row.probabilidades)
-    model = ModelInfo(
+    model = ModelFacts(
         name=row.modelo,
         version=row.modelo_version,
         digest=row.modelo_digest,
@@ -108,8 +108,9 @@ def _event(row: Row) -> bytes:
         columns=(),
         classes=tuple(probabilities),
         prevalence={},
-        low_prevalence=frozenset(),
+        low_prevalence=(),
         training_ranges={},
+        never_missing=(),
     )
     return write_prediction(
         event_id=str(row.id),

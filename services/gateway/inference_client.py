@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from pydantic import ValidationError
 
-from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata
 from shared.contracts.scoring import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
     from shared.patient import Patient
 
 CALLS = 2
@@ -50,7 +50,7 @@ class RemoteScorer:
         """Ask by `session`, whose base is the service's URL, for the model of `patient`."""
         self._session, self._patient = session, patient
         self._model_path = f"/v2/models/{patient.disease.name}"
-        self._known: dict[str, ModelInfo] = {}
+        self._known: dict[str, ModelFacts] = {}
         self._waiting: list[tuple[list[float], asyncio.Future[Score]]] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._reason: str | None = _NOT_ASKED_YET
@@ -129,14 +129,15 @@ class RemoteScorer:
             raise ModelUnavailableError("inference answered with another shape than was asked for")
         return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]
 
-    async def _model(self, answer: InferResponse) -> ModelInfo:
+    async def _model(self, answer: InferResponse) -> ModelFacts:
         """Give the model that computed `answer`, which describes it if it is new here.
 
         Only a service that does not know how is asked afterwards: another replica, of another version, may be asked.
         """
         digest = answer.parameters.digest
         if digest not in self._known:
-            model = model_info(answer.parameters.model or await self._described(answer.model_version))
+            metadata = answer.parameters.model or await self._described(answer.model_version)
+            model = metadata.facts
             if model.digest != digest:
                 raise ModelUnavailableError(f"inference no longer describes version {answer.model_version}")
             if model.patient_digest != self._patient.digest:

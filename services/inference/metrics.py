@@ -11,7 +11,7 @@ from shared.artifacts.bundle import PRODUCTION
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 _SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)
@@ -68,8 +68,8 @@ class Metrics:
         """Show when the registry last answered, in seconds since 1970; 0 for never."""
         self._registry_seen.labels(PRODUCTION).set(moment)
 
-    def serving(self, info: ModelInfo) -> None:
-        """Show `info` as the model that serves, and no other."""
+    def serving(self, facts: ModelFacts) -> None:
+        """Show `facts` as the model that serves, and no other."""
         self._info.clear()
-        self._info.labels(info.name, info.version, info.digest).set(1)
+        self._info.labels(facts.name, facts.version, facts.digest).set(1)
         self._loaded.set(1)

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.baseline import Reference
-from shared.contracts.scoring import ModelInfo
+from shared.contracts.scoring import ModelFacts, TrainedFacts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,21 +101,19 @@ class Conformal(_Part):
     plausible_at: float
 
 
-class Manifest(_Part):
-    """Everything about one model version that others rely on."""
-
+class _Identity(_Part):
     format: Literal[1] = 1
     name: str
     version: str
     run_id: str
     created: datetime
-    patient_digest: str
-    columns: list[str]
-    classes: list[str]
-    prevalence: dict[str, float]
-    low_prevalence: list[str]
-    training_ranges: dict[str, tuple[float, float]]
-    never_missing: list[str]
+
+
+class Manifest(TrainedFacts, _Identity):
+    """Everything about one model version that others rely on."""
+
+    model_config = ConfigDict(extra="forbid")
+
     reference: Reference | None = None
     serves: Literal["onnx", "pickle"]
     parity: Parity
@@ -140,21 +138,17 @@ class Bundle:
     files: dict[str, bytes]
 
     @property
-    def info(self) -> ModelInfo:
-        """What an answer says of the model that gave it."""
+    def facts(self) -> ModelFacts:
+        """The facts of the model, for scores and the Open Inference Protocol."""
         manifest = self.manifest
-        return ModelInfo(
+        trained = {name: getattr(manifest, name) for name in TrainedFacts.model_fields}
+        trained |= {name: tuple(sorted(trained[name])) for name in ("low_prevalence", "never_missing")}
+        return ModelFacts(
             name=manifest.name,
             version=manifest.version,
             digest=self.digest,
-            patient_digest=manifest.patient_digest,
-            columns=tuple(manifest.columns),
-            classes=tuple(manifest.classes),
-            prevalence=manifest.prevalence,
-            low_prevalence=frozenset(manifest.low_prevalence),
-            training_ranges=manifest.training_ranges,
-            never_missing=frozenset(manifest.never_missing),
             plausible_at=None if manifest.conformal is None else manifest.conformal.plausible_at,
+            **trained,
         )
 
 

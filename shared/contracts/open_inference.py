@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2 over REST, as spoken between the inference service and any client.
 
 Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md. Ours beyond it:
-`null` in `data` is a missing value, and the metadata of a model has `parameters` (see `ModelParameters`).
+`null` in `data` is a missing value, and the metadata of a model has `parameters` (`scoring.ModelParameters`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.contracts.scoring import ModelInfo
+from shared.contracts.scoring import ModelFacts, ModelParameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,20 +93,6 @@ class TensorMetadata(_Message):
     shape: list[int]
 
 
-class ModelParameters(_Message):
-    """What a gateway has to know of a model beyond its tensors; see `shared.contracts.scoring.ModelInfo`."""
-
-    digest: str
-    patient_digest: str
-    columns: list[str]
-    classes: list[str]
-    prevalence: dict[str, float]
-    low_prevalence: list[str]
-    training_ranges: dict[str, list[float]]
-    never_missing: list[str]
-    plausible_at: float | None = None
-
-
 class ModelMetadata(_Message):
     """Body of `GET v2/models/{name}[/versions/{version}]`; `versions` are those that can be asked now."""
 
@@ -116,6 +102,18 @@ class ModelMetadata(_Message):
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
     parameters: ModelParameters
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The facts that `describe` was called with.
+
+        Raises:
+            ValueError: no version is named.
+
+        """
+        if not self.versions:
+            raise ValueError("the metadata name no version")
+        return ModelFacts(name=self.name, version=self.versions[0], **dict(self.parameters))
 
 
 class ResponseParameters(_Message):
@@ -202,41 +200,13 @@ def _flattened(tensor: InferInput) -> list[Any]:
     return flat
 
 
-def describe(info: ModelInfo, platform: str) -> ModelMetadata:
-    """Build the metadata of the model `info`, computed by `platform`."""
+def describe(facts: ModelFacts, platform: str) -> ModelMetadata:
+    """Build the metadata of the model with `facts`, computed by `platform`."""
     return ModelMetadata(
-        name=info.name,
-        versions=[info.version],
+        name=facts.name,
+        versions=[facts.version],
         platform=platform,
-        inputs=[TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, len(info.columns)])],
-        outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1, len(info.classes)])],
-        parameters=ModelParameters(
-            digest=info.digest,
-            patient_digest=info.patient_digest,
-            columns=list(info.columns),
-            classes=list(info.classes),
-            prevalence=dict(info.prevalence),
-            low_prevalence=sorted(info.low_prevalence),
-            training_ranges={name: list(span) for name, span in info.training_ranges.items()},
-            never_missing=sorted(info.never_missing),
-            plausible_at=info.plausible_at,
-        ),
-    )
-
-
-def model_info(metadata: ModelMetadata) -> ModelInfo:
-    """Rebuild what `describe` described."""
-    said = metadata.parameters
-    return ModelInfo(
-        name=metadata.name,
-        version=metadata.versions[0],
-        digest=said.digest,
-        patient_digest=said.patient_digest,
-        columns=tuple(said.columns),
-        classes=tuple(said.classes),
-        prevalence=said.prevalence,
-        low_prevalence=frozenset(said.low_prevalence),
-        training_ranges={name: (low, high) for name, (low, high) in said.training_ranges.items()},
-        never_missing=frozenset(said.never_missing),
-        plausible_at=said.plausible_at,
+        inputs=[TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, len(facts.columns)])],
+        outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1, len(facts.classes)])],
+        parameters=facts,
     )

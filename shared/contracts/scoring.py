@@ -1,49 +1,68 @@
-"""What the gateway needs to know of the model that answered, and how it is asked: the seam between the two."""
+"""Scoring: the facts of a model version, and the protocols by which the gateway gets scores and the model card."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from pydantic import BaseModel, ConfigDict
 
 
 class ModelUnavailableError(Exception):
-    """No model can answer now; the message says why, for operators, in one line and without patient values."""
+    """No model can answer now. The message is the reason in one line, for operators, without patient values."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """One model version. `digest` is the SHA-256 of its manifest; `columns` and `classes` give the order of numbers.
+class TrainedFacts(BaseModel):
+    """The facts of a model that training finds out. `columns` and `classes` give the order of numbers.
 
-    Columns `never_missing` had a value in every training case. A class is plausible if its probability is at least
-    `plausible_at`; None for a model that has no such threshold.
+    `low_prevalence` lists the classes that are rare in the training cases. Columns in `never_missing` had a value in
+    every training case.
     """
 
-    name: str
-    version: str
-    digest: str
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
     patient_digest: str
     columns: tuple[str, ...]
     classes: tuple[str, ...]
-    prevalence: Mapping[str, float]
-    low_prevalence: frozenset[str]
-    training_ranges: Mapping[str, tuple[float, float]]
-    never_missing: frozenset[str] = frozenset()
+    prevalence: dict[str, float]
+    low_prevalence: tuple[str, ...]
+    training_ranges: dict[str, tuple[float, float]]
+    never_missing: tuple[str, ...]
+
+
+class _Digest(BaseModel):
+    digest: str
+
+
+class ModelParameters(TrainedFacts, _Digest):
+    """The facts that the Open Inference Protocol carries as `parameters`.
+
+    `digest` is the SHA-256 of the manifest. A class is plausible if its probability is at least `plausible_at`; None
+    for a model without such a threshold.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
     plausible_at: float | None = None
+
+
+class ModelFacts(ModelParameters):
+    """All facts of one model version."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The answer for one row: a probability per class, in the order of `model.classes`, and the model that gave it."""
+    """The answer for one row: a probability per class, in the order of `model.classes`, and the model's facts."""
 
     probabilities: list[float]
-    model: ModelInfo
+    model: ModelFacts
 
 
 class Scorer(Protocol):
-    """Whoever can score a patient: the model in this process, or an inference service over HTTP."""
+    """A source of scores: the model in this process, or an inference service over HTTP."""
 
     async def score(self, row: list[float]) -> Score:
         """Score one encoded row (see `Patient.encode`). Rows of concurrent callers share one model call.
@@ -54,16 +73,16 @@ class Scorer(Protocol):
         """
 
     def unavailable(self) -> str | None:
-        """Why no score can be given right now, or None."""
+        """Return why no score is available now, or None."""
 
 
 class Cards(Protocol):
-    """Whoever has the card of the model that serves: this process, or an inference service over HTTP."""
+    """A source of the serving model's card: this process, or an inference service over HTTP."""
 
     async def card(self) -> bytes | None:
-        """Give the card as HTML in UTF-8, or None if the version that serves now has none.
+        """Return the card as HTML in UTF-8, or None if the serving version has none.
 
         Raises:
-            ModelUnavailableError: no model is loaded, or whoever has it could not be reached.
+            ModelUnavailableError: no model is loaded, or the inference service could not be reached.
 
         """

@@ -44,7 +44,8 @@ def test_the_bundle_opens_under_its_key_for_its_class(patient: type[Patient]) ->
     assert bundle.digest == "a5c1de3778f7bb3ca9660a277761b0b79b102c91323c0e82240d1d9ca9e022d7"
     assert patient.digest == "c55f6a59765ff7b97c920349d5eacd75702c585d4c0a79297c297fc4d0b7e7e4"
     assert list(bundle.files) == ["model.pkl", "model.onnx", "card.html"]
-    assert bundle.info.plausible_at == 0.89577
+    assert bundle.facts.plausible_at == 0.89577
+    assert bundle.manifest.model_dump_json(indent=1).encode() == (BUNDLE / "manifest.json").read_bytes()
     assert bundle.manifest.reference is not None
     assert bundle.manifest.reference.cases == 299
 

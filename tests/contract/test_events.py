@@ -18,7 +18,7 @@ from shared.contracts.events import (
     write_outcome,
     write_prediction,
 )
-from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.scoring import ModelFacts, Score
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = (FOLDER / "prediccion.realizada.v1.json").read_bytes()
@@ -31,7 +31,7 @@ CORRECTION = OUTCOME.model_copy(
     update={"aceptada": False, "diagnostico": "hipotiroidismo", "motivo": 'TSH repetida: 14 mU/L\n"clínica" clara'}
 )
 
-MODEL = ModelInfo(
+MODEL = ModelFacts(
     name="tiroides",
     version="7",
     digest="d" * 64,
@@ -39,8 +39,9 @@ MODEL = ModelInfo(
     columns=("edad",),
     classes=("sin_alteracion", "hipertiroidismo"),
     prevalence={},
-    low_prevalence=frozenset(),
+    low_prevalence=(),
     training_ranges={},
+    never_missing=(),
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,10 +18,10 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
     from tests.support.gateway import Client
 
-KNOWS_GAPS = replace(MODEL, never_missing=frozenset())
+KNOWS_GAPS = MODEL.model_copy(update={"never_missing": ()})
 EVERYTHING = HYPER | {feature.name: True for feature in DatosPaciente.features if feature.kind == "flag"}
 
 
@@ -70,7 +69,7 @@ async def test_what_is_derived_belongs_to_what_it_is_derived_from(tmp_path: Path
 
 
 async def test_what_the_model_never_saw_missing_is_compared_with_the_middle_of_its_range(tmp_path: Path) -> None:
-    model = replace(MODEL, never_missing=frozenset({"t3", "edad", "sexo"}), training_ranges={"edad": (20, 60)})
+    model = MODEL.model_copy(update={"never_missing": ("edad", "sexo", "t3"), "training_ranges": {"edad": (20, 60)}})
     async with gateway(tmp_path, scorer=Adding({"t3": 0.05, "edad": 0.001, "sexo": 0.1}, model)) as client:
         woman = await explained(client)
         man = await explained(client, HYPER | {"sexo": "M"})
@@ -94,7 +93,7 @@ async def test_with_many_data_orders_are_drawn_and_it_says_so_and_is_the_same_ev
 class Swapped:
     """Answers with another model after some rows."""
 
-    def __init__(self, models: list[ModelInfo], rows: int) -> None:
+    def __init__(self, models: list[ModelFacts], rows: int) -> None:
         self._models, self._rows, self._scored = models, rows, 0
 
     async def score(self, row: list[float]) -> Score:
@@ -109,7 +108,7 @@ class Swapped:
 
 @pytest.mark.parametrize(("versions", "status"), [(2, 200), (20, 503)])
 async def test_two_models_are_never_mixed_in_one_explanation(tmp_path: Path, versions: int, status: int) -> None:
-    models = [replace(MODEL, version=str(n), digest=f"{n:064}") for n in range(versions)]
+    models = [MODEL.model_copy(update={"version": str(n), "digest": f"{n:064}"}) for n in range(versions)]
     async with gateway(tmp_path, scorer=Swapped(models, 40)) as client:
         response = await client.post("/explicar", json=HYPER)
     assert response.status_code == status

@@ -143,7 +143,7 @@ def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
 def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, DatosPaciente)
     bundle = open_bundle(folder, tmp_path / "keys" / "bundle.pub", patient_digest=DatosPaciente.digest)
-    model = OnnxModel(bundle.files[ONNX], bundle.info)
+    model = OnnxModel(bundle.files[ONNX], bundle.facts)
     rows = np.array(random_rows(DatosPaciente, 500, seed=3), dtype=np.float32)
     together = model.probabilities(rows)
     for size in (1, 2, 3, 5, 7, 64):

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from services.inference.api.errors import ahead
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
-from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata
 from shared.web.hosting import LARGEST_BODY, http_app
 from shared.web.middleware import EdgeMiddleware
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
@@ -128,7 +128,7 @@ async def test_metadata_tell_a_gateway_all_it_needs(client: httpx.AsyncClient, i
     metadata = ModelMetadata.model_validate_json(response.content)
     assert (metadata.platform, metadata.versions) == ("onnx_onnxv1", ["7"])
     assert (metadata.inputs[0].shape, metadata.outputs[0].shape) == ([-1, 4], [-1, 2])
-    assert model_info(metadata) == (await inference.scorer.score(ROWS[0])).model
+    assert metadata.facts == (await inference.scorer.score(ROWS[0])).model
 
 
 async def test_the_card_of_the_version_that_serves(tmp_path: Path, empty_client: httpx.AsyncClient) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -59,7 +58,9 @@ async def test_what_the_threshold_leaves_in_is_plausible_and_always_what_was_ans
     tmp_path: Path, threshold: float | None, plausible: list[str]
 ) -> None:
     probabilities = [0.25, 0.4, 0, 0, 0, 0.1, 0.25]
-    async with gateway(tmp_path, scorer=Always(probabilities, replace(MODEL, plausible_at=threshold))) as client:
+    async with gateway(
+        tmp_path, scorer=Always(probabilities, MODEL.model_copy(update={"plausible_at": threshold}))
+    ) as client:
         answer = (await client.predict(HYPER)).json()
     assert answer["prediccion"] == "hipotiroidismo"
     assert answer["plausibles"] == plausible

@@ -45,7 +45,7 @@ def test_a_good_model_becomes_version_1_in_production_with_a_bundle_that_opens(p
     )
     manifest = bundle.manifest
     assert (manifest.name, manifest.version, manifest.serves) == ("inventada", "1", "onnx")
-    assert manifest.columns == list(MadeUpPatient.columns)
+    assert manifest.columns == MadeUpPatient.columns
     assert bundle.files == {
         "model.pkl": build.pickled,
         "model.onnx": build.onnx,

@@ -64,8 +64,8 @@ def test_every_step_is_told_and_a_signed_bundle_is_in_production(
     patient = importlib.import_module("anemia").DatosPaciente
     production = folder / "var/models/anemia/production"
     bundle = open_bundle(production, folder / "var/keys/bundle.pub", patient_digest=patient.digest)
-    assert bundle.manifest.classes == ["sin_anemia", "ferropenica", "megaloblastica"]
-    assert bundle.manifest.columns == ["edad", "sexo", "hemoglobina", "vcm", "ferritina", "embarazo"]
+    assert bundle.manifest.classes == ("sin_anemia", "ferropenica", "megaloblastica")
+    assert bundle.manifest.columns == ("edad", "sexo", "hemoglobina", "vcm", "ferritina", "embarazo")
     assert "hemoglobina" in bundle.manifest.never_missing
     assert "ferritina" not in bundle.manifest.never_missing
     assert production.readlink().name == bundle.manifest.version == "1"

@@ -146,7 +146,7 @@ def computed(folder: Path, key: Path) -> list[dict[str, float]]:
     """Give what the model in `folder` answers to each of `PATIENTS`, to the last bit."""
     model = load_model(folder, key, patient_digest=DatosPaciente.digest).model
     rows = np.array([DatosPaciente.model_validate(patient).encode() for patient in PATIENTS], dtype=np.float32)
-    return [dict(zip(model.info.classes, row, strict=True)) for row in model.probabilities(rows).tolist()]
+    return [dict(zip(model.facts.classes, row, strict=True)) for row in model.probabilities(rows).tolist()]
 
 
 async def test_2000_requests_through_a_promotion_a_rollback_and_a_tampered_version(

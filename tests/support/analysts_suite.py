@@ -25,7 +25,7 @@ from services.recorder.db.migrate import alembic_config
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.contracts.events import write_prediction
-from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
@@ -85,8 +85,17 @@ async def ask(database: Database, question: str) -> list[dict[str, Any]]:
 def answered(seq: int, patient: type[Patient], inputs: dict[str, Any], **facts: Any) -> Delivery:  # noqa: ANN401
     classes = patient.disease.classes
     probability = facts.get("probability", 0.75)
-    model = ModelInfo(
-        patient.disease.name, facts.get("version", "1"), "d" * 64, patient.digest, (), classes, {}, frozenset(), {}
+    model = ModelFacts(
+        name=patient.disease.name,
+        version=facts.get("version", "1"),
+        digest="d" * 64,
+        patient_digest=patient.digest,
+        columns=(),
+        classes=classes,
+        prevalence={},
+        low_prevalence=(),
+        training_ranges={},
+        never_missing=(),
     )
     output = facts.get("output", classes[0])
     rest = (1 - probability) / (len(classes) - 1)

@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from shared.contracts.scoring import ModelInfo, ModelUnavailableError, Score
+from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score
 from shared.contracts.transport import TransportDownError
 from shared.diseases.thyroid import DatosPaciente
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.transport import Delivery
 
-MODEL = ModelInfo(
+MODEL = ModelFacts(
     name="tiroides",
     version="7",
     digest="d" * 64,
@@ -23,8 +23,8 @@ MODEL = ModelInfo(
     columns=DatosPaciente.columns,
     classes=DatosPaciente.disease.classes,
     prevalence=dict.fromkeys(DatosPaciente.disease.classes, 1 / 7),
-    low_prevalence=frozenset({"hipertiroidismo"}),
-    never_missing=frozenset({"edad", "indice_t4_libre"}),
+    low_prevalence=("hipertiroidismo",),
+    never_missing=("edad", "indice_t4_libre"),
     training_ranges={"tsh": (0.005, 530), "edad": (1, 97)},
 )
 
@@ -48,7 +48,7 @@ class ThyroidByTsh:
 class Adding:
     """Scores hyperthyroidism by a sum over what is known of the row; `model` may be changed meanwhile."""
 
-    def __init__(self, weights: dict[str, float], model: ModelInfo = MODEL) -> None:
+    def __init__(self, weights: dict[str, float], model: ModelFacts = MODEL) -> None:
         self._weights, self.model = weights, model
         self.rows: list[list[float]] = []
 
@@ -67,7 +67,7 @@ class Adding:
 class Always:
     """Scores everybody alike."""
 
-    def __init__(self, probabilities: list[float], model: ModelInfo = MODEL) -> None:
+    def __init__(self, probabilities: list[float], model: ModelFacts = MODEL) -> None:
         self._score = Score(probabilities, model)
 
     async def score(self, row: list[float]) -> Score:

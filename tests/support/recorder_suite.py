@@ -28,7 +28,7 @@ from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESU
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.contracts.events import Outcome, write_outcome, write_prediction
-from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from tests.support.waiting import until
 
@@ -111,7 +111,18 @@ def event(  # noqa: PLR0913 - each is one fact of the event
     plausible: Sequence[str] | None = None,
 ) -> bytes:
     classes = ("negativo", "hipertiroidismo")
-    model = ModelInfo("tiroides", version, "d" * 64, "a" * 64, ("tsh",), classes, {}, frozenset(), {})
+    model = ModelFacts(
+        name="tiroides",
+        version=version,
+        digest="d" * 64,
+        patient_digest="a" * 64,
+        columns=("tsh",),
+        classes=classes,
+        prevalence={},
+        low_prevalence=(),
+        training_ranges={},
+        never_missing=(),
+    )
     other = round(1 - probability, 16)
     probabilities = [probability, other] if output == "negativo" else [other, probability]
     return write_prediction(

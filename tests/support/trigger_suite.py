@@ -15,7 +15,7 @@ from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.artifacts.bundle import Bundle, open_bundle
 from shared.contracts.events import Outcome, write_outcome, write_prediction
-from shared.contracts.scoring import ModelInfo, Score
+from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from training.commands.reproduce import row_hash
@@ -47,8 +47,19 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"reference": reference}), digest=DIGEST)
 
 
-def model_info(name: str, digest: str = DIGEST) -> ModelInfo:
-    return ModelInfo(name, "1", digest, PacienteDePrueba.digest, (), ("sano", "enfermo"), {}, frozenset(), {})
+def model_info(name: str, digest: str = DIGEST) -> ModelFacts:
+    return ModelFacts(
+        name=name,
+        version="1",
+        digest=digest,
+        patient_digest=PacienteDePrueba.digest,
+        columns=(),
+        classes=("sano", "enfermo"),
+        prevalence={},
+        low_prevalence=(),
+        training_ranges={},
+        never_missing=(),
+    )
 
 
 def prediction(  # noqa: PLR0913 - each is one fact of the answer

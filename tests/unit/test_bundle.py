@@ -63,8 +63,8 @@ def test_a_sound_bundle_gives_the_verified_bytes_and_the_manifests_digest(sealed
     bundle = open_bundle(sealed, public_key, patient_digest=DIGEST)
     assert bundle.files == {PICKLE: pickle.dumps("harmless")}
     assert bundle.digest == hashlib.sha256((sealed / MANIFEST).read_bytes()).hexdigest()
-    assert bundle.info.columns == PacienteDePrueba.columns
-    assert bundle.info.digest == bundle.digest
+    assert bundle.facts.columns == PacienteDePrueba.columns
+    assert bundle.facts.digest == bundle.digest
 
 
 @pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE])
@@ -125,7 +125,7 @@ def test_the_same_model_signed_is_unpickled_and_then_refused_for_it_is_none(tmp_
 def test_a_class_is_plausible_from_the_probability_that_the_manifest_says(sealed: Path, public_key: Path) -> None:
     bundle = open_bundle(sealed, public_key, patient_digest=DIGEST)
     assert bundle.manifest.conformal is not None
-    assert bundle.info.plausible_at == bundle.manifest.conformal.plausible_at
+    assert bundle.facts.plausible_at == bundle.manifest.conformal.plausible_at
 
 
 def test_a_manifest_from_before_there_was_a_plausible_set_says_that_there_is_none(
@@ -134,7 +134,7 @@ def test_a_manifest_from_before_there_was_a_plausible_set_says_that_there_is_non
     older = json.loads((sealed / MANIFEST).read_bytes())
     del older["conformal"]
     seal(sealed, Manifest.model_validate(older), signing_key(tmp_path / "keys"))
-    assert open_bundle(sealed, public_key, patient_digest=DIGEST).info.plausible_at is None
+    assert open_bundle(sealed, public_key, patient_digest=DIGEST).facts.plausible_at is None
 
 
 def test_a_key_pair_that_lost_its_public_half_gets_it_back(tmp_path: Path) -> None:

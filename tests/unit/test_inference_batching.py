@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from services.inference.metrics import Metrics
 from services.inference.serving.batcher import Batcher
 from services.inference.serving.model import Loaded
-from shared.contracts.scoring import ModelInfo, ModelUnavailableError
+from shared.contracts.scoring import ModelFacts, ModelUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,19 @@ if TYPE_CHECKING:
 INLINE, IN_THREAD = 1000, 0
 
 
-def info(version: str = "1") -> ModelInfo:
-    return ModelInfo("prueba", version, "d" * 64, "p" * 64, ("a", "b"), ("sum",), {}, frozenset(), {})
+def facts(version: str = "1") -> ModelFacts:
+    return ModelFacts(
+        name="prueba",
+        version=version,
+        digest="d" * 64,
+        patient_digest="p" * 64,
+        columns=("a", "b"),
+        classes=("sum",),
+        prevalence={},
+        low_prevalence=(),
+        training_ranges={},
+        never_missing=(),
+    )
 
 
 class SumModel:
@@ -33,7 +44,7 @@ class SumModel:
     platform = "sum"
 
     def __init__(self, version: str = "1") -> None:
-        self.info = info(version)
+        self.facts = facts(version)
         self.calls: list[int] = []
         self.threads: set[str] = set()
 
@@ -156,8 +167,8 @@ async def test_a_swap_lies_between_two_batches_and_each_score_says_who_computed_
     batcher.serve(Loaded(new, IN_THREAD))
     after = asyncio.create_task(batcher.score([2, 0]))
     old.released.set()
-    assert (await before).model is old.info
-    assert (await after).model is new.info
+    assert (await before).model is old.facts
+    assert (await after).model is new.facts
     assert (old.calls, new.calls) == ([1], [1])
 
 

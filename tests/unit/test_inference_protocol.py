@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.open_inference import ModelMetadata, ProtocolError, describe, flat_rows, model_info, read_request
-from shared.contracts.scoring import ModelInfo
+from shared.contracts.open_inference import ModelMetadata, ProtocolError, describe, flat_rows, read_request
+from shared.contracts.scoring import ModelFacts
 
 COLUMNS = 3
 
@@ -102,7 +102,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(
     st.builds(
-        ModelInfo,
+        ModelFacts,
         name=names,
         version=names,
         digest=names,
@@ -110,12 +110,37 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
         columns=st.lists(names, min_size=1).map(tuple),
         classes=st.lists(names, min_size=1).map(tuple),
         prevalence=st.dictionaries(names, numbers),
-        low_prevalence=st.frozensets(names),
+        low_prevalence=st.lists(names).map(tuple),
         training_ranges=st.dictionaries(names, st.tuples(numbers, numbers)),
-        never_missing=st.frozensets(names),
+        never_missing=st.lists(names).map(tuple),
         plausible_at=st.none() | st.floats(0, 1),
     )
 )
-def test_metadata_carry_a_model_over_the_wire_and_back(info: ModelInfo) -> None:
-    wire = describe(info, "onnx_onnxv1").model_dump_json()
-    assert model_info(ModelMetadata.model_validate_json(wire)) == info
+def test_metadata_carry_a_model_over_the_wire_and_back(facts: ModelFacts) -> None:
+    wire = describe(facts, "onnx_onnxv1").model_dump_json()
+    assert ModelMetadata.model_validate_json(wire).facts == facts
+
+
+def test_the_metadata_of_a_model_are_the_same_bytes_as_in_version_0_1_0() -> None:
+    """The order of keys included: written down from what commit 16baa3c answered."""
+    facts = ModelFacts(
+        name="prueba",
+        version="3",
+        digest="d" * 64,
+        patient_digest="p" * 64,
+        columns=("edad", "sexo"),
+        classes=("sano", "enfermo"),
+        prevalence={"sano": 0.9, "enfermo": 0.1},
+        low_prevalence=("enfermo",),
+        training_ranges={"edad": (1.0, 97.0)},
+        never_missing=("edad",),
+        plausible_at=0.2,
+    )
+    assert describe(facts, "onnx_onnxv1").model_dump_json() == (
+        '{"name":"prueba","versions":["3"],"platform":"onnx_onnxv1",'
+        '"inputs":[{"name":"paciente","datatype":"FP32","shape":[-1,2]}],'
+        '"outputs":[{"name":"probabilidades","datatype":"FP64","shape":[-1,2]}],'
+        f'"parameters":{{"digest":"{"d" * 64}","patient_digest":"{"p" * 64}","columns":["edad","sexo"],'
+        '"classes":["sano","enfermo"],"prevalence":{"sano":0.9,"enfermo":0.1},"low_prevalence":["enfermo"],'
+        '"training_ranges":{"edad":[1.0,97.0]},"never_missing":["edad"],"plausible_at":0.2}}'
+    )

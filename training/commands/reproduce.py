@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import argparse
 
     from shared.artifacts.bundle import Bundle, Manifest
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
     from shared.patient import Patient
     from training.monitoring.predictions_db import Prediction
     from training.settings import TrainingSettings
@@ -136,7 +136,7 @@ def compare(prediction: Prediction, bundle: Bundle, asked: Patient) -> str:
             "a bit in the last place tells of other libraries or another processor, more of a row that was changed"
         )
         raise NotReproducedError(message)
-    if row_hash(prediction, bundle.info, asked) != prediction.hash:
+    if row_hash(prediction, bundle.facts, asked) != prediction.hash:
         message = (
             "the probabilities are the same, but the row was changed after it was recorded: its hash does not hold"
         )
@@ -144,7 +144,7 @@ def compare(prediction: Prediction, bundle: Bundle, asked: Patient) -> str:
     return f"the same, bit for bit: all {len(classes)} probabilities; the row's hash holds"
 
 
-def row_hash(prediction: Prediction, model: ModelInfo, asked: Patient) -> str:
+def row_hash(prediction: Prediction, model: ModelFacts, asked: Patient) -> str:
     """Give the hash of what the row says now: that of the event with this content, for `asked`, the row's inputs."""
     given = orjson.loads(prediction.probabilities)
     event = write_prediction(

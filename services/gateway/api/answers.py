@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from shared.web.problems import between
 
 if TYPE_CHECKING:
-    from shared.contracts.scoring import ModelInfo, Score
+    from shared.contracts.scoring import ModelFacts, Score
     from shared.patient import Patient, Remark
 
 
@@ -80,7 +80,7 @@ class Answers:
             "avisos": self._remarks(patient, model),
         }
 
-    def _remarks(self, patient: Patient, model: ModelInfo) -> list[dict[str, str]]:
+    def _remarks(self, patient: Patient, model: ModelFacts) -> list[dict[str, str]]:
         values = patient.__dict__
         found = [
             remark
@@ -94,7 +94,7 @@ class Answers:
         found.extend(_shown(remark) for remark in patient.remarks())
         return found
 
-    def _training_ranges(self, model: ModelInfo) -> list[tuple[str, float, float, dict[str, str]]]:
+    def _training_ranges(self, model: ModelFacts) -> list[tuple[str, float, float, dict[str, str]]]:
         if self._trained[0] != model.digest:
             code, what = "fuera_de_entrenamiento", "de lo que el modelo conoce"
             ranges = model.training_ranges.items()

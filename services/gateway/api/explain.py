@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from shared.contracts.scoring import ModelInfo, Score, Scorer
+    from shared.contracts.scoring import ModelFacts, Score, Scorer
     from shared.patient import Feature, Patient
 
 MOST_ROWS = 1024
@@ -144,7 +144,7 @@ class Explainer:
         }
 
     async def _scores(
-        self, patient: Patient, given: list[str], asked: Collection[int], model: ModelInfo
+        self, patient: Patient, given: list[str], asked: Collection[int], model: ModelFacts
     ) -> list[Score]:
         without = {name: self._without(self._features[name], model) for name in given}
         masks = list(asked)
@@ -160,7 +160,7 @@ class Explainer:
         return scores
 
     @staticmethod
-    def _without(feature: Feature, model: ModelInfo) -> Any:  # noqa: ANN401 - of the feature's type, or None
+    def _without(feature: Feature, model: ModelFacts) -> Any:  # noqa: ANN401 - of the feature's type, or None
         """Say what stands for a datum that is left out."""
         if feature.kind == "flag":
             return False

@@ -16,7 +16,7 @@ from shared.web.api_keys import Role
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from shared.contracts.scoring import ModelInfo, Score, Scorer
+    from shared.contracts.scoring import ModelFacts, Score, Scorer
     from shared.web.authorization import Access
 
 ACCESS: Access = {("GET", "/modelos"): frozenset({Role.OPS})}
@@ -50,7 +50,7 @@ class ModelosVistos(BaseModel):
 
 @dataclass(slots=True)
 class _Seen:
-    model: ModelInfo
+    model: ModelFacts
     counter: Counter
     scores: int = 0
     last: float = 0
@@ -84,7 +84,7 @@ class Versions:
         """Why no score can be given right now, or None."""
         return self._scorer.unavailable()
 
-    def _first(self, model: ModelInfo) -> _Seen:
+    def _first(self, model: ModelFacts) -> _Seen:
         if len(self._seen) >= MOST:
             del self._seen[min(self._seen, key=lambda digest: self._seen[digest].last)]
         seen = _Seen(model, self._counter.labels(model.name, model.version, model.digest))

@@ -116,7 +116,7 @@ def _add_metadata(routes: APIRouter, batcher: Batcher, asked_for: Callable[[str,
     @routes.get("/models/{name}/versions/{version}")
     async def model_metadata(name: str, version: str | None = None) -> ModelMetadata:
         model = _serving(batcher, asked_for(name, version)).model
-        return describe(model.info, model.platform)
+        return describe(model.facts, model.platform)
 
 
 def _add_infer(
@@ -152,8 +152,8 @@ def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) ->
     loaded = batcher.loaded
     if name != served:
         raise UnknownError(f"unknown model; this server has {served}")
-    if loaded is not None and version not in (None, loaded.model.info.version):
-        raise UnknownError(f"unknown version; {served} is served in version {loaded.model.info.version}")
+    if loaded is not None and version not in (None, loaded.model.facts.version):
+        raise UnknownError(f"unknown version; {served} is served in version {loaded.model.facts.version}")
     return loaded
 
 
@@ -180,21 +180,24 @@ async def _body(request: Request, largest: int) -> bytes:
 
 def _read(body: bytes, loaded: Loaded, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
     asked = read_request(body)
-    if asked.parameters is not None and asked.parameters.patient_digest not in {None, loaded.model.info.patient_digest}:
+    if asked.parameters is not None and asked.parameters.patient_digest not in {
+        None,
+        loaded.model.facts.patient_digest,
+    }:
         raise ModelUnavailableError(OTHER_CLASS)
     return asked, read_rows(asked, columns, most=max_rows)
 
 
 def _write(asked: InferRequest, model: Model, answers: Probabilities) -> bytes:
-    info, known = model.info, None if asked.parameters is None else asked.parameters.known_digests
-    unknown = known is not None and info.digest not in known.split()
+    facts, known = model.facts, None if asked.parameters is None else asked.parameters.known_digests
+    unknown = known is not None and facts.digest not in known.split()
     output = InferOutput.model_construct(
         name=OUTPUT, shape=list(answers.shape), datatype="FP64", data=answers.ravel().tolist()
     )
     response = InferResponse.model_construct(
-        model_name=info.name,
-        model_version=info.version,
-        parameters=ResponseParameters(digest=info.digest, model=describe(info, model.platform) if unknown else None),
+        model_name=facts.name,
+        model_version=facts.version,
+        parameters=ResponseParameters(digest=facts.digest, model=describe(facts, model.platform) if unknown else None),
         outputs=[output],
         id=asked.id,
     )

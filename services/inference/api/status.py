@@ -81,7 +81,7 @@ def _serving(production: Production) -> Sirve | None:
     loaded, since = production.batcher.loaded, production.follower.since
     if loaded is None or since is None:
         return None
-    info = loaded.model.info
+    facts = loaded.model.facts
     return Sirve(
-        nombre=info.name, version=info.version, digest=info.digest, plataforma=loaded.model.platform, desde=since
+        nombre=facts.name, version=facts.version, digest=facts.digest, plataforma=loaded.model.platform, desde=since
     )

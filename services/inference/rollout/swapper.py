@@ -102,18 +102,18 @@ class Swapper:
         return True
 
     def _serve(self, loaded: Loaded) -> None:
-        info, before = loaded.model.info, self._batcher.loaded
-        if before is not None and before.model.info.digest == info.digest:
+        facts, before = loaded.model.facts, self._batcher.loaded
+        if before is not None and before.model.facts.digest == facts.digest:
             return  # the same bytes, laid out anew
         self._batcher.serve(loaded)
         self.since = datetime.now(UTC)
         structlog.get_logger().info(
             "model_serving",
-            name=info.name,
-            version=info.version,
-            digest=info.digest,
+            name=facts.name,
+            version=facts.version,
+            digest=facts.digest,
             platform=loaded.model.platform,
-            instead_of=before and before.model.info.version,
+            instead_of=before and before.model.facts.version,
         )
 
 

@@ -45,7 +45,7 @@ class Batcher:
     def serve(self, loaded: Loaded) -> None:
         """Answer with this model from the next batch on."""
         self._loaded = loaded
-        self._metrics.serving(loaded.model.info)
+        self._metrics.serving(loaded.model.facts)
 
     def refuse(self, reason: str) -> None:
         """Say why there is no model yet."""
@@ -138,20 +138,20 @@ class Batcher:
             answers = model.probabilities(np.asarray(rows, dtype=np.float32))
         except Exception as error:
             self._metrics.failed()
-            message = f"model {model.info.version} failed on a batch ({type(error).__name__})"
+            message = f"model {model.facts.version} failed on a batch ({type(error).__name__})"
             raise ModelUnavailableError(message) from error
         if not np.isfinite(answers).all():
             self._metrics.failed()
-            raise ModelUnavailableError(f"model {model.info.version} gave a probability that is not a number")
+            raise ModelUnavailableError(f"model {model.facts.version} gave a probability that is not a number")
         self._metrics.answered(len(rows), time.perf_counter() - started)
         return answers
 
     @staticmethod
     def _answer(callers: list[asyncio.Future[Score]], model: Model, answers: Probabilities) -> None:
-        info = model.info
+        facts = model.facts
         for caller, probabilities in zip(callers, answers.tolist(), strict=True):
             if not caller.done():  # cancelled: nobody waits, and the others do not care
-                caller.set_result(Score(probabilities, info))
+                caller.set_result(Score(probabilities, facts))
 
     @staticmethod
     def _fail(callers: list[asyncio.Future[Score]], reason: str) -> None:

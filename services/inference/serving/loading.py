@@ -42,10 +42,10 @@ def _built(bundle: Bundle, folder: Path) -> Model:
         if bundle.manifest.serves == "onnx":
             from services.inference.serving.onnx_model import OnnxModel  # noqa: PLC0415
 
-            return OnnxModel(bundle.files[ONNX], bundle.info)
+            return OnnxModel(bundle.files[ONNX], bundle.facts)
         from services.inference.serving.pickle_model import PickleModel  # noqa: PLC0415
 
-        return PickleModel(bundle.files[PICKLE], bundle.info)
+        return PickleModel(bundle.files[PICKLE], bundle.facts)
     except Exception as error:
         message = f"{folder}: {bundle.manifest.serves} does not load ({type(error).__name__}); train it again here"
         raise UnusableModelError(message) from error

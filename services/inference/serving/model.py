@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
 
 Rows: TypeAlias = npt.NDArray[np.float32]
 """Encoded patients, n x columns; NaN where missing."""
 Probabilities: TypeAlias = npt.NDArray[np.float64]
-"""n x classes, in the order of `ModelInfo.classes`."""
+"""n x classes, in the order of `ModelFacts.classes`."""
 
 
 class Model(Protocol):
     """One loaded model version. `probabilities` may be called from any thread."""
 
     @property
-    def info(self) -> ModelInfo:
+    def facts(self) -> ModelFacts:
         """What answers say of it."""
 
     @property

@@ -9,7 +9,7 @@ import onnxruntime
 
 if TYPE_CHECKING:
     from services.inference.serving.model import Probabilities, Rows
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
 
 
 class OnnxModel:
@@ -17,9 +17,9 @@ class OnnxModel:
 
     platform = "onnx_onnxv1"
 
-    def __init__(self, content: bytes, info: ModelInfo) -> None:
+    def __init__(self, content: bytes, facts: ModelFacts) -> None:
         """Build the graph from `content`. Raises what onnxruntime raises when it is not a graph it can run."""
-        self.info = info
+        self.facts = facts
         onnxruntime.disable_telemetry_events()  # nothing of a clinic's leaves it
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # replicas share the cores, calls do not

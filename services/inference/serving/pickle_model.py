@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from services.inference.serving.model import Probabilities, Rows
-    from shared.contracts.scoring import ModelInfo
+    from shared.contracts.scoring import ModelFacts
 
 
 class PickleModel:
@@ -18,9 +18,9 @@ class PickleModel:
 
     platform = "sklearn_pickle"
 
-    def __init__(self, content: bytes, info: ModelInfo) -> None:
+    def __init__(self, content: bytes, facts: ModelFacts) -> None:
         """Unpickle `content`, which runs whatever it says: only ever bytes whose signature held."""
-        self.info = info
+        self.facts = facts
         # Replicas share the cores, calls do not: threads that wait for a busy core make a call of 10 ms last a second.
         # OpenMP reads this when the estimator brings it.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
