@@ -37,8 +37,10 @@ from services.recorder.settings import RecorderSettings
 from shared.contracts.events import write_prediction
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.api_keys import ApiKeyStore
-from shared.web.authorization import Authorizer, RateLimit
+from shared.web.authorization import Authorizer
 from shared.web.middleware import EdgeMiddleware
+from shared.web.rate_limit import RateLimit
+from shared.web.routing import route_roles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -118,7 +120,7 @@ async def _parts(home: Path, patients: Sequence[Patient], timer: Timer) -> Async
         ) as gateway,
     ):
         keys = ApiKeyStore(settings.keys_file)
-        guard = Authorizer(keys, gateway.part.access, RateLimit(settings.key_rate, settings.key_burst))
+        guard = Authorizer(keys, route_roles(*gateway.part.routers), RateLimit(settings.key_rate, settings.key_burst))
         bodies = [each.model_dump_json(exclude_defaults=True).encode() for each in patients]
         yield Parts(patients, bodies, inference.scorer, recorder.transport, gateway, guard, settings, timer)
 

@@ -16,7 +16,7 @@ from services.gateway.api.feedback import Outcomes
 from services.gateway.api.patient_reference import open_references
 from services.gateway.api.predict import Predict
 from services.gateway.api.requests import Refusals, saturated
-from services.gateway.api.routes import ACCESS, GatewayDeps, gateway_router
+from services.gateway.api.routes import GatewayDeps, gateway_router
 from services.gateway.inference_client import open_remote_scorer
 from services.gateway.outbox.disk_guard import Disk
 from services.gateway.outbox.outbox import Outbox, OutboxError
@@ -112,7 +112,6 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     ),
                     unready,
                     {("POST", "/predecir"): predict},
-                    {**ACCESS, **page.ACCESS, **model_versions.ACCESS, **model_card.ACCESS},
                     LoadShedder("/predecir", settings.gateway_max_in_flight, saturated(), refusals.note_saturation),
                 ),
                 outbox,

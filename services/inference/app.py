@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.inference.api import status
-from services.inference.api.routes import ACCESS, protocol_routes
+from services.inference.api.routes import protocol_routes
 from services.inference.metrics import Metrics
 from services.inference.rollout.mlflow_client import open_registry
 from services.inference.rollout.registry_sync import RegistrySync
@@ -66,7 +66,6 @@ async def open_inference(
             routers=(router, status.status_router(production)),
             unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
             hot=hot,
-            access={**ACCESS, **status.ACCESS},
         )
         yield Inference(part, scorer=batcher, cards=batcher)
 

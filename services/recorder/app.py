@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Gauge
 
 from services.recorder.analysts.grants import serve_analysts
-from services.recorder.api.routes import ACCESS, ReadDeps, read_router
+from services.recorder.api.routes import ReadDeps, read_router
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.consumer import Consumer
 from services.recorder.ingest.in_process import InProcess
@@ -78,7 +78,7 @@ async def open_recorder(
 
         async with store.watched():
             router = read_router(ReadDeps(database.readers, outboxes))
-            yield Recorder(Part((router,), unready, access=ACCESS), InProcess(store.record), store)
+            yield Recorder(Part((router,), unready), InProcess(store.record), store)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import ipaddress
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,9 +31,11 @@ from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_s
 from shared.telemetry import configure_logging, described
 from shared.web import problems
 from shared.web.api_keys import ApiKeyStore, Role
-from shared.web.authorization import PEOPLE, PUBLIC, Access, Authorizer, RateLimit
+from shared.web.authorization import Authorizer
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import document
+from shared.web.rate_limit import RateLimit
+from shared.web.routing import PEOPLE, PUBLIC, Router, RouteRoles, addresses, route_roles
 from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
@@ -65,47 +67,45 @@ class Part:
     """One running service: its routes, and why it cannot do its job (component to reason; empty when it can).
 
     `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
-    `access` says which roles each route is open to, once there are keys; a route that is not in it stays shut.
     `door` refuses what is too much; of several parts in one process, one has a door.
     """
 
     routers: tuple[APIRouter, ...]
     unready: Callable[[], Mapping[str, str]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
-    access: Access = field(default_factory=dict)
     door: LoadShedder | None = None
-
-
-_ACCESS: Access = {
-    ("GET", "/health/live"): PUBLIC,
-    ("GET", "/health/ready"): PUBLIC,
-    ("GET", "/metrics"): frozenset({Role.OPS}),
-    ("GET", "/docs"): PEOPLE,
-    ("GET", "/docs/oauth2-redirect"): PEOPLE,
-    ("GET", "/openapi.json"): PEOPLE,
-    ("GET", "/static-offline-docs/{path:path}"): PEOPLE,
-}
-"""Who may use the routes that every service has."""
-
-
-def access_table(*parts: Part) -> Access:
-    """Say who may use which route of an application made of `parts`."""
-    return {route: roles for access in (*(part.access for part in parts), _ACCESS) for route, roles in access.items()}
 
 
 def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
     """Build the application of one or several parts, with health, metrics, offline `/docs` and errors in Spanish."""
-    app = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY)
+    app: FastAPI = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY)
+    documentation = dict.fromkeys(addresses(app.router), PEOPLE)
+    routers = [_own_router(parts, registry, draining), *(router for part in parts for router in part.routers)]
+    for router in routers:
+        app.include_router(router)
+    app.state.roles = {**documentation, **route_roles(*routers)}
     problems.install(app)
-    document(app, access_table(*parts))
+    document(app, roles_of(app))
+    return app
 
-    @app.get("/health/live", tags=["salud"], summary="¿Vive el proceso?")
+
+def roles_of(app: FastAPI) -> RouteRoles:
+    """Return the roles of the routes of an application that `http_app` built."""
+    roles: RouteRoles = app.state.roles
+    return roles
+
+
+def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: asyncio.Event | None) -> Router:
+    """Build the routes that every service has."""
+    router = Router(tags=["salud"])
+
+    @router.get("/health/live", roles=PUBLIC, summary="¿Vive el proceso?")
     async def live() -> dict[str, str]:
         return {"estado": "vivo"}
 
-    @app.get(
+    @router.get(
         "/health/ready",
-        tags=["salud"],
+        roles=PUBLIC,
         summary="¿Puede hacer su trabajo?",
         responses={503: {"description": "No; dice por qué"}},
     )
@@ -117,14 +117,11 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
             return JSONResponse({"estado": "no disponible", "motivos": reasons}, 503)
         return JSONResponse({"estado": "listo"})
 
-    @app.get("/metrics", tags=["salud"], summary="Contadores, en el formato de Prometheus")
+    @router.get("/metrics", roles={Role.OPS}, summary="Contadores, en el formato de Prometheus")
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    for part in parts:
-        for router in part.routers:
-            app.include_router(router)
-    return app
+    return router
 
 
 class _Server(uvicorn.Server):
@@ -187,7 +184,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     with _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
-            guard = Authorizer(keys, access_table(*parts), RateLimit(settings.key_rate, settings.key_burst))
+            guard = Authorizer(keys, roles_of(app), RateLimit(settings.key_rate, settings.key_burst))
             hot = {key: endpoint for part in parts for key, endpoint in part.hot.items()}
             doors = [part.door for part in parts if part.door is not None]
             server = _Server(

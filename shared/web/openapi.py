@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shared.web.problems import MEDIA_TYPE, Problem
+from shared.web.routing import NOBODY
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from shared.web.authorization import Access, Allowed
+    from shared.web.routing import Roles, RouteRoles
 
 _SCHEMAS = "#/components/schemas/{model}"
 _SCHEME = "clave"
@@ -29,8 +30,8 @@ _GUARDED = {
 }
 
 
-def document(app: FastAPI, access: Access) -> None:
-    """Complete the document of `app`, whose routes `access` opens."""
+def document(app: FastAPI, roles: RouteRoles) -> None:
+    """Complete the document of `app`; `roles` are those of its routes."""
     plain = app.openapi
 
     def documented() -> dict[str, Any]:
@@ -47,7 +48,7 @@ def document(app: FastAPI, access: Access) -> None:
         components["securitySchemes"] = {_SCHEME: _KEY}
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
-                _guarded(operation, access.get((method.upper(), path), frozenset()))
+                _guarded(operation, roles.get((method.upper(), path), NOBODY))
                 for response in operation["responses"].values():
                     _sent_as_problem(response)
         return document
@@ -55,11 +56,11 @@ def document(app: FastAPI, access: Access) -> None:
     app.openapi = documented  # type: ignore[method-assign]  # as FastAPI's documentation extends it
 
 
-def _guarded(operation: dict[str, Any], allowed: Allowed) -> None:
-    if None in allowed:
+def _guarded(operation: dict[str, Any], roles: Roles) -> None:
+    if None in roles:
         operation["security"] = []
         return
-    operation["security"] = [{_SCHEME: sorted(role for role in allowed if role is not None)}]
+    operation["security"] = [{_SCHEME: sorted(role for role in roles if role is not None)}]
     for status, description in _GUARDED.items():
         operation["responses"].setdefault(status, {"description": description, "content": _problem()})
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
-from starlette.routing import Mount, Route
 from structlog.testing import capture_logs
 
 from services.gateway.key_admin import create, revoke
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.web.api_keys import ApiKeyStore, Role
-from shared.web.authorization import Authorizer, RateLimit
-from shared.web.hosting import Part, access_table, http_app
+from shared.web.authorization import Authorizer
+from shared.web.hosting import Part, http_app, roles_of
 from shared.web.middleware import EdgeMiddleware
+from shared.web.rate_limit import RateLimit
+from shared.web.routing import NOBODY, Router
 from tests.support.processes import ROOT
 from tests.support.waiting import until
 
@@ -78,8 +78,9 @@ class Stack:
     def __init__(self, path: Path, parts: Iterable[Part], limit: RateLimit | None = None) -> None:
         self.path, self.parts = path, tuple(parts)
         app = http_app("test", *self.parts, registry=CollectorRegistry())
+        self.roles = roles_of(app)
         hot = {route: served for part in self.parts for route, served in part.hot.items()}
-        guard = Authorizer(ApiKeyStore(path), access_table(*self.parts), limit or RateLimit(0, 1))
+        guard = Authorizer(ApiKeyStore(path), self.roles, limit or RateLimit(0, 1))
         transport = httpx.ASGITransport(EdgeMiddleware(app, hot, "localhost", guard), raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
@@ -98,19 +99,6 @@ class Stack:
         await until(answers)
 
 
-def routes(parts: Iterable[Part]) -> set[str]:
-    """Every route of an application made of `parts` as the framework has it."""
-    found = set()
-    own = http_app("test", registry=CollectorRegistry()).routes
-    for route in [*own, *(route for part in parts for router in part.routers for route in router.routes)]:
-        if isinstance(route, Mount):
-            found.add(f"GET {route.path}/{{path:path}}")
-        else:
-            assert isinstance(route, APIRoute | Route)
-            found |= {f"{method} {route.path}" for method in (route.methods or set()) - {"HEAD"}}
-    return found
-
-
 @pytest.fixture
 async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stack, dict[Role, str]]]:
     monkeypatch.chdir(tmp_path)  # where the local system keeps its database
@@ -122,36 +110,31 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 def small(tmp_path: Path, limit: RateLimit | None = None) -> Stack:
     """Build a service with one listed route for ops and one that nobody listed."""
-    router = APIRouter()
+    router, plain = Router(), APIRouter()
 
-    @router.get("/listed")
+    @router.get("/listed", roles={Role.OPS})
     @router.get("/forgotten")
-    @router.get("/things/{id}")
-    @router.get("/things/all")
-    @router.get("/{kind}/special")
+    @plain.get("/plain")
+    @router.get("/things/{id}", roles={Role.OPS})
+    @router.get("/things/all", roles={Role.OPS, Role.MEDICO})
+    @router.get("/{kind}/special", roles={Role.OPS, Role.MEDICO})
     async def answer() -> str:
         return "in"
 
-    everybody, ops = frozenset({Role.OPS, Role.MEDICO}), frozenset({Role.OPS})
-    access = {
-        ("GET", "/{kind}/special"): everybody,
-        ("GET", "/listed"): ops,
-        ("GET", "/things/{id}"): ops,
-        ("GET", "/things/all"): everybody,
-    }
-    return Stack(tmp_path / "access.json", [Part((router,), dict, access=access)], limit)
+    return Stack(tmp_path / "access.json", [Part((router, plain), dict)], limit)
 
 
-async def test_every_route_of_every_service_says_who_may_use_it(system: tuple[Stack, dict[Role, str]]) -> None:
+async def test_every_route_of_every_service_declares_its_roles(system: tuple[Stack, dict[Role, str]]) -> None:
     stack, _ = system
-    assert routes(stack.parts) == {f"{method} {path}" for method, path in access_table(*stack.parts)}
+    assert {f"{method} {path}" for method, path in stack.roles} == set().union(*OPENS.values())
+    assert [route for route, roles in stack.roles.items() if roles == NOBODY] == []
 
 
 @pytest.mark.parametrize("role", OPENS)
 async def test_a_role_opens_its_routes_and_no_other(system: tuple[Stack, dict[Role, str]], role: Role | None) -> None:
     stack, keys = system
     key = None if role is None else keys[role]
-    statuses = {route: (await stack.ask(route, key)).status_code for route in routes(stack.parts)}
+    statuses = {route: (await stack.ask(route, key)).status_code for route in map(" ".join, stack.roles)}
     assert {route for route, status in statuses.items() if status not in {401, 403}} == OPENS[role]
     assert {statuses[route] for route in statuses.keys() - OPENS[role]} == {401 if key is None else 403}
 
@@ -170,12 +153,22 @@ async def test_the_scheme_is_known_in_any_case(tmp_path: Path) -> None:
     assert (await small(tmp_path).ask("GET /listed", Authorization=f"bEARER {key}")).status_code == 200
 
 
-async def test_a_route_that_nobody_listed_stays_shut_for_every_role(tmp_path: Path) -> None:
+@pytest.mark.parametrize("route", ["GET /forgotten", "GET /plain"])
+async def test_a_route_without_roles_is_closed_to_every_key(tmp_path: Path, route: str) -> None:
+    keyless = small(tmp_path)
+    assert (await keyless.ask(route)).status_code == 403
     keys = [create(tmp_path / "access.json", role)[0] for role in Role]
     stack = small(tmp_path)
-    assert {(await stack.ask("GET /forgotten", key)).status_code for key in keys} == {404}
-    assert (await stack.ask("GET /forgotten")).status_code == 401
-    assert (await stack.ask("POST /listed", keys[2])).status_code == 404
+    assert {(await stack.ask(route, key)).status_code for key in keys} == {403}
+    assert (await stack.ask(route)).status_code == 401
+
+
+async def test_an_unknown_route_is_404_with_a_key_and_401_without(tmp_path: Path) -> None:
+    key, _ = create(tmp_path / "access.json", Role.OPS)
+    stack = small(tmp_path)
+    assert (await stack.ask("GET /nowhere", key)).status_code == 404
+    assert (await stack.ask("POST /listed", key)).status_code == 404
+    assert (await stack.ask("GET /nowhere")).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/things/all", "/things/special"])
@@ -195,7 +188,7 @@ async def test_a_head_request_is_judged_as_a_get(tmp_path: Path) -> None:
 
 async def test_without_any_key_nobody_needs_one_until_the_first_is_made(tmp_path: Path) -> None:
     stack = small(tmp_path)
-    assert (await stack.ask("GET /forgotten")).status_code == 200
+    assert (await stack.ask("GET /listed")).status_code == 200
     key, _ = create(tmp_path / "access.json", Role.OPS)
     await stack.until("GET /listed", None, 401)
     assert (await stack.ask("GET /listed", key)).status_code == 200

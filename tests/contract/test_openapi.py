@@ -13,7 +13,7 @@ from services.gateway.api.requests import patient_schema, read_patient
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.diseases.thyroid import DatosPaciente
-from shared.web.hosting import access_table, http_app
+from shared.web.hosting import http_app, roles_of
 from tests.support.analysts_suite import Anemia, Renamed
 from tests.support.doubles import MODEL
 from tests.support.gateway import PROBLEM, gateway
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.patient import Patient
-    from shared.web.authorization import Access
+    from shared.web.routing import RouteRoles
 
 
 @pytest.fixture
-async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[dict[str, Any], Access]]:
+async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[dict[str, Any], RouteRoles]]:
     """The document of the local profile, and its table of roles."""
     monkeypatch.setenv("PREDECIR_VAR", str(tmp_path / "var"))
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/predicciones.db")
@@ -37,7 +37,7 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             first, again = [(await client.get("/openapi.json")).json() for _ in range(2)]
             assert first == again
-            yield first, access_table(*parts)
+            yield first, roles_of(app)
 
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -45,13 +45,13 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 
 
 async def test_every_operation_says_who_may_use_it_and_how_it_refuses(
-    system: tuple[dict[str, Any], Access],
+    system: tuple[dict[str, Any], RouteRoles],
 ) -> None:
-    document, access = system
+    document, route_roles = system
     assert document["components"]["securitySchemes"].keys() == {"clave"}
     for route, operation in operations(document).items():
-        roles = sorted(str(role) for role in access[route] if role is not None)
-        public = None in access[route]
+        roles = sorted(str(role) for role in route_roles[route] if role is not None)
+        public = None in route_roles[route]
         assert operation["security"] == ([] if public else [{"clave": roles}]), route
         assert {"401", "403", "429"} <= operation["responses"].keys() or public
         # By default the framework takes the function's name; the protocol of inference is English anyway.
@@ -60,7 +60,9 @@ async def test_every_operation_says_who_may_use_it_and_how_it_refuses(
     assert "HTTPValidationError" not in str(document)
 
 
-async def test_what_a_doctor_s_page_needs_is_described_with_its_errors(system: tuple[dict[str, Any], Access]) -> None:
+async def test_what_a_doctor_s_page_needs_is_described_with_its_errors(
+    system: tuple[dict[str, Any], RouteRoles],
+) -> None:
     described = operations(system[0])
     for route, statuses in {
         ("POST", "/predecir"): {"200", "400", "408", "409", "413", "415", "422", "503"},

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.page.routes import ACCESS, form
+from services.gateway.page.routes import form, page_router
 from shared.diseases.thyroid import DatosPaciente
-from shared.web.authorization import PUBLIC
+from shared.web.routing import PUBLIC, route_roles
 from tests.support.bundles import PacienteDePrueba
 from tests.support.gateway import gateway
 from tests.support.processes import ROOT
@@ -55,7 +55,7 @@ async def test_the_page_weighs_less_than_150_kib(tmp_path: Path) -> None:
 
 
 def test_whoever_has_no_key_sees_the_page() -> None:
-    assert set(ACCESS.values()) == {PUBLIC}
+    assert set(route_roles(page_router(DatosPaciente)).values()) == {PUBLIC}
 
 
 def test_the_page_asks_no_other_host_and_has_nothing_inline() -> None:

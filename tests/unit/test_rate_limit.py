@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.web.authorization import RateLimit
+from shared.web.rate_limit import RateLimit
 
 RATES = st.floats(0.1, 1e4)
 

@@ -11,19 +11,14 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
 from shared.contracts.scoring import ModelUnavailableError
-from shared.web.authorization import PUBLIC
 from shared.web.problems import Problem, ProblemError
+from shared.web.routing import PUBLIC, Router
 
 if TYPE_CHECKING:
     from shared.contracts.scoring import Cards
-    from shared.web.authorization import Access
-
-ACCESS: Access = {("GET", "/modelo/ficha"): PUBLIC}
-"""Who may use this route."""
 
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 _HEADERS = {
@@ -34,12 +29,13 @@ _HEADERS = {
 }
 
 
-def card_router(cards: Cards, deadline_seconds: float) -> APIRouter:
+def card_router(cards: Cards, deadline_seconds: float) -> Router:
     """Build the route; whoever has the card gets `deadline_seconds` to give it."""
-    router = APIRouter(tags=["modelo"])
+    router = Router(tags=["modelo"])
 
     @router.get(
         "/modelo/ficha",
+        roles=PUBLIC,
         summary="La ficha del modelo que responde ahora",
         response_class=HTMLResponse,
         responses={
@@ -47,7 +43,7 @@ def card_router(cards: Cards, deadline_seconds: float) -> APIRouter:
             503: {"model": Problem, "description": "Ahora no hay ningún modelo"},
         },
     )
-    async def ficha() -> Response:
+    async def ficha() -> HTMLResponse:
         try:
             async with asyncio.timeout(deadline_seconds):
                 card = await cards.card()

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.web.api_keys import Role
+from shared.web.routing import Router
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from shared.contracts.scoring import ModelFacts, Score, Scorer
     from shared.web.authorization import Access
+    from shared.contracts.scoring import ModelInfo, Score, Scorer
 
-ACCESS: Access = {("GET", "/modelos"): frozenset({Role.OPS})}
-"""Who may use this route."""
 LATELY_SECONDS = 5 * 60
 MOST = 16
 """Versions that are remembered; the one that scored longest ago is forgotten first."""
@@ -110,11 +109,11 @@ class Versions:
         )
 
 
-def versions_router(versions: Versions) -> APIRouter:
+def versions_router(versions: Versions) -> Router:
     """Build the route that shows `versions`."""
-    router = APIRouter(tags=["modelo"])
+    router = Router(tags=["modelo"])
 
-    @router.get("/modelos", summary="Qué versiones han calculado en los últimos cinco minutos")
+    @router.get("/modelos", roles={Role.OPS}, summary="Qué versiones han calculado en los últimos cinco minutos")
     async def modelos() -> ModelosVistos:
         return versions.lately()
 

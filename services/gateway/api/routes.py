@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.gateway.api.answers import Respuesta
@@ -17,6 +17,7 @@ from services.gateway.api.patient_reference import HashDeReferencia, Referencia
 from services.gateway.api.requests import patient_schema, read_in_time, read_patient
 from shared.web.api_keys import Role
 from shared.web.problems import Problem, ProblemError
+from shared.web.routing import Router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
     from services.gateway.api.patient_reference import References
     from services.gateway.api.requests import Refusals
     from shared.patient import Patient
-    from shared.web.authorization import Access
-
-ACCESS: Access = {
-    ("POST", "/predecir"): frozenset({Role.MEDICO}),
-    ("POST", "/predicciones/{id}/resultado"): frozenset({Role.MEDICO}),
-    ("POST", "/explicar"): frozenset({Role.MEDICO}),
-    ("POST", "/referencias"): frozenset({Role.MEDICO}),
-}
-"""Who may use these routes."""
 
 _Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
@@ -107,14 +99,15 @@ class GatewayDeps:
     deadline_seconds: float
 
 
-def gateway_router(deps: GatewayDeps) -> APIRouter:
+def gateway_router(deps: GatewayDeps) -> Router:
     """Make the routes; of `POST /predecir` only the documentation, for `deps.predict` serves it."""
     patient = deps.patient
     # `read_body` holds the limit, and says so in Spanish; the framework's own answer would not.
-    router = APIRouter(tags=["predicción"], max_body_size=sys.maxsize)
+    router = Router(tags=["predicción"], max_body_size=sys.maxsize)
 
     @router.post(
         "/predecir",
+        roles={Role.MEDICO},
         summary=patient.disease.title,
         response_model=Respuesta,
         responses=_GIVEN | _refused(*_DESCRIPTIONS),
@@ -128,6 +121,7 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
 
     @router.post(
         "/predicciones/{id}/resultado",
+        roles={Role.MEDICO},
         summary="Confirmar o corregir una predicción",
         description="Se puede repetir: cuenta el último resultado, y se guardan todos.",
         response_model=ResultadoGuardado,
@@ -145,6 +139,7 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
 
     @router.post(
         "/explicar",
+        roles={Role.MEDICO},
         summary="Qué aportó cada dato de un paciente a la respuesta",
         description="Con los mismos datos que /predecir. No se guarda nada.",
         response_model=Explicacion,
@@ -158,6 +153,7 @@ def gateway_router(deps: GatewayDeps) -> APIRouter:
 
     @router.post(
         "/referencias",
+        roles={Role.MEDICO},
         summary="Hash de la referencia de un paciente, para buscar sus predicciones",
         description="Va en el cuerpo para que no quede en ninguna dirección. No se guarda nada.",
         response_model=HashDeReferencia,

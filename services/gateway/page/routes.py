@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
-from shared.web.authorization import PUBLIC
 from shared.web.problems import ProblemError
+from shared.web.routing import PUBLIC, Router
 
 if TYPE_CHECKING:
     from shared.patient import Feature, Patient
-    from shared.web.authorization import Access
-
-ACCESS: Access = {("GET", "/"): PUBLIC, ("GET", "/pagina/{archivo}"): PUBLIC}
-"""Who may use these routes."""
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {
@@ -51,17 +47,17 @@ class _File:
     tag: str
 
 
-def page_router(patient: type[Patient]) -> APIRouter:
+def page_router(patient: type[Patient]) -> Router:
     """Serve the page for `patient`; its files are read now and kept in memory."""
     files = {path.name: _file(path.read_bytes(), _TYPES[path.suffix]) for path in _FOLDER.iterdir()}
     files["form.json"] = _file(orjson.dumps(form(patient)), "application/json")
-    router = APIRouter(include_in_schema=False)
+    router = Router(include_in_schema=False)
 
-    @router.get("/")
+    @router.get("/", roles=PUBLIC)
     async def page(request: Request) -> Response:
         return _sent(files["page.html"], request)
 
-    @router.get("/pagina/{archivo}")
+    @router.get("/pagina/{archivo}", roles=PUBLIC)
     async def archivo(archivo: str, request: Request) -> Response:
         if archivo not in files:
             raise ProblemError(404, "http_404", "No encontrado.")

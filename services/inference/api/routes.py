@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from services.inference.api.errors import OpenInferenceRoute, TooLargeError, UnknownError, ahead
@@ -32,7 +32,7 @@ from shared.contracts.open_inference import (
 )
 from shared.contracts.scoring import ModelUnavailableError
 from shared.web.api_keys import Role
-from shared.web.authorization import PUBLIC
+from shared.web.routing import PUBLIC, Router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,24 +42,9 @@ if TYPE_CHECKING:
     from services.inference.serving.batcher import Batcher
     from services.inference.serving.model import Loaded, Model, Probabilities, Rows
     from shared.patient import Patient
-    from shared.web.authorization import Access
 
-_ASKING = frozenset({Role.SERVICIO})
-_LOOKING = frozenset({Role.SERVICIO, Role.OPS})
-ACCESS: Access = {
-    ("GET", "/v2"): _LOOKING,
-    ("GET", "/v2/health/live"): PUBLIC,
-    ("GET", "/v2/health/ready"): PUBLIC,
-    ("GET", "/v2/models/{name}"): _LOOKING,
-    ("GET", "/v2/models/{name}/card"): _LOOKING,
-    ("GET", "/v2/models/{name}/ready"): _LOOKING,
-    ("GET", "/v2/models/{name}/versions/{version}"): _LOOKING,
-    ("GET", "/v2/models/{name}/versions/{version}/ready"): _LOOKING,
-    ("POST", "/v2/models/{name}/infer"): _ASKING,
-    ("POST", "/v2/models/{name}/versions/{version}/infer"): _ASKING,
-}
-"""Who may use these routes."""
-
+_READERS = frozenset({Role.SERVICIO, Role.OPS})
+"""The roles that may read what is served; only SERVICIO may ask for scores."""
 SERVER = "predecir"
 PROTOCOL_VERSION = "2"
 _LONGEST_NUMBER = 32
@@ -72,13 +57,13 @@ T = TypeVar("T")
 
 def protocol_routes(
     batcher: Batcher, patient: type[Patient], *, max_rows: int
-) -> tuple[APIRouter, Mapping[tuple[str, str], ASGIApp]]:
+) -> tuple[Router, Mapping[tuple[str, str], ASGIApp]]:
     """Build the routes under `/v2` for the one model of `patient`; a request may have up to `max_rows` rows.
 
     Gateways ask on one of them, which is also served ahead of the framework, whose layers cost as much as several rows.
     """
     errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 404, 413, 503)}
-    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute, responses=errors)
+    routes = Router(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute, responses=errors)
     asked_for = partial(_asked_for, batcher, patient.disease.name)
     _add_metadata(routes, batcher, asked_for)
     infer = _add_infer(routes, batcher, asked_for, len(patient.columns), max_rows)
@@ -86,41 +71,41 @@ def protocol_routes(
     return routes, {("POST", f"/v2/models/{name}/infer"): ahead(lambda *asked: infer(Request(*asked), name))}
 
 
-def _add_metadata(routes: APIRouter, batcher: Batcher, asked_for: Callable[[str, str | None], Loaded | None]) -> None:
-    @routes.get("")
+def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, str | None], Loaded | None]) -> None:
+    @routes.get("", roles=_READERS)
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=[EXTENSION])
 
-    @routes.get("/health/live")
+    @routes.get("/health/live", roles=PUBLIC)
     async def server_live() -> dict[str, bool]:
         return {"live": True}
 
-    @routes.get("/health/ready")
+    @routes.get("/health/ready", roles=PUBLIC)
     async def server_ready() -> Response:
         return _readiness({"live": True}, batcher.unavailable())
 
-    @routes.get("/models/{name}/ready")
-    @routes.get("/models/{name}/versions/{version}/ready")
+    @routes.get("/models/{name}/ready", roles=_READERS)
+    @routes.get("/models/{name}/versions/{version}/ready", roles=_READERS)
     async def model_ready(name: str, version: str | None = None) -> Response:
         asked_for(name, version)
         return _readiness({"name": name}, batcher.unavailable())
 
-    @routes.get("/models/{name}/card", response_class=HTMLResponse)
+    @routes.get("/models/{name}/card", roles=_READERS, response_class=HTMLResponse)
     async def model_card(name: str) -> Response:
         card = _serving(batcher, asked_for(name, None)).card
         if card is None:
             raise UnknownError("this version has no model card")
         return HTMLResponse(card)
 
-    @routes.get("/models/{name}")
-    @routes.get("/models/{name}/versions/{version}")
+    @routes.get("/models/{name}", roles=_READERS)
+    @routes.get("/models/{name}/versions/{version}", roles=_READERS)
     async def model_metadata(name: str, version: str | None = None) -> ModelMetadata:
         model = _serving(batcher, asked_for(name, version)).model
         return describe(model.facts, model.platform)
 
 
 def _add_infer(
-    routes: APIRouter,
+    routes: Router,
     batcher: Batcher,
     asked_for: Callable[[str, str | None], Loaded | None],
     columns: int,
@@ -134,8 +119,8 @@ def _add_infer(
     }
     largest = max_rows * columns * _LONGEST_NUMBER
 
-    @routes.post("/models/{name}/infer", **options)
-    @routes.post("/models/{name}/versions/{version}/infer", **options)
+    @routes.post("/models/{name}/infer", roles={Role.SERVICIO}, **options)
+    @routes.post("/models/{name}/versions/{version}/infer", roles={Role.SERVICIO}, **options)
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         loaded = _serving(batcher, asked_for(name, version))
         body = await _body(request, largest)

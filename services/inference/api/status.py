@@ -5,17 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.web.api_keys import Role
+from shared.web.routing import Router
 
 if TYPE_CHECKING:
     from services.inference.rollout.rollout import Production
-    from shared.web.authorization import Access
-
-ACCESS: Access = {("GET", "/modelo"): frozenset({Role.OPS})}
-"""Who may use this route."""
 
 
 class _Said(BaseModel):
@@ -57,11 +53,11 @@ class EstadoModelo(_Said):
     registro: Registro | None = Field(description="null si se sigue la carpeta de modelos de esta máquina.")
 
 
-def status_router(production: Production) -> APIRouter:
+def status_router(production: Production) -> Router:
     """Build the route that shows `production`."""
-    router = APIRouter(tags=["modelo"])
+    router = Router(tags=["modelo"])
 
-    @router.get("/modelo", summary="Qué versión sirve aquí, y cuál está en producción")
+    @router.get("/modelo", roles={Role.OPS}, summary="Qué versión sirve aquí, y cuál está en producción")
     async def modelo() -> EstadoModelo:
         mirror, refusal = production.mirror, production.follower.refusal
         return EstadoModelo(

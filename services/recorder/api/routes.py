@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.recorder.accounting.reconcile import reconcile
@@ -16,6 +16,7 @@ from services.recorder.db.database import DATABASE_ERRORS
 from shared.web.api_keys import Role
 from shared.web.authorization import caller_role
 from shared.web.problems import Problem, ProblemError
+from shared.web.routing import Router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -23,15 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from shared.contracts.transport import OutboxState
-    from shared.web.authorization import Access
 
-ACCESS: Access = {
-    ("GET", "/predicciones"): frozenset({Role.MEDICO, Role.ANALISTA}),
-    ("GET", "/predicciones/{id}"): frozenset({Role.MEDICO, Role.ANALISTA}),
-    ("GET", "/conciliacion"): frozenset({Role.ANALISTA, Role.OPS}),
-}
-"""Who may use these routes."""
-
+_READERS = frozenset({Role.MEDICO, Role.ANALISTA})
+"""The roles that may read predictions."""
 T = TypeVar("T")
 LARGEST_PAGE = 500
 _RETRY_SECONDS = 2
@@ -140,12 +135,12 @@ class ReadDeps:
     outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]
 
 
-def read_router(deps: ReadDeps) -> APIRouter:
+def read_router(deps: ReadDeps) -> Router:
     """Build the routes."""
     down: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "La base de datos no responde"}}
-    router = APIRouter(tags=["historial"], responses=down)
+    router = Router(tags=["historial"], responses=down)
 
-    @router.get("/predicciones", summary="Predicciones registradas, de la más nueva a la más antigua")
+    @router.get("/predicciones", roles=_READERS, summary="Predicciones registradas, de la más nueva a la más antigua")
     async def predicciones(filtro: Annotated[Filtro, Query()], request: Request) -> Pagina:
         analyst = caller_role(request.scope) is Role.ANALISTA
         if analyst and filtro.referencia is not None:
@@ -160,6 +155,7 @@ def read_router(deps: ReadDeps) -> APIRouter:
 
     @router.get(
         "/predicciones/{id}",
+        roles=_READERS,
         summary="Una predicción por su id",
         responses={404: {"model": Problem, "description": "No hay ninguna con ese id"}},
     )
@@ -173,7 +169,9 @@ def read_router(deps: ReadDeps) -> APIRouter:
         analyst = caller_role(request.scope) is Role.ANALISTA
         return PrediccionConResultados.model_validate(_impersonal(row) if analyst else row)
 
-    @router.get("/conciliacion", summary="¿Está todo lo respondido? La cuenta de cada gateway")
+    @router.get(
+        "/conciliacion", roles={Role.ANALISTA, Role.OPS}, summary="¿Está todo lo respondido? La cuenta de cada gateway"
+    )
     async def conciliacion() -> Conciliacion:
         now = datetime.now(UTC)
         accounts = await _answered(reconcile(deps.readers, deps.outboxes, now))
