@@ -40,6 +40,7 @@ from shared.web.api_keys import ApiKeyStore
 from shared.web.authorization import Authorizer
 from shared.web.middleware import EdgeMiddleware
 from shared.web.rate_limit import RateLimit
+from shared.web.rejections import Rejections
 from shared.web.routing import route_roles
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Parts:
     scorer: Scorer
     transport: Transport
     gateway: Gateway
+    rejections: Rejections
     guard: Authorizer
     settings: GatewaySettings
     timer: Timer
@@ -86,7 +88,7 @@ async def stages(home: Path, patients: Sequence[Patient], callers: int, timer: T
         score = await parts.scorer.score(parts.patients[0].encode())
         found = {
             "address and key": await parts.timer.awaited(
-                _asking(parts, EdgeMiddleware(nothing, {}, "localhost", parts.guard)), 1
+                _asking(parts, EdgeMiddleware(nothing, {}, "localhost", parts.rejections, parts.guard)), 1
             ),
             "body": await parts.timer.awaited(_reading(parts), 1),
             **_validation(parts),
@@ -122,7 +124,8 @@ async def _parts(home: Path, patients: Sequence[Patient], timer: Timer) -> Async
         keys = ApiKeyStore(settings.keys_file)
         guard = Authorizer(keys, route_roles(*gateway.part.routers), RateLimit(settings.key_rate, settings.key_burst))
         bodies = [each.model_dump_json(exclude_defaults=True).encode() for each in patients]
-        yield Parts(patients, bodies, inference.scorer, recorder.transport, gateway, guard, settings, timer)
+        rejections = Rejections(registry)
+        yield Parts(patients, bodies, inference.scorer, recorder.transport, gateway, rejections, guard, settings, timer)
 
 
 def _validation(parts: Parts) -> dict[str, Cost]:
@@ -191,7 +194,7 @@ async def _keeping(parts: Parts, home: Path, score: Score, callers: int) -> dict
 
 async def _whole(parts: Parts, callers: int) -> Cost:
     """Walk the whole way; the processor's time includes what is recorded afterwards."""
-    entrance = EdgeMiddleware(nothing, parts.gateway.part.hot, "localhost", parts.guard)
+    entrance = EdgeMiddleware(nothing, parts.gateway.part.hot, "localhost", parts.rejections, parts.guard)
     before, cpu = parts.gateway.outbox.state.answered, time.process_time()
     walked = await parts.timer.awaited(_asking(parts, entrance), callers)
     while parts.gateway.outbox.pending:  # noqa: ASYNC110 - the outbox has no event for being empty

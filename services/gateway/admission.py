@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import Gauge
 
-from services.gateway.api.requests import saturated
 from services.gateway.outbox.database import AnswerForgottenError, KeyReusedError
 from services.gateway.outbox.outbox import OutboxError
+from services.gateway.rejections import saturated, unavailable
 from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -96,8 +96,3 @@ class Admission:
                 raise unavailable("sin_confirmar", detail) from None
             return False
         return True
-
-
-def unavailable(rule: str, detail: str) -> ProblemError:
-    """Make the problem of what may well work a second later."""
-    return ProblemError(503, rule, detail, retry_after=1)

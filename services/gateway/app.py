@@ -15,7 +15,6 @@ from services.gateway.api.explain import Explainer
 from services.gateway.api.feedback import Outcomes
 from services.gateway.api.patient_reference import open_references
 from services.gateway.api.predict import Predict
-from services.gateway.api.requests import Refusals, saturated
 from services.gateway.api.routes import GatewayDeps, gateway_router
 from services.gateway.inference_client import open_remote_scorer
 from services.gateway.outbox.disk_guard import Disk
@@ -24,6 +23,7 @@ from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.gateway.outbox.relay import Relay
 from services.gateway.outbox.status_reports import report_once, reporting
 from services.gateway.page import routes as page
+from services.gateway.rejections import saturated
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.contracts.transport import TransportDownError
@@ -87,13 +87,13 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
         linger_seconds=settings.relay_linger_ms / 1000,
     )
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
-    keeper, refusals = Admission(outbox, disk, settings, registry), Refusals(registry)
+    keeper = Admission(outbox, disk, settings, registry)
     deadline = settings.gateway_deadline_seconds
     seen = model_versions.Versions(scorer, registry)
-    predict = Predict(patient, seen, keeper, references, refusals, deadline, registry)
+    predict = Predict(patient, seen, keeper, references, deadline, registry)
     outcomes = Outcomes(patient, keeper, deadline, registry)
     explainer = Explainer(patient, scorer, deadline, registry)
-    router = gateway_router(GatewayDeps(patient, predict, outcomes, explainer, references, refusals, deadline))
+    router = gateway_router(GatewayDeps(patient, predict, outcomes, explainer, references, deadline))
 
     def unready() -> dict[str, str]:
         reasons = {"modelo": scorer.unavailable(), "disco": None if disk.has_room() else "no room for answers"}
@@ -112,7 +112,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     ),
                     unready,
                     {("POST", "/predecir"): predict},
-                    LoadShedder("/predecir", settings.gateway_max_in_flight, saturated(), refusals.note_saturation),
+                    LoadShedder("/predecir", settings.gateway_max_in_flight, saturated()),
                 ),
                 outbox,
             )

@@ -9,7 +9,6 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import structlog
 from starlette.routing import compile_path
 
 from shared.web.api_keys import Role
@@ -49,7 +48,6 @@ class Authorizer:
         self._keys, self._limit = keys, limit
         self._literal, self._patterns = _compiled(roles)
         self._undeclared = NOBODY in roles.values()
-        self._log = structlog.get_logger()
 
     def admit(self, scope: Scope, authorization: bytes | None) -> None:
         """Authorise a request and store its caller in `scope`; `authorization` is the value of that header.
@@ -68,30 +66,26 @@ class Authorizer:
         if roles is not None and None in roles:
             return
         key = self._recognised(authorization)
+        scope[_CALLER], scope[_ROLE] = key.id, key.role
         if roles is None:
-            raise self._rejected(ProblemError(404, "http_404", "No encontrado."), key)
+            raise ProblemError(404, "http_404", "No encontrado.")
         if key.role not in roles:
-            raise self._rejected(_forbidden(), key)
+            raise _forbidden()
         if key.role is not Role.SERVICIO and (wait := self._limit.wait(key.id, time.monotonic())):
             detail = "Su clave hace demasiadas peticiones por segundo; espere un momento."
-            raise self._rejected(ProblemError(429, "ritmo", detail, retry_after=math.ceil(wait)), key)
-        scope[_CALLER], scope[_ROLE] = key.id, key.role
+            raise ProblemError(429, "ritmo", detail, retry_after=math.ceil(wait))
 
     def _recognised(self, authorization: bytes | None) -> Key:
         if self._keys.trouble is not None:
             detail = "Las claves no se pueden comprobar por el momento."
-            raise self._rejected(ProblemError(503, "claves", detail, retry_after=_RETRY_SECONDS))
+            raise ProblemError(503, "claves", detail, retry_after=_RETRY_SECONDS)
         if authorization is None:
             detail = "Hace falta una clave: envíe la cabecera Authorization con Bearer y su clave."
-            raise self._rejected(ProblemError(401, "sin_clave", detail))
+            raise ProblemError(401, "sin_clave", detail)
         key = self._keys.find(authorization)
         if key is None:
-            raise self._rejected(ProblemError(401, "clave_no_valida", "La clave no es válida o ha sido revocada."))
+            raise ProblemError(401, "clave_no_valida", "La clave no es válida o ha sido revocada.")
         return key
-
-    def _rejected(self, problem: ProblemError, key: Key | None = None) -> ProblemError:
-        self._log.info("request_refused", status=problem.status, rule=problem.rule, caller=key and key.id)
-        return problem
 
     def _roles(self, scope: Scope) -> Roles | None:
         """Return the roles of the route, or None if there is no such route."""

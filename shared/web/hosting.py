@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -32,18 +33,17 @@ from shared.telemetry import configure_logging, described
 from shared.web import problems
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer
+from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import document
 from shared.web.rate_limit import RateLimit
+from shared.web.rejections import Rejections
 from shared.web.routing import PEOPLE, PUBLIC, Router, RouteRoles, addresses, route_roles
-from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp
-
-    from shared.web.load_shedding import LoadShedder
 
 LARGEST_BODY = 256 * 1024
 """Bytes of a request body; more is a 413, whether its length was announced or not."""
@@ -58,6 +58,10 @@ _SWITCH_SECONDS = 0.0005
 """How long a thread may keep others from the interpreter; Python's 5 ms are those of thirty requests."""
 
 
+_REPEATED = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
+"""Lines that uvicorn writes for each such request, without a bound; `Rejections` counts the former."""
+
+
 class StartError(Exception):
     """The service cannot start, through no fault of a setting; one line that says what, where and what to do."""
 
@@ -67,13 +71,22 @@ class Part:
     """One running service: its routes, and why it cannot do its job (component to reason; empty when it can).
 
     `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
-    `door` refuses what is too much; of several parts in one process, one has a door.
+    `shedder` sheds the load of a route; of several parts in one process, one has a shedder.
     """
 
     routers: tuple[APIRouter, ...]
     unready: Callable[[], Mapping[str, str]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
-    door: LoadShedder | None = None
+    shedder: LoadShedder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Inputs of the edge middleware: roles of the routes, hot applications, and the process's rejections."""
+
+    roles: RouteRoles
+    hot: Mapping[tuple[str, str], ASGIApp]
+    rejections: Rejections
 
 
 def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
@@ -83,16 +96,30 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
     routers = [_own_router(parts, registry, draining), *(router for part in parts for router in part.routers)]
     for router in routers:
         app.include_router(router)
-    app.state.roles = {**documentation, **route_roles(*routers)}
-    problems.install(app)
-    document(app, roles_of(app))
+    edge = Edge(
+        roles={**documentation, **route_roles(*routers)},
+        hot={address: served for part in parts for address, served in part.hot.items()},
+        rejections=Rejections(registry),
+    )
+    app.state.edge = edge
+    problems.install(app, edge.rejections)
+    document(app, edge.roles)
     return app
 
 
-def roles_of(app: FastAPI) -> RouteRoles:
-    """Return the roles of the routes of an application that `http_app` built."""
-    roles: RouteRoles = app.state.roles
-    return roles
+def edge_of(app: FastAPI) -> Edge:
+    """Return the inputs of the edge middleware of an application that `http_app` built."""
+    edge: Edge = app.state.edge
+    return edge
+
+
+def edge_app(
+    app: FastAPI, allowed_hosts: str, keys: ApiKeyStore | None = None, limit: RateLimit | None = None
+) -> EdgeMiddleware:
+    """Put the edge middleware before `app`, which `http_app` built; without `keys` no request needs one."""
+    edge = edge_of(app)
+    authorizer = None if keys is None else Authorizer(keys, edge.roles, limit or RateLimit(0, 1))
+    return EdgeMiddleware(app, edge.hot, allowed_hosts, edge.rejections, authorizer)
 
 
 def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: asyncio.Event | None) -> Router:
@@ -179,18 +206,17 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     registry = CollectorRegistry()
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(_unexpected)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg not in _REPEATED)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
     with _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
-            guard = Authorizer(keys, roles_of(app), RateLimit(settings.key_rate, settings.key_burst))
-            hot = {key: endpoint for part in parts for key, endpoint in part.hot.items()}
-            doors = [part.door for part in parts if part.door is not None]
+            shedder = next((part.shedder for part in parts if part.shedder is not None), None)
             server = _Server(
                 uvicorn.Config(
-                    EdgeMiddleware(app, hot, settings.allowed_hosts, guard),
-                    http=doors[0].protocol() if doors else CoalescingProtocol,
+                    edge_app(app, settings.allowed_hosts, keys, RateLimit(settings.key_rate, settings.key_burst)),
+                    http=server_protocol(edge_of(app).rejections, shedder),
                     ws="none",
                     lifespan="off",
                     log_config=None,

@@ -1,7 +1,7 @@
-"""The door of a busy route: what is one request too many is refused where its bytes arrive.
+"""Load shedding before HTTP parsing: above the in-flight limit, send a prebuilt 503.
 
-A refusal that goes the way of an answer costs a third of one: at three times what a process can answer, it would spend
-its time on refusing. Here it costs a comparison and a write, before the request is parsed, so that answers go on.
+A rejection by the route costs a third of an answer: at three times its capacity a process would only reject. Here it
+costs a comparison and a write, so that the process keeps answering.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from shared.web.problems import ProblemError
 from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from shared.web.problems import ProblemError
+    from shared.web.rejections import Rejections
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n")
 _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|upgrade:)")
@@ -25,49 +24,57 @@ _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|
 
 @dataclass(slots=True)
 class LoadShedder:
-    """Lets `most` requests to POST `path` in at once, and answers others with `problem`; `refused` counts these.
+    """Passes on `most` requests to POST `path` at once, and answers others with `problem`.
 
-    It knows requests that arrive whole and alone, as they nearly always do. Whatever else comes in is not counted here:
-    the route itself has the last word.
+    It recognises requests that arrive whole and alone, as they nearly always do. Others are passed on uncounted: the
+    route itself enforces the limit.
     """
 
     path: str
     most: int
     problem: ProblemError
-    refused: Callable[[], None]
     inside: int = field(default=0, init=False)
     start: bytes = field(init=False)
-    refusal: bytes = field(init=False)
+    rejection: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start, self.refusal = f"POST {self.path} HTTP/1.1\r\n".encode(), _written(self.problem)
-
-    def protocol(self) -> type[CoalescingProtocol]:
-        """Make the server's protocol with this door in it."""
-
-        class Guarded(_Guarded):
-            door = self
-
-        return Guarded
+        self.start, self.rejection = f"POST {self.path} HTTP/1.1\r\n".encode(), _written(self.problem)
 
 
-class _Guarded(CoalescingProtocol):
-    """One connection, with a door before the parser."""
+def server_protocol(rejections: Rejections, shedder: LoadShedder | None) -> type[CoalescingProtocol]:
+    """Return the server's protocol: it reports to `rejections`, and sheds load if there is a `shedder`."""
+    if shedder is None:
+        return type("Reporting", (_Reporting,), {"rejections": rejections})
+    return type("Shedding", (_Shedding,), {"rejections": rejections, "shedder": shedder})
 
-    door: ClassVar[LoadShedder]
+
+class _Reporting(CoalescingProtocol):
+    """A connection that reports bytes that are not HTTP; uvicorn answers them."""
+
+    rejections: ClassVar[Rejections]
+
+    def send_400_response(self, msg: str) -> None:
+        self.rejections.note(ProblemError(400, "http_400", "La petición no se entiende."))
+        super().send_400_response(msg)
+
+
+class _Shedding(_Reporting):
+    """A connection that sheds load before the parser."""
+
+    shedder: ClassVar[LoadShedder]
     _within = _counted = False
-    _refused_at = 0.0
+    _rejected_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        door = self.door
-        if data.startswith(door.start) and self._is_idle() and _is_whole(data):
-            if door.inside < door.most:
-                door.inside += 1
+        shedder = self.shedder
+        if data.startswith(shedder.start) and self._is_idle() and _is_whole(data):
+            if shedder.inside < shedder.most:
+                shedder.inside += 1
                 self._counted = True
-            elif not self.flow.write_paused:  # who does not read must not pile up what to read
-                door.refused()
-                self._refused_at = self.loop.time()
-                self.transport.write(door.refusal)
+            elif not self.flow.write_paused:  # responses must not pile up for a client that does not read
+                self.rejections.note(shedder.problem)
+                self._rejected_at = self.loop.time()
+                self.transport.write(shedder.rejection)
                 return
         super().data_received(data)
 
@@ -88,8 +95,8 @@ class _Guarded(CoalescingProtocol):
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
-        # Set anew with each refusal, the timer would cost as much as the rest of one.
-        idle = self.loop.time() - self._refused_at
+        # Setting the timer at each rejection would double the cost of a rejection.
+        idle = self.loop.time() - self._rejected_at
         if idle >= self.timeout_keep_alive:
             super().timeout_keep_alive_handler()
             return
@@ -101,7 +108,7 @@ class _Guarded(CoalescingProtocol):
         return not self._within and (cycle is None or cycle.response_complete)
 
     def _leave(self) -> None:
-        self.door.inside -= self._counted
+        self.shedder.inside -= self._counted
         self._counted = False
 
 

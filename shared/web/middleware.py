@@ -1,13 +1,10 @@
-"""What every request passes first: the address it was sent to, its key, and a net for what nobody caught."""
+"""Edge middleware: checks Host, Origin and API key of every request, and answers every error that is raised."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
-from shared.telemetry import described
-from shared.web.problems import ProblemError
+from shared.web.problems import ProblemError, internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,49 +12,58 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from shared.web.authorization import Authorizer
+    from shared.web.rejections import Rejections
 
 UNSTORED = (b"cache-control", b"no-store")
-"""The header of an answer that nobody on the way may keep."""
+"""The header of a response that no browser or proxy may store."""
 
 
 class EdgeMiddleware:
-    """Serves a hot application or the framework to whoever may come in.
+    """Passes admitted requests to a hot application or to the framework.
 
-    Loopback is reachable from any browser tab. A page of another site can get there by rebinding its own name to
+    Loopback is reachable from any browser tab. A page of another site can reach it by rebinding its own name to
     127.0.0.1 (DNS rebinding), which shows in `Host`, or by a plain cross-origin POST, which shows in `Origin`.
     """
 
     def __init__(
-        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], allowed_hosts: str, guard: Authorizer | None = None
+        self,
+        app: ASGIApp,
+        hot: Mapping[tuple[str, str], ASGIApp],
+        allowed_hosts: str,
+        rejections: Rejections,
+        authorizer: Authorizer | None = None,
     ) -> None:
         """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`.
 
-        Without a `guard` nobody needs a key.
+        Without an `authorizer` no request needs a key. A hot application raises before it sends anything or never.
         """
-        self._app, self._hot, self._guard = app, dict(hot), guard
+        self._app, self._hot, self._rejections, self._authorizer = app, dict(hot), rejections, authorizer
         self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer why not."""
+        """Serve the request, or answer its rejection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
             self._admit(scope)
+            hot = self._hot.get((scope["method"], scope["path"]))
+            if hot is not None:
+                await hot(scope, receive, send)
         except ProblemError as problem:
-            await problem.response()(scope, receive, send)
-            return
-        hot = self._hot.get((scope["method"], scope["path"]))
-        if hot is not None:
-            await hot(scope, receive, send)
+            await self._rejections.response(problem, scope)(scope, receive, _unstored(send))
+        except Exception as error:  # noqa: BLE001 - the server would log the error with its values
+            self._rejections.note_failure(error)
+            await internal_error()(scope, receive, send)
         else:
-            await self._framework(scope, receive, send)
+            if hot is None:
+                await self._framework(scope, receive, send)
 
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, _unstored(send))
         except Exception as error:  # noqa: BLE001 - the framework has answered 500 and raises on; the server would log values
-            structlog.get_logger().error("request_failed", error=described(error))
+            self._rejections.note_failure(error)
 
     def _admit(self, scope: Scope) -> None:
         host = origin = authorization = None
@@ -72,8 +78,8 @@ class EdgeMiddleware:
             raise _foreign("host")
         if origin is not None and origin.partition(b"//")[2] != host:
             raise _foreign("origin")
-        if self._guard is not None:
-            self._guard.admit(scope, authorization)
+        if self._authorizer is not None:
+            self._authorizer.admit(scope, authorization)
 
     def _is_ours(self, host: bytes) -> bool:
         netloc = host.decode("latin-1")
@@ -82,7 +88,7 @@ class EdgeMiddleware:
 
 
 def _unstored(send: Send) -> Send:
-    """Have no browser or proxy keep answers in JSON: they may be about patients."""
+    """Forbid browsers and proxies to store JSON responses: they may be about patients."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

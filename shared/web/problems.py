@@ -1,4 +1,4 @@
-"""Refusals a person can act on: RFC 9457 problem details, in Spanish, naming field and rule and never a value."""
+"""Rejections as RFC 9457 problem details, in Spanish: they name field and rule, never a value."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from shared.patient import Feature
+    from shared.web.rejections import Rejections
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_NAME = 64
@@ -59,7 +60,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """A refusal on its way to the client; `rule` is a stable code, `detail` a Spanish sentence."""
+    """A rejected request; `rule` is a stable code, `detail` a Spanish sentence."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class ProblemError(Exception):
         errors: list[dict[str, str]] | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """Hold what `problem` needs; `retry_after` is in seconds."""
+        """Hold the content of the response; `retry_after` is in seconds."""
         super().__init__(rule)
         self.status, self.rule, self.detail = status, rule, detail
         self.errors, self.retry_after = errors, retry_after
@@ -186,28 +187,30 @@ def between(limits: tuple[float, float] | None, unit: str) -> str:
     return f" entre {low} y {high} {unit}".rstrip()
 
 
-def install(app: FastAPI) -> None:
-    """Make every error response of `app` a problem in Spanish."""
+def install(app: FastAPI, rejections: Rejections) -> None:
+    """Make every error response of `app` a problem in Spanish, noted in `rejections`."""
 
-    async def refused(_: Request, error: Exception) -> Response:
-        return error.response() if isinstance(error, ProblemError) else internal_error()
+    async def rejected(request: Request, error: Exception) -> Response:
+        return rejections.response(error, request.scope) if isinstance(error, ProblemError) else internal_error()
 
-    async def http_error(_: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        response = ProblemError(status, f"http_{status}", f"{_TITLES.get(status, 'No se pudo atender')}.").response()
+        problem = ProblemError(status, f"http_{status}", f"{_TITLES.get(status, 'No se pudo atender')}.")
+        response = rejections.response(problem, request.scope)
         response.headers.update(getattr(error, "headers", None) or {})  # such as Allow
         return response
 
-    async def bad_parameters(_: Request, error: Exception) -> Response:
+    async def bad_parameters(request: Request, error: Exception) -> Response:
         details = error.errors() if isinstance(error, RequestValidationError) else []
         kinds = {str(detail["loc"][-1])[:_LONGEST_NAME]: detail["type"] for detail in details}
         listed = [_parameter(name, kind) for name, kind in sorted(kinds.items())]
-        return ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed).response()
+        problem = ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed)
+        return rejections.response(problem, request.scope)
 
-    app.add_exception_handler(ProblemError, refused)
+    app.add_exception_handler(ProblemError, rejected)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_parameters)
-    app.add_exception_handler(Exception, refused)
+    app.add_exception_handler(Exception, rejected)
 
 
 def _parameter(name: str, kind: str) -> dict[str, str]:

@@ -9,8 +9,7 @@ from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import capture_logs
 
-from shared.web.hosting import Part, http_app
-from shared.web.middleware import EdgeMiddleware
+from shared.web.hosting import Part, edge_app, http_app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +59,7 @@ async def test_metrics_are_those_of_the_given_registry() -> None:
 
 
 async def test_an_unexpected_error_is_a_problem_and_a_log_line_that_tell_only_where() -> None:
-    app = EdgeMiddleware(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost")
+    app = edge_app(http_app("test", part(), registry=CollectorRegistry()), "localhost")
     with capture_logs() as logs:
         response = await get(app, "/breaks?secret=Juana")
     assert (response.status_code, response.headers["content-type"]) == (500, "application/problem+json")
@@ -107,7 +106,7 @@ async def test_a_wrong_method_says_which_are_allowed() -> None:
     ],
 )
 async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
-    app = EdgeMiddleware(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost,127.0.0.1,[::1]")
+    app = edge_app(http_app("test", part(), registry=CollectorRegistry()), "localhost,127.0.0.1,[::1]")
     assert (await get(app, "/health/live", Host=host)).status_code == status
 
 
@@ -116,5 +115,5 @@ async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
     [("http://localhost:8000", 200), ("http://localhost:9999", 403), ("null", 403), ("https://a.b", 403)],
 )
 async def test_only_our_own_pages_may_ask(origin: str, status: int) -> None:
-    app = EdgeMiddleware(http_app("test", part(), registry=CollectorRegistry()), {}, "localhost")
+    app = edge_app(http_app("test", part(), registry=CollectorRegistry()), "localhost")
     assert (await get(app, "/health/live", Origin=origin)).status_code == status

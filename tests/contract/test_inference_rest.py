@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -18,7 +19,10 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata
 from shared.web.hosting import LARGEST_BODY, http_app
+from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
+from shared.web.hosting import LARGEST_BODY, edge_of, http_app
 from shared.web.middleware import EdgeMiddleware
+from shared.web.rejections import Rejections
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
 
 if TYPE_CHECKING:
@@ -227,14 +231,14 @@ async def test_the_folder_can_be_chosen(tmp_path: Path, registry: CollectorRegis
         assert (await inference.scorer.score(ROWS[0])).model.version == "1"
 
 
-async def asked_both_ways(
-    inference: Inference, registry: CollectorRegistry, path: str, content: bytes
-) -> tuple[httpx.Response, httpx.Response]:
+async def asked_both_ways(inference: Inference, path: str, content: bytes) -> tuple[httpx.Response, httpx.Response]:
     """Ask by the framework's route, and as the host serves it."""
-    app = http_app("test", inference.part, registry=registry)
+    app = http_app("test", inference.part, registry=CollectorRegistry())
     answers: list[httpx.Response] = []
     for served in ({}, inference.part.hot):
-        transport = httpx.ASGITransport(EdgeMiddleware(app, served, "localhost"), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            EdgeMiddleware(app, served, "localhost", edge_of(app).rejections), raise_app_exceptions=False
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers.append(await client.post(path, content=content))
     return answers[0], answers[1]
@@ -250,9 +254,9 @@ async def asked_both_ways(
     ids=["understood", "not JSON", "too large"],
 )
 async def test_the_documented_route_and_the_hot_one_are_the_same(
-    inference: Inference, registry: CollectorRegistry, content: bytes, status: int
+    inference: Inference, content: bytes, status: int
 ) -> None:
-    documented, hot = await asked_both_ways(inference, registry, f"{MODEL}/infer", content)
+    documented, hot = await asked_both_ways(inference, f"{MODEL}/infer", content)
     assert documented.status_code == hot.status_code == status
     assert documented.content == hot.content
     assert dict(documented.headers) == dict(hot.headers)
@@ -261,7 +265,7 @@ async def test_the_documented_route_and_the_hot_one_are_the_same(
 
 async def test_without_a_model_both_say_so(tmp_path: Path, registry: CollectorRegistry) -> None:
     async with opened(tmp_path, registry) as inference:
-        documented, hot = await asked_both_ways(inference, registry, f"{MODEL}/infer", b"{}")
+        documented, hot = await asked_both_ways(inference, f"{MODEL}/infer", b"{}")
     assert documented.status_code == hot.status_code == 503
     assert documented.content == hot.content
 
@@ -270,7 +274,9 @@ async def test_what_nobody_expected_is_a_500_and_a_line_that_tells_only_where() 
     async def breaks(_: Scope, __: Receive) -> Response:
         raise RuntimeError("Juana")
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(ahead(breaks)), base_url="http://localhost") as client:
+    hot = {("POST", "/"): ahead(breaks)}
+    app = EdgeMiddleware(FastAPI(), hot, "localhost", Rejections(CollectorRegistry()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         with capture_logs() as logs:
             response = await client.post("/")
     assert response.status_code == 500

@@ -13,7 +13,7 @@ from services.gateway.api.requests import patient_schema, read_patient
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.diseases.thyroid import DatosPaciente
-from shared.web.hosting import http_app, roles_of
+from shared.web.hosting import edge_of, http_app
 from tests.support.analysts_suite import Anemia, Renamed
 from tests.support.doubles import MODEL
 from tests.support.gateway import PROBLEM, gateway
@@ -37,7 +37,7 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             first, again = [(await client.get("/openapi.json")).json() for _ in range(2)]
             assert first == again
-            yield first, roles_of(app)
+            yield first, edge_of(app).roles
 
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

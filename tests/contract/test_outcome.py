@@ -131,7 +131,7 @@ async def test_the_reason_reaches_neither_logs_nor_metrics_nor_refusals(client: 
         for body in (CORRECTION, CORRECTION | {"motivo": "14 mU/L \0"}, CORRECTION | {"diagnostico": "14 mU/L"}):
             response = await client.say(ID, body)
             assert "14 mU/L" not in response.text
-    assert [entry["event"] for entry in logs] == ["request_refused"] * 2
+    assert [entry["event"] for entry in logs] == ["request_rejected"], "one line a second"
     assert "14 mU/L" not in str(logs)
     metrics = (await client.get("/metrics")).text
     assert "14 mU/L" not in metrics

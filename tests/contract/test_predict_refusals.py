@@ -76,7 +76,7 @@ async def test_refusals_and_failures_reach_neither_logs_nor_metrics_with_values(
     with capture_logs() as logs:
         await client.predict(HYPER | {"edad": 987654321, "sexo": "zzz", "quien": "Juana"})
     metrics = (await client.get("/metrics")).text
-    assert [entry["event"] for entry in logs] == ["request_refused"]
+    assert [entry["event"] for entry in logs] == ["request_rejected"]
     for secret in ("987654321", "zzz", "Juana", "quien"):
         assert secret not in str(logs)
         assert secret not in metrics

@@ -19,10 +19,7 @@ from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.settings import SettingsError
 from shared.web.api_keys import ApiKeyStore, Role
-from shared.web.authorization import Authorizer
-from shared.web.hosting import StartError, http_app, roles_of
-from shared.web.middleware import EdgeMiddleware
-from shared.web.rate_limit import RateLimit
+from shared.web.hosting import StartError, edge_app, http_app
 from tests.support.recorder_suite import START, delivery, event, outcome
 
 if TYPE_CHECKING:
@@ -111,8 +108,7 @@ async def test_an_analyst_gets_neither_references_nor_reasons(tmp_path: Path) ->
         said = outcome(of, "hipertiroidismo", reason="otra prueba")
         await recorder.transport.publish([delivery(1, body), delivery(2, said)])
         app = http_app("test", recorder.part, registry=CollectorRegistry())
-        authorizer = Authorizer(ApiKeyStore(tmp_path / "access.json"), roles_of(app), RateLimit(0, 1))
-        transport = httpx.ASGITransport(EdgeMiddleware(app, {}, "localhost", authorizer))
+        transport = httpx.ASGITransport(edge_app(app, "localhost", ApiKeyStore(tmp_path / "access.json")))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             paths = ("/predicciones", f"/predicciones/{of}", f"/predicciones?referencia={'5f' * 32}")
             answers = {

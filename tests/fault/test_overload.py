@@ -40,6 +40,6 @@ def test_who_is_refused_is_told_when_to_come_back_and_who_is_not_is_kept(tmp_pat
         after = plain_http.post(f"{process.url}/predecir", json=PATIENT, timeout=30)
         assert after.status_code == 200
         until_now(lambda: is_settled(process), seconds=60)
-        assert process.errors().count("requests_refused") <= 60  # not one for each
+        assert process.errors().count("request_rejected") <= 60  # not one for each
     rows = {row[0] for row in query(tmp_path, "SELECT id FROM predicciones")}
     assert rows == {*answered, after.json()["id"]}

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 
-from services.gateway.api.requests import saturated
-from shared.web.load_shedding import LoadShedder
+from services.gateway.rejections import saturated
+from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.problems import ProblemError
 from tests.support import plain_http
+from shared.web.rejections import Rejections
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
 from tests.support.waiting import until
@@ -36,9 +38,9 @@ class Busy:
 
     port: int = 0
     connections: set[Any] = field(default_factory=set)
-    refused: int = 0
     asked: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, at last."""
@@ -51,9 +53,10 @@ class Busy:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"listo"})
 
-    def refuse(self) -> None:
-        """Count one refusal."""
-        self.refused += 1
+    @property
+    def refused(self) -> int:
+        """How many were rejected."""
+        return int(self.registry.get_sample_value("predecir_refusals_total", {"rule": "saturado"}) or 0)
 
     @asynccontextmanager
     async def client(self, port: int | None = None) -> AsyncIterator[Client]:
@@ -92,8 +95,9 @@ class Client:
 async def busy(most: int) -> AsyncIterator[Busy]:
     """Run a server that lets `most` in."""
     app = Busy()
-    door = LoadShedder("/predecir", most, FULL, app.refuse)
-    config = uvicorn.Config(app, port=0, http=door.protocol(), ws="none", lifespan="off", log_config=None)
+    door = LoadShedder("/predecir", most, FULL)
+    protocol = server_protocol(Rejections(app.registry), door)
+    config = uvicorn.Config(app, port=0, http=protocol, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals
     await until(lambda: server.started, seconds=_SECONDS)
@@ -209,3 +213,10 @@ async def test_what_does_not_come_whole_and_alone_is_the_routes_own_affair() -> 
             server.release.set()
             assert [(await client.told())[0] for client in (first, pieces, last, two, two)] == [200] * 5
         assert server.refused == 0
+
+
+async def test_what_is_not_http_is_counted() -> None:
+    async with busy(1) as server, server.client() as client:
+        client.writer.write(b"Juana\r\n\r\n")
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 400 ")
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1

@@ -19,8 +19,7 @@ from deploy.k8s.make_secrets import main as make_secrets
 from services.gateway.settings import GatewaySettings
 from services.inference.settings import InferenceSettings
 from services.recorder.settings import RecorderSettings
-from shared.web.hosting import http_app
-from shared.web.middleware import EdgeMiddleware
+from shared.web.hosting import edge_app, http_app
 
 if TYPE_CHECKING:
     from shared.settings import ServiceSettings
@@ -201,7 +200,7 @@ def test_ports_are_the_images_and_the_balancers(service: str) -> None:
 @every_service
 async def test_probes_ask_what_the_service_answers(service: str, overlay: Path) -> None:
     registry = CollectorRegistry()
-    app = EdgeMiddleware(http_app(service, registry=registry), {}, environment(service, overlay)["ALLOWED_HOSTS"])
+    app = edge_app(http_app(service, registry=registry), environment(service, overlay)["ALLOWED_HOSTS"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://10.0.0.7:8000") as client:
         for kind, path in (("startup", "live"), ("liveness", "live"), ("readiness", "ready")):
             asked = container(service, overlay)[f"{kind}Probe"]["httpGet"]

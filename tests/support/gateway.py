@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry
 from services.gateway.app import Gateway, open_gateway
 from services.gateway.settings import GatewaySettings
 from shared.diseases.thyroid import DatosPaciente
-from shared.web.hosting import http_app
-from shared.web.middleware import EdgeMiddleware
+from shared.web.hosting import edge_app, http_app
 from tests.support.doubles import Card, Remembering, ThyroidByTsh
 
 if TYPE_CHECKING:
@@ -67,9 +66,7 @@ async def gateway(
         cards=cards or Card(),
         transport=transport or recorder,
     ) as opened:
-        app = EdgeMiddleware(
-            http_app("test", opened.part, registry=registry), opened.part.hot, allowed_hosts="localhost,127.0.0.1"
-        )
+        app = edge_app(http_app("test", opened.part, registry=registry), "localhost,127.0.0.1")
         async with Client(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
             client.gateway, client.recorder, client.registry = opened, recorder, registry
             yield client

@@ -16,8 +16,8 @@ import structlog
 from prometheus_client import Histogram
 from pydantic import BaseModel, Field
 
-from services.gateway.admission import unavailable
 from services.gateway.api.answers import Modelo
+from services.gateway.rejections import unavailable
 from services.gateway.shapley import coalitions, draw_orders, shares
 from shared.contracts.scoring import ModelUnavailableError
 

@@ -16,10 +16,10 @@ import orjson
 from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from services.gateway.admission import unavailable
 from services.gateway.api.requests import idempotency_key, read_in_time
 from services.gateway.ids import keyed_outcome_id, new_id
 from services.gateway.outbox.database import Keyed, request_hash
+from services.gateway.rejections import unavailable
 from shared.contracts.events import Outcome, write_outcome
 from shared.patient import rule_broken
 from shared.web.authorization import caller_id

@@ -15,17 +15,15 @@ import orjson
 import structlog
 from prometheus_client import Counter, Histogram
 
-from services.gateway.admission import unavailable
 from services.gateway.api.answers import Answers
-from services.gateway.api.requests import idempotency_key, not_arrived, read_body, read_patient
+from services.gateway.api.requests import idempotency_key, read_body, read_patient
 from services.gateway.ids import keyed_id, new_id
 from services.gateway.outbox.database import Keyed, request_hash
+from services.gateway.rejections import not_arrived, unavailable
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelUnavailableError
-from shared.telemetry import described
 from shared.web.authorization import caller_id
 from shared.web.middleware import UNSTORED
-from shared.web.problems import ProblemError, internal_error
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from services.gateway.admission import Admission
     from services.gateway.api.patient_reference import References
-    from services.gateway.api.requests import Refusals
     from shared.contracts.scoring import Scorer
     from shared.patient import Patient
 
@@ -47,12 +44,11 @@ class Predict:
         scorer: Scorer,
         keeper: Admission,
         references: References,
-        refusals: Refusals,
         deadline_seconds: float,
         registry: CollectorRegistry,
     ) -> None:
         """Bring the parts together; one answer may take `deadline_seconds`."""
-        self._patient, self._scorer, self._keeper, self._refusals = patient, scorer, keeper, refusals
+        self._patient, self._scorer, self._keeper = patient, scorer, keeper
         self._references, self._deadline = references, deadline_seconds
         self._answers = Answers(patient)
         self._log = structlog.get_logger()
@@ -65,18 +61,14 @@ class Predict:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request.
+
+        Raises:
+            ProblemError: the request is rejected; nothing was sent.
+
+        """
         started = time.perf_counter()
-        try:
-            content, confirmed = await self._answer(scope, receive)
-        except ProblemError as problem:
-            self._refusals.note(problem)
-            await problem.response()(scope, receive, send)
-            return
-        except Exception as error:  # noqa: BLE001 - the edge: whoever asked gets a 500, never a hanging request
-            self._refusals.note_failure(described(error))
-            await internal_error()(scope, receive, send)
-            return
+        content, confirmed = await self._answer(scope, receive)
         self._given.inc()
         self._seconds.observe(time.perf_counter() - started)
         headers = [(b"content-type", b"application/json"), UNSTORED, (b"content-length", b"%d" % len(content))]

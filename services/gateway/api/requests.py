@@ -1,23 +1,20 @@
-"""Taking a request in: its body within limits, its `Idempotency-Key`, and the account of what is refused."""
+"""Reading requests: the body within limits, the `Idempotency-Key` and the patient."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from prometheus_client import Counter
 from pydantic import ValidationError
 
+from services.gateway.rejections import not_arrived
 from shared.web.hosting import LARGEST_BODY
 from shared.web.problems import ProblemError, invalid_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from prometheus_client import CollectorRegistry
     from starlette.types import Receive, Scope
 
     from shared.patient import Patient
@@ -29,47 +26,6 @@ LONGEST_KEY = 255
 
 # Possessive, with the closing quote optional: linear in whatever is sent.
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
-
-SATURATED = "saturado"
-"""The rule by which a request is refused that is one too many."""
-
-
-def saturated() -> ProblemError:
-    """Make what such a request is told; a new one each time, since an error keeps every frame it was raised through."""
-    return ProblemError(503, SATURATED, "Hay demasiadas peticiones a la vez; inténtelo de nuevo.", retry_after=1)
-
-
-class Refusals:
-    """Counts and logs what is refused, by rule and never with a value."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Count on `registry`."""
-        self._counter = Counter("predecir_refusals", "Requests refused, by rule", ["rule"], registry=registry)
-        self._saturated = self._counter.labels(SATURATED)
-        self._next_line = 0.0
-        self._log = structlog.get_logger()
-
-    def note_saturation(self) -> None:
-        """Count one refusal of thousands a second, and log that it happens, once a second at most."""
-        self._saturated.inc()
-        now = time.monotonic()
-        if now >= self._next_line:
-            self._next_line = now + 1
-            self._log.warning("requests_refused", status=503, rule=SATURATED)
-
-    def note(self, problem: ProblemError) -> None:
-        """Count and log one refusal."""
-        if problem.rule == SATURATED:
-            self.note_saturation()
-            return
-        self._counter.labels(problem.rule).inc()
-        fields = sorted({error["regla"] for error in problem.errors or ()})
-        self._log.info("request_refused", status=problem.status, rule=problem.rule, rules=fields)
-
-    def note_failure(self, described: str) -> None:
-        """Count and log a request that failed through our fault."""
-        self._counter.labels("interno").inc()
-        self._log.error("request_failed", error=described)
 
 
 def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -158,11 +114,6 @@ def read_patient(body: bytes, kind: type[Patient]) -> Patient:
     if body.count(b":") != len(patient.model_fields_set):
         raise ProblemError(422, "campo_repetido", "Un campo aparece más de una vez.")
     return patient
-
-
-def not_arrived() -> ProblemError:
-    """Make the problem of a body that stopped on its way."""
-    return ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.")
 
 
 def _too_large() -> ProblemError:

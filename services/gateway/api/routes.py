@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +15,15 @@ from services.gateway.api.feedback import ResultadoGuardado, outcome_schema
 from services.gateway.api.patient_reference import HashDeReferencia, Referencia
 from services.gateway.api.requests import patient_schema, read_in_time, read_patient
 from shared.web.api_keys import Role
-from shared.web.problems import Problem, ProblemError
+from shared.web.problems import Problem
 from shared.web.routing import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from services.gateway.api.explain import Explainer
     from services.gateway.api.feedback import Outcomes
     from services.gateway.api.patient_reference import References
-    from services.gateway.api.requests import Refusals
     from shared.patient import Patient
 
 _Responses = dict[int | str, dict[str, Any]]
@@ -42,8 +38,8 @@ _DESCRIPTIONS = {
 }
 
 
-def _refused(*statuses: int) -> _Responses:
-    """Document these refusals; those of all routes are in `shared.web.openapi`."""
+def _rejections(*statuses: int) -> _Responses:
+    """Document these rejections; those of all routes are in `shared.web.openapi`."""
     return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
@@ -95,7 +91,6 @@ class GatewayDeps:
     outcomes: Outcomes
     explainer: Explainer
     references: References
-    refusals: Refusals
     deadline_seconds: float
 
 
@@ -110,7 +105,7 @@ def gateway_router(deps: GatewayDeps) -> Router:
         roles={Role.MEDICO},
         summary=patient.disease.title,
         response_model=Respuesta,
-        responses=_GIVEN | _refused(*_DESCRIPTIONS),
+        responses=_GIVEN | _rejections(*_DESCRIPTIONS),
         openapi_extra=_json(patient_schema(patient)),
     )
     async def predecir(
@@ -125,7 +120,7 @@ def gateway_router(deps: GatewayDeps) -> Router:
         summary="Confirmar o corregir una predicción",
         description="Se puede repetir: cuenta el último resultado, y se guardan todos.",
         response_model=ResultadoGuardado,
-        responses=_GIVEN | _refused(*_DESCRIPTIONS),
+        responses=_GIVEN | _rejections(*_DESCRIPTIONS),
         openapi_extra=_json(outcome_schema(patient)),
     )
     async def resultado(
@@ -134,8 +129,7 @@ def gateway_router(deps: GatewayDeps) -> Router:
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         del idempotency_key  # the same
-        with _noted(deps.refusals):
-            return _kept(*await deps.outcomes.register(id, request.scope, request.receive))
+        return _kept(*await deps.outcomes.register(id, request.scope, request.receive))
 
     @router.post(
         "/explicar",
@@ -143,13 +137,12 @@ def gateway_router(deps: GatewayDeps) -> Router:
         summary="Qué aportó cada dato de un paciente a la respuesta",
         description="Con los mismos datos que /predecir. No se guarda nada.",
         response_model=Explicacion,
-        responses=_refused(400, 408, 413, 415, 422, 503),
+        responses=_rejections(400, 408, 413, 415, 422, 503),
         openapi_extra=_json(patient_schema(patient)),
     )
     async def explicar(request: Request) -> Response:
-        with _noted(deps.refusals):
-            body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
-            return JSONResponse(await deps.explainer.explain(read_patient(body, patient)))
+        body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
+        return JSONResponse(await deps.explainer.explain(read_patient(body, patient)))
 
     @router.post(
         "/referencias",
@@ -157,14 +150,12 @@ def gateway_router(deps: GatewayDeps) -> Router:
         summary="Hash de la referencia de un paciente, para buscar sus predicciones",
         description="Va en el cuerpo para que no quede en ninguna dirección. No se guarda nada.",
         response_model=HashDeReferencia,
-        responses=_refused(400, 408, 413, 415, 422),
+        responses=_rejections(400, 408, 413, 415, 422),
         openapi_extra=_json(Referencia.model_json_schema()),
     )
     async def referencias(request: Request) -> Response:
-        with _noted(deps.refusals):
-            body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
-            hashed = deps.references.of_body(body)
-        return JSONResponse({"hash": hashed})
+        body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
+        return JSONResponse({"hash": deps.references.of_body(body)})
 
     return router
 
@@ -175,12 +166,3 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _kept(content: bytes, confirmed: bool) -> Response:  # noqa: FBT001 - of what was kept
     return Response(content, headers=None if confirmed else {"confirmada": "false"}, media_type="application/json")
-
-
-@contextmanager
-def _noted(refusals: Refusals) -> Iterator[None]:
-    try:
-        yield
-    except ProblemError as problem:
-        refusals.note(problem)
-        raise

@@ -1,18 +1,16 @@
-"""What is refused under `/v2`, in the protocol's own error body, whether the framework serves a route or not."""
+"""Error mapping of `/v2`: rejections have the protocol's error body, with and without the framework."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from shared.contracts.open_inference import ProtocolError
 from shared.contracts.scoring import ModelUnavailableError
-from shared.telemetry import described
 from shared.web.middleware import UNSTORED
-from shared.web.problems import internal_error
+from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -29,15 +27,23 @@ class TooLargeError(Exception):
     """The request has more bytes than the most rows can need."""
 
 
+class OpenInferenceProblemError(ProblemError):
+    """A rejection with the protocol's error body."""
+
+    def response(self) -> Response:
+        """Render as `ErrorBody`."""
+        return JSONResponse({"error": self.detail}, self.status)
+
+
 class OpenInferenceRoute(APIRoute):
-    """Turns every refusal into the protocol's error body."""
+    """A route whose rejections have the protocol's error body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Give the framework's handler, with refusals answered."""
+        """Return the framework's handler, with translated errors."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await _answered(handler(request))
+            return await _translated(handler(request))
 
         return handle
 
@@ -46,29 +52,21 @@ def ahead(answer: Callable[[Scope, Receive], Awaitable[Response]]) -> ASGIApp:
     """Make an application of `answer` to be served ahead of the framework; see `docs/adr/0002-hot-path.md`."""
 
     async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await _answered(answer(scope, receive))
-        except Exception as error:  # noqa: BLE001 - the edge: whoever asked gets a 500, and the server would log values
-            structlog.get_logger().error("request_failed", error=described(error))
-            response = internal_error()
+        response = await _translated(answer(scope, receive))
         response.raw_headers.append(UNSTORED)
         await response(scope, receive, send)
 
     return served
 
 
-async def _answered(answer: Awaitable[Response]) -> Response:
+async def _translated(answer: Awaitable[Response]) -> Response:
     try:
         return await answer
     except ProtocolError as error:
-        return _refusal(400, error)
+        raise OpenInferenceProblemError(400, "protocolo", str(error)) from None
     except UnknownError as error:
-        return _refusal(404, error)
+        raise OpenInferenceProblemError(404, "modelo_desconocido", str(error)) from None
     except TooLargeError as error:
-        return _refusal(413, error)
+        raise OpenInferenceProblemError(413, "tamano", str(error)) from None
     except ModelUnavailableError as error:
-        return _refusal(503, error)
-
-
-def _refusal(status: int, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, status)
+        raise OpenInferenceProblemError(503, "modelo", str(error)) from None

@@ -1,0 +1,20 @@
+"""The gateway's rejections. Each call makes a new error: an error that is raised keeps every frame it passes."""
+
+from __future__ import annotations
+
+from shared.web.problems import ProblemError
+
+
+def saturated() -> ProblemError:
+    """Return the rejection of a request above the in-flight limit."""
+    return unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
+
+
+def not_arrived() -> ProblemError:
+    """Return the rejection of a request whose body did not arrive in time."""
+    return ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.")
+
+
+def unavailable(rule: str, detail: str) -> ProblemError:
+    """Return a 503 that may be retried after a second."""
+    return ProblemError(503, rule, detail, retry_after=1)

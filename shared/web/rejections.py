@@ -1,0 +1,85 @@
+"""Rejections of every kind: counted by rule, and logged at most once a second for each rule and caller.
+
+The edge middleware, the framework's error handlers and the server's protocol report to one `Rejections` per process.
+A line names status, rule and the id of the key: never a value, a path or the key itself.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from prometheus_client import Counter
+
+from shared.telemetry import described
+from shared.web.authorization import caller_id
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from starlette.responses import Response
+    from starlette.types import Scope
+
+    from shared.web.problems import ProblemError
+
+_LINE_SECONDS = 1.0
+_INTERNAL = "interno"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The rejections of one rule and caller."""
+
+    counter: Counter
+    unlogged: int = 0
+    next_line: float = 0.0
+
+    def add(self) -> int:
+        """Count one; return the count since the last line if a line is due, else 0."""
+        self.counter.inc()
+        self.unlogged += 1
+        now = time.monotonic()
+        if now < self.next_line:
+            return 0
+        self.next_line = now + _LINE_SECONDS
+        count, self.unlogged = self.unlogged, 0
+        return count
+
+
+class Rejections:
+    """Counts and logs rejected requests. The counter is exact; the last line of a burst may lack its tail."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Count on `registry`."""
+        self._counter = Counter("predecir_refusals", "Requests rejected, by rule", ["rule"], registry=registry)
+        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._log = structlog.get_logger()
+
+    def response(self, problem: ProblemError, scope: Scope) -> Response:
+        """Count and log the rejection of the request of `scope`, and return its response."""
+        self.note(problem, caller_id(scope))
+        return problem.response()
+
+    def note(self, problem: ProblemError, caller: str = "") -> None:
+        """Count and log one rejection; `caller` is the id of the request's key."""
+        if not (count := self._tally(problem.rule, caller).add()):
+            return
+        log = self._log.warning if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
+        fields: dict[str, Any] = {"caller": caller} if caller else {}
+        if problem.errors:
+            fields["rules"] = sorted({error["regla"] for error in problem.errors})
+        log("request_rejected", status=problem.status, rule=problem.rule, count=count, **fields)
+
+    def note_failure(self, error: Exception) -> None:
+        """Count and log a request that failed by a defect of ours."""
+        place = described(error)
+        if count := self._tally(_INTERNAL, place).add():
+            self._log.error("request_failed", error=place, count=count)
+
+    def _tally(self, rule: str, source: str) -> _Tally:
+        tally = self._tallies.get((rule, source))
+        if tally is None:
+            tally = self._tallies[rule, source] = _Tally(self._counter.labels(rule))
+        return tally
