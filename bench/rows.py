@@ -9,12 +9,13 @@ import functools
 import hashlib
 import random
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from services.recorder.ingest.parsing import OutcomeRow, Row
+from services.recorder.db.rows import FeedbackRow, PredictionRow
 from shared.diseases.thyroid import DatosPaciente
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _POOL = 10_000
 _SHARES = (70, 8, 6, 6, 4, 3, 3)
 
 
-def made_up(first: int, number: int) -> Iterator[Row]:
+def made_up(first: int, number: int) -> Iterator[PredictionRow]:
     """Give `number` rows, one every 20 seconds, from the `first` on (1 is the first). The same ones every time."""
     classes = DatosPaciente.disease.classes
     for seq in range(first, first + number):
@@ -45,27 +46,28 @@ def made_up(first: int, number: int) -> Iterator[Row]:
         probability = 0.5 + rng.random() / 2
         others = {name: (1 - probability) / (len(classes) - 1) for name in classes}
         moment = START + timedelta(seconds=_EVERY_SECONDS * seq, microseconds=rng.randrange(10**6))
-        yield Row(
-            _uuid7(moment, rng),
-            moment,
-            inputs.decode(),
-            output,
-            probability,
-            orjson.dumps(others | {output: probability}).decode(),
-            DatosPaciente.disease.name,
-            str(1 + seq // _PER_VERSION),
-            "d" * 64,
-            DatosPaciente.digest,
-            f"gateway-{seq % 2}",
-            seq,
-            hashlib.sha256(inputs).hexdigest(),
-            reference_of(rng.randrange(PATIENTS)),
-            orjson.dumps([output]).decode(),
-            b"",
+        yield PredictionRow(
+            id=_uuid7(moment, rng),
+            timestamp=moment,
+            inputs=inputs.decode(),
+            output=output,
+            probabilidad=probability,
+            probabilidades=orjson.dumps(others | {output: probability}).decode(),
+            modelo=DatosPaciente.disease.name,
+            modelo_version=str(1 + seq // _PER_VERSION),
+            modelo_digest="d" * 64,
+            paciente_digest=DatosPaciente.digest,
+            gateway_id=f"gateway-{seq % 2}",
+            seq=seq,
+            hash=hashlib.sha256(inputs).hexdigest(),
+            referencia=reference_of(rng.randrange(PATIENTS)),
+            plausibles=orjson.dumps([output]).decode(),
+            registrado=moment,
+            body=b"",
         )
 
 
-def said_of(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
+def said_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
     """Give an outcome, an hour later, for every third of `rows`; every tenth of these is a correction."""
     for row in rows:
         if row.seq % 3:
@@ -73,11 +75,22 @@ def said_of(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
         rng = random.Random(-row.seq)  # noqa: S311 - the same
         moment, accepted = row.timestamp + timedelta(hours=1), row.seq % 30 != 0
         diagnosis = None if accepted else rng.choice(DatosPaciente.disease.classes)
-        outcome_id, seq = _uuid7(moment, rng), row.seq + _AFTER
-        yield OutcomeRow(outcome_id, moment, row.id, accepted, diagnosis, None, row.gateway_id, seq, row.hash, b"")
+        yield FeedbackRow(
+            id=_uuid7(moment, rng),
+            prediccion_id=row.id,
+            aceptada=accepted,
+            diagnostico=diagnosis,
+            motivo=None,
+            timestamp=moment,
+            gateway_id=row.gateway_id,
+            seq=row.seq + _AFTER,
+            hash=row.hash,
+            registrado=moment,
+            body=b"",
+        )
 
 
-def repeated(first: int, number: int) -> Iterator[Row]:
+def repeated(first: int, number: int) -> Iterator[PredictionRow]:
     """Give `number` rows as `made_up` does, but the same patients and answers again after every `_POOL` rows."""
     pool = _pool()[0]
     for seq in range(first, first + number):
@@ -85,10 +98,10 @@ def repeated(first: int, number: int) -> Iterator[Row]:
         row = pool[place]
         later = _EVERY_SECONDS * rounds * _POOL
         row_id, moment = _later(row.id, later), row.timestamp + timedelta(seconds=later)
-        yield row._replace(id=row_id, timestamp=moment, seq=seq, modelo_version=str(1 + seq // _PER_VERSION))
+        yield replace(row, id=row_id, timestamp=moment, seq=seq, modelo_version=str(1 + seq // _PER_VERSION))
 
 
-def said_of_repeated(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
+def said_of_repeated(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
     """Give the outcomes of `repeated` rows, as `said_of` does."""
     outcomes = _pool()[1]
     for row in rows:
@@ -96,7 +109,8 @@ def said_of_repeated(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
         if (outcome := outcomes.get(place)) is None:
             continue
         later = _EVERY_SECONDS * rounds * _POOL
-        yield outcome._replace(
+        yield replace(
+            outcome,
             id=_later(outcome.id, later),
             timestamp=outcome.timestamp + timedelta(seconds=later),
             prediccion_id=row.id,
@@ -105,7 +119,7 @@ def said_of_repeated(rows: Sequence[Row]) -> Iterator[OutcomeRow]:
 
 
 @functools.cache
-def _pool() -> tuple[list[Row], dict[int, OutcomeRow]]:
+def _pool() -> tuple[list[PredictionRow], dict[int, FeedbackRow]]:
     rows = list(made_up(1, _POOL))
     return rows, {outcome.seq - _AFTER - 1: outcome for outcome in said_of(rows)}
 

@@ -27,7 +27,7 @@ from tests.support.postgres import PostgresServer, postgres_server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.recorder.ingest.parsing import Row
+    from services.recorder.db.rows import PredictionRow
 
 _SECONDS = 3.0
 _LARGE = 32
@@ -98,7 +98,7 @@ def _cpu_us(server: Server, rows: int) -> float:
     return (sum(server.process.cpu_times()[:2]) - before) / calls * 1e6
 
 
-def _event(row: Row) -> bytes:
+def _event(row: PredictionRow) -> bytes:
     probabilities: dict[str, float] = json.loads(row.probabilidades)
     model = ModelFacts(
         name=row.modelo,
@@ -124,7 +124,7 @@ def _event(row: Row) -> bytes:
     )
 
 
-async def _stored(server: PostgresServer, name: str, rows: list[Row]) -> dict[str, float]:
+async def _stored(server: PostgresServer, name: str, rows: list[PredictionRow]) -> dict[str, float]:
     """Record `rows` as a recorder does, and ask how much that was."""
     async with open_database(read_url(server.url(name))) as database:
         [begun] = server.query(name, "SELECT pg_current_wal_lsn()::text")

@@ -108,12 +108,13 @@ async def _replay(database: Database, row: Row[Any]) -> bool:
 
 
 def _record(connection: Connection, row: Row[Any]) -> str | None:
-    read = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo))
+    now = datetime.now(UTC)
+    read = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now)
     if isinstance(read, Poison):
         return read.reason
     if row.seq < 1:
         return "no gateway's number is known for it"
-    outcome = write_batch(connection, [read], (), datetime.now(UTC))
+    outcome = write_batch(connection, [read], (), now)
     if not outcome["recorded"] + outcome["outcomes"] + outcome["duplicate"]:
         return "its id is recorded with another question or answer"
     connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row.id))

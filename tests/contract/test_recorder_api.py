@@ -76,6 +76,23 @@ async def test_what_the_relay_hands_over_is_listed_and_found(tmp_path: Path) -> 
     }
 
 
+async def test_the_fields_of_a_prediction_keep_their_order(tmp_path: Path) -> None:
+    body = event()
+    of = orjson.loads(body)["id"]
+    async with served(tmp_path) as (recorder, client):
+        await recorder.transport.publish([delivery(1, body), delivery(2, outcome(of))])
+        [listed] = (await client.get("/predicciones")).json()["predicciones"]
+        one = (await client.get(f"/predicciones/{of}")).json()
+
+    fields = (
+        "id timestamp inputs output probabilidad probabilidades modelo modelo_version modelo_digest paciente_digest "
+        "gateway_id seq hash referencia plausibles registrado resultado"
+    )
+    assert list(listed) == fields.split()
+    assert list(one) == [*fields.split(), "resultados"]
+    assert list(listed["resultado"]) == ["aceptada", "diagnostico", "motivo", "timestamp"]
+
+
 async def test_what_the_doctor_said_is_listed_the_last_thing_first(tmp_path: Path) -> None:
     body = event(reference="5f" * 32, plausible=["negativo", "hipertiroidismo"])
     of = orjson.loads(body)["id"]

@@ -169,6 +169,34 @@ async def test_the_view_has_a_typed_column_per_feature(target: Target) -> None:
     assert row["paciente_digest"] == DatosPaciente.digest
 
 
+async def test_the_columns_of_the_view_keep_their_order_and_kinds(target: Target) -> None:
+    async with described(target, Anemia) as database:
+        await record(database, answered(1, Anemia, {}))
+        (row,) = await ask(database, "SELECT * FROM predicciones_anemia")
+        kinds = {line["nombre"]: line["tipo"] for line in await ask(database, "SELECT * FROM diccionario")}
+
+    fixed = {
+        "id": "texto",
+        "timestamp": "momento",
+        "dia": "fecha",
+        "mes": "texto",
+        "output": "categoría",
+        "probabilidad": "número",
+        "probabilidades": "JSON",
+        "plausibles": "JSON",
+        "modelo_version": "texto",
+        "modelo_digest": "texto",
+        "paciente_digest": "texto",
+        "gateway_id": "texto",
+        "registrado": "momento",
+        "aceptada": "sí o no",
+        "diagnostico_medico": "categoría",
+        "resultado_timestamp": "momento",
+    }
+    assert list(row) == [*fixed, "hemoglobina", "paciente_output", "paciente_id", "paciente_paciente_id"]
+    assert {name: kinds[name] for name in fixed} == fixed
+
+
 async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> None:
     of = [str(uuid.UUID(int=n)) for n in (1, 2, 3, 5)]
     later, latest = START + timedelta(hours=1), START + timedelta(hours=2)

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from sqlalchemy import Connection
 
+    from services.recorder.db.rows import EventRow, RowColumn, ViewColumn
     from shared.patient import Feature, Kind, Patient
 
 _LONGEST_NAME = 63
@@ -26,37 +31,59 @@ _EXACT = 2**53
 
 @dataclass(frozen=True, slots=True)
 class FixedColumn:
-    """A column that every disease's view has; `sqlite` and `postgresql` are its expressions."""
+    """A column that every disease's view has; `sqlite` and `postgresql` are its expressions.
+
+    It stands behind the column `after`, or at the end.
+    """
 
     name: str
     kind: str
     meaning: str
     sqlite: str
     postgresql: str
+    after: str | None = None
 
 
-def _as_it_is(name: str, kind: str, meaning: str) -> FixedColumn:
-    return FixedColumn(name, kind, meaning, f'"{name}"', f'"{name}"')
+def _prediction_columns() -> Iterator[FixedColumn]:
+    for column, view in _viewed(PredictionRow):
+        expression = view.expression or f'"{column.name}"'
+        kind = view.kind or column.type.kind
+        yield FixedColumn(view.name or column.name, kind, view.meaning, expression, expression, view.after)
 
 
-def _last_said(name: str, kind: str, meaning: str, expression: str) -> FixedColumn:
-    """Make a column of the last outcome. A query that does not name it does not pay for it."""
-    subquery = (
-        f"(SELECT {expression} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "  # noqa: S608 - our names
-        'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
-    )
-    return FixedColumn(name, kind, meaning, subquery, subquery)
+def _feedback_columns() -> Iterator[FixedColumn]:
+    """Yield the columns of the last feedback. A query that does not name one does not pay for it."""
+    for column, view in _viewed(FeedbackRow):
+        expression = view.expression or f'r."{column.name}"'
+        subquery = (
+            f"(SELECT {expression} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "  # noqa: S608 - our names
+            'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
+        )
+        kind = view.kind or column.type.kind
+        yield FixedColumn(view.name or column.name, kind, view.meaning, subquery, subquery, view.after)
 
 
-FIXED_COLUMNS = (
-    _as_it_is("id", "texto", "Identificador de la predicción (UUID)"),
-    _as_it_is("timestamp", "momento", "Cuándo se respondió, en UTC"),
+def _viewed(row: type[EventRow]) -> list[tuple[RowColumn, ViewColumn]]:
+    return [(column, column.info.view) for column in row_columns(row) if column.info.view]
+
+
+def _in_order(columns: Iterable[FixedColumn]) -> tuple[FixedColumn, ...]:
+    ordered: list[FixedColumn] = []
+    for column in columns:
+        names = [earlier.name for earlier in ordered]
+        place = names.index(column.after) + 1 if column.after else len(ordered)
+        ordered.insert(place, column)
+    return tuple(ordered)
+
+
+_CALENDAR = (
     FixedColumn(
         "dia",
         "fecha",
         "Día en que se respondió, en UTC",
         'substr("timestamp", 1, 10)',
         "(\"timestamp\" AT TIME ZONE 'UTC')::date",
+        after="timestamp",
     ),
     FixedColumn(
         "mes",
@@ -64,34 +91,11 @@ FIXED_COLUMNS = (
         "Mes en que se respondió, en UTC: AAAA-MM",
         'substr("timestamp", 1, 7)',
         "to_char(\"timestamp\" AT TIME ZONE 'UTC', 'YYYY-MM')",
+        after="dia",
     ),
-    _as_it_is("output", "categoría", "Diagnóstico respondido"),
-    _as_it_is("probabilidad", "número", "Probabilidad del diagnóstico respondido, de 0 a 1"),
-    _as_it_is("probabilidades", "JSON", "Probabilidad de cada diagnóstico, de 0 a 1"),
-    _as_it_is(
-        "plausibles",
-        "JSON",
-        "Diagnósticos que no se podían descartar, del más al menos probable; uno solo: concluyente; NULL si no consta",
-    ),
-    _as_it_is("modelo_version", "texto", "Versión del modelo que respondió"),
-    _as_it_is("modelo_digest", "texto", "SHA-256 del manifiesto de ese modelo"),
-    _as_it_is("paciente_digest", "texto", "SHA-256 de la clase de paciente con la que se preguntó"),
-    _as_it_is("gateway_id", "texto", "Instancia que respondió"),
-    _as_it_is("registrado", "momento", "Cuándo se guardó aquí, en UTC"),
-    _last_said(
-        "aceptada",
-        "sí o no",
-        "Si el diagnóstico del médico es el respondido; NULL si aún no dijo nada",
-        "(r.aceptada OR r.diagnostico = predicciones.output)",  # who corrects it to the same one agrees
-    ),
-    _last_said(
-        "diagnostico_medico",
-        "categoría",
-        "Diagnóstico según el médico: el respondido si lo confirmó; NULL si aún no dijo nada",
-        "CASE WHEN r.aceptada THEN predicciones.output ELSE r.diagnostico END",
-    ),
-    _last_said("resultado_timestamp", "momento", "Cuándo lo dijo el médico por última vez, en UTC", 'r."timestamp"'),
 )
+FIXED_COLUMNS = _in_order((*_prediction_columns(), *_CALENDAR, *_feedback_columns()))
+"""The columns of every disease's view, as the rows declare them, in the order of the view."""
 
 
 def view_name(patient: type[Patient]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Double,
     Identity,
@@ -17,7 +16,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from services.recorder.db.types import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
+from services.recorder.db.types import BIG_KEY, UUID_TEXT, UtcTimestamp
 
 METADATA = MetaData(
     naming_convention={
@@ -27,27 +27,25 @@ METADATA = MetaData(
     }
 )
 
-PREDICCIONES = Table(
+
+def _event_table(name: str, row: type[EventRow], *indexes: Index, comment: str | None = None) -> Table:
+    """Build the table whose columns are the fields of `row`."""
+    columns = [
+        Column(
+            column.name,
+            column.type.sql,
+            primary_key=column.name == "id",
+            nullable=column.nullable,
+            comment=column.info.comment,
+        )
+        for column in row_columns(row)
+    ]
+    return Table(name, METADATA, *columns, *indexes, comment=comment)
+
+
+PREDICCIONES = _event_table(
     "predicciones",
-    METADATA,
-    Column("id", UUID_TEXT, primary_key=True, comment="the prediction's, a UUID: makes recording idempotent"),
-    Column("timestamp", UtcTimestamp, nullable=False, comment="when it was answered, UTC"),
-    Column("inputs", JSON_DOCUMENT, nullable=False, comment="the patient as asked"),
-    Column("output", Text, nullable=False, comment="the class answered"),
-    Column("probabilidad", Double, nullable=False, comment="of that class, 0 to 1"),
-    Column("probabilidades", JSON_DOCUMENT, nullable=False, comment="per class, 0 to 1"),
-    Column("modelo", Text, nullable=False, comment="name of the model that answered"),
-    Column("modelo_version", Text, nullable=False, comment="its version in the registry"),
-    Column("modelo_digest", Text, nullable=False, comment="SHA-256 of its manifest"),
-    Column("paciente_digest", Text, nullable=False, comment="SHA-256 of the patient class it was asked with"),
-    Column("gateway_id", Text, nullable=False, comment="who answered"),
-    Column("seq", BigInteger, nullable=False, comment="counts that gateway's answers, from 1, without gaps"),
-    Column("hash", Text, nullable=False, comment="SHA-256 of question and answer"),
-    Column("referencia", Text, nullable=True, comment="the doctor's reference to the patient, as keyed hash"),
-    Column(
-        "plausibles", JSON_DOCUMENT, nullable=True, comment="classes not ruled out, likeliest first; NULL: not known"
-    ),
-    Column("registrado", UtcTimestamp, nullable=False, comment="when it was recorded here, UTC"),
+    PredictionRow,
     Index(None, "timestamp"),
     Index(None, "output", "timestamp"),
     Index(None, "modelo_version", "timestamp"),
@@ -55,19 +53,9 @@ PREDICCIONES = Table(
     Index(None, "referencia", "timestamp"),
 )
 
-RESULTADOS = Table(
+RESULTADOS = _event_table(
     "resultados",
-    METADATA,
-    Column("id", UUID_TEXT, primary_key=True, comment="the outcome's, a UUID: makes recording idempotent"),
-    Column("timestamp", UtcTimestamp, nullable=False, comment="when the doctor said it, UTC"),
-    Column("prediccion_id", UUID_TEXT, nullable=False, comment="of which prediction, which may be recorded later"),
-    Column("aceptada", Boolean, nullable=False, comment="whether the answer holds"),
-    Column("diagnostico", Text, nullable=True, comment="the class that holds instead; NULL if it was accepted"),
-    Column("motivo", Text, nullable=True, comment="why, in the doctor's words: PATIENT DATA"),
-    Column("gateway_id", Text, nullable=False, comment="who took it"),
-    Column("seq", BigInteger, nullable=False, comment="its number among all that gateway answered"),
-    Column("hash", Text, nullable=False, comment="SHA-256 of what was said"),
-    Column("registrado", UtcTimestamp, nullable=False, comment="when it was recorded here, UTC"),
+    FeedbackRow,
     Index(None, "prediccion_id", "timestamp"),
     Index(None, "gateway_id", "seq"),
     comment="what doctors say of predictions; all are kept, the last of each counts",

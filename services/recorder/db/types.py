@@ -10,9 +10,6 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import Column
     from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
@@ -48,25 +45,6 @@ class UtcTimestamp(TypeDecorator[datetime]):
         return datetime.fromisoformat(value)
 
 
-def unnested(columns: Sequence[Column[Any]]) -> str:
-    """Write a SELECT for PostgreSQL that takes an array per column ($1, $2, …), whatever the number of rows."""
-    taken = ", ".join(f"c{n}{_cast(column)}" for n, column in enumerate(columns))
-    given = ", ".join(f"${n + 1}::{_array(column)}[]" for n, column in enumerate(columns))
-    aliases = ", ".join(f"c{n}" for n in range(len(columns)))
-    return f"SELECT {taken} FROM unnest({given}) AS given({aliases})"  # noqa: S608 - our names
-
-
-def _cast(column: Column[Any]) -> str:
-    if isinstance(column.type, JSON):
-        return "::jsonb"
-    return "::uuid" if column.type is UUID_TEXT else ""
-
-
-def _array(column: Column[Any]) -> str:
-    return "timestamptz" if isinstance(column.type, UtcTimestamp) else _ARRAYS.get(str(column.type), "text")
-
-
-_ARRAYS = {"BIGINT": "bigint", "BOOLEAN": "boolean", "DOUBLE": "float8", "BLOB": "bytea"}
 UUID_TEXT = String(36).with_variant(UUID(as_uuid=False), "postgresql")
 """A UUID, as canonical lower-case text in Python and on SQLite."""
 JSON_DOCUMENT = JSON().with_variant(JSONB(), "postgresql")

@@ -4,56 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from datetime import UTC
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
+from services.recorder.db.rows import FeedbackRow, PredictionRow
 from shared.contracts.events import EventError, PredictionMade, read_event
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.recorder.db.rows import EventRow
+    from shared.contracts.events import OutcomeRegistered
     from shared.contracts.transport import Delivery
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class Row(NamedTuple):
-    """One row of `predicciones` in the order of its columns, without `registrado`; then the event it came from."""
-
-    id: str
-    timestamp: datetime
-    inputs: str
-    output: str
-    probabilidad: float
-    probabilidades: str
-    modelo: str
-    modelo_version: str
-    modelo_digest: str
-    paciente_digest: str
-    gateway_id: str
-    seq: int
-    hash: str
-    referencia: str | None
-    plausibles: str | None
-    body: bytes
-
-
-class OutcomeRow(NamedTuple):
-    """One row of `resultados`, as `Row` is one of `predicciones`."""
-
-    id: str
-    timestamp: datetime
-    prediccion_id: str
-    aceptada: bool
-    diagnostico: str | None
-    motivo: str | None
-    gateway_id: str
-    seq: int
-    hash: str
-    body: bytes
-
-
-AnyRow = Row | OutcomeRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +34,8 @@ class Poison:
     event_id: str | None
 
 
-def read_row(delivery: Delivery) -> AnyRow | Poison:
-    """Read one delivery; both databases take the same ids: canonical lower-case UUIDs."""
+def read_row(delivery: Delivery, now: datetime) -> EventRow | Poison:
+    """Read one delivery that is recorded `now`; both databases take the same ids: canonical lower-case UUIDs."""
     try:
         event = read_event(delivery.body)
         if not _UUID.fullmatch(event.id):
@@ -80,47 +46,53 @@ def read_row(delivery: Delivery) -> AnyRow | Poison:
     except OverflowError:
         return _unreadable(delivery, "its time is out of range")
     if isinstance(event, PredictionMade):
-        return _prediction(event, moment, delivery)
+        return _prediction(event, moment, delivery, now)
     if not _UUID.fullmatch(event.data.prediccion):
         return _unreadable(delivery, "its prediction is not a canonical UUID")
-    return OutcomeRow(
-        event.id,
-        moment,
-        event.data.prediccion,
-        event.data.aceptada,
-        event.data.diagnostico,
-        event.data.motivo,
-        delivery.gateway_id,
-        delivery.seq,
-        event.datahash,
-        delivery.body,
-    )
+    return _feedback(event, moment, delivery, now)
 
 
-def _prediction(event: PredictionMade, moment: datetime, delivery: Delivery) -> Row:
+def _prediction(event: PredictionMade, moment: datetime, delivery: Delivery, now: datetime) -> PredictionRow:
     data = event.data
-    model = data.modelo
-    return Row(
-        event.id,
-        moment,
-        orjson.dumps(data.inputs).decode(),
-        data.output,
-        data.probabilidad,
-        orjson.dumps(data.probabilidades).decode(),
-        model.nombre,
-        model.version,
-        model.digest,
-        data.paciente,
-        delivery.gateway_id,
-        delivery.seq,
-        event.datahash,
-        data.referencia,
-        None if data.plausibles is None else orjson.dumps(data.plausibles).decode(),
-        delivery.body,
+    return PredictionRow(
+        id=event.id,
+        timestamp=moment,
+        inputs=orjson.dumps(data.inputs).decode(),
+        output=data.output,
+        probabilidad=data.probabilidad,
+        probabilidades=orjson.dumps(data.probabilidades).decode(),
+        modelo=data.modelo.nombre,
+        modelo_version=data.modelo.version,
+        modelo_digest=data.modelo.digest,
+        paciente_digest=data.paciente,
+        gateway_id=delivery.gateway_id,
+        seq=delivery.seq,
+        hash=event.datahash,
+        referencia=data.referencia,
+        plausibles=None if data.plausibles is None else orjson.dumps(data.plausibles).decode(),
+        registrado=now,
+        body=delivery.body,
     )
 
 
-def poisoned(row: AnyRow, kind: Literal["conflict", "refused"], reason: str) -> Poison:
+def _feedback(event: OutcomeRegistered, moment: datetime, delivery: Delivery, now: datetime) -> FeedbackRow:
+    data = event.data
+    return FeedbackRow(
+        id=event.id,
+        prediccion_id=data.prediccion,
+        aceptada=data.aceptada,
+        diagnostico=data.diagnostico,
+        motivo=data.motivo,
+        timestamp=moment,
+        gateway_id=delivery.gateway_id,
+        seq=delivery.seq,
+        hash=event.datahash,
+        registrado=now,
+        body=delivery.body,
+    )
+
+
+def poisoned(row: EventRow, kind: Literal["conflict", "refused"], reason: str) -> Poison:
     """Set aside a row that could be read."""
     return Poison(kind, reason, row.gateway_id, row.seq, row.body, row.id)
 

@@ -13,7 +13,7 @@ import structlog
 
 from services.recorder.accounting.outbox_reports import OutboxReports, keep_reports
 from services.recorder.db.database import DATABASE_ERRORS, reason, refuses_values
-from services.recorder.ingest.parsing import AnyRow, Poison, read_row
+from services.recorder.ingest.parsing import Poison, read_row
 from services.recorder.ingest.writes import Outcome, touch, write_batch, write_each
 from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from services.recorder.db.database import Writer
+    from services.recorder.db.rows import EventRow
     from services.recorder.metrics import Metrics
     from shared.contracts.transport import Delivery
 
 T = TypeVar("T")
-_Write = Callable[["Connection", "Sequence[AnyRow]", "Sequence[Poison]", datetime], Outcome]
+_Write = Callable[["Connection", "Sequence[EventRow]", "Sequence[Poison]", datetime], Outcome]
 _READ_AT_ONCE = 100
 """Events read before the event loop gets its turn: about a millisecond. A busy loop's turns are longer than that."""
 _log = structlog.get_logger()
@@ -59,17 +60,18 @@ class Store:
             TransportDownError: the database cannot be written; nothing was done.
 
         """
-        rows: list[AnyRow] = []
+        now = datetime.now(UTC)
+        rows: list[EventRow] = []
         poison = list(unreadable)
         for start in range(0, len(batch), _READ_AT_ONCE):
             for delivery in batch[start : start + _READ_AT_ONCE]:
-                read = read_row(delivery)
+                read = read_row(delivery, now)
                 if isinstance(read, Poison):
                     poison.append(read)
                 else:
                     rows.append(read)
             await asyncio.sleep(0)
-        writing = asyncio.create_task(self._write(rows, poison, heard))
+        writing = asyncio.create_task(self._write(rows, poison, heard, now))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         outcome = await asyncio.shield(writing)
@@ -94,9 +96,9 @@ class Store:
             watch.cancel()
             await asyncio.gather(watch, *self._writing, return_exceptions=True)
 
-    async def _write(self, rows: Sequence[AnyRow], poison: Sequence[Poison], heard: Sequence[OutboxReports]) -> Outcome:
-        now = datetime.now(UTC)
-
+    async def _write(
+        self, rows: Sequence[EventRow], poison: Sequence[Poison], heard: Sequence[OutboxReports], now: datetime
+    ) -> Outcome:
         def written(connection: Connection, write: _Write) -> Outcome:
             outcome = write(connection, rows, poison, now)
             keep_reports(connection, heard, now)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from services.recorder.db.database import refuses_values
+from services.recorder.db.inserts import bulk_insert
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
-from services.recorder.db.types import iso_utc, unnested
-from services.recorder.ingest.parsing import AnyRow, OutcomeRow, Poison, Row, poisoned
+from services.recorder.ingest.parsing import Poison, poisoned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Table
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+
+    from services.recorder.db.inserts import BulkInsert
 
 _LOOKED_UP = 500
 """Ids per look-up, far below what either database takes."""
@@ -30,31 +33,23 @@ _LOOKED_UP = 500
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    """Where rows of one kind go: their table, the statements that insert them, and what a new one counts as.
-
-    Plain SQL for the one statement that runs for every event: binding through Core costs as much as inserting. Rows go
-    in together, because each statement has to win the interpreter lock back; of a few sizes, because SQLite's driver
-    keeps statements prepared by their text. PostgreSQL takes an array per column, whatever the size of the batch.
-    """
+    """How rows of one kind are recorded: their table, their values, their insert, and the count of new ones."""
 
     table: Table
     counted: str
-    postgresql: str
-    sqlite: dict[int, str]
+    values: Callable[[Any], tuple[Any, ...]]
+    insert: BulkInsert
 
 
 def _recording(table: Table, counted: str) -> _Recording:
     columns = tuple(table.columns)
-    into = f"INSERT INTO {table.name} ({', '.join(column.name for column in columns)})"
-    places = f"({', '.join('?' * len(columns))})"
-    end = "ON CONFLICT (id) DO NOTHING"
-    sqlite_statements = {size: f"{into} VALUES {', '.join([places] * size)} {end}" for size in (256, 32, 4, 1)}
-    return _Recording(table, counted, f"{into} {unnested(columns)} {end}", sqlite_statements)
+    values = attrgetter(*(column.name for column in columns))
+    return _Recording(table, counted, values, bulk_insert(table, columns))
 
 
-_RECORDINGS: dict[type[AnyRow], _Recording] = {
-    Row: _recording(PREDICCIONES, "recorded"),
-    OutcomeRow: _recording(RESULTADOS, "outcomes"),
+_RECORDINGS: dict[type[EventRow], _Recording] = {
+    PredictionRow: _recording(PREDICCIONES, "recorded"),
+    FeedbackRow: _recording(RESULTADOS, "outcomes"),
 }
 
 
@@ -65,7 +60,7 @@ class Outcome(Counter[str]):
     """
 
 
-def write_batch(connection: Connection, rows: Sequence[AnyRow], poison: Sequence[Poison], now: datetime) -> Outcome:
+def write_batch(connection: Connection, rows: Sequence[EventRow], poison: Sequence[Poison], now: datetime) -> Outcome:
     """Record `rows` and quarantine `poison`; whatever was there already stays as it is.
 
     Rows go in by kind and id, so that two recorders with the same events wait for each other instead of deadlocking.
@@ -75,7 +70,7 @@ def write_batch(connection: Connection, rows: Sequence[AnyRow], poison: Sequence
         own = sorted((row for row in rows if type(row) is kind), key=lambda row: row.id)
         if not own:
             continue
-        new = _insert(connection, recording, own, now)
+        new = recording.insert.run(connection, list(map(recording.values, own)))
         outcome[recording.counted] += new
         if new < len(own):
             repeated, conflicts = _known(connection, recording.table, own)
@@ -87,7 +82,7 @@ def write_batch(connection: Connection, rows: Sequence[AnyRow], poison: Sequence
     return outcome
 
 
-def write_each(connection: Connection, rows: Sequence[AnyRow], poison: Sequence[Poison], now: datetime) -> Outcome:
+def write_each(connection: Connection, rows: Sequence[EventRow], poison: Sequence[Poison], now: datetime) -> Outcome:
     """Do the same row by row, for a batch with a value that the database refuses, such as NUL in PostgreSQL's text."""
     outcome = write_batch(connection, (), poison, now)
     for row in rows:
@@ -107,24 +102,7 @@ def touch(connection: Connection) -> None:
     connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
 
 
-def _insert(connection: Connection, recording: _Recording, rows: Sequence[AnyRow], now: datetime) -> int:
-    """Insert what is new. A row is its table's columns but the last, `registrado`, and then the event."""
-    if connection.dialect.name == "postgresql":
-        *columns, _ = zip(*rows, strict=True)
-        arrays = (*map(list, columns), [now] * len(rows))
-        return connection.exec_driver_sql(recording.postgresql, arrays).rowcount
-    stamp = iso_utc(now)
-    recorded = start = 0
-    while start < len(rows):
-        size = next(size for size in recording.sqlite if size <= len(rows) - start)
-        part = rows[start : start + size]
-        values = tuple(chain.from_iterable((row[0], iso_utc(row[1]), *row[2:-1], stamp) for row in part))
-        recorded += connection.exec_driver_sql(recording.sqlite[size], values).rowcount
-        start += size
-    return recorded
-
-
-def _known(connection: Connection, table: Table, rows: Sequence[AnyRow]) -> tuple[list[AnyRow], list[Poison]]:
+def _known(connection: Connection, table: Table, rows: Sequence[EventRow]) -> tuple[list[EventRow], list[Poison]]:
     """Find which `rows` are held under another gateway or seq, and which contradict the row of their id."""
     c = table.c
     held: dict[str, tuple[str, int, str]] = {}
@@ -142,7 +120,7 @@ def _known(connection: Connection, table: Table, rows: Sequence[AnyRow]) -> tupl
     return repeated, conflicts
 
 
-def _keep_duplicates(connection: Connection, rows: Sequence[AnyRow], now: datetime) -> None:
+def _keep_duplicates(connection: Connection, rows: Sequence[EventRow], now: datetime) -> None:
     if rows:
         values = [
             {"gateway_id": row.gateway_id, "seq": row.seq, "prediccion_id": row.id, "recibido": now} for row in rows

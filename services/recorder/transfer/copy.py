@@ -13,7 +13,7 @@ from sqlalchemy import JSON, ColumnElement, Select, Table, Text, UniqueConstrain
 from sqlalchemy.exc import DBAPIError
 
 from services.recorder.db.database import refuses_values
-from services.recorder.db.types import UtcTimestamp, iso_utc, unnested
+from services.recorder.db.inserts import bulk_insert
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
     """Insert `rows`, halving a batch until a value that the target refuses (NUL in PostgreSQL's text) is alone."""
     try:
         with connection.begin_nested():
-            written = _insert(table, rows, connection)
+            written = bulk_insert(table, copied_columns(table)).run(connection, rows)
     except DBAPIError as error:
         if not refuses_values(error):
             raise
@@ -117,29 +117,6 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
     half = len(rows) // 2
     first, second = (_insert_all(table, part, connection) for part in (rows[:half], rows[half:]))
     return first[0] + second[0], first[1] + second[1]
-
-
-def _insert(table: Table, rows: Sequence[Values], connection: Connection) -> int:
-    if connection.dialect.name == "postgresql":
-        arrays = tuple(map(list, zip(*rows, strict=True)))
-        return connection.exec_driver_sql(_insert_postgres(table), arrays).rowcount
-    times = {n for n, column in enumerate(copied_columns(table)) if isinstance(column.type, UtcTimestamp)}
-    values = [tuple(iso_utc(value) if n in times else value for n, value in enumerate(row)) for row in rows]
-    return connection.exec_driver_sql(_insert_sqlite(table), values).rowcount
-
-
-@lru_cache
-def _insert_sqlite(table: Table) -> str:
-    names = [f'"{column.name}"' for column in copied_columns(table)]
-    places = ", ".join("?" * len(names))
-    return f'INSERT INTO "{table.name}" ({", ".join(names)}) VALUES ({places}) ON CONFLICT DO NOTHING'  # noqa: S608 - our names
-
-
-@lru_cache
-def _insert_postgres(table: Table) -> str:
-    columns = copied_columns(table)
-    names = ", ".join(f'"{column.name}"' for column in columns)
-    return f'INSERT INTO "{table.name}" ({names}) {unnested(columns)} ON CONFLICT DO NOTHING'
 
 
 def _values(table: Table) -> Select[Any]:

@@ -1,0 +1,113 @@
+"""Models of the read API. Those of recorded rows derive from the rows' columns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from services.recorder.api.queries import MOST_OUTCOMES, Wanted
+from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.recorder.db.rows import EventRow
+
+LARGEST_PAGE = 500
+"""Predictions in one answer."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _showing(row: type[EventRow]) -> Callable[[type[Model]], type[Model]]:
+    """Put the columns of `row` that the API shows before the fields of a model of its own."""
+
+    def build(model: type[Model]) -> type[Model]:
+        shown: dict[str, Any] = {
+            column.name: (
+                column.type.api | None if column.nullable else column.type.api,
+                Field(description=column.info.api.description),
+            )
+            for column in row_columns(row)
+            if column.info.api
+        }
+        own: dict[str, Any] = {name: (field.annotation, field) for name, field in model.model_fields.items()}
+        built = create_model(model.__name__, __doc__=model.__doc__, __module__=__name__, **shown, **own)
+        return cast("type[Model]", built)  # it has the fields of `model`
+
+    return build
+
+
+@_showing(FeedbackRow)
+class ResultadoRegistrado(BaseModel):
+    """Lo que el médico dijo de una predicción."""
+
+
+@_showing(PredictionRow)
+class Prediccion(BaseModel):
+    """Una predicción registrada."""
+
+    resultado: ResultadoRegistrado | None = Field(description="El último resultado que dio el médico, si dio alguno.")
+
+
+class PrediccionConResultados(Prediccion):
+    """Una predicción registrada, con todo lo que el médico dijo de ella."""
+
+    resultados: list[ResultadoRegistrado] = Field(
+        description=f"Los resultados, del más nuevo al más antiguo; los últimos {MOST_OUTCOMES}, si hay más."
+    )
+
+
+class Pagina(BaseModel):
+    """Una página de predicciones, de la más nueva a la más antigua."""
+
+    predicciones: list[Prediccion]
+    siguiente: str | None = Field(description="Valor de `cursor` para la página siguiente; null en la última.")
+
+
+class Cuenta(BaseModel):
+    """Cuenta de un gateway: `respondidas` es la suma de todo lo que sigue, hasta `diferencia`."""
+
+    gateway_id: str
+    respondidas: int
+    registradas: int
+    duplicadas: int = Field(description="Repeticiones de una respuesta que ya estaba registrada.")
+    en_outbox: int = Field(description="Guardadas en el gateway; según su último aviso.")
+    en_camino: int = Field(description="Salieron del gateway y aún no están registradas.")
+    en_cuarentena: int
+    diferencia: int = Field(description="Respuestas que faltan; 0 si no falta ninguna.")
+    visto: datetime | None = Field(description="Cuándo avisó por última vez, en UTC; null si nunca lo ha hecho.")
+    en_silencio: bool = Field(description="Hace más de un minuto que no avisa: pudo responder más de lo que consta.")
+
+
+class Conciliacion(BaseModel):
+    """Todo lo respondido está registrado, en cuarentena o en camino."""
+
+    gateways: list[Cuenta]
+    diferencia: int = Field(description="Suma de las diferencias; 0 si no falta ninguna respuesta.")
+
+
+class Filtro(BaseModel):
+    """Qué predicciones se piden; una fecha sin zona horaria se entiende en UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    desde: datetime | None = Field(None, description="Desde este momento, incluido.")
+    hasta: datetime | None = Field(None, description="Hasta este momento, sin incluirlo.")
+    output: str | None = Field(None, description="Solo esta clase.")
+    modelo_version: str | None = Field(None, description="Solo esta versión del modelo.")
+    referencia: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Solo este paciente: el hash que da /referencias."
+    )
+    limite: int = Field(50, ge=1, le=LARGEST_PAGE, description="Cuántas como máximo.")
+    cursor: str | None = Field(None, description="El valor de `siguiente` de la página anterior.")
+
+    def wanted(self) -> Wanted:
+        """Translate for the query."""
+        since, until = _utc(self.desde), _utc(self.hasta)
+        return Wanted(self.limite, since, until, self.output, self.modelo_version, self.referencia, self.cursor)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

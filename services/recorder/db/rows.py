@@ -1,0 +1,280 @@
+"""Rows of events: one class per kind, whose annotated fields are the columns of its table.
+
+A field declares everything about its column. The table, the insert statement, the read API's model, the analysts' view,
+the data dictionary and the copy between databases derive from it. A new column takes a field here, its value in
+`ingest.parsing` and a migration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, Double, Text
+
+from services.recorder.db.types import JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """A column's type in SQL, in the read API, and in the data dictionary (Spanish)."""
+
+    sql: TypeEngine[Any]
+    api: Any
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiField:
+    """A field of the read API, with its description in Spanish."""
+
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewColumn:
+    """A column of the analysts' view.
+
+    `meaning` (Spanish) goes into the data dictionary, as does `kind` where it is not that of the type. `name` and
+    `expression` default to the column itself; in an expression, `predicciones` is the prediction and `r` the feedback.
+    It stands at the end of the view, or behind the column `after`.
+    """
+
+    meaning: str
+    kind: str | None = None
+    name: str | None = None
+    expression: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """What a field declares about its column.
+
+    `comment` (English) is stored in the database. A column that identifies a person is `personal`: analysts get NULL.
+    """
+
+    comment: str
+    api: ApiField | None = None
+    view: ViewColumn | None = None
+    personal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowColumn:
+    """One column of a kind of row."""
+
+    name: str
+    type: ColumnType
+    nullable: bool
+    info: ColumnInfo
+
+
+Uuid = Annotated[str, ColumnType(UUID_TEXT, UUID, "texto")]
+"""Canonical lower-case text, on both databases."""
+
+
+def _json(api: Any) -> ColumnType:  # noqa: ANN401 - a type expression
+    """Return the type of a document, which a row holds as JSON text."""
+    return ColumnType(JSON_DOCUMENT, api, "JSON")
+
+
+@dataclass(slots=True, kw_only=True)  # not frozen: that triples the time to create one, and there is one per event
+class PredictionRow:
+    """A row of `predicciones`.
+
+    `body`, the event as received, is no column: it goes to quarantine if the row cannot be recorded.
+    """
+
+    id: Annotated[
+        Uuid,
+        ColumnInfo(
+            "the prediction's, a UUID: makes recording idempotent",
+            ApiField(),
+            ViewColumn(meaning="Identificador de la predicción (UUID)"),
+        ),
+    ]
+    timestamp: Annotated[
+        datetime,
+        ColumnInfo(
+            "when it was answered, UTC",
+            ApiField("Cuándo se respondió, en UTC."),
+            ViewColumn(meaning="Cuándo se respondió, en UTC"),
+        ),
+    ]
+    inputs: Annotated[
+        str,
+        _json(dict[str, Any]),
+        ColumnInfo("the patient as asked", ApiField("Los datos del paciente, como se enviaron.")),
+    ]
+    output: Annotated[
+        str,
+        ColumnInfo(
+            "the class answered",
+            ApiField("La clase respondida."),
+            ViewColumn(meaning="Diagnóstico respondido", kind="categoría"),
+        ),
+    ]
+    probabilidad: Annotated[
+        float,
+        ColumnInfo(
+            "of that class, 0 to 1",
+            ApiField("Probabilidad de esa clase, de 0 a 1."),
+            ViewColumn(meaning="Probabilidad del diagnóstico respondido, de 0 a 1"),
+        ),
+    ]
+    probabilidades: Annotated[
+        str,
+        _json(dict[str, float]),
+        ColumnInfo(
+            "per class, 0 to 1",
+            ApiField("Probabilidad de cada clase."),
+            ViewColumn(meaning="Probabilidad de cada diagnóstico, de 0 a 1"),
+        ),
+    ]
+    modelo: Annotated[str, ColumnInfo("name of the model that answered", ApiField())]
+    modelo_version: Annotated[
+        str,
+        ColumnInfo("its version in the registry", ApiField(), ViewColumn(meaning="Versión del modelo que respondió")),
+    ]
+    modelo_digest: Annotated[
+        str,
+        ColumnInfo("SHA-256 of its manifest", ApiField(), ViewColumn(meaning="SHA-256 del manifiesto de ese modelo")),
+    ]
+    paciente_digest: Annotated[
+        str,
+        ColumnInfo(
+            "SHA-256 of the patient class it was asked with",
+            ApiField(),
+            ViewColumn(meaning="SHA-256 de la clase de paciente con la que se preguntó"),
+        ),
+    ]
+    gateway_id: Annotated[
+        str,
+        ColumnInfo("who answered", ApiField("Quién respondió."), ViewColumn(meaning="Instancia que respondió")),
+    ]
+    seq: Annotated[
+        int,
+        ColumnInfo(
+            "counts that gateway's answers, from 1, without gaps",
+            ApiField("Número de la respuesta en ese gateway, sin huecos."),
+        ),
+    ]
+    hash: Annotated[
+        str, ColumnInfo("SHA-256 of question and answer", ApiField("SHA-256 de la pregunta y la respuesta."))
+    ]
+    referencia: Annotated[
+        str | None,
+        ColumnInfo(
+            "the doctor's reference to the patient, as keyed hash",
+            ApiField("Hash de la referencia del paciente, si se indicó; véase /referencias. Null para analistas."),
+            personal=True,
+        ),
+    ]
+    plausibles: Annotated[
+        str | None,
+        _json(list[str]),
+        ColumnInfo(
+            "classes not ruled out, likeliest first; NULL: not known",
+            ApiField("Diagnósticos que no se podían descartar, del más al menos probable; null si no consta."),
+            ViewColumn(
+                meaning="Diagnósticos que no se podían descartar, del más al menos probable; uno solo: concluyente; "
+                "NULL si no consta",
+                after="probabilidades",
+            ),
+        ),
+    ]
+    registrado: Annotated[
+        datetime,
+        ColumnInfo(
+            "when it was recorded here, UTC",
+            ApiField("Cuándo se registró, en UTC."),
+            ViewColumn(meaning="Cuándo se guardó aquí, en UTC"),
+        ),
+    ]
+    body: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class FeedbackRow:
+    """A row of `resultados`, the doctor's feedback on a prediction; `body` as in `PredictionRow`."""
+
+    id: Annotated[Uuid, ColumnInfo("the outcome's, a UUID: makes recording idempotent")]
+    prediccion_id: Annotated[Uuid, ColumnInfo("of which prediction, which may be recorded later")]
+    aceptada: Annotated[
+        bool,
+        ColumnInfo(
+            "whether the answer holds",
+            ApiField("Si confirmó el diagnóstico respondido."),
+            ViewColumn(
+                meaning="Si el diagnóstico del médico es el respondido; NULL si aún no dijo nada",
+                expression="(r.aceptada OR r.diagnostico = predicciones.output)",  # a correction to the same one agrees
+            ),
+        ),
+    ]
+    diagnostico: Annotated[
+        str | None,
+        ColumnInfo(
+            "the class that holds instead; NULL if it was accepted",
+            ApiField("El que corresponde, si no es el respondido."),
+            ViewColumn(
+                meaning="Diagnóstico según el médico: el respondido si lo confirmó; NULL si aún no dijo nada",
+                kind="categoría",
+                name="diagnostico_medico",
+                expression="CASE WHEN r.aceptada THEN predicciones.output ELSE r.diagnostico END",
+            ),
+        ),
+    ]
+    motivo: Annotated[
+        str | None,
+        ColumnInfo(
+            "why, in the doctor's words: PATIENT DATA",
+            ApiField("Por qué, con sus palabras; null para analistas."),
+            personal=True,
+        ),
+    ]
+    timestamp: Annotated[
+        datetime,
+        ColumnInfo(
+            "when the doctor said it, UTC",
+            ApiField("Cuándo lo dijo, en UTC."),
+            ViewColumn(meaning="Cuándo lo dijo el médico por última vez, en UTC", name="resultado_timestamp"),
+        ),
+    ]
+    gateway_id: Annotated[str, ColumnInfo("who took it")]
+    seq: Annotated[int, ColumnInfo("its number among all that gateway answered")]
+    hash: Annotated[str, ColumnInfo("SHA-256 of what was said")]
+    registrado: Annotated[datetime, ColumnInfo("when it was recorded here, UTC")]
+    body: bytes
+
+
+EventRow = PredictionRow | FeedbackRow
+"""A row of either kind of event."""
+_TYPES: dict[type, ColumnType] = {
+    str: ColumnType(Text(), str, "texto"),
+    int: ColumnType(BigInteger(), int, "entero"),
+    float: ColumnType(Double(), float, "número"),
+    bool: ColumnType(Boolean(), bool, "sí o no"),
+    datetime: ColumnType(UtcTimestamp(), datetime, "momento"),
+}
+
+
+def row_columns(row: type[EventRow]) -> tuple[RowColumn, ...]:
+    """Return the columns of a kind of row, in the order of its fields."""
+    hints = get_type_hints(row, include_extras=True)
+    annotated = [field.name for field in fields(row) if get_origin(hints[field.name]) is Annotated]
+    return tuple(_column(name, *get_args(hints[name])) for name in annotated)
+
+
+def _column(name: str, value: Any, *declared: object) -> RowColumn:  # noqa: ANN401 - a type expression
+    nullable = NoneType in get_args(value)
+    plain = next(member for member in get_args(value) if member is not NoneType) if nullable else value
+    column_type = next((each for each in declared if isinstance(each, ColumnType)), None) or _TYPES[plain]
+    info = next(each for each in declared if isinstance(each, ColumnInfo))
+    return RowColumn(name, column_type, nullable, info)
