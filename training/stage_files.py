@@ -1,19 +1,27 @@
-"""What `check`, `train` and `evaluate` hand on: the model in its two forms, and what is known of it and its data.
+"""Files that a stage of the pipeline writes and later stages read: paths, contents and readers.
 
-Kept apart from the stages that make them: reading them costs none of the libraries that made them.
+Importing this module loads none of the libraries that compute the contents.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from shared.artifacts.baseline import Reference
 from shared.artifacts.bundle import Golden, Parity
-from training.data.cases import FOLDER
+from shared.patient import Disease, Feature
+from training.config import Parameters, read_parameters
+from training.errors import DataError
 
+FOLDER = Path("var/pipeline")
+CASES = FOLDER / "cases.csv"
+PREPARATION = FOLDER / "preparation.json"
 CHECKS = FOLDER / "checks.json"
 MODEL = FOLDER / "model.pkl"
 TRAINING = FOLDER / "training.json"
@@ -27,6 +35,24 @@ Interval = tuple[float, float]
 """The ends of a 95 % interval."""
 
 _SPOKEN = {">=": "at least", "<=": "at most"}
+
+
+class Preparation(BaseModel):
+    """Result of `prepare`: the disease, the columns and the number of cases. Later stages read no patient class."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: str
+    patient_digest: str
+    data_hash: str
+    columns: list[str]
+    measured: list[str]
+    classes: list[str]
+    disease: Disease
+    features: list[Feature]
+    rows_read: int
+    discarded: dict[str, int]
+    cases: dict[str, int]
 
 
 class Finding(BaseModel):
@@ -188,6 +214,69 @@ class Proof(BaseModel):
 
     parity: Parity
     golden: Golden
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Results of all stages before `register`: `pickled` and `onnx` are the model's bytes in its two formats."""
+
+    parameters: Parameters
+    preparation: Preparation
+    checks: Checks
+    training: Training
+    population: Population
+    metrics: Metrics
+    proof: Proof
+    pickled: bytes
+    onnx: bytes
+
+    @property
+    def id(self) -> str:
+        """SHA-256 (hex) over everything that a version is made from."""
+        digest = hashlib.sha256(self.pickled + self.onnx)
+        for part in (
+            self.parameters,
+            self.preparation,
+            self.checks,
+            self.training,
+            self.population,
+            self.metrics,
+            self.proof,
+        ):
+            digest.update(part.model_dump_json().encode())
+        return digest.hexdigest()
+
+
+def read_build() -> Build:
+    """Read `params.yaml` and the results of all stages.
+
+    Raises:
+        DataError: a stage has not run here.
+        ParametersError: `params.yaml` is wrong, or has gates for classes that the disease does not have.
+
+    """
+    try:
+        build = Build(
+            parameters=read_parameters(),
+            preparation=read_preparation(),
+            checks=read_checks(),
+            training=read_training(),
+            population=read_population(),
+            metrics=read_metrics(),
+            proof=read_proof(),
+            pickled=MODEL.read_bytes(),
+            onnx=ONNX.read_bytes(),
+        )
+    except FileNotFoundError as error:
+        message = f"{error.filename}: not there; run the stages before this one (`make train` runs them all)"
+        raise DataError(message) from None
+    build.parameters.check_classes(build.preparation.classes)
+    return build
+
+
+def read_preparation() -> Preparation:
+    """Read the result of `prepare`."""
+    return Preparation.model_validate_json(PREPARATION.read_text(encoding="utf-8"))
 
 
 def read_checks() -> Checks:

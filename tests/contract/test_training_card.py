@@ -21,7 +21,7 @@ from training.evaluation.subgroups import UNKNOWN
 from training.stage_files import Rule
 
 if TYPE_CHECKING:
-    from training.commands.register import Build
+    from training.stage_files import Build
 
 LARGEST = 400 * 1024
 

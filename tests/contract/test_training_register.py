@@ -25,7 +25,7 @@ from training.registry.mlflow_errors import translated
 from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
-    from training.commands.register import Build
+    from training.stage_files import Build
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import pytest
 from tests.support.builds import MadeUpPatient, Place, good_build, lay_down
 from tests.support.training_cases import made_up_cases
 from training.commands.reproduce import find, provenance
-from training.data.cases import CASES
 from training.errors import RegistryError
 from training.monitoring.predictions_db import Prediction
 from training.settings import TrainingSettings
 from training.stage_files import METRICS, MODEL, ONNX, PICTURES, PROOF, TRAINING
+from training.stage_files import CASES, METRICS, MODEL, ONNX, PROOF, TRAINING
 
 SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri=None)
 ROOT = Path(__file__).parents[2]

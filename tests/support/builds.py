@@ -21,17 +21,17 @@ from training.card.render import Version
 from training.commands.check import Data, findings
 from training.commands.evaluate import prove
 from training.commands.promote import promote
-from training.commands.register import Build, register
+from training.commands.register import register
 from training.commands.rollback import rollback
 from training.commands.train import train
 from training.data import distribution, population
-from training.data.cases import CASES, PREPARATION, Cases, Example, Preparation, write_cases
+from training.data.cases import Cases, Example, write_cases
 from training.data.splitting import reported
 from training.evaluation.report import report
 from training.model import boosting
 from training.model.onnx import convert
 from training.registry.mlflow_registry import Registry
-from training.stage_files import CHECKS, PICTURES, Checks, Finding, Training
+from training.stage_files import CASES, CHECKS, PICTURES, PREPARATION, Build, Checks, Finding, Preparation, Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable

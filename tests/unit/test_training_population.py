@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from training.data.cases import Cases, Preparation
+from training.data.cases import Cases
 from training.data.population import describe
+from training.stage_files import Preparation
 
 NAN = float("nan")
 

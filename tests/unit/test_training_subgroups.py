@@ -7,9 +7,10 @@ import pytest
 
 from shared.patient import Diagnosis, Disease, Patient, choice, measure
 from tests.support.training_cases import CLASSES, small_parameters
-from training.data.cases import Cases, Preparation
+from training.data.cases import Cases
 from training.evaluation.metrics import figures
 from training.evaluation.report import report
+from training.stage_files import Preparation
 
 if TYPE_CHECKING:
     from training.data.cases import Floats

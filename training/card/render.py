@@ -23,8 +23,7 @@ from training.evaluation.subgroups import FIGURES, UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from training.commands.register import Build
-    from training.stage_files import Interval, Metrics
+    from training.stage_files import Build, Interval, Metrics
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _SHADES = (0.005, 0.1, 0.3, 0.6)

@@ -14,13 +14,13 @@ from shared.patient import load_patient
 from shared.settings import read_settings
 from training.config import read_parameters
 from training.data import leakage
-from training.data.cases import CASES, read_cases, read_lines, read_preparation
+from training.data.cases import read_cases, read_lines
 from training.data.raw import RAW
 from training.data.schema import breaches
 from training.data.splitting import reported
 from training.errors import DataError
 from training.settings import TrainingSettings
-from training.stage_files import CHECKS, Checks, Finding
+from training.stage_files import CASES, CHECKS, Checks, Finding, read_preparation
 
 if TYPE_CHECKING:
     import argparse

@@ -10,13 +10,25 @@ import numpy as np
 from shared.artifacts.bundle import Golden
 from training.config import read_parameters
 from training.data.cases import CASES, decimal, read_cases, read_preparation, read_rule
+from training.data.cases import read_cases, read_rule
 from training.data.population import describe
 from training.data.splitting import reported
 from training.evaluation.plots import draw_all
 from training.evaluation.report import report
 from training.model.boosting import in_float32, predict
 from training.model.onnx import boundary_rows, convert, golden_rows, parity
-from training.stage_files import METRICS, MODEL, ONNX, PICTURES, POPULATION, PROOF, Proof, read_training
+from training.stage_files import (
+    CASES,
+    METRICS,
+    MODEL,
+    ONNX,
+    PICTURES,
+    POPULATION,
+    PROOF,
+    Proof,
+    read_preparation,
+    read_training,
+)
 
 if TYPE_CHECKING:
     import argparse

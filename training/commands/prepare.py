@@ -13,10 +13,11 @@ import pydantic
 
 from shared.patient import Case, DiscardedRowError, PatientClassError, load_patient
 from shared.settings import read_settings
-from training.data.cases import CASES, PREPARATION, Example, Preparation, write_cases
+from training.data.cases import Example, write_cases
 from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
 from training.settings import TrainingSettings
+from training.stage_files import CASES, PREPARATION, Preparation
 
 if TYPE_CHECKING:
     import argparse

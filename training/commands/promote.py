@@ -5,23 +5,22 @@ Into production it gets through its gates only. `--force` takes it past those th
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
 from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.settings import read_settings
+from training.arguments import add_reason
 from training.errors import GatesFailedError, PromotionError
+from training.registry.gate_run import run_gates
 from training.registry.open import open_registry
-from training.registry.promotion import Change, carry_out, fetched, follow, look, usable
+from training.registry.promotion import Change, carry_out, fetched, follow, look
 from training.settings import TrainingSettings
-from training.stage_runner import say
 
 if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
-    from training.evaluation.gates import Report
+    import argparse
+
     from training.registry.mlflow_registry import Registry
 
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("version", help="its number in the registry")
     parser.add_argument("--to", choices=(STAGING, PRODUCTION), required=True)
-    parser.add_argument("--reason", type=given_reason, required=True, help="kept in the history")
+    add_reason(parser)
     parser.add_argument("--force", action="store_true", help="past the gates that it fails; the history says so")
 
 
@@ -65,7 +64,7 @@ def promote(  # noqa: PLR0913 - one per word of the command
         follow(registry, model_store)
         return f"version {version} is in {alias} already"
     bundle = fetched(version, registry, model_store)
-    report = judged(bundle, seen.version, registry, model_store) if alias == PRODUCTION else None
+    report = run_gates(bundle, seen.version, registry, model_store) if alias == PRODUCTION else None
     missed = report.failed if report else []
     if missed and not force:
         message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force goes past them"
@@ -73,28 +72,3 @@ def promote(  # noqa: PLR0913 - one per word of the command
     carry_out(Change("promote", version, reason, report, tuple(missed)), seen, registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
     return f"version {version}, {alias} (was {seen.version or 'empty'}){forced}"
-
-
-def judged(bundle: Bundle, production: str | None, registry: Registry, model_store: ModelStore) -> Report:
-    """Put `bundle` before its gates, beside what is in production; shows the report, and keeps it in the registry."""
-    from training.evaluation.gatekeeper import GateRunner  # noqa: PLC0415 - seconds, which a wrong version should not cost
-
-    present, refusal = None, None
-    if production is not None and (refusal := usable(production, registry, model_store)) is None:
-        present = model_store.opened(production)
-    report = GateRunner.here().report(bundle, present, refusal=refusal)
-    text = report.text()
-    for line in text.splitlines():
-        say("gates", line)
-    now = dt.datetime.now(dt.UTC)
-    registry.keep_report(
-        bundle.manifest.version, f"{now:%Y%m%dT%H%M%S.%fZ}", text=text + "\n", json=report.model_dump_json(indent=1)
-    )
-    return report
-
-
-def given_reason(text: str) -> str:
-    """Refuse a reason that says nothing."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("say why, for those who read the history later")
-    return text.strip()

@@ -6,10 +6,8 @@ Everything can be repeated: a build that is registered already gets no other ver
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import pickle
 import tempfile
-from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,17 +27,15 @@ from shared.artifacts.bundle import (
 from shared.artifacts.store import ModelStore, ModelStoreError
 from shared.patient import load_patient
 from shared.settings import read_settings
-from training import stage_files
 from training.card.render import Version, render
-from training.commands.promote import judged
-from training.config import Parameters, read_parameters
-from training.data.cases import Preparation, read_preparation
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
 from training.registry.build_cache import remember, unchanged
+from training.registry.gate_run import run_gates
 from training.registry.open import open_registry
 from training.registry.promotion import Change, View, carry_out, fetched, follow, look, usable
 from training.registry.provenance import code_commit, library_versions
 from training.settings import TrainingSettings
+from training.stage_files import CHECKS, PICTURES, read_build
 from training.stage_runner import say
 
 if TYPE_CHECKING:
@@ -47,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.registry.mlflow_registry import Registry
+    from training.stage_files import Build
 
 _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT = "patient_digest"
@@ -55,43 +52,11 @@ _ATTEMPTS = 10
 _DIRTY = {True: "yes", False: "no", None: "unknown"}
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """What the stages before have made."""
-
-    parameters: Parameters
-    preparation: Preparation
-    checks: stage_files.Checks
-    training: stage_files.Training
-    population: stage_files.Population
-    metrics: stage_files.Metrics
-    proof: stage_files.Proof
-    pickled: bytes
-    onnx: bytes
-
-    @property
-    def id(self) -> str:
-        """Tell this build from any other: a digest of all that goes into its version."""
-        digest = hashlib.sha256(self.pickled + self.onnx)
-        said = (
-            self.parameters,
-            self.preparation,
-            self.checks,
-            self.training,
-            self.population,
-            self.metrics,
-            self.proof,
-        )
-        for part in said:
-            digest.update(part.model_dump_json().encode())
-        return digest.hexdigest()
-
-
 def main(_: argparse.Namespace) -> str:
     """Run the stage; returns its summary."""
     settings = read_settings(TrainingSettings)
     patient = load_patient(settings.predecir_paciente)
-    build = _read_build()
+    build = read_build()
     if build.preparation.patient_digest != patient.digest:
         message = "var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again"
         raise DataError(message)
@@ -153,7 +118,7 @@ def _to_staging(version: str, registry: Registry, model_store: ModelStore) -> No
 
 
 def _to_production(version: str, build: Build, seen: View, registry: Registry, model_store: ModelStore) -> str:
-    report = judged(fetched(version, registry, model_store), seen.version, registry, model_store)
+    report = run_gates(fetched(version, registry, model_store), seen.version, registry, model_store)
     if not report.failed and seen.version != version:
         carry_out(Change("register", version, _REASON, report), seen, registry, model_store)
     registry.complete(version, build.id, report.failed)
@@ -187,26 +152,6 @@ def _for_this_class(version: str, registry: Registry, build: Build) -> bool:
     return registry.run_tag(version, _PATIENT) == build.preparation.patient_digest
 
 
-def _read_build() -> Build:
-    try:
-        build = Build(
-            parameters=read_parameters(),
-            preparation=read_preparation(),
-            checks=stage_files.read_checks(),
-            training=stage_files.read_training(),
-            population=stage_files.read_population(),
-            metrics=stage_files.read_metrics(),
-            proof=stage_files.read_proof(),
-            pickled=stage_files.MODEL.read_bytes(),
-            onnx=stage_files.ONNX.read_bytes(),
-        )
-    except FileNotFoundError as error:
-        message = f"{error.filename}: not there; run the stages before this one (`make train` runs them all)"
-        raise DataError(message) from None
-    build.parameters.check_classes(build.preparation.classes)
-    return build
-
-
 def _register_anew(build: Build, registry: Registry, model_store: ModelStore, var: Path) -> str:
     code = code_commit()
     tags = {
@@ -216,7 +161,7 @@ def _register_anew(build: Build, registry: Registry, model_store: ModelStore, va
         _PATIENT: build.preparation.patient_digest,
     }
     with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        registry.log(_flat_parameters(build), _flat_metrics(build), stage_files.PICTURES, stage_files.CHECKS)
+        registry.log(_flat_parameters(build), _flat_metrics(build), PICTURES, CHECKS)
         version = registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,

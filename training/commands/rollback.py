@@ -12,7 +12,7 @@ from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
 from shared.settings import read_settings
-from training.commands.promote import given_reason
+from training.arguments import add_reason
 from training.errors import PromotionError
 from training.registry.open import open_registry
 from training.registry.promotion import Change, carry_out, fetched, look
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--reason", type=given_reason, required=True, help="kept in the history")
+    add_reason(parser)
 
 
 def main(arguments: argparse.Namespace) -> str:

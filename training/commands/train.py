@@ -9,12 +9,12 @@ import numpy as np
 
 from training.config import read_parameters
 from training.data import distribution
-from training.data.cases import CASES, decimal, read_cases, read_preparation
+from training.data.cases import decimal, read_cases
 from training.data.splitting import check_enough, folds, reported
 from training.errors import DataError
 from training.evaluation.metrics import figures
 from training.model import boosting, conformal
-from training.stage_files import MODEL, TRAINING, Candidate, Training
+from training.stage_files import CASES, MODEL, TRAINING, Candidate, Training, read_preparation
 from training.stage_runner import say
 
 if TYPE_CHECKING:

@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
-from shared.patient import Disease, Feature
 from training.errors import DataError
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Sequence
-
-FOLDER = Path("var/pipeline")
-CASES = FOLDER / "cases.csv"
-PREPARATION = FOLDER / "preparation.json"
+    from pathlib import Path
 
 Rows: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -42,24 +36,6 @@ class Example(NamedTuple):
     date: dt.date | None
     line: int
     by_rule: str = ""
-
-
-class Preparation(BaseModel):
-    """What `prepare` says of the cases; later stages know the disease only by this."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    name: str
-    patient_digest: str
-    data_hash: str
-    columns: list[str]
-    measured: list[str]
-    classes: list[str]
-    disease: Disease
-    features: list[Feature]
-    rows_read: int
-    discarded: dict[str, int]
-    cases: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +96,6 @@ def read_rule(path: Path, classes: Sequence[str]) -> Labels | None:
         message = f"{said.count(''):,} of {len(said):,} cases have no answer by by_rule; let it answer all or none"
         raise DataError(message)
     return np.array([classes.index(code) for code in said], dtype=np.int64)
-
-
-def read_preparation() -> Preparation:
-    """Read what `prepare` said."""
-    return Preparation.model_validate_json(PREPARATION.read_text(encoding="utf-8"))
 
 
 def decimal(value: np.float32) -> float:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.patient import Feature
-    from training.data.cases import Cases, Floats, Preparation
+    from training.data.cases import Cases, Floats
+    from training.stage_files import Preparation
 
 _QUARTERS = (25, 50, 75)
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from training.evaluation.gates import LOWER_IS_BETTER
-from training.evaluation.metrics import resamples, weighted
+from training.evaluation.metrics import LOWER_IS_BETTER, resamples, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from training.evaluation.metrics import LOWER_IS_BETTER
 from training.stage_files import Interval
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from training.evaluation.comparison import Difference
     from training.model.latency import Latency
     from training.stage_files import Checks, Subgroup
-
-LOWER_IS_BETTER = {"log_loss", "expected_calibration_error"}
 
 
 class Verdict(BaseModel):

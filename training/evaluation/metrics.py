@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from training.data.cases import Floats, Labels, Mask
     from training.stage_files import Interval
 
+LOWER_IS_BETTER = {"log_loss", "expected_calibration_error"}
+"""Figures of a comparison that get better as they fall."""
 _LEAST = 1e-15
 _INTERVAL = (2.5, 97.5)
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.config import Evaluation, Parameters
-    from training.data.cases import Cases, Floats, Labels, Mask, Preparation
-    from training.stage_files import Interval
+    from training.data.cases import Cases, Floats, Labels, Mask
+    from training.stage_files import Interval, Preparation
 
 _OF_A_RULE = ("accuracy", "balanced_accuracy", "recall.", "precision.")
 """What can be said of answers without probabilities."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from training.data.cases import FOLDER
+from training.stage_files import FOLDER
 
 if TYPE_CHECKING:
     from shared.artifacts.store import ModelStore

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from training.config import Parameters, TimeSplit, read_parameters
-from training.data.cases import CASES, Cases, Preparation, read_cases, read_preparation
+from training.data.cases import Cases, read_cases
 from training.data.splitting import reported
 from training.errors import DataError
 from training.evaluation.comparison import compared_figures, differences
@@ -26,7 +26,7 @@ from training.evaluation.metrics import figures
 from training.evaluation.subgroups import subgroups
 from training.model.latency import measured
 from training.model.predictor import served
-from training.stage_files import read_checks
+from training.stage_files import CASES, Preparation, read_checks, read_preparation
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle, Manifest
@@ -44,7 +44,7 @@ class GateRunner:
     cases: Cases
 
     @classmethod
-    def here(cls) -> GateRunner:
+    def from_pipeline(cls) -> GateRunner:
         """Take the cases of the pipeline in the current folder.
 
         Raises:
