@@ -18,8 +18,6 @@ from services.inference.api.errors import ahead
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata
-from shared.web.hosting import LARGEST_BODY, http_app
-from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata, model_info
 from shared.web.hosting import LARGEST_BODY, edge_of, http_app
 from shared.web.middleware import EdgeMiddleware
 from shared.web.rejections import Rejections

@@ -18,8 +18,7 @@ from training.commands.reproduce import find, provenance
 from training.errors import RegistryError
 from training.monitoring.predictions_db import Prediction
 from training.settings import TrainingSettings
-from training.stage_files import METRICS, MODEL, ONNX, PICTURES, PROOF, TRAINING
-from training.stage_files import CASES, METRICS, MODEL, ONNX, PROOF, TRAINING
+from training.stage_files import CASES, METRICS, MODEL, ONNX, PICTURES, PROOF, TRAINING
 
 SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri=None)
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from services.gateway.rejections import saturated
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.problems import ProblemError
-from tests.support import plain_http
 from shared.web.rejections import Rejections
+from tests.support import plain_http
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
 from tests.support.waiting import until

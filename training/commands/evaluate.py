@@ -9,8 +9,7 @@ import numpy as np
 
 from shared.artifacts.bundle import Golden
 from training.config import read_parameters
-from training.data.cases import CASES, decimal, read_cases, read_preparation, read_rule
-from training.data.cases import read_cases, read_rule
+from training.data.cases import decimal, read_cases, read_rule
 from training.data.population import describe
 from training.data.splitting import reported
 from training.evaluation.plots import draw_all

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from shared.contracts.scoring import ModelFacts, Score, Scorer
-    from shared.web.authorization import Access
-    from shared.contracts.scoring import ModelInfo, Score, Scorer
 
 LATELY_SECONDS = 5 * 60
 MOST = 16

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Query, Request
-from pydantic import BaseModel, ConfigDict, Field
-from fastapi import APIRouter, Query, Request
 
 from services.recorder.accounting.reconcile import reconcile
 from services.recorder.api.models import Conciliacion, Cuenta, Filtro, Pagina, Prediccion, PrediccionConResultados
