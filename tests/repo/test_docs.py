@@ -17,6 +17,9 @@ from training.settings import TriggerSettings
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(page for page in ROOT.glob("**/*.md") if not {".venv", "var"} & set(page.relative_to(ROOT).parts))
 
+PATHS_CHECKED = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/adr").glob("*.md"))]
+FOLDERS = {"bench", "chaos", "data", "deploy", "docs", "findings", "services", "shared", "tests", "training"}
+
 
 def variables() -> dict[str, str]:
     """Each variable that a service or the training reads, with its default as text."""
@@ -49,6 +52,27 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_name_an_existing_heading(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*\.md|)#([^)]+)\)", page.read_text())
+    assert [link for link in links if link[1] not in anchors(page.parent / link[0] if link[0] else page)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of `page`, formed as GitHub forms them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PATHS_CHECKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_in_the_text_exist(page: Path) -> None:
+    words = set(re.findall(r"`([\w./*-]+)`", page.read_text()))
+    paths = {word for word in words if word.split("/")[0] in FOLDERS and "NAME" not in word}
+    assert {path for path in paths if not any(ROOT.glob(path))} == set()
+    bare = {word for word in words if re.fullmatch(r"\w+\.py", word)}
+    assert bare <= {"__main__.py", "app.py", "settings.py"}, "write the path from the root of the repository"
+
+
 def test_the_readme_has_the_figures_of_the_last_benchmark_in_at_most_ten_lines() -> None:
     said = summary(json.loads((ROOT / "docs/benchmarks/field.json").read_text()))
     assert said in (ROOT / "README.md").read_text()
@@ -59,3 +83,10 @@ def test_every_test_that_a_promise_rests_on_exists() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/proof/README.md").read_text())
     assert len(named) > 9
     assert [test for file, test in named if f"def {test}(" not in (ROOT / file).read_text()] == []
+
+
+def test_every_page_is_in_the_index_of_docs() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    unlisted = {page for page in pages if not page.startswith(("benchmarks/", "proof/")) and f"({page})" not in index}
+    assert unlisted == {"README.md"}
