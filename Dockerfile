@@ -1,8 +1,8 @@
 # One image per service: docker build --target gateway . (or inference, recorder, local, training, mlflow).
-# Each carries only its own locked packages; none carries pip, a compiler, or a file it could change.
+# Each contains only its own locked packages; none contains pip, a compiler, or a file that it may write.
 ARG PYTHON=python:3.11-slim-bookworm
 
-# What the stages below install into, so that they can leave pip behind.
+# The environment that the stages below install into; pip is not copied with it.
 FROM ${PYTHON} AS installer
 RUN python3 -m venv --without-pip /opt/venv
 ENV INSTALL="python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --only-binary=:all:"
@@ -25,14 +25,14 @@ RUN $INSTALL -r gateway.txt -r inference.txt -r recorder.txt
 
 FROM installer AS training-packages
 COPY requirements/run.txt .
-# DVC needs a package that exists as source only.
+# A dependency of DVC is published as source only.
 RUN $INSTALL --no-binary=antlr4-python3-runtime -r run.txt
 
 FROM installer AS mlflow-packages
 COPY requirements/mlflow.txt .
 RUN $INSTALL -r mlflow.txt
 
-# Who runs, where, and how it is asked and stopped. /var/predecir is a service's folder: var/ is in it.
+# User, folder, health check and stop signal. /var/predecir is a service's folder; var/ is in it.
 FROM ${PYTHON} AS base
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/predecir --shell /usr/sbin/nologin predecir \
     && cd /var && install -d -o predecir -g predecir predecir predecir/outbox predecir/trust \
@@ -43,7 +43,7 @@ WORKDIR /var/predecir
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=6 CMD ["healthy"]
 
-# A layer of its own for all services' code: it changes often, the packages below it do not.
+# A separate layer for the code of all services: it changes often, the packages below it do not.
 FROM base AS code
 COPY shared /opt/predecir/shared
 COPY services /opt/predecir/services

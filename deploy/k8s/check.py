@@ -1,8 +1,8 @@
-"""Check what `kubectl apply -k` would send: `python -m deploy.k8s.check`, part of `make check`. Needs no cluster.
+"""Validate the Kubernetes overlays: `python -m deploy.k8s.check`, part of `make check`. Needs no cluster.
 
-Every overlay is built by kustomize, and every object of it must fit the schema of its kind, in which an unknown field
-is an error: for Kubernetes' own kinds the JSON schemas of one version (those of the package kubernetes-validate), for
-those of the operators the files beside this one.
+kustomize builds every overlay, and every object must match the schema of its kind; unknown fields are errors. The
+schemas of Kubernetes' own kinds come from the package kubernetes-validate, those of the operators' kinds from
+`schemas/` beside this module.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 KUBERNETES = "1.33"
-"""The oldest version it is meant for, as docs/kubernetes.md says; what is used is stable there or on by default."""
+"""The oldest supported version (docs/kubernetes.md); all used features are stable or on by default in it."""
 
 
 class ManifestError(Exception):
-    """An overlay cannot be built, or an object does not fit its kind; one line that says which, where and why."""
+    """An overlay cannot be built, or an object does not match its schema; one line with name, place and reason."""
 
 
 def main() -> int:
-    """Check every overlay; returns 1 and says what is wrong if anything is."""
+    """Check every overlay; print each problem and return 1 if there is one."""
     wrong = [problem for overlay in overlays() for problem in problems(overlay)]
     for problem in wrong:
-        print(problem, file=sys.stderr)  # noqa: T201 - whoever runs the check reads it
+        print(problem, file=sys.stderr)  # noqa: T201 - the output of the check
     return 1 if wrong else 0
 
 
 def overlays() -> list[Path]:
-    """Give the folders that an operator may apply."""
+    """Return the folders that an operator may apply."""
     return sorted((HERE / "overlays").iterdir())
 
 
@@ -46,7 +46,7 @@ def built(overlay: Path) -> list[dict[str, Any]]:
     """Build an overlay into its objects.
 
     Raises:
-        ManifestError: kustomize refuses it.
+        ManifestError: kustomize fails.
 
     """
     kubectl = Path(sys.executable).with_name("kubectl")
@@ -57,7 +57,7 @@ def built(overlay: Path) -> list[dict[str, Any]]:
 
 
 def problems(overlay: Path) -> Iterator[str]:
-    """Say what is wrong with an overlay, a line each."""
+    """Yield the problems of an overlay, one line each."""
     try:
         objects = built(overlay)
     except ManifestError as error:
@@ -71,10 +71,10 @@ def problems(overlay: Path) -> Iterator[str]:
 
 
 def fits(thing: Mapping[str, Any]) -> None:
-    """Hold one object against the schema of its kind.
+    """Validate one object with the schema of its kind.
 
     Raises:
-        ManifestError: it does not fit, or its kind has no schema here.
+        ManifestError: it does not match, or its kind has no schema.
 
     """
     name = f"{thing['kind']} {thing['metadata']['name']}"

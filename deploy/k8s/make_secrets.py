@@ -1,8 +1,8 @@
-"""Make the secrets of deploy/k8s: `python -m deploy.k8s.make_secrets [FOLDER]`. What is there is kept.
+"""Create the secrets of deploy/k8s: `python -m deploy.k8s.make_secrets [FOLDER]`. Existing values are kept.
 
-The folder (`var/k8s`) gets what they are made of, for its owner only: passwords, the pair that signs models, the key of
-references, the file of access keys. `secrets.yaml` is made of these anew at every run, to be applied with kubectl. None
-of it belongs into a repository; keep a copy where passwords are kept.
+The folder (`var/k8s`) holds the sources, readable by its owner only: passwords, the key pair that signs models, the
+HMAC key of references, the file of access keys. Every run writes `secrets.yaml` from them, to be applied with
+kubectl. Do not commit any of it; keep a copy with your passwords.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ S3_USER = "predecir"
 BROKER, BROKER_API = "rabbitmq:5672/predecir", f"rabbitmq.{NAMESPACE}.svc:15672/predecir"
 DATABASE = "postgres-rw:5432/mlops_db"
 SCALER = {"configure": "^$", "write": "^$", "read": "^$"}
-"""KEDA asks the management API how many messages there are; it may neither take nor send one."""
+"""KEDA reads message counts from the management API; it may neither consume nor publish."""
 _PASSWORDS = (
     "RABBITMQ_OPS_PASSWORD",
     "RABBITMQ_GATEWAY_PASSWORD",
@@ -44,7 +44,7 @@ _PASSWORDS = (
 
 
 def main(folder: Path) -> int:
-    """Complete what is missing in `folder`, and write its `secrets.yaml`; returns the exit code."""
+    """Create missing values in `folder` and write its `secrets.yaml`; return the exit code."""
     before = os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def main(folder: Path) -> int:
 
 
 def manifests(folder: Path, known: dict[str, str]) -> list[dict[str, Any]]:
-    """Give every secret that deploy/k8s names, from the files of `folder` and what is `known` by name."""
+    """Return every secret that deploy/k8s refers to, from the files of `folder` and the passwords in `known`."""
     signing, public = folder / "signing/bundle.key", folder / "signing/bundle.pub"
     broker = {
         user: f"amqp://{user}:{known[f'RABBITMQ_{user.upper()}_PASSWORD']}@{BROKER}" for user in ("gateway", "recorder")
@@ -85,7 +85,7 @@ def manifests(folder: Path, known: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _known(folder: Path) -> dict[str, str]:
-    """Make what is missing: passwords, pairs and keys."""
+    """Return the passwords and keys by name, after creating missing ones."""
     path = folder / "passwords.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     for name in _PASSWORDS:
@@ -100,7 +100,7 @@ def _known(folder: Path) -> dict[str, str]:
 
 
 def _broker_users(known: dict[str, str]) -> dict[str, Any]:
-    """RabbitMQ's users as docker compose has them, and the one that KEDA asks as."""
+    """RabbitMQ's users as in docker compose, and the user of KEDA."""
     compose = runpy.run_path(str(ROOT / "deploy/make-secrets"))
     rights, tags = {**compose["RIGHTS"], "scaler": SCALER}, {**compose["TAGS"], "scaler": ["management"]}
     users: dict[str, Any] = compose["definitions"](known, rights, tags)
@@ -114,7 +114,7 @@ def _secret(name: str, content: dict[str, str], *, kind: str = "Opaque") -> dict
 
 
 def _login(name: str, user: str, password: str) -> dict[str, Any]:
-    """Give a secret as CloudNativePG takes it; the label tells it to look again when the password changes."""
+    """Return a secret in the form of CloudNativePG; its label makes the operator reload a changed password."""
     secret = _secret(name, {"username": user, "password": password}, kind="kubernetes.io/basic-auth")
     secret["metadata"]["labels"] = {"cnpg.io/reload": "true"}
     return secret
