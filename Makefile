@@ -67,6 +67,7 @@ check: $(VENV)/.dev ## Check format, lint, types, import rules, spelling, workfl
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary .
+	@$(VENV)/bin/codespell
 	@$(VENV)/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	@$(PY) -m deploy.k8s.check
 	@output=$$($(VENV)/bin/lint-imports --no-logo) || { echo "$$output"; exit 1; }

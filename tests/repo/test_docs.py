@@ -1,4 +1,4 @@
-"""The documentation keeps its word: settings, targets and links exist."""
+"""The documentation is consistent with the repository: settings, targets, links, paths and figures exist."""
 
 from __future__ import annotations
 

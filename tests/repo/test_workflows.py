@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions: actionlint would stop a broken one, and what it cannot see is asked here."""
+"""The workflows of GitHub Actions: actionlint rejects a broken one, and rules that actionlint does not have."""
 
 from __future__ import annotations
 
