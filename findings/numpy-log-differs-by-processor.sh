@@ -9,7 +9,7 @@
 # Seen on an Intel Xeon with AVX-512, Debian 12, Python 3.11:
 #   log of 100000 float64 with and without AVX-512: 340 differ, by at most 1 ulp
 #   rounded to float32: 0 differ
-# Exits 1 if either changes. A processor without AVX-512 has one code only: there 0 differ, and the script says so.
+# Exits 1 if either changes. A processor without AVX-512 has one code path only: there 0 differ, and the script prints that.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
