@@ -5,8 +5,6 @@ A new key goes to standard output alone, for a script to take; all else is said 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import sys
 from argparse import ArgumentTypeError
@@ -14,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shared.files import locked, replace_file
 from shared.web.api_keys import ApiKeyFile, Key, KeyFileError, Role, digest, read_keys
 
 if TYPE_CHECKING:
@@ -114,29 +113,14 @@ def _name(text: str) -> str:
 def _locked(path: Path) -> Iterator[None]:
     """Keep other commands off the file. The folder bears the lock: the file is replaced as a whole at each change."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with locked(path.parent):
         yield
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _write(path: Path, listed: ApiKeyFile) -> None:
-    """Replace the file, so that a reader has the old one or the new one, never a part."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(_ID_BYTES)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            if os.geteuid() == 0:  # the services do not run as root: what root writes here must stay theirs to read
-                owner = path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            file.write(listed.model_dump_json(indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Replace the file. The services do not run as root: a file that root writes must stay theirs to read."""
+    content = listed.model_dump_json(indent=1).encode() + b"\n"
+    replace_file(path, content, mode=0o600, folder_owner=True)
 
 
 def _now() -> datetime:

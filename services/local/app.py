@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from services.gateway.app import open_gateway
@@ -11,6 +10,7 @@ from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
+from shared.files import locked
 from shared.patient import load_patient
 from shared.settings import read_settings
 from shared.web.hosting import StartError
@@ -59,16 +59,14 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold `folder` as long as we run: two processes writing one SQLite file would be one too many."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "local.lock").open("w")
-    except OSError as error:
-        raise StartError(
-            f"{folder}: cannot be written ({error.strerror}); PREDECIR_VAR chooses another folder"
-        ) from None
-    with lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / "local.lock", seconds=0))
+        except TimeoutError:
             raise StartError(f"{folder.resolve()}: another Predecir runs here; stop it first") from None
+        except OSError as error:
+            raise StartError(
+                f"{folder}: cannot be written ({error.strerror}); PREDECIR_VAR chooses another folder"
+            ) from None
         yield

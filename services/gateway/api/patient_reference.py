@@ -8,7 +8,6 @@ the same key file.
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 import unicodedata
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.files import create_once
 from shared.settings import SettingsError
 from shared.web.problems import ProblemError, invalid_form
 
@@ -133,21 +133,5 @@ def open_references(path: Path) -> References:
 
 def _make(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # unlike renaming, it leaves what is there
-        except FileExistsError:
-            return
+    if create_once(path, secrets.token_hex(_KEY_BYTES).encode() + b"\n"):
         structlog.get_logger().warning("reference_key_made", path=str(path))  # not at the first start: a key was lost
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        draft.unlink(missing_ok=True)

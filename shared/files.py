@@ -1,0 +1,120 @@
+"""Files that survive a crash: atomic replacement, creation by one process only, and locks between processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import math
+import os
+import secrets
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LOCK_POLL_SECONDS = 0.05
+
+
+def write_synced(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a new file and fsync it; its folder is not synced. For files in a folder that no reader sees yet.
+
+    Raises:
+        OSError: the file exists, or the disk rejects it.
+
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666, folder_owner: bool = False) -> None:
+    """Write `path` atomically and durably: a reader, also after a crash, sees the old content or the new one.
+
+    With `folder_owner`, a process that runs as root gives the file to the owner of its folder.
+
+    Raises:
+        OSError: the disk rejects it; the old content stays.
+
+    """
+    with _draft(path, content, mode) as draft:
+        if folder_owner and os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.chown(draft, owner.st_uid, owner.st_gid)
+        draft.replace(path)
+        sync_folder(path.parent)
+
+
+def create_once(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
+    """Create `path` durably unless it exists; return whether this call created it. Of several processes one does.
+
+    Raises:
+        OSError: the disk rejects it.
+
+    """
+    with _draft(path, content, mode) as draft:
+        try:
+            os.link(draft, path)  # unlike a rename, a link never replaces an existing file
+        except FileExistsError:
+            return False
+        sync_folder(path.parent)
+        return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: fsync of a file does not cover its name."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float = math.inf) -> Iterator[None]:
+    """Hold the exclusive lock of `path`, a folder or a file, which is created if it is missing.
+
+    The kernel releases the lock when the process ends. A stopped process keeps it, so waits can be bounded.
+
+    Raises:
+        TimeoutError: another process still holds the lock after `seconds`; 0 does not wait.
+        OSError: `path` cannot be opened.
+
+    """
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _lock(descriptor, seconds)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _draft(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        write_synced(draft, content, mode=mode)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int, seconds: float) -> None:
+    if math.isinf(seconds):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                message = f"another process has been writing there for {seconds:g} s"
+                raise TimeoutError(errno.ETIMEDOUT, message) from None
+            time.sleep(_LOCK_POLL_SECONDS)
+        else:
+            return
