@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.artifacts.baseline import Reference
+from shared.artifacts.baseline import Baseline
 from shared.artifacts.bundle import Golden, Parity
 from shared.patient import Disease, Feature
 from training.config import Parameters, read_parameters
@@ -119,7 +119,7 @@ class Training(BaseModel):
     low_prevalence: list[str]
     training_ranges: dict[str, tuple[float, float]]
     never_missing: list[str]
-    reference: Reference
+    reference: Baseline
 
 
 class CalibrationBin(BaseModel):

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from shared.artifacts.bundle import BundleError
+from shared.artifacts.errors import BundleError
 from shared.artifacts.store import ModelStoreError
 from shared.failpoints import arm
 from shared.patient import PatientClassError

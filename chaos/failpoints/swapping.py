@@ -12,7 +12,7 @@ import numpy as np
 
 from chaos.failpoints.tally import Tally
 from services.inference.serving.loading import load_model
-from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION, open_bundle
 from shared.artifacts.store import ModelStore
 from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, random_rows
@@ -98,8 +98,7 @@ class Replica:
         return str(answer["model_version"]) if found == expected else "mixture"
 
     def _answers(self, bundle: Path) -> list[float]:
-        key = self.registry.key
-        loaded = load_model(bundle, key, patient_digest=PacienteDePrueba.digest)
+        loaded = load_model(open_bundle(bundle, self.registry.key, patient_digest=PacienteDePrueba.digest))
         found: list[float] = loaded.model.probabilities(np.array(_ROWS, dtype=np.float32)).ravel().tolist()
         return found
 

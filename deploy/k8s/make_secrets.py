@@ -20,7 +20,9 @@ import yaml
 
 from services.gateway import key_admin
 from services.gateway.api.patient_reference import open_references
-from shared.artifacts.bundle import BundleError, signing_key
+from shared.artifacts.errors import BundleError
+from shared.artifacts.signing import signing_key
+from shared.files import replace_file
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.api_keys import KeyFileError, Role
 
@@ -49,7 +51,7 @@ def main(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = manifests(folder, _known(folder))
-        _write(folder / "secrets.yaml", yaml.safe_dump_all(content, sort_keys=False))
+        replace_file(folder / "secrets.yaml", yaml.safe_dump_all(content, sort_keys=False).encode())
     except (OSError, SettingsError, BundleError, KeyFileError, json.JSONDecodeError) as error:
         sys.stderr.write(f"secrets: {folder}: {error}\n")
         return BAD_SETTINGS
@@ -95,7 +97,7 @@ def _known(folder: Path) -> dict[str, str]:
         known["INFERENCE_KEY"], _ = key_admin.create(folder / "access/access.json", Role.SERVICIO, "gateway")
     open_references(folder / "reference.key")
     signing_key(folder / "signing")
-    _write(path, json.dumps(known, indent=1) + "\n")
+    replace_file(path, json.dumps(known, indent=1).encode() + b"\n")
     return known
 
 
@@ -118,12 +120,6 @@ def _login(name: str, user: str, password: str) -> dict[str, Any]:
     secret = _secret(name, {"username": user, "password": password}, kind="kubernetes.io/basic-auth")
     secret["metadata"]["labels"] = {"cnpg.io/reload": "true"}
     return secret
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
-    draft.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Composition root of the inference service: the only place that knows all its pieces."""
+"""Composition root of the inference service: the only module that imports all its parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from services.inference.api.routes import protocol_routes
 from services.inference.metrics import Metrics
 from services.inference.rollout.mlflow_client import open_registry
 from services.inference.rollout.registry_sync import RegistrySync
-from services.inference.rollout.rollout import Production
+from services.inference.rollout.rollout import Rollout
+from services.inference.rollout.state import RolloutState
 from services.inference.rollout.swapper import Swapper
 from services.inference.serving.batcher import Batcher
 from shared.artifacts.bundle import PRODUCTION
@@ -43,27 +44,31 @@ class Inference:
 async def open_inference(
     settings: InferenceSettings, registry: CollectorRegistry, patient: type[Patient]
 ) -> AsyncIterator[Inference]:
-    """Run the service. What is in production has been looked at once when this yields, and is from then on."""
+    """Run the service. The version in production was polled once when this yields, and is polled from then on."""
     metrics = Metrics(registry)
     batcher = Batcher(max_batch=settings.inference_max_batch, max_queue=settings.inference_max_queue, metrics=metrics)
     model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
-    follower = Swapper(settings.var / "keys" / "bundle.pub", patient.digest, batcher, metrics)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(batcher.close)
-        mirror = None
+        client = None
         if (url := settings.followed_registry) is not None:
-            mirror = RegistrySync(
-                await stack.enter_async_context(open_registry(url, patient.disease.name)), model_store, metrics
-            )
-        link = settings.inference_bundle or model_store.folder / PRODUCTION
-        production = Production(link, follower, batcher, mirror)
-        await production.start()
+            client = await stack.enter_async_context(open_registry(url, patient.disease.name))
+        state = RolloutState(metrics, None if client is None else client.url)
+        rollout = Rollout(
+            link=settings.inference_bundle or model_store.folder / PRODUCTION,
+            public_key=model_store.public_key,
+            swapper=Swapper(model_store.public_key, patient.digest, batcher, state, metrics),
+            batcher=batcher,
+            state=state,
+            registry_sync=None if client is None else RegistrySync(client, model_store, state, metrics),
+        )
+        await rollout.start()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        looking = tasks.create_task(production.keep_looking(settings.inference_poll_seconds))
-        stack.callback(looking.cancel)
+        polling = tasks.create_task(rollout.keep_polling(settings.inference_poll_seconds))
+        stack.callback(polling.cancel)
         router, hot = protocol_routes(batcher, patient, max_rows=settings.inference_max_rows)
         part = Part(
-            routers=(router, status.status_router(production)),
+            routers=(router, status.status_router(state)),
             unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
             hot=hot,
         )
@@ -72,6 +77,6 @@ async def open_inference(
 
 @contextlib.asynccontextmanager
 async def alone(settings: InferenceSettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run the inference service as a service of its own."""
+    """Run inference as a service of its own."""
     async with open_inference(settings, registry, load_patient(settings.predecir_paciente)) as inference:
         yield (inference.part,)

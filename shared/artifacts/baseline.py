@@ -1,6 +1,6 @@
-"""What a model learned from, as counts: so that anyone can ask later whether patients still are like that.
+"""The baseline of a model: counts of its training cases, to detect later that patients have changed.
 
-Shares, never values of a patient: it travels in the manifest of the bundle.
+Shares only, never a patient's values: the baseline is part of the bundle's manifest.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ColumnHistogram(BaseModel):
-    """How one column was spread.
+    """The distribution of one column.
 
-    `edges` are k ascending values; of the cases that had a value, `shares` says how many lay in each of the k + 1
-    intervals between them (an edge belongs to the interval above it). `missing` is the share that had none.
+    `edges` are k ascending values. `shares` are k + 1 shares of the cases with a value: one for each interval between
+    the edges (an edge belongs to the interval above it). `missing` is the share of cases without a value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,8 +22,8 @@ class ColumnHistogram(BaseModel):
     missing: float
 
 
-class Reference(BaseModel):
-    """The training cases by column, and how often each class was the model's answer to cases it was not fitted on."""
+class Baseline(BaseModel):
+    """The training cases by column, and how often the model answered each class for cases it was not fitted on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,131 +1,119 @@
-"""Bundles on disk, for serving: `<var>/models/<name>/<version>/`, and the links `staging` and `production` beside them.
+"""The model store: bundles in `<var>/models/<name>/<version>/`, and the links `staging` and `production` beside them.
 
-A version appears complete or not at all, and a link changes in one rename: whoever follows it at any moment, and after
-any crash, finds a whole bundle. Several processes may write the same model_store: one at a time does.
+A version appears complete or not at all, and a link changes in one rename. A reader that follows a link at any moment,
+also after a crash, finds a whole bundle. Several processes may write the same store; a lock lets one write at a time.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
+import dataclasses
 import shutil
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shared.artifacts.bundle import (
-    MANIFEST,
-    BundleError,
-    BundleMismatchError,
-    BundleMissingError,
-    BundleTamperedError,
-    open_bundle,
-    open_manifest,
-)
+from shared.artifacts.bundle import check_manifest, open_bundle
+from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
 from shared.failpoints import failpoint
+from shared.files import locked, sync_folder, write_synced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import IO
 
-    from shared.artifacts.bundle import Bundle, Manifest
+    from shared.artifacts.bundle import Bundle, SealedManifest
 
-_LOCK_SECONDS = 60
-"""How long to wait for another process that writes; the largest bundle is on the disk long before."""
-_LOCK_STEP = 0.05
+LOCK_SECONDS = 60
+"""How long to wait for another process that writes; the largest bundle is written long before."""
 
 
 class ModelStoreError(Exception):
-    """The model_store cannot be written; one line that says what and why."""
+    """The model store cannot be written; one line with the path and the reason."""
 
 
 class ModelStore:
-    """The published versions of one model, under `var`, as serving finds them."""
+    """The published versions of one model, under `var`, as inference finds them."""
 
-    def __init__(self, var: Path, name: str, patient_digest: str) -> None:
-        """Keep bundles of model `name` in `var`; only those for `patient_digest` count."""
+    def __init__(self, var: Path, name: str, patient_digest: str, *, lock_seconds: float = LOCK_SECONDS) -> None:
+        """Keep bundles of model `name` in `var`. Only bundles for `patient_digest` are opened."""
         self.folder = var / "models" / name
-        self._public_key = var / "keys" / "bundle.pub"
-        self._patient_digest = patient_digest
+        self.public_key = var / "keys" / "bundle.pub"
+        self._patient_digest, self._lock_seconds = patient_digest, lock_seconds
 
     def opened(self, version: str) -> Bundle | None:
-        """Open `version`, or None if it is not there or does not verify."""
+        """Open `version`; None if it is missing or must not serve."""
         try:
             return self.check(self.folder / version, version)
         except BundleError:
             return None
 
     def key(self) -> bytes:
-        """Give the public key that bundles must be signed under, as its file has it; empty if there is none."""
+        """Return the content of the public key's file, or nothing if it cannot be read."""
         try:
-            return self._public_key.read_bytes()
+            return self.public_key.read_bytes()
         except OSError:
             return b""
 
-    def refusal(self, bundle: Path, version: str) -> str | None:
-        """Say why the folder `bundle` must not be published as `version`, or None if it may be."""
-        try:
-            self.check(bundle, version)
-        except BundleMismatchError:
+    def rejection(self, error: BundleError, folder: Path) -> str:
+        """Return why the bundle in `folder`, fetched from the registry, cannot be published: `error` as a predicate."""
+        if isinstance(error, BundleMismatchError):
             return "was trained for another patient class or release"
-        except BundleTamperedError:
-            return f"is not signed by {self._public_key}"
-        except BundleMissingError as error:
-            if self.key():
-                return f"is incomplete in the registry ({str(error).replace(f'{bundle}/', '')})"
-            return f"cannot be verified ({error})"
-        except BundleError as error:
-            return f"cannot be verified ({error})"
-        return None
+        if isinstance(error, BundleTamperedError):
+            return f"is not signed by {self.public_key}"
+        if isinstance(error, BundleMissingError) and self.key():
+            return f"is incomplete in the registry ({str(error).replace(f'{folder}/', '')})"
+        return f"cannot be verified ({error})"
 
-    def check(self, bundle: Path, version: str) -> Bundle:
-        """Open the folder `bundle`, to be published as `version`.
+    def check(self, folder: Path, version: str) -> Bundle:
+        """Read and check the bundle in `folder`, which must be sealed as `version`.
 
         Raises:
-            BundleError: it must not be.
+            BundleError: it must not be published or serve.
 
         """
-        opened = open_bundle(bundle, self._public_key, patient_digest=self._patient_digest)
-        _check_version(bundle, opened.manifest, version)
-        return opened
+        bundle = open_bundle(folder, self.public_key, patient_digest=self._patient_digest)
+        _check_version(bundle, version)
+        return bundle
 
-    def check_manifest(self, bundle: Path, version: str) -> Manifest:
-        """Open the manifest in the folder `bundle`, whatever else is there; raises what `check` raises."""
-        manifest, _ = open_manifest(bundle, self._public_key, patient_digest=self._patient_digest)
-        _check_version(bundle, manifest, version)
-        return manifest
+    def check_manifest(self, content: bytes, signature: bytes, version: str, *, origin: str) -> SealedManifest:
+        """Check the bytes of a manifest that comes from `origin`, which must be sealed as `version`.
 
-    def publish(self, bundle: Path, version: str) -> None:
-        """Copy the folder `bundle` to its place as `version`, durably; what was there before is replaced.
+        Raises what `check` raises.
+        """
+        sealed = check_manifest(content, signature, self.public_key, patient_digest=self._patient_digest, origin=origin)
+        _check_version(sealed, version)
+        return sealed
 
-        If that bundle is there already and verifies, it is left alone: somebody may be loading it.
+    def publish(self, bundle: Bundle) -> Bundle:
+        """Write the checked `bundle` durably to the folder of its version; return it with that folder as its origin.
+
+        The bytes that were checked are written; no file is read a second time. A folder with these bytes is left alone:
+        another process may be loading it. Any other content is replaced.
 
         Raises:
-            ModelStoreError: the disk does not let us.
+            ModelStoreError: the disk rejects it.
 
         """
+        version = bundle.manifest.version
         partial, target = self.folder / f".{version}.partial", self.folder / version
         with self._writing(target):
-            if _same(bundle, target) and self.opened(version) is not None:
-                return
-            _remove(partial)
-            try:
-                _copy(bundle, partial)
-            except OSError:
-                _remove(partial)  # it may be what fills the disk
-                raise
-            _remove(target)  # left by a crash, or by a registry that is gone; a version in use is never published again
-            failpoint("store.publish")
-            partial.rename(target)
-            _sync(self.folder)
+            if not _has_content(target, bundle):
+                _remove(partial)
+                try:
+                    _write(partial, bundle)
+                except OSError:
+                    _remove(partial)  # its bytes may be what fills the disk
+                    raise
+                _remove(target)  # left by a crash or by a lost registry; a version in use is never published again
+                failpoint("store.publish")
+                partial.rename(target)
+                sync_folder(self.folder)
+        return dataclasses.replace(bundle, origin=str(target))
 
     def point(self, alias: str, version: str) -> None:
         """Make the link `alias` lead to `version`, in one rename.
 
         Raises:
-            ModelStoreError: the disk does not let us.
+            ModelStoreError: the disk rejects it.
 
         """
         link, fresh = self.folder / alias, self.folder / f".{alias}.fresh"
@@ -134,13 +122,13 @@ class ModelStore:
             fresh.symlink_to(version)
             failpoint("store.link")
             fresh.replace(link)
-            _sync(self.folder)
+            sync_folder(self.folder)
 
     def prune(self, most: int) -> None:
-        """Remove the oldest versions, so that `most` stay beside those that links lead to, and what a crash left.
+        """Remove what a crash left, and the oldest versions: `most` stay beside those that links lead to.
 
         Raises:
-            ModelStoreError: the disk does not let us.
+            ModelStoreError: the disk rejects it.
 
         """
         with self._writing(self.folder):
@@ -153,67 +141,36 @@ class ModelStore:
                 _remove(version)
 
     @contextmanager
-    def _writing(self, what: Path) -> Iterator[None]:
-        """Write to the model store while nobody else does; trouble with the disk is told as trouble with `what`."""
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Hold the store's lock; raise errors of the disk as errors of `path`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / ".lock").open("w") as lock:
-                _lock(lock)
+            with locked(self.folder / ".lock", seconds=self._lock_seconds):
                 yield
         except OSError as error:
-            message = f"{what}: cannot be written ({error.strerror})"
+            message = f"{path}: cannot be written ({error.strerror})"
             raise ModelStoreError(message) from error
 
 
-def _check_version(bundle: Path, manifest: Manifest, version: str) -> None:
-    if manifest.version != version:
-        message = f"{bundle}: sealed as version {manifest.version}, not {version}"
+def _check_version(sealed: SealedManifest, version: str) -> None:
+    if sealed.manifest.version != version:
+        message = f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}"
         raise BundleTamperedError(message)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _has_content(folder: Path, bundle: Bundle) -> bool:
     try:
-        return (one / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+        return all((folder / name).read_bytes() == content for name, content in bundle.contents.items())
     except OSError:
         return False
 
 
-def _lock(file: IO[str]) -> None:
-    """Wait for whoever holds `file`, but not for ever: a process that was stopped holds it too."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                message = f"another process has been writing there for {_LOCK_SECONDS} s"
-                raise TimeoutError(errno.ETIMEDOUT, message) from None
-            time.sleep(_LOCK_STEP)
-        else:
-            return
-
-
-def _copy(bundle: Path, folder: Path) -> None:
+def _write(folder: Path, bundle: Bundle) -> None:
     folder.mkdir()
-    for source in sorted(bundle.iterdir()):
-        _write(folder / source.name, source.read_bytes())
+    for name, content in sorted(bundle.contents.items()):
+        write_synced(folder / name, content)
         failpoint("store.copy")
-    _sync(folder)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _remove(folder: Path) -> None:

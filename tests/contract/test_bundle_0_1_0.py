@@ -59,8 +59,8 @@ def test_both_forms_of_the_model_give_its_golden_rows(
     if serves == "pickle":  # the model's bytes stay; only a key of ours can sign another choice
         reseal(folder, serves=serves)
         key = tmp_path / "keys/bundle.pub"
-    golden = open_bundle(folder, key, patient_digest=patient.digest).manifest.golden
-    model = load_model(folder, key, patient_digest=patient.digest).model
+    bundle = open_bundle(folder, key, patient_digest=patient.digest)
+    golden, model = bundle.manifest.golden, load_model(bundle).model
     assert model.platform == {"onnx": "onnx_onnxv1", "pickle": "sklearn_pickle"}[serves]
     answers = model.probabilities(np.array(golden.rows, dtype=np.float32))
     assert np.abs(answers - golden.probabilities).max() < 1e-5

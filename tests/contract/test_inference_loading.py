@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from services.inference.app import Inference
+    from shared.artifacts.bundle import Bundle
 
 ROWS = random_rows(PacienteDePrueba, 50, seed=9)
 ROOT = Path(__file__).parent.parent.parent
@@ -38,6 +39,10 @@ async def running(var: Path, registry: CollectorRegistry | None = None) -> Async
     settings = InferenceSettings(PREDECIR_VAR=var, inference_poll_seconds=0.02)
     async with open_inference(settings, registry or CollectorRegistry(), PacienteDePrueba) as inference:
         yield inference
+
+
+def opened(folder: Path) -> Bundle:
+    return open_bundle(folder, folder.parents[2] / "keys/bundle.pub", patient_digest=PacienteDePrueba.digest)
 
 
 @pytest.mark.parametrize("serves", ["onnx", "pickle"])
@@ -114,13 +119,13 @@ async def test_a_model_for_another_patient_class_never_serves(tmp_path: Path) ->
 def test_a_model_that_misses_its_golden_rows_is_refused(tmp_path: Path, serves: Literal["onnx", "pickle"]) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, serves=serves, golden_error=1e-4)
     with pytest.raises(UnusableModelError, match="golden"):
-        load_model(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+        load_model(opened(folder))
 
 
 def test_signed_bytes_that_are_no_model_are_refused_in_a_sentence(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=b"no pickle")
     with pytest.raises(UnusableModelError, match="does not load"):
-        load_model(folder, tmp_path / "keys" / "bundle.pub", patient_digest=PacienteDePrueba.digest)
+        load_model(opened(folder))
 
 
 def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
@@ -128,7 +133,9 @@ def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib, threadpoolctl\n"
         "from services.inference.serving.loading import load_model\n"
-        "load_model(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), patient_digest=sys.argv[3])\n"
+        "from shared.artifacts.bundle import open_bundle\n"
+        "folder, key = map(pathlib.Path, sys.argv[1:3])\n"
+        "load_model(open_bundle(folder, key, patient_digest=sys.argv[3]))\n"
         "print({each['num_threads'] for each in threadpoolctl.threadpool_info() if each['user_api'] == 'openmp'})\n"
     )
     given = (str(folder), str(tmp_path / "keys" / "bundle.pub"), PacienteDePrueba.digest)
@@ -155,8 +162,9 @@ def test_serving_onnx_leaves_scikit_learn_out_of_memory(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba)
     script = (
         "import sys; from pathlib import Path; from services.inference.serving.loading import load_model;"
-        f"load_model(Path({str(folder)!r}), Path({str(tmp_path)!r}) / 'keys/bundle.pub',"
-        f" patient_digest={PacienteDePrueba.digest!r});"
+        "from shared.artifacts.bundle import open_bundle;"
+        f"load_model(open_bundle(Path({str(folder)!r}), Path({str(tmp_path)!r}) / 'keys/bundle.pub',"
+        f" patient_digest={PacienteDePrueba.digest!r}));"
         "print([name for name in ('sklearn', 'scipy', 'pandas', 'skl2onnx', 'onnx') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import shutil
-import tempfile
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -237,18 +237,45 @@ async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_t
     assert (model_store / "production").resolve() == model_store / "1"
 
 
-async def test_without_room_for_what_is_fetched_the_old_version_goes_on(
-    tmp_path: Path, mlflow: Mlflow, key: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_version_that_the_store_cannot_take_is_rejected(
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
     mlflow.register("2", seed=1)
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        (model_store / ".2.partial").touch()  # in the way of the new version
         mlflow.promote("2")
         await until(lambda: service.refused("2") == 1)
-        assert "No such file or directory" in (await service.state())["rechazada"]["motivo"]
+        reason = (await service.state())["rechazada"]["motivo"]
+        assert reason == f"{model_store / '2'}: cannot be written (Not a directory)"
         assert await service.version() == "1"
+
+
+async def test_each_bundle_is_read_and_checked_once(
+    tmp_path: Path, mlflow: Mlflow, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Count the digests that are computed of the model's file, from the fetch to the swap and afterwards."""
+    mlflow.register("1")
+    size, sha256 = len((mlflow.runs["run-1"] / ONNX).read_bytes()), hashlib.sha256
+    hashed: list[int] = []
+
+    def counting(content: bytes = b"") -> Any:  # noqa: ANN401 - hashlib's object, whose class has no public name
+        hashed.append(len(content))
+        return sha256(content)
+
+    monkeypatch.setattr(hashlib, "sha256", counting)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        assert await service.version() == "1"
+        asked = mlflow.asked
+        await until(lambda: mlflow.asked > asked + 2)
+    assert hashed.count(size) == 1
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=None) as service:
+        assert await service.version() == "1"  # from the model store
+        asked = mlflow.asked
+        await until(lambda: mlflow.asked > asked + 2)
+    assert hashed.count(size) == 2
 
 
 async def test_a_registry_that_was_made_anew_may_give_a_number_again(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:

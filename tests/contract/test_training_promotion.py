@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.artifacts.bundle import PRODUCTION, STAGING, signing_key
+from shared.artifacts.bundle import PRODUCTION, STAGING
+from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStoreError
 from tests.support.builds import (
     OtherClass,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.artifacts.bundle import BundleTamperedError, Conformal, open_bundle
+from shared.artifacts.bundle import Conformal, open_bundle
+from shared.artifacts.errors import BundleTamperedError
 from tests.support.builds import (
     MadeUpPatient,
     OtherClass,

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from services.gateway.outbox.database import OutboxFile
 from services.inference.serving.loading import load_model
-from shared.artifacts.bundle import ONNX
+from shared.artifacts.bundle import ONNX, open_bundle
 from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.processes import Process, running
@@ -144,7 +144,7 @@ def kept_answers(outbox: Path) -> dict[str, tuple[str, dict[str, float]]]:
 
 def computed(folder: Path, key: Path) -> list[dict[str, float]]:
     """Give what the model in `folder` answers to each of `PATIENTS`, to the last bit."""
-    model = load_model(folder, key, patient_digest=DatosPaciente.digest).model
+    model = load_model(open_bundle(folder, key, patient_digest=DatosPaciente.digest)).model
     rows = np.array([DatosPaciente.model_validate(patient).encode() for patient in PATIENTS], dtype=np.float32)
     return [dict(zip(model.facts.classes, row, strict=True)) for row in model.probabilities(rows).tolist()]
 

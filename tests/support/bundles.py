@@ -26,8 +26,8 @@ from shared.artifacts.bundle import (
     Parity,
     file_digest,
     seal,
-    signing_key,
 )
+from shared.artifacts.signing import signing_key
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 

@@ -16,15 +16,12 @@ from shared.artifacts.bundle import (
     MANIFEST,
     PICKLE,
     SIGNATURE,
-    BundleError,
-    BundleMismatchError,
-    BundleMissingError,
-    BundleTamperedError,
     Manifest,
     open_bundle,
     seal,
-    signing_key,
 )
+from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
+from shared.artifacts.signing import signing_key
 from tests.support.bundles import PacienteDePrueba, make_bundle
 
 if TYPE_CHECKING:
@@ -110,7 +107,7 @@ def test_a_model_is_unpickled_only_after_its_digest_held(sealed: Path, public_ke
     marker = tmp_path / "executed"
     (sealed / PICKLE).write_bytes(pickle.dumps(Marker(marker)))
     with pytest.raises(BundleTamperedError):
-        load_model(sealed, public_key, patient_digest=DIGEST)
+        load_model(open_bundle(sealed, public_key, patient_digest=DIGEST))
     assert not marker.exists()
 
 
@@ -118,7 +115,7 @@ def test_the_same_model_signed_is_unpickled_and_then_refused_for_it_is_none(tmp_
     marker = tmp_path / "executed"
     folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=pickle.dumps(Marker(marker)))
     with pytest.raises(UnusableModelError, match="golden"):
-        load_model(folder, public_key, patient_digest=DIGEST)
+        load_model(open_bundle(folder, public_key, patient_digest=DIGEST))
     assert marker.exists()
 
 

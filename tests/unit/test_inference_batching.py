@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from services.inference.metrics import Metrics
 from services.inference.serving.batcher import Batcher
-from services.inference.serving.model import Loaded
+from services.inference.serving.model import LoadedModel
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def test_a_hundred_callers_share_two_calls_and_each_gets_its_own_answer(
     batcher: Batcher, registry: CollectorRegistry, quick_rows: int
 ) -> None:
     model = SumModel()
-    batcher.serve(Loaded(model, quick_rows))
+    batcher.serve(LoadedModel(model, quick_rows))
     scores = await asyncio.gather(*(batcher.score([float(n), 0.5]) for n in range(100)))
     assert [score.probabilities for score in scores] == [[n + 0.5] for n in range(100)]
     assert model.calls == [64, 36]
@@ -104,7 +104,7 @@ async def test_a_hundred_callers_share_two_calls_and_each_gets_its_own_answer(
 async def test_a_quick_model_is_called_in_the_event_loop_and_a_slow_one_in_a_thread(batcher: Batcher) -> None:
     quick, slow = SumModel(), SumModel()
     for model, rows in ((quick, INLINE), (slow, IN_THREAD)):
-        batcher.serve(Loaded(model, rows))
+        batcher.serve(LoadedModel(model, rows))
         await batcher.score([1, 1])
     assert quick.threads == {threading.current_thread().name}
     assert slow.threads.isdisjoint(quick.threads)
@@ -112,7 +112,7 @@ async def test_a_quick_model_is_called_in_the_event_loop_and_a_slow_one_in_a_thr
 
 async def test_callers_that_come_during_a_call_form_the_next_batch(batcher: Batcher) -> None:
     model = HeldModel()
-    batcher.serve(Loaded(model, IN_THREAD))
+    batcher.serve(LoadedModel(model, IN_THREAD))
     first = asyncio.create_task(batcher.score([1, 0]))
     await asyncio.sleep(0)  # the caller leaves its row
     await asyncio.sleep(0)  # the batch leaves with it
@@ -126,7 +126,7 @@ async def test_callers_that_come_during_a_call_form_the_next_batch(batcher: Batc
 
 @pytest.mark.parametrize("quick_rows", [INLINE, IN_THREAD])
 async def test_a_cancelled_caller_does_not_disturb_its_batch(batcher: Batcher, quick_rows: int) -> None:
-    batcher.serve(Loaded(SumModel(), quick_rows))
+    batcher.serve(LoadedModel(SumModel(), quick_rows))
     tasks = [asyncio.create_task(batcher.score([n, 0])) for n in range(5)]
     await asyncio.sleep(0)  # they leave their rows
     tasks[2].cancel()
@@ -140,7 +140,7 @@ async def test_a_cancelled_caller_does_not_disturb_its_batch(batcher: Batcher, q
 async def test_a_failing_call_fails_its_callers_and_not_the_next(
     batcher: Batcher, registry: CollectorRegistry, quick_rows: int
 ) -> None:
-    batcher.serve(Loaded(FailingModel(), quick_rows))
+    batcher.serve(LoadedModel(FailingModel(), quick_rows))
     failed = await asyncio.gather(batcher.score([-1, 0]), batcher.score([1, 0]), return_exceptions=True)
     assert [type(error) for error in failed] == [ModelUnavailableError] * 2
     assert "ValueError" in str(failed[0])
@@ -150,7 +150,7 @@ async def test_a_failing_call_fails_its_callers_and_not_the_next(
 
 
 async def test_a_full_queue_refuses_one_more_at_once(batcher: Batcher) -> None:
-    batcher.serve(Loaded(SumModel(), INLINE))
+    batcher.serve(LoadedModel(SumModel(), INLINE))
     waiting = [asyncio.create_task(batcher.score([0, 0])) for _ in range(200)]
     await asyncio.sleep(0)
     with pytest.raises(ModelUnavailableError, match="200"):
@@ -160,11 +160,11 @@ async def test_a_full_queue_refuses_one_more_at_once(batcher: Batcher) -> None:
 
 async def test_a_swap_lies_between_two_batches_and_each_score_says_who_computed_it(batcher: Batcher) -> None:
     old, new = HeldModel(), SumModel("2")
-    batcher.serve(Loaded(old, IN_THREAD))
+    batcher.serve(LoadedModel(old, IN_THREAD))
     before = asyncio.create_task(batcher.score([1, 0]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    batcher.serve(Loaded(new, IN_THREAD))
+    batcher.serve(LoadedModel(new, IN_THREAD))
     after = asyncio.create_task(batcher.score([2, 0]))
     old.released.set()
     assert (await before).model is old.facts
@@ -173,14 +173,14 @@ async def test_a_swap_lies_between_two_batches_and_each_score_says_who_computed_
 
 
 async def test_without_a_model_the_reason_is_given(batcher: Batcher) -> None:
-    batcher.refuse("no model: train one")
+    batcher.note_unavailable("no model: train one")
     assert batcher.unavailable() == "no model: train one"
     with pytest.raises(ModelUnavailableError, match="train one"):
         await batcher.score([0, 0])
 
 
 async def test_closing_fails_those_who_wait(batcher: Batcher) -> None:
-    batcher.serve(Loaded(SumModel(), INLINE))
+    batcher.serve(LoadedModel(SumModel(), INLINE))
     waiting = asyncio.create_task(batcher.score([0, 0]))
     await asyncio.sleep(0)
     batcher.close()
@@ -191,7 +191,7 @@ async def test_closing_fails_those_who_wait(batcher: Batcher) -> None:
 
 async def test_big_batches_of_others_are_bounded_too(batcher: Batcher) -> None:
     model = HeldModel()
-    loaded = Loaded(model, IN_THREAD)
+    loaded = LoadedModel(model, IN_THREAD)
     batcher.serve(loaded)
     rows = np.ones((150, 2), dtype=np.float32)
     first = asyncio.create_task(batcher.infer(rows, loaded))
@@ -203,6 +203,6 @@ async def test_big_batches_of_others_are_bounded_too(batcher: Batcher) -> None:
 
 
 async def test_a_probability_that_is_not_a_number_is_no_answer(batcher: Batcher) -> None:
-    batcher.serve(Loaded(SumModel(), INLINE))
+    batcher.serve(LoadedModel(SumModel(), INLINE))
     with pytest.raises(ModelUnavailableError, match="not a number"):
         await batcher.score([float("nan"), 1])

@@ -1,7 +1,8 @@
-"""The model_store that models are published on."""
+"""The model store: publishing, pruning, locking."""
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.artifacts.bundle import PICKLE, signing_key
+from shared.artifacts.bundle import PICKLE, Bundle
+from shared.artifacts.errors import BundleError
+from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStore, ModelStoreError
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from training.stage_runner import run
@@ -30,11 +33,18 @@ def model_store(tmp_path: Path, sealed: Path) -> ModelStore:
     return ModelStore(tmp_path, "prueba", PacienteDePrueba.digest)
 
 
-def test_a_disk_that_does_not_let_us_is_one_line_and_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def bundle(model_store: ModelStore, sealed: Path) -> Bundle:
+    return model_store.check(sealed, "1")
+
+
+def test_a_disk_that_rejects_a_write_is_one_line_and_69(
+    tmp_path: Path, model_store: ModelStore, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "models").write_text("a file where a folder should be")
 
     def stage() -> str:
-        ModelStore(tmp_path, "prueba", "d" * 64).publish(tmp_path, "1")
+        model_store.publish(bundle)
         return "published"
 
     assert run("register", stage) == 69
@@ -48,12 +58,10 @@ def test_a_private_key_that_is_none_is_one_line_and_69(tmp_path: Path, capsys: p
     assert capsys.readouterr().err == f"register: {said}\n"
 
 
-def test_the_oldest_versions_are_let_go_and_those_that_links_lead_to_stay(tmp_path: Path) -> None:
-    model_store, bundle = ModelStore(tmp_path, "prueba", "d" * 64), tmp_path / "bundle"
-    bundle.mkdir()
-    (bundle / "manifest.json").write_text("{}")
+def test_the_oldest_versions_go_and_linked_ones_stay(model_store: ModelStore, bundle: Bundle) -> None:
     for number in range(1, 8):
-        model_store.publish(bundle, str(number))
+        manifest = bundle.manifest.model_copy(update={"version": str(number)})
+        model_store.publish(dataclasses.replace(bundle, manifest=manifest))
         os.utime(model_store.folder / str(number), (number, number))
     model_store.point("production", "1")
     model_store.point("staging", "7")
@@ -64,42 +72,42 @@ def test_the_oldest_versions_are_let_go_and_those_that_links_lead_to_stay(tmp_pa
     }
 
 
-def test_processes_that_publish_the_same_version_at_once_leave_one_whole(tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    (bundle / "manifest.json").write_bytes(b"x" * 100_000)
+def test_processes_that_publish_one_version_leave_one_whole(
+    tmp_path: Path, model_store: ModelStore, bundle: Bundle
+) -> None:
+    stores = [ModelStore(tmp_path, "prueba", PacienteDePrueba.digest) for _ in range(12)]  # one per process
     with ThreadPoolExecutor(4) as pool:
-        stores = [
-            ModelStore(tmp_path, "prueba", "d" * 64) for _ in range(12)
-        ]  # each locks as a process of its own does
-        list(pool.map(lambda model_store: model_store.publish(bundle, "1"), stores))
-    assert (tmp_path / "models/prueba/1/manifest.json").read_bytes() == b"x" * 100_000
+        list(pool.map(lambda store: store.publish(bundle), stores))
+    assert model_store.opened("1") is not None
     assert not list((tmp_path / "models/prueba").glob("*.partial"))
 
 
-def test_a_version_that_is_there_and_verifies_is_not_laid_anew_and_one_that_does_not_is(
-    model_store: ModelStore, sealed: Path
-) -> None:
-    model_store.publish(sealed, "1")
+def test_the_same_version_is_written_again_only_if_it_is_damaged(model_store: ModelStore, bundle: Bundle) -> None:
+    model_store.publish(bundle)
     before = (model_store.folder / "1").stat().st_ino
-    model_store.publish(sealed, "1")
+    model_store.publish(bundle)
     assert (model_store.folder / "1").stat().st_ino == before
     (model_store.folder / "1" / PICKLE).write_bytes(b"cut off")
-    model_store.publish(sealed, "1")
+    model_store.publish(bundle)
     assert model_store.opened("1") is not None
 
 
-def test_what_could_not_be_copied_whole_leaves_nothing(model_store: ModelStore, sealed: Path) -> None:
-    (sealed / "no-file").mkdir()
+def test_the_bytes_that_were_checked_are_published(model_store: ModelStore, sealed: Path, bundle: Bundle) -> None:
+    (sealed / PICKLE).write_bytes(b"changed between check and use")
+    published = model_store.publish(bundle)
+    assert (model_store.folder / "1" / PICKLE).read_bytes() == b"harmless"
+    assert published.origin == str(model_store.folder / "1")
+    assert published.files == bundle.files
+
+
+def test_a_bundle_that_cannot_be_written_whole_leaves_nothing(model_store: ModelStore, bundle: Bundle) -> None:
     with pytest.raises(ModelStoreError, match="prueba/1: cannot be written"):
-        model_store.publish(sealed, "1")
+        model_store.publish(dataclasses.replace(bundle, files={**bundle.files, "no/folder": b""}))
     assert not list(model_store.folder.glob("*1*"))
 
 
-def test_what_a_killed_process_left_is_removed_and_what_an_absolute_link_leads_to_is_not(
-    model_store: ModelStore, sealed: Path
-) -> None:
-    model_store.publish(sealed, "1")
+def test_prune_removes_leftovers_but_no_target_of_an_absolute_link(model_store: ModelStore, bundle: Bundle) -> None:
+    model_store.publish(bundle)
     (model_store.folder / ".2.partial").mkdir()
     (model_store.folder / "production").symlink_to(model_store.folder / "1")
     model_store.prune(0)
@@ -107,25 +115,25 @@ def test_what_a_killed_process_left_is_removed_and_what_an_absolute_link_leads_t
     assert not (model_store.folder / ".2.partial").exists()
 
 
-def test_a_process_that_holds_the_shelf_for_ever_is_not_waited_for_for_ever(
-    model_store: ModelStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.artifacts.store._LOCK_SECONDS", 0.1)
+def test_the_wait_for_another_process_is_bounded(tmp_path: Path) -> None:
+    model_store = ModelStore(tmp_path, "prueba", PacienteDePrueba.digest, lock_seconds=0.1)
     model_store.folder.mkdir(parents=True)
     with (model_store.folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ModelStoreError, match="another process has been writing there for"):
+        with pytest.raises(ModelStoreError, match=r"another process has been writing there for 0\.1 s"):
             model_store.point("production", "1")
 
 
-def test_what_is_missing_is_named_be_it_a_file_of_the_bundle_or_the_key(
-    model_store: ModelStore, sealed: Path, tmp_path: Path
-) -> None:
-    assert model_store.refusal(sealed, "1") is None
+def test_a_rejection_names_the_missing_file_or_key(model_store: ModelStore, sealed: Path, tmp_path: Path) -> None:
+    def rejection() -> str:
+        with pytest.raises(BundleError) as caught:
+            model_store.check(sealed, "1")
+        return model_store.rejection(caught.value, sealed)
+
     (sealed / PICKLE).unlink()
-    assert (model_store.refusal(sealed, "1") or "").startswith(f"is incomplete in the registry ({PICKLE}: not there")
+    assert rejection().startswith(f"is incomplete in the registry ({PICKLE}: not there")
     public_key = tmp_path / "keys/bundle.pub"
     public_key.write_text("no key")
-    assert model_store.refusal(sealed, "1") == f"cannot be verified ({public_key}: not an Ed25519 public key)"
+    assert rejection() == f"cannot be verified ({public_key}: not an Ed25519 public key)"
     public_key.unlink()
-    assert (model_store.refusal(sealed, "1") or "").startswith(f"cannot be verified ({public_key}: not there")
+    assert rejection().startswith(f"cannot be verified ({public_key}: not there")

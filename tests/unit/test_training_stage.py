@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from shared.artifacts.bundle import BundleTamperedError
+from shared.artifacts.errors import BundleTamperedError
 from training.errors import DataError
 from training.stage_runner import run
 

@@ -22,8 +22,8 @@ from shared.artifacts.bundle import (
     Manifest,
     file_digest,
     seal,
-    signing_key,
 )
+from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStore, ModelStoreError
 from shared.patient import load_patient
 from shared.settings import read_settings
@@ -172,7 +172,7 @@ def _register_anew(build: Build, registry: Registry, model_store: ModelStore, va
         _seal(bundle, build, version, run_id, code, var)
         registry.log_bundle(bundle)
         registry.log_card(bundle / CARD)
-        model_store.publish(bundle, version)
+        model_store.publish(model_store.check(bundle, version))
     return version
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
+from shared.artifacts.errors import BundleError
 from shared.artifacts.store import ModelStore
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import Score
@@ -172,10 +173,11 @@ def _from_registry(version: str, settings: TrainingSettings, model_store: ModelS
         except RegistryError as error:
             message = f"{gone}, nor to be had from the {error}"
             raise RegistryError(message) from None
-        if refusal := model_store.refusal(fetched, version):
-            message = f"{gone}, and the one in the registry {refusal}"
-            raise RegistryError(message)
-        return model_store.check(fetched, version)
+        try:
+            return model_store.check(fetched, version)
+        except BundleError as error:
+            message = f"{gone}, and the one in the registry {model_store.rejection(error, fetched)}"
+            raise RegistryError(message) from error
 
 
 async def _read(url: str, identifier: str) -> Prediction | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import fcntl
 import json
 import os
 import subprocess
@@ -19,8 +18,10 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from shared.artifacts.bundle import PRODUCTION, BundleError, open_bundle
+from shared.artifacts.bundle import PRODUCTION, open_bundle
+from shared.artifacts.errors import BundleError
 from shared.artifacts.store import ModelStore
+from shared.files import locked, replace_file
 from shared.patient import load_patient
 from shared.settings import read_settings
 from training.config import FILE, read_parameters
@@ -165,8 +166,7 @@ def _locked(folder: Path) -> Iterator[TextIO]:
     path = folder / _LEDGER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8") as ledger:
-            fcntl.flock(ledger, fcntl.LOCK_EX)
+        with locked(path), path.open("a+", encoding="utf-8") as ledger:
             ledger.seek(0)
             yield ledger
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -188,11 +188,10 @@ def _production(settings: TriggerSettings, patient: type[Patient]) -> Bundle:
 
 def _report(folder: Path, report: dict[str, object]) -> None:
     """Replace the last report by `report`."""
-    path, fresh = folder / _REPORT, folder / f"{_REPORT}.fresh"
+    path = folder / _REPORT
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        replace_file(path, json.dumps(report, indent=1).encode() + b"\n")
     except OSError as error:
         message = f"{path}: cannot be written ({error.strerror})"
         raise RegistryError(message) from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.artifacts.baseline import ColumnHistogram, Reference
+from shared.artifacts.baseline import Baseline, ColumnHistogram
 from training.data.cases import decimal
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ _INTERVALS = 10
 _DIGITS = 6
 
 
-def describe(rows: Rows, columns: Sequence[str], answers: Mapping[str, float]) -> Reference:
+def describe(rows: Rows, columns: Sequence[str], answers: Mapping[str, float]) -> Baseline:
     """Count the training `rows` (n x columns, NaN where missing); `answers` are shares by class."""
-    return Reference(
+    return Baseline(
         cases=len(rows),
         columns={column: _spread(rows[:, index]) for index, column in enumerate(columns)},
         answers=dict(answers),

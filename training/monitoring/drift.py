@@ -19,7 +19,7 @@ from training.errors import DatabaseError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.artifacts.baseline import Reference
+    from shared.artifacts.baseline import Baseline
     from training.config import Trigger
     from training.data.cases import Floats, Labels
 
@@ -53,7 +53,7 @@ class Finding(BaseModel):
 class Recent:
     """What was recorded lately, counted as it is read: rows in chunks, so that any number of them fits in memory."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Baseline) -> None:
         """Count in the intervals of `reference`."""
         self._reference = reference
         self._columns = {

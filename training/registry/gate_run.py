@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from training.registry.promotion import usable
+from training.errors import PromotionError
+from training.registry.promotion import available
 from training.stage_runner import say
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ def run_gates(bundle: Bundle, production: str | None, registry: Registry, model_
     from training.evaluation.gate_runner import GateRunner  # noqa: PLC0415 - scikit-learn: seconds, only after cheap checks
 
     present, refusal = None, None
-    if production is not None and (refusal := usable(production, registry, model_store)) is None:
-        present = model_store.opened(production)
+    if production is not None:
+        try:
+            present = available(production, registry, model_store)
+        except PromotionError as error:
+            refusal = str(error)
     report = GateRunner.from_pipeline().report(bundle, present, refusal=refusal)
     text = report.text()
     for line in text.splitlines():

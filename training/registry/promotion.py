@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.errors import BundleError
 from shared.failpoints import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
 from training.registry.promotion_log import Entry, History
@@ -119,23 +120,29 @@ def fetched(version: str, registry: Registry, model_store: ModelStore) -> Bundle
 
     """
     with tempfile.TemporaryDirectory() as folder:
-        bundle = registry.fetch_bundle(version, Path(folder))
-        refusal = model_store.refusal(bundle, version)
-        if refusal is None and model_store.opened(version) is None:
-            model_store.publish(bundle, version)
-    opened = model_store.opened(version) if refusal is None else None
-    if opened is None:
-        message = f"version {version} {refusal or 'cannot be read back'}"
-        raise PromotionError(message)
-    return opened
+        source = registry.fetch_bundle(version, Path(folder))
+        try:
+            bundle = model_store.check(source, version)
+        except BundleError as error:
+            message = f"version {version} {model_store.rejection(error, source)}"
+            raise PromotionError(message) from error
+    return model_store.opened(version) or model_store.publish(bundle)
+
+
+def available(version: str, registry: Registry, model_store: ModelStore) -> Bundle:
+    """Open `version` in the model store; fetch it from the registry only if the store lacks it.
+
+    Raises:
+        PromotionError: it cannot serve here.
+
+    """
+    return model_store.opened(version) or fetched(version, registry, model_store)
 
 
 def usable(version: str, registry: Registry, model_store: ModelStore) -> str | None:
-    """Say why `version` cannot serve here, or None if it can; it is fetched only if the model store lacks it."""
-    if model_store.opened(version) is not None:
-        return None
+    """Return why `version` cannot serve here, or None if it can."""
     try:
-        fetched(version, registry, model_store)
+        available(version, registry, model_store)
     except PromotionError as error:
         return str(error)
     return None

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from services.inference.serving.batcher import Batcher
-    from services.inference.serving.model import Loaded, Model, Probabilities, Rows
+    from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
     from shared.patient import Patient
 
 _READERS = frozenset({Role.SERVICIO, Role.OPS})
@@ -71,7 +71,7 @@ def protocol_routes(
     return routes, {("POST", f"/v2/models/{name}/infer"): ahead(lambda *asked: infer(Request(*asked), name))}
 
 
-def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, str | None], Loaded | None]) -> None:
+def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, str | None], LoadedModel | None]) -> None:
     @routes.get("", roles=_READERS)
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=[EXTENSION])
@@ -107,7 +107,7 @@ def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, st
 def _add_infer(
     routes: Router,
     batcher: Batcher,
-    asked_for: Callable[[str, str | None], Loaded | None],
+    asked_for: Callable[[str, str | None], LoadedModel | None],
     columns: int,
     max_rows: int,
 ) -> Callable[[Request, str], Awaitable[Response]]:
@@ -132,7 +132,7 @@ def _add_infer(
     return infer
 
 
-def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) -> Loaded | None:
+def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) -> LoadedModel | None:
     """Give the model that serves, if any; raise if it is not the one in the path."""
     loaded = batcher.loaded
     if name != served:
@@ -142,7 +142,7 @@ def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) ->
     return loaded
 
 
-def _serving(batcher: Batcher, loaded: Loaded | None) -> Loaded:
+def _serving(batcher: Batcher, loaded: LoadedModel | None) -> LoadedModel:
     if loaded is None:
         raise ModelUnavailableError(batcher.unavailable())
     return loaded
@@ -163,7 +163,7 @@ async def _body(request: Request, largest: int) -> bytes:
     return bytes(body)
 
 
-def _read(body: bytes, loaded: Loaded, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
+def _read(body: bytes, loaded: LoadedModel, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
     asked = read_request(body)
     if asked.parameters is not None and asked.parameters.patient_digest not in {
         None,

@@ -1,4 +1,4 @@
-"""`GET /modelo`: which version serves here, which one should, and why if they differ. For operators; no patients."""
+"""`GET /modelo`: the version that serves on this replica, the version in production, and why they differ."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shared.web.api_keys import Role
 from shared.web.routing import Router
 
 if TYPE_CHECKING:
-    from services.inference.rollout.rollout import Production
+    from services.inference.rollout.state import RegistryStatus, RolloutState, ServingModel
 
 
-class _Said(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Sirve(_Said):
+class Sirve(_Frozen):
     """La versión con la que se responde ahora."""
 
     nombre: str
@@ -28,14 +28,14 @@ class Sirve(_Said):
     desde: datetime
 
 
-class Rechazada(_Said):
+class Rechazada(_Frozen):
     """Una versión que está en producción y no debe servir."""
 
     version: str
     motivo: str
 
 
-class Registro(_Said):
+class Registro(_Frozen):
     """El registro que se sigue."""
 
     url: str
@@ -44,7 +44,7 @@ class Registro(_Said):
     motivo: str | None = Field(description="Por qué no responde.")
 
 
-class EstadoModelo(_Said):
+class EstadoModelo(_Frozen):
     """El modelo de esta réplica."""
 
     sirve: Sirve | None = Field(description="null si no se puede responder.")
@@ -53,31 +53,37 @@ class EstadoModelo(_Said):
     registro: Registro | None = Field(description="null si se sigue la carpeta de modelos de esta máquina.")
 
 
-def status_router(production: Production) -> Router:
-    """Build the route that shows `production`."""
+def status_router(state: RolloutState) -> Router:
+    """Build the route that shows `state`."""
     router = Router(tags=["modelo"])
 
     @router.get("/modelo", roles={Role.OPS}, summary="Qué versión sirve aquí, y cuál está en producción")
     async def modelo() -> EstadoModelo:
-        mirror, refusal = production.mirror, production.follower.refusal
         return EstadoModelo(
-            sirve=_serving(production),
-            produccion=production.follower.looked_at if mirror is None else mirror.production,
-            rechazada=refusal and Rechazada(version=refusal.version, motivo=refusal.reason),
-            registro=mirror
-            and Registro(
-                url=mirror.url, visto=mirror.seen, callado_desde=mirror.silent_since, motivo=mirror.silent_because
-            ),
+            sirve=state.serving and _serving(state.serving),
+            produccion=state.production,
+            rechazada=state.rejected and Rechazada(version=state.rejected.version, motivo=state.rejected.reason),
+            registro=state.registry and _registry(state.registry),
         )
 
     return router
 
 
-def _serving(production: Production) -> Sirve | None:
-    loaded, since = production.batcher.loaded, production.follower.since
-    if loaded is None or since is None:
-        return None
-    facts = loaded.model.facts
+def _serving(serving: ServingModel) -> Sirve:
+    facts = serving.facts
     return Sirve(
-        nombre=facts.name, version=facts.version, digest=facts.digest, plataforma=loaded.model.platform, desde=since
+        nombre=facts.name,
+        version=facts.version,
+        digest=facts.digest,
+        plataforma=serving.platform,
+        desde=serving.since,
+    )
+
+
+def _registry(registry: RegistryStatus) -> Registro:
+    return Registro(
+        url=registry.url,
+        visto=registry.last_answer,
+        callado_desde=registry.silent_since,
+        motivo=registry.silent_reason,
     )

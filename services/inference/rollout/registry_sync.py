@@ -1,30 +1,31 @@
-"""What the registry has in production, brought onto the model store: the cache that inference starts from without it.
+"""Registry sync: bring the registry's version in production into the model store, the cache for starts without it.
 
-Nothing of it is trusted: the signature of the manifest must hold under the operator's key before anything else is
-fetched, and the bundle must be sealed as that very version of that very run.
+Nothing from the registry is trusted. The signature of the manifest must hold under the operator's key before anything
+else is fetched, and the bundle must be sealed as that version of that run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
+from services.inference.rollout.candidate import Candidate, Fingerprint, fingerprint
 from services.inference.rollout.mlflow_client import NotInRegistryError, RegistryDownError
-from services.inference.rollout.swapper import Refusal
-from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE, BundleError, BundleTamperedError
+from services.inference.rollout.state import RejectedVersion
+from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE
+from shared.artifacts.errors import BundleError, BundleTamperedError
 from shared.artifacts.store import ModelStoreError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
-    from services.inference.rollout.mlflow_client import Registered, Registry
+    from services.inference.rollout.mlflow_client import ModelRegistryClient, RegisteredVersion
+    from services.inference.rollout.state import RolloutState
+    from shared.artifacts.bundle import Bundle
     from shared.artifacts.store import ModelStore
 
 LARGEST_FILE = 256 * 1024 * 1024
@@ -32,140 +33,118 @@ LARGEST_FILE = 256 * 1024 * 1024
 _LARGEST_MANIFEST = 16 * 1024 * 1024
 _LARGEST_SIGNATURE = 1024
 KEPT_VERSIONS = 5
-"""Versions that stay on the model store, the one in production apart."""
-AGAIN_SECONDS = 60
-"""How long a version that was refused is left alone before it is fetched again."""
-
-
-class _NotSoundError(Exception):
-    """What the registry has is not a bundle that may be kept."""
+"""Versions that stay in the model store beside the linked ones."""
+RETRY_SECONDS = 60
+"""How long to wait before a rejected version is fetched again; another public key ends the wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
-    """What was refused, under which key, and when."""
+class _FailedFetch:
+    """A fetch that ended in a rejection, under which public key, and when."""
 
-    registered: Registered
+    registered: RegisteredVersion
     key: bytes
     at: float
-    refusal: Refusal
+    rejected: RejectedVersion
+
+    def holds(self, registered: RegisteredVersion, key: bytes, since: float) -> bool:
+        """Return whether `registered` failed under `key` after `since`."""
+        return (self.registered, self.key) == (registered, key) and self.at > since
 
 
 class RegistrySync:
-    """The registry's production, on the model store."""
+    """The registry's version in production, in the model store."""
 
     def __init__(
-        self, registry: Registry, model_store: ModelStore, metrics: Metrics, *, again_seconds: float = AGAIN_SECONDS
+        self,
+        client: ModelRegistryClient,
+        model_store: ModelStore,
+        state: RolloutState,
+        metrics: Metrics,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        """Bring what `registry` has onto `model_store`; fetch what was refused again after `again_seconds`."""
-        self._registry, self._shelf, self._metrics, self._again_seconds = registry, model_store, metrics, again_seconds
-        self._refused: _Refused | None = None
-        self._asked: Registered | None = None
-        self._served: Registered | None = None
-        self._pointed: str | None = None
+        """Fetch from `client` into `model_store`; fetch a rejected version again after `retry_seconds`."""
+        self._client, self._model_store, self._state, self._metrics = client, model_store, state, metrics
+        self._retry_seconds = retry_seconds
+        self._checked: tuple[RegisteredVersion, Fingerprint] | None = None
+        self._failed: _FailedFetch | None = None
+        self._linked: str | None = None
         self._unwritten: str | None = None
-        self.seen: datetime | None = None
-        """When the registry last gave all that it was asked for."""
-        self.silent_since: datetime | None = None
-        """Since when it has not, or None if it does."""
-        self.silent_because: str | None = None
-        """Why it does not, or None."""
-        metrics.registry_seen(0)
 
-    @property
-    def url(self) -> str:
-        """Where the registry is, without credentials."""
-        return self._registry.url
-
-    @property
-    def production(self) -> str | None:
-        """The version that the registry had in production when it last answered."""
-        return None if self._asked is None else self._asked.version
-
-    async def turn(self) -> Path | Refusal | None:
-        """Ask once; gives the folder of what is in production, or its refusal, or None if there is nothing to say."""
-        served, self._served = self._served, None
+    async def poll(self) -> Candidate | RejectedVersion | None:
+        """Poll the registry once; return what is in production, or None if it is silent or has nothing there."""
         try:
-            self._asked = asked = await self._registry.at(PRODUCTION)
-            found: Path | Refusal | None = None
-            if asked is not None:
-                found = self._folder(asked) if asked == served else await self._brought(asked)
+            registered = await self._client.version_at(PRODUCTION)
+            self._state.production = None if registered is None else registered.version
+            candidate = None if registered is None else await self._candidate(registered)
         except RegistryDownError as error:
-            self._silent(str(error))
+            self._state.registry_silent(self._client.url, str(error))
             return None
-        self._heard()  # only now: it may know the alias and not have the files
-        return found
+        self._state.registry_answered(self._client.url)  # only now: it may know the alias and lack the files
+        return candidate
 
-    async def settle(self) -> None:
-        """Make what the last turn gave, which serves now, what a start without the registry finds."""
-        self._served = self._asked
-        if self._asked is None or self._pointed == self._asked.version:
+    async def settle(self, version: str) -> None:
+        """Point the store's link at `version`, which serves now: a start without the registry serves it."""
+        if self._linked == version:
             return
         try:
-            await asyncio.to_thread(self._shelf.point, PRODUCTION, self._asked.version)
-            self._pointed, self._unwritten = self._asked.version, None
-            await asyncio.to_thread(self._shelf.prune, KEPT_VERSIONS)
+            await asyncio.to_thread(self._model_store.point, PRODUCTION, version)
+            self._linked, self._unwritten = version, None
+            await asyncio.to_thread(self._model_store.prune, KEPT_VERSIONS)
         except ModelStoreError as error:
-            if str(error) != self._unwritten:  # tried at each turn, said once
-                structlog.get_logger().error("shelf_not_written", reason=str(error))
+            if str(error) != self._unwritten:  # tried at each poll, logged once
+                structlog.get_logger().error("model_store_not_written", reason=str(error))
             self._unwritten = str(error)
 
-    async def _brought(self, registered: Registered) -> Path | Refusal:
-        """Give the folder of `registered`, fetching what is not there."""
-        if await asyncio.to_thread(self._has, registered):
-            return self._folder(registered)
-        key, now, before = await asyncio.to_thread(self._shelf.key), time.monotonic(), self._refused
-        known = before is not None and (before.registered, before.key) == (registered, key)
-        if before is not None and known and now - before.at < self._again_seconds:
-            return before.refusal
+    async def _candidate(self, registered: RegisteredVersion) -> Candidate | RejectedVersion:
+        """Return `registered` from the model store, or fetch it into the store."""
+        before = await asyncio.to_thread(self._fingerprint, registered)
+        if self._checked == (registered, before):
+            return Candidate(before)
+        bundle = await asyncio.to_thread(self._model_store.opened, registered.version)
+        if bundle is not None and bundle.manifest.run_id == registered.run_id:
+            self._checked = registered, before
+            return Candidate(before, bundle)
+        key, now = await asyncio.to_thread(self._model_store.key), time.monotonic()
+        if self._failed is not None and self._failed.holds(registered, key, now - self._retry_seconds):
+            return self._failed.rejected
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                await self._fetch(registered, Path(folder))
-        except (_NotSoundError, ModelStoreError, OSError) as error:
+            bundle = await asyncio.to_thread(self._publish, await self._fetch(registered))
+        except (BundleError, NotInRegistryError, ModelStoreError) as error:
             self._metrics.not_loaded()
-            refusal = Refusal(registered.version, str(error))
-            self._refused = _Refused(registered, key, now, refusal)
-            return refusal
-        self._refused = None
-        return self._folder(registered)
+            rejected = RejectedVersion(registered.version, str(error))
+            self._failed = _FailedFetch(registered, key, now, rejected)
+            return rejected
+        self._failed = None
+        self._checked = registered, await asyncio.to_thread(self._fingerprint, registered)
+        return Candidate(self._checked[1], bundle)
 
-    async def _fetch(self, registered: Registered, folder: Path) -> None:
-        try:
-            for name, most in ((MANIFEST, _LARGEST_MANIFEST), (SIGNATURE, _LARGEST_SIGNATURE)):
-                await self._registry.fetch(registered.run_id, name, folder, most=most)
-            manifest = await asyncio.to_thread(self._shelf.check_manifest, folder, registered.version)
-            if manifest.run_id != registered.run_id:
-                message = f"{folder}: sealed in run {manifest.run_id}, but registered as of run {registered.run_id}"
-                raise BundleTamperedError(message)
-            for name, digest in manifest.files.items():
-                most = min(digest.size, LARGEST_FILE)
-                await self._registry.fetch(registered.run_id, name, folder, most=most)
-            await asyncio.to_thread(self._publish, folder, registered)
-        except (BundleError, NotInRegistryError) as error:
-            where = f"{self.url}, version {registered.version}"  # rather than a folder that is gone by now
-            raise _NotSoundError(str(error).replace(str(folder), where)) from error
+    async def _fetch(self, registered: RegisteredVersion) -> Bundle:
+        """Fetch and check the bundle of `registered`, each byte before it is used."""
+        origin = f"{self._client.url}, version {registered.version}"
 
-    def _publish(self, folder: Path, registered: Registered) -> None:
-        self._shelf.check(folder, registered.version)
+        async def fetch(name: str, most: int) -> bytes:
+            try:
+                return await self._client.fetch(registered.run_id, name, most=most)
+            except NotInRegistryError as error:
+                raise NotInRegistryError(f"{origin}/{error}") from None
+
+        content, signature = await fetch(MANIFEST, _LARGEST_MANIFEST), await fetch(SIGNATURE, _LARGEST_SIGNATURE)
+        sealed = await asyncio.to_thread(
+            self._model_store.check_manifest, content, signature, registered.version, origin=origin
+        )
+        manifest = sealed.manifest
+        if manifest.run_id != registered.run_id:
+            raise BundleTamperedError(
+                f"{origin}: sealed in run {manifest.run_id}, but registered as of run {registered.run_id}"
+            )
+        files = {name: await fetch(name, min(digest.size, LARGEST_FILE)) for name, digest in manifest.files.items()}
+        return await asyncio.to_thread(sealed.with_files, files)
+
+    def _publish(self, bundle: Bundle) -> Bundle:
         failpoint("mirror.fetched")
-        self._shelf.publish(folder, registered.version)
+        return self._model_store.publish(bundle)
 
-    def _has(self, registered: Registered) -> bool:
-        bundle = self._shelf.opened(registered.version)
-        return bundle is not None and bundle.manifest.run_id == registered.run_id
-
-    def _folder(self, registered: Registered) -> Path:
-        return self._shelf.folder / registered.version
-
-    def _heard(self) -> None:
-        self.seen = datetime.now(UTC)
-        self._metrics.registry_seen(self.seen.timestamp())
-        if self.silent_since is not None:
-            structlog.get_logger().info("registry_back", registry=self.url)
-        self.silent_since = self.silent_because = None
-
-    def _silent(self, reason: str) -> None:
-        if self.silent_since is None:
-            self.silent_since = datetime.now(UTC)
-            structlog.get_logger().warning("registry_silent", reason=reason)
-        self.silent_because = reason
+    def _fingerprint(self, registered: RegisteredVersion) -> Fingerprint:
+        return fingerprint(self._model_store.folder / registered.version, self._model_store.public_key)

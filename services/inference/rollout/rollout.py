@@ -1,4 +1,7 @@
-"""The version in production: named by the link in the model store, or by a registry that the model store mirrors."""
+"""The rollout: serve the version in production, named by the registry or by the model store's link.
+
+Each poll goes from the source (registry or link) through the cache (model store) and the loader to the swap.
+"""
 
 from __future__ import annotations
 
@@ -8,68 +11,72 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.inference.rollout.swapper import Refusal, Swapper
+from services.inference.rollout.candidate import Candidate, fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from services.inference.rollout.registry_sync import RegistrySync
+    from services.inference.rollout.state import RejectedVersion, RolloutState
+    from services.inference.rollout.swapper import Swapper
     from services.inference.serving.batcher import Batcher
 
 _START_SECONDS = 5
-"""How long a start waits for the registry before it serves what the model store has."""
+"""How long a start waits for the registry before it serves the version in the model store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Production:
-    """Has the follower serve what is in production: `link`, or what `mirror` brings from the registry, if there is one.
+class Rollout:
+    """Makes the swapper serve the version in production: `link`, or the registry's by `registry_sync`, if there is one.
 
-    Whatever the registry says, the link on the model store leads to a version that has served here: a start without the
-    registry, or with a bad version in production, finds that.
+    With a registry, the link in the model store leads to a version that has served here. A start without the registry,
+    or with a bad version in production, serves that version.
     """
 
     link: Path
-    follower: Swapper
+    public_key: Path
+    swapper: Swapper
     batcher: Batcher
-    mirror: RegistrySync | None
+    state: RolloutState
+    registry_sync: RegistrySync | None
 
     async def start(self) -> None:
-        """Look for the first time; if the registry does not answer soon, at the model store alone."""
-        found = None
-        if self.mirror is not None:
+        """Poll for the first time; if the registry does not answer soon, serve from the model store alone."""
+        candidate = None
+        if self.registry_sync is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_START_SECONDS):
-                    found = await self.mirror.turn()
-        await self._follow(found)
+                    candidate = await self.registry_sync.poll()
+        await self._roll_out(candidate)
 
-    async def keep_looking(self, seconds: float) -> None:
-        """Look every `seconds`, until cancelled."""
+    async def keep_polling(self, seconds: float) -> None:
+        """Poll every `seconds`, until cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            await self._follow(None if self.mirror is None else await self.mirror.turn())
+            await self._roll_out(None if self.registry_sync is None else await self.registry_sync.poll())
 
-    async def _follow(self, found: Path | Refusal | None) -> None:
-        if found is None:
-            await self._without_word()
-            return
-        if isinstance(found, Refusal):
-            refusal: Refusal | None = found
-        elif await self.follower.look(found):
-            await self._settle()
-            return
-        else:
-            refusal = self.follower.refusal
-        if self.batcher.loaded is None and await asyncio.to_thread(os.path.isdir, self.link):
-            await self.follower.look(self.link)
-        self.follower.refuse(refusal)
+    async def _roll_out(self, candidate: Candidate | RejectedVersion | None) -> None:
+        rejected = await self._swap(candidate)
+        if rejected is not None:
+            self.batcher.note_unavailable(rejected.reason)
+        self.state.reject(rejected)
 
-    async def _without_word(self) -> None:
-        """Follow the link, unless a registry is followed and something of it serves: only a start goes by its cache."""
-        if self.mirror is None or self.batcher.loaded is None:
-            await self.follower.look(self.link)
-        elif self.mirror.production is None:
-            self.follower.refuse(None)
+    async def _swap(self, candidate: Candidate | RejectedVersion | None) -> RejectedVersion | None:
+        """Serve `candidate`, or the link where there is none; return the rejection of the version in production."""
+        if candidate is None:
+            if self.registry_sync is None or self.state.serving is None:
+                return await self._swap_link()
+            return None if self.state.production is None else self.state.rejected  # silent: no news
+        rejected = await self.swapper.swap(candidate) if isinstance(candidate, Candidate) else candidate
+        if rejected is None:
+            if self.registry_sync is not None:
+                await self.registry_sync.settle(candidate.version)
+        elif self.state.serving is None and await asyncio.to_thread(os.path.isdir, self.link):
+            await self._swap_link()
+        return rejected
 
-    async def _settle(self) -> None:
-        if self.mirror is not None:
-            await self.mirror.settle()
+    async def _swap_link(self) -> RejectedVersion | None:
+        candidate = Candidate(await asyncio.to_thread(fingerprint, self.link, self.public_key))
+        if self.registry_sync is None:
+            self.state.production = candidate.version if candidate.fingerprint.files else None
+        return await self.swapper.swap(candidate)

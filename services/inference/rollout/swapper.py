@@ -1,134 +1,74 @@
-"""From a folder to the model that serves: loaded beside the old one, and swapped in between two batches.
+"""Swapping the model: a candidate is checked and loaded beside the model that serves, then swapped in between batches.
 
-What must not serve is refused, and the old model goes on.
+A candidate that must not serve is rejected, and the model that serves stays.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
+from services.inference.rollout.state import RejectedVersion
 from services.inference.serving.loading import load_model
-from shared.artifacts.bundle import BundleError, BundleMissingError
+from shared.artifacts.bundle import open_bundle
+from shared.artifacts.errors import BundleError, BundleMissingError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.inference.metrics import Metrics
+    from services.inference.rollout.candidate import Candidate, Fingerprint
+    from services.inference.rollout.state import RolloutState
     from services.inference.serving.batcher import Batcher
-    from services.inference.serving.model import Loaded
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A version that must not serve, and why: one line that says what to do."""
-
-    version: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What tells one state of a folder from another: where it leads, its files, and the key that has to fit them."""
-
-    folder: Path
-    files: tuple[tuple[str, int, int, int], ...]
+    from services.inference.serving.model import LoadedModel
 
 
 class Swapper:
-    """Brings the model of a folder into the batcher, and the next one when the folder leads to another."""
+    """Loads candidates into the batcher."""
 
-    def __init__(self, public_key: Path, patient_digest: str, batcher: Batcher, metrics: Metrics) -> None:
-        """Serve only what is signed under `public_key` for `patient_digest`."""
+    def __init__(
+        self, public_key: Path, patient_digest: str, batcher: Batcher, state: RolloutState, metrics: Metrics
+    ) -> None:
+        """Serve only bundles that are signed under `public_key`, for `patient_digest`."""
         self._public_key, self._patient_digest = public_key, patient_digest
-        self._batcher, self._metrics = batcher, metrics
-        self._serving: _Seen | None = None
-        self._bad: tuple[_Seen, Refusal] | None = None
-        self.refusal: Refusal | None = None
-        """What is wrong with the version that was last looked at, or None."""
-        self.since: datetime | None = None
-        """Since when the model that serves does."""
-        self.looked_at: str | None = None
-        """The version that the folder led to when it was last looked at, or None if it led nowhere."""
+        self._batcher, self._state, self._metrics = batcher, state, metrics
+        self._serving: Fingerprint | None = None
+        self._bad: tuple[Fingerprint, RejectedVersion] | None = None
 
-    async def look(self, folder: Path) -> bool:
-        """Serve the model in `folder`, following it if it is a link; returns whether that is what serves now.
+    async def swap(self, candidate: Candidate) -> RejectedVersion | None:
+        """Serve `candidate`; return None if it serves now, otherwise its rejection.
 
-        What was refused is tried again when its files or the key change; and at once if it was incomplete, or if
-        nothing serves.
+        A rejected candidate is tried again when its files or the key change. It is tried again at once if a file was
+        missing, or if nothing serves.
         """
-        seen = await asyncio.to_thread(_look, folder, self._public_key)
-        self.looked_at = seen.folder.name if seen.files else None
-        if seen == self._serving:
-            self.refuse(None)
-            return True
-        if self._bad is not None and self._bad[0] == seen:
-            self.refuse(self._bad[1])
-            return False
-        return await self._try(seen)
-
-    def refuse(self, refusal: Refusal | None) -> None:
-        """Show what is wrong with the version in production, if anything; said once in the log."""
-        if refusal == self.refusal:
-            return
-        if refusal is not None:
-            structlog.get_logger().error("model_refused", version=refusal.version, reason=refusal.reason)
-            self._batcher.refuse(refusal.reason)
-        self._metrics.refused(None if refusal is None else refusal.version)
-        self.refusal = refusal
-
-    async def _try(self, seen: _Seen) -> bool:
+        if candidate.fingerprint == self._serving:
+            return None
+        if self._bad is not None and self._bad[0] == candidate.fingerprint:
+            return self._bad[1]
         try:
-            loaded = await asyncio.to_thread(
-                load_model, seen.folder, self._public_key, patient_digest=self._patient_digest
-            )
+            loaded = await asyncio.to_thread(self._load, candidate)
         except BundleError as error:
             self._metrics.not_loaded()
-            refusal = Refusal(seen.folder.name, str(error))
-            lasting = self._batcher.loaded is not None and not isinstance(error, BundleMissingError)
-            self._bad = (seen, refusal) if lasting else None
-            self.refuse(refusal)
-            return False
+            rejected = RejectedVersion(candidate.version, str(error))
+            lasting = self._state.serving is not None and not isinstance(error, BundleMissingError)
+            self._bad = (candidate.fingerprint, rejected) if lasting else None
+            return rejected
         failpoint("model.loaded")
         self._serve(loaded)
         failpoint("model.swapped")
-        self._serving, self._bad = seen, None
-        self.refuse(None)
-        return True
+        self._serving, self._bad = candidate.fingerprint, None
+        return None
 
-    def _serve(self, loaded: Loaded) -> None:
-        facts, before = loaded.model.facts, self._batcher.loaded
-        if before is not None and before.model.facts.digest == facts.digest:
-            return  # the same bytes, laid out anew
+    def _load(self, candidate: Candidate) -> LoadedModel:
+        bundle = candidate.bundle
+        if bundle is None:
+            bundle = open_bundle(candidate.folder, self._public_key, patient_digest=self._patient_digest)
+        return load_model(bundle)
+
+    def _serve(self, loaded: LoadedModel) -> None:
+        before = self._state.serving
+        if before is not None and before.facts.digest == loaded.model.facts.digest:
+            return  # the same bytes, written anew
         self._batcher.serve(loaded)
-        self.since = datetime.now(UTC)
-        structlog.get_logger().info(
-            "model_serving",
-            name=facts.name,
-            version=facts.version,
-            digest=facts.digest,
-            platform=loaded.model.platform,
-            instead_of=before and before.model.facts.version,
-        )
-
-
-def _look(folder: Path, public_key: Path) -> _Seen:
-    folder = Path(os.path.realpath(folder))  # once: a promotion in between must not mix two versions
-    try:
-        paths = [public_key, *sorted(folder.iterdir())]
-    except OSError:
-        paths = []  # whoever loads it will say so
-    return _Seen(folder, tuple(_state(path) for path in paths))
-
-
-def _state(path: Path) -> tuple[str, int, int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return path.name, 0, 0, 0
-    return path.name, found.st_ino, found.st_mtime_ns, found.st_size
+        self._state.serve(loaded)

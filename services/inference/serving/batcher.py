@@ -18,7 +18,7 @@ from shared.contracts.scoring import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
     from services.inference.metrics import Metrics
-    from services.inference.serving.model import Loaded, Model, Probabilities, Rows
+    from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 
 _STOPPED = "the service stops"
 
@@ -29,7 +29,7 @@ class Batcher:
     def __init__(self, *, max_batch: int, max_queue: int, metrics: Metrics) -> None:
         """Let at most `max_queue` rows wait, and at most `max_batch` of different callers travel in one call."""
         self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModel | None = None
         self._reason = "no model has been loaded yet"
         self._rows: list[list[float]] = []
         self._callers: list[asyncio.Future[Score]] = []
@@ -38,17 +38,17 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "model")
 
     @property
-    def loaded(self) -> Loaded | None:
+    def loaded(self) -> LoadedModel | None:
         """The model that serves now."""
         return self._loaded
 
-    def serve(self, loaded: Loaded) -> None:
+    def serve(self, loaded: LoadedModel) -> None:
         """Answer with this model from the next batch on."""
         self._loaded = loaded
         self._metrics.serving(loaded.model.facts)
 
-    def refuse(self, reason: str) -> None:
-        """Say why there is no model yet."""
+    def note_unavailable(self, reason: str) -> None:
+        """Keep the reason to return as long as no model serves."""
         self._reason = reason
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Batcher:
             loop.call_soon(self._flush)
         return await caller
 
-    async def infer(self, rows: Rows, loaded: Loaded) -> Probabilities:
+    async def infer(self, rows: Rows, loaded: LoadedModel) -> Probabilities:
         """Compute the probabilities of `rows`, a batch that somebody else put together.
 
         Raises:

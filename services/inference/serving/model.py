@@ -1,4 +1,4 @@
-"""A model in memory: rows in, probabilities out, whichever library computes them."""
+"""A model in memory: rows in, probabilities out, independent of the library that computes them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Model(Protocol):
 
     @property
     def facts(self) -> ModelFacts:
-        """What answers say of it."""
+        """The facts of the version."""
 
     @property
     def platform(self) -> str:
-        """The Open Inference Protocol's name of what computes."""
+        """The Open Inference Protocol's name of the library that computes."""
 
     def probabilities(self, rows: Rows) -> Probabilities:
         """Compute the probabilities of `rows`; any exception means that these rows have no answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model that may serve, and how many rows it answers fast enough to be called in the event loop (maybe none).
+class LoadedModel:
+    """A model that may serve. Calls of up to `quick_rows` rows (maybe none) are fast enough for the event loop.
 
-    `card` is its model card, HTML in UTF-8; a version from before there were any has none.
+    `card` is its model card, HTML in UTF-8; None for a version from before there were cards.
     """
 
     model: Model

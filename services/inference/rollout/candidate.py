@@ -1,0 +1,55 @@
+"""A version that may come to serve, and the state of its files, which tells whether to look at it again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.artifacts.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The public key and the files of a folder by name, inode, time and size: any change makes it another."""
+
+    folder: Path
+    files: tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version in a folder. `bundle` was checked, if it is set, after `fingerprint` was taken."""
+
+    fingerprint: Fingerprint
+    bundle: Bundle | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the version."""
+        return self.fingerprint.folder
+
+    @property
+    def version(self) -> str:
+        """The name of the version."""
+        return self.folder.name
+
+
+def fingerprint(folder: Path, public_key: Path) -> Fingerprint:
+    """Take the fingerprint of the folder that `folder` leads to; without files if there is no such folder."""
+    folder = Path(os.path.realpath(folder))  # resolved once: a promotion in between must not mix two versions
+    try:
+        paths = [public_key, *sorted(folder.iterdir())]
+    except OSError:
+        paths = []  # the error is raised when the bundle is opened
+    return Fingerprint(folder, tuple(_file_state(path) for path in paths))
+
+
+def _file_state(path: Path) -> tuple[str, int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return path.name, 0, 0, 0
+    return path.name, status.st_ino, status.st_mtime_ns, status.st_size
