@@ -1,8 +1,8 @@
 """Many events in one AMQP message: CloudEvents' batched content mode, one event per line.
 
-The body is a JSON array, so that any reader of CloudEvents understands it; each event stands on a line of its own (an
-event never contains a line break), so that ours takes it byte by byte as it was written, and one event that is no JSON
-spoils only itself. The headers give the account: who answered, the first number, and how many.
+The body is a JSON array, so that any reader of CloudEvents can parse it. Each event has a line of its own (an event
+never contains a line break), so our reader splits the body without parsing it, and an event that is not JSON
+affects only itself. The headers carry the gateway, the first `seq` and the number of events.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ CONTENT_TYPE = "application/cloudevents-batch+json"
 _GATEWAY, _FIRST, _EVENTS = "gateway-id", "first-seq", "events"
 _LARGEST_SEQ = 2**63 - 1
 GATEWAY_ID = "[!-~]{1,200}"
-"""What a gateway may be called; not every database takes every character of a text."""
+"""Pattern of a gateway's name; not every database stores every character."""
 
 
 class BatchError(Exception):
-    """A message that is no batch; says why without its content."""
+    """A message that is not a batch. The message is the reason, without the content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Headers and body of one message, and the numbers of its events."""
+    """Headers and body of one message, and the `seq` of its events."""
 
     headers: dict[str, str | int]
     body: bytes
@@ -37,7 +37,7 @@ class Batch:
 
 
 def split(deliveries: Sequence[Delivery], most_events: int) -> Iterator[Batch]:
-    """Pack `deliveries` of one gateway into messages of at most `most_events` with consecutive numbers."""
+    """Pack `deliveries` of one gateway into messages of at most `most_events` consecutive `seq` each."""
     start = 0
     for end in range(1, len(deliveries) + 1):
         full = end - start == most_events
@@ -47,10 +47,10 @@ def split(deliveries: Sequence[Delivery], most_events: int) -> Iterator[Batch]:
 
 
 def unpack(content_type: str | None, headers: Mapping[str, object], body: bytes) -> list[Delivery]:
-    """Take a message apart again. Events are not looked into: each is judged by itself, later.
+    """Split a message into its deliveries. Events are not parsed here: each is parsed by itself later.
 
     Raises:
-        BatchError: it is no batch, or not whole.
+        BatchError: it is not a batch, or not complete.
 
     """
     gateway_id, first, count = (headers.get(name) for name in (_GATEWAY, _FIRST, _EVENTS))
@@ -59,15 +59,15 @@ def unpack(content_type: str | None, headers: Mapping[str, object], body: bytes)
     if not (isinstance(gateway_id, str) and gateway_id and isinstance(first, int) and isinstance(count, int)):
         raise BatchError(f"without the headers {_GATEWAY}, {_FIRST} and {_EVENTS}")
     if not re.fullmatch(GATEWAY_ID, gateway_id):
-        raise BatchError(f"its {_GATEWAY} is no name of a gateway")
+        raise BatchError(f"its {_GATEWAY} is not a gateway's name")
     if first < 1 or first + count > _LARGEST_SEQ:
         raise BatchError(f"its {_FIRST} is out of range")
     if not (body.startswith(b"[") and body.endswith(b"]")):
         raise BatchError("not a JSON array")
     events = body[1:-1].split(b",\n")
     if len(events) != count:
-        raise BatchError(f"it has not as many events, one a line, as its header {_EVENTS} says")
-    return [Delivery(gateway_id, first + place, event) for place, event in enumerate(events)]
+        raise BatchError(f"its number of events, one a line, is not that of its header {_EVENTS}")
+    return [Delivery(gateway_id, first + index, event) for index, event in enumerate(events)]
 
 
 def _pack(deliveries: Sequence[Delivery]) -> Batch:

@@ -1,7 +1,7 @@
-"""The events a gateway leaves behind, version 1: CloudEvents 1.0 attributes around a fact.
+"""The events of a gateway, version 1: CloudEvents 1.0 attributes around one fact.
 
-A version never changes. An optional addition keeps it; a rename, a removal or a new meaning is version + 1, with an
-upcaster and a golden file (`tests/contract/golden/`). Writers are strict, readers ignore attributes they do not know.
+A version never changes. An optional addition keeps the version; a rename, a removal or a new meaning is version + 1,
+with an upcaster and a golden file (`tests/contract/golden/`). Writers are strict; readers ignore unknown attributes.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from shared.contracts.scoring import Score
 
 PREDICTION_MADE = "prediccion.realizada"
-OUTCOME_REGISTERED = "resultado.registrado"
+FEEDBACK_REGISTERED = "resultado.registrado"
 VERSION = 1
 
 
 class EventError(Exception):
-    """An event that cannot be read: the message says why, without its content."""
+    """An event that cannot be read. The message is the reason, without the content of the event."""
 
 
-class _Read(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class ModelRef(_Read):
-    """Which model computed the answer."""
+class ModelRef(_Frozen):
+    """The model that computed the answer."""
 
     nombre: str
     version: str
     digest: str
 
 
-class Answer(_Read):
-    """What was asked and what was answered.
+class Answer(_Frozen):
+    """A patient's data and the answer to them.
 
-    `referencia` is the keyed hash of the doctor's name for the patient; `plausibles` are the diagnoses that the doctor
-    was told cannot be ruled out, likeliest first, absent from gateways that do not say.
+    `referencia` is the keyed hash of the doctor's reference to the patient. `plausibles` are the diagnoses that cannot
+    be ruled out, likeliest first; older gateways omit them.
     """
 
     inputs: dict[str, Any]
@@ -56,8 +56,8 @@ class Answer(_Read):
     plausibles: list[str] | None = None
 
 
-class Outcome(_Read):
-    """What a doctor says of an answer: that it holds, or which diagnosis does. `prediccion` is the prediction's id."""
+class Feedback(_Frozen):
+    """A doctor's feedback on an answer: accepted, or the right diagnosis. `prediccion` is the prediction's id."""
 
     prediccion: str
     aceptada: bool
@@ -65,13 +65,13 @@ class Outcome(_Read):
     motivo: str | None
 
     @model_validator(mode="after")
-    def _either_or(self) -> Self:
+    def _has_diagnosis_unless_accepted(self) -> Self:
         if self.aceptada is not (self.diagnostico is None):
-            raise ValueError("an accepted answer has no other diagnosis, and one that is not has")
+            raise ValueError("an accepted answer has no other diagnosis, and a rejected one has")
         return self
 
 
-class _Event(_Read):
+class _Event(_Frozen):
     specversion: Literal["1.0"]
     id: str
     type: str
@@ -83,26 +83,26 @@ class _Event(_Read):
 
 
 class PredictionMade(_Event):
-    """A prediction that was given to a doctor. `id` is the prediction's; `datahash` is the SHA-256 of `data`."""
+    """A prediction that was answered. `id` is the prediction's; `datahash` is the SHA-256 of `data`."""
 
     type: Literal["prediccion.realizada"]
     data: Answer
 
 
-class OutcomeRegistered(_Event):
-    """A doctor confirmed or corrected a prediction. `id` is the outcome's; of several the last counts."""
+class FeedbackRegistered(_Event):
+    """A doctor confirmed or corrected a prediction. `id` is the feedback's; the latest feedback counts."""
 
     type: Literal["resultado.registrado"]
-    data: Outcome
+    data: Feedback
 
 
-KINDS: Mapping[str, type[PredictionMade | OutcomeRegistered]] = {
+KINDS: Mapping[str, type[PredictionMade | FeedbackRegistered]] = {
     PREDICTION_MADE: PredictionMade,
-    OUTCOME_REGISTERED: OutcomeRegistered,
+    FEEDBACK_REGISTERED: FeedbackRegistered,
 }
-"""Every type of event, by its name."""
+"""The class of each event type."""
 _FIELDS = frozenset(
-    name for kind in (PredictionMade, OutcomeRegistered, Answer, Outcome, ModelRef) for name in kind.model_fields
+    name for kind in (PredictionMade, FeedbackRegistered, Answer, Feedback, ModelRef) for name in kind.model_fields
 )
 
 
@@ -117,7 +117,7 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
     reference: str | None = None,
     plausible: Sequence[str] | None = None,
 ) -> bytes:
-    """Serialise one `PredictionMade`; `time` is RFC 3339 with an offset; a fact that is None has no field."""
+    """Serialise one `PredictionMade`. `time` is RFC 3339 with an offset. A fact that is None is omitted."""
     model = score.model
     probabilities = dict(zip(model.classes, score.probabilities, strict=True))
     data: dict[str, Any] = {
@@ -132,19 +132,19 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
         data["referencia"] = reference
     if plausible is not None:
         data["plausibles"] = plausible
-    return _written(PREDICTION_MADE, event_id, source, time, data)
+    return _serialised(PREDICTION_MADE, event_id, source, time, data)
 
 
-def write_outcome(*, event_id: str, source: str, time: str, outcome: Outcome) -> bytes:
-    """Serialise one `OutcomeRegistered`; `time` is RFC 3339 with an offset."""
-    return _written(OUTCOME_REGISTERED, event_id, source, time, outcome.model_dump())
+def write_feedback(*, event_id: str, source: str, time: str, feedback: Feedback) -> bytes:
+    """Serialise one `FeedbackRegistered`. `time` is RFC 3339 with an offset."""
+    return _serialised(FEEDBACK_REGISTERED, event_id, source, time, feedback.model_dump())
 
 
-def read_event(body: bytes) -> PredictionMade | OutcomeRegistered:
-    """Read one event of any type and version this code knows, and check its hash.
+def read_event(body: bytes) -> PredictionMade | FeedbackRegistered:
+    """Parse one event of any known type and version, and check its hash.
 
     Raises:
-        EventError: not JSON, an unknown type or version, a field missing or wrong, or a hash that does not hold.
+        EventError: it is not JSON, its type or version is unknown, a field is missing or wrong, or its hash differs.
 
     """
     try:
@@ -163,8 +163,8 @@ def read_event(body: bytes) -> PredictionMade | OutcomeRegistered:
     try:
         event = kind.model_validate(raw)
     except ValidationError as error:
-        where = ", ".join(sorted({_place(e["loc"]) for e in error.errors(include_input=False)}))
-        message = f"fields missing or wrong: {where}"
+        paths = ", ".join(sorted({_known_path(e["loc"]) for e in error.errors(include_input=False)}))
+        message = f"fields missing or wrong: {paths}"
         raise EventError(message) from None
     if hashlib.sha256(orjson.dumps(raw["data"])).hexdigest() != event.datahash:
         message = "its datahash does not hold"
@@ -172,13 +172,13 @@ def read_event(body: bytes) -> PredictionMade | OutcomeRegistered:
     return event
 
 
-def _place(names: Iterable[str | int]) -> str:
-    """Name a field, without keys that a stranger may have chosen: they could hold anything, even a NUL."""
+def _known_path(names: Iterable[str | int]) -> str:
+    """Return the path of a field without unknown keys: the sender chose those, and they may contain even a NUL."""
     return ".".join(name for name in map(str, names) if name in _FIELDS)
 
 
 def json_schema(name: str) -> bytes:
-    """Describe events of type `name` as JSON Schema; `python -m shared.contracts.events NAME` prints it."""
+    """Return the JSON Schema of events of type `name`; `python -m shared.contracts.events NAME` prints it."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:predecir:evento:{name}:v{VERSION}",
@@ -187,11 +187,11 @@ def json_schema(name: str) -> bytes:
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _written(kind: str, event_id: str, source: str, time: str, data: Mapping[str, Any]) -> bytes:
-    """Put `data` into its envelope.
+def _serialised(kind: str, event_id: str, source: str, time: str, data: Mapping[str, Any]) -> bytes:
+    """Wrap `data` in its CloudEvents envelope.
 
-    The hash covers what was said but neither id nor time: two attempts at the same request by two gateways are the
-    same payload, and another payload under the same id shows.
+    The hash covers `data` but neither id nor time. Two gateways that answer the same request produce the same hash, and
+    other data under the same id is detected.
     """
     content = orjson.dumps(data)
     return orjson.dumps(

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over REST, as spoken between the inference service and any client.
+"""The Open Inference Protocol v2 over REST, between the inference service and any client.
 
 Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md. Ours beyond it:
 `null` in `data` is a missing value, and the metadata of a model has `parameters` (`scoring.ModelParameters`).
@@ -23,28 +23,28 @@ INPUT = "paciente"
 OUTPUT = "probabilidades"
 """The one output tensor, n x classes."""
 EXTENSION = "predecir_model_parameters"
-"""What `ModelParameters` is called among the server's extensions."""
+"""The name of `ModelParameters` among the server's extensions."""
 OTHER_CLASS = "the model here is of another patient class"
-"""Why rows that say of which class they are may be refused; 503, so that they are sent to another replica."""
+"""The error for rows of another patient class than the model's; 503, so that a balancer tries another replica."""
 
 _INTEGERS = frozenset({int, type(None)})
 _NUMBERS = _INTEGERS | {float}
 DATATYPES = dict.fromkeys(("FP32", "FP64"), _NUMBERS) | dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), _INTEGERS)
-"""Accepted datatypes, and what their elements are in JSON. Whatever is said, the model reads float32."""
+"""Accepted datatypes and the Python types of their elements. The model reads float32 in any case."""
 
 
 class ProtocolError(Exception):
-    """A request that is not understood: the message names the part and the rule, and never a value."""
+    """A request that breaks the protocol. The message names the part and the rule, never a value."""
 
 
 class _Message(BaseModel):
-    """Strict in what it reads; attributes it does not know are extensions, and ignored."""
+    """A message with strict types; unknown attributes are extensions and are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", protected_namespaces=())
 
 
 class InferInput(_Message):
-    """An input tensor. `data` is flat in row-major order, or nested as `shape` says."""
+    """An input tensor. `data` is flat in row-major order, or nested by `shape`."""
 
     name: str
     shape: list[int]
@@ -53,22 +53,22 @@ class InferInput(_Message):
 
 
 class RequestedOutput(_Message):
-    """An output tensor that is wanted."""
+    """An output tensor that the client requests."""
 
     name: str
 
 
 class RequestParameters(_Message):
-    """What a client says beyond the tensors."""
+    """Parameters of a request beyond the tensors."""
 
     known_digests: str | None = None
-    """Of the models it knows, separated by blanks; a response of any other describes its model."""
+    """Digests of the models that the client knows, separated by blanks; a response by another model describes it."""
     patient_digest: str | None = None
-    """Of the class that the rows are of: a replica of another one refuses, so that a balancer asks the next."""
+    """Digest of the rows' patient class. A replica of another class rejects them, and a balancer tries the next."""
 
 
 class InferRequest(_Message):
-    """Body of `POST v2/models/{name}[/versions/{version}]/infer`; without `outputs`, all are wanted."""
+    """Body of `POST v2/models/{name}[/versions/{version}]/infer`; without `outputs`, all are returned."""
 
     parameters: RequestParameters | None = None
     inputs: list[InferInput]
@@ -94,7 +94,7 @@ class TensorMetadata(_Message):
 
 
 class ModelMetadata(_Message):
-    """Body of `GET v2/models/{name}[/versions/{version}]`; `versions` are those that can be asked now."""
+    """Body of `GET v2/models/{name}[/versions/{version}]`; `versions` are those that serve now."""
 
     name: str
     versions: list[str]
@@ -117,7 +117,7 @@ class ModelMetadata(_Message):
 
 
 class ResponseParameters(_Message):
-    """Which model version computed the response: the digest of its manifest, and its metadata if they were wanted."""
+    """The model that computed the response: its manifest's digest, and its metadata if the client does not know it."""
 
     digest: str
     model: ModelMetadata | None = None
@@ -151,7 +151,7 @@ def read_request(body: bytes) -> InferRequest:
     """Parse a request to infer.
 
     Raises:
-        ProtocolError: not JSON (NaN and Infinity are not), or not a request.
+        ProtocolError: the body is not JSON (NaN and Infinity are not), or not a request.
 
     """
     try:
@@ -159,16 +159,16 @@ def read_request(body: bytes) -> InferRequest:
     except orjson.JSONDecodeError:
         raise ProtocolError("the body is not JSON; write a missing value as null") from None
     except ValidationError as error:
-        wrong = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(map(str, wrong["loc"])) or "the body"
-        raise ProtocolError(f"{where}: {wrong['msg']}") from None
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        path = ".".join(map(str, first["loc"])) or "the body"
+        raise ProtocolError(f"{path}: {first['msg']}") from None
 
 
 def flat_rows(request: InferRequest, columns: int, *, most: int) -> list[float]:
-    """Give the elements of the request's tensor, n x `columns` in row-major order, NaN where null; n is 1 to `most`.
+    """Return the elements of the request's tensor, n x `columns` in row-major order, NaN where null; n is 1 to `most`.
 
     Raises:
-        ProtocolError: another tensor, datatype, shape or kind of element, or an output that does not exist.
+        ProtocolError: the tensor, datatype, shape or an element is not accepted, or an output does not exist.
 
     """
     if unknown := [output for output in request.outputs or () if output.name != OUTPUT]:

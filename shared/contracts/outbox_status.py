@@ -1,7 +1,7 @@
-"""What a gateway says of itself from time to time, version 1: how much it answered, and how far its outbox is.
+"""The status event of a gateway's outbox, version 1: how much the gateway answered, and how much left the outbox.
 
-Nothing is lost with one of these: the next one says all that it said. So it goes its own way beside the events, and
-a recorder that does not know it yet never sees it.
+A lost status loses nothing: the next one repeats it. It has a queue of its own beside the events, so a recorder that
+does not know it never receives it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The state of one gateway's outbox, and when, by its clock."""
+class OutboxStatus:
+    """The state of one gateway's outbox at `time`, by the gateway's clock."""
 
     state: OutboxState
     time: datetime
 
 
-class _Read(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Data(_Read):
+class _Data(_Frozen):
     """`respondidas`: its last `seq`; every `seq` below `pendiente_desde` has left its outbox."""
 
     gateway_id: Annotated[str, StringConstraints(pattern=f"^{GATEWAY_ID}$")]
@@ -49,8 +49,8 @@ class _Data(_Read):
     pendiente_desde: _Count
 
 
-class _State(_Read):
-    """How far the outbox of a gateway is, every half a minute or so."""
+class _State(_Frozen):
+    """The status of a gateway's outbox, sent about every half a minute."""
 
     type: Literal["gateway.estado"]
     version: Literal[1]
@@ -58,9 +58,9 @@ class _State(_Read):
     data: _Data
 
 
-def write_report(report: Report) -> bytes:
-    """Serialise `report` as a CloudEvent."""
-    state = report.state
+def write_status(status: OutboxStatus) -> bytes:
+    """Serialise `status` as a CloudEvent."""
+    state = status.state
     return orjson.dumps(
         {
             "specversion": "1.0",
@@ -68,7 +68,7 @@ def write_report(report: Report) -> bytes:
             "type": GATEWAY_STATE,
             "version": VERSION,
             "source": f"/gateway/{state.gateway_id}",
-            "time": report.time.isoformat(),
+            "time": status.time.isoformat(),
             "datacontenttype": "application/json",
             "data": {
                 "gateway_id": state.gateway_id,
@@ -79,25 +79,25 @@ def write_report(report: Report) -> bytes:
     )
 
 
-def read_report(body: bytes) -> Report:
-    """Read what `write_report` of any version this code knows wrote.
+def read_status(body: bytes) -> OutboxStatus:
+    """Parse a status event of any known version.
 
     Raises:
-        EventError: it is none.
+        EventError: it is not one.
 
     """
     try:
-        read = _State.model_validate_json(body)
-        moment = read.time.astimezone(UTC)
+        event = _State.model_validate_json(body)
+        time = event.time.astimezone(UTC)
     except (ValidationError, OverflowError):
         message = f"not an event of type {GATEWAY_STATE}, version {VERSION}"
         raise EventError(message) from None
-    data = read.data
-    return Report(OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde), moment)
+    data = event.data
+    return OutboxStatus(OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde), time)
 
 
 def json_schema() -> bytes:
-    """Describe what readers rely on; `python -m shared.contracts.outbox_status` prints it for `docs/events/`."""
+    """Return the JSON Schema of the event; `python -m shared.contracts.outbox_status` prints it for `docs/events/`."""
     draft = "https://json-schema.org/draft/2020-12/schema"
     schema = {"$schema": draft, "$id": SCHEMA_ID, **_State.model_json_schema(), "title": GATEWAY_STATE}
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

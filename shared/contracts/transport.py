@@ -1,4 +1,4 @@
-"""How answers leave a gateway: the outbox's segments on one side, whoever keeps them on the other."""
+"""The transport: the protocol by which events leave a gateway's outbox for the broker or the recorder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 class TransportDownError(Exception):
-    """Nothing can be handed over now; try again later. The message says why, for operators."""
+    """Nothing can be handed over now; retry later. The message is the reason, for operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way: `seq` counts what `gateway_id` answered, from 1, without gaps; `body` is the event."""
+    """One event in transit. `seq` counts the answers of `gateway_id` from 1 without gaps; `body` is the event."""
 
     gateway_id: str
     seq: int
@@ -23,22 +23,22 @@ class Delivery:
 
 
 class Transport(Protocol):
-    """Takes deliveries over: a broker that confirms, or the recorder in the same process."""
+    """A receiver of deliveries: a broker that confirms, or the recorder in the same process."""
 
     async def publish(self, batch: Sequence[Delivery]) -> set[int]:
-        """Hand over `batch`; returns the `seq` of those that are now durable elsewhere.
+        """Hand over `batch`; return the `seq` of the deliveries that are durable elsewhere now.
 
-        What is not in the answer is unknown and is published again: the recorder absorbs duplicates.
+        The fate of the others is unknown. They are published again: the recorder absorbs duplicates.
 
         Raises:
-            TransportDownError: nothing was taken over.
+            TransportDownError: nothing was handed over.
 
         """
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """One gateway's own account: `answered` is its last `seq`; every `seq` below `oldest_pending` has left it."""
+    """The state of a gateway's outbox: `answered` is its last `seq`; every `seq` below `oldest_pending` has left it."""
 
     gateway_id: str
     answered: int

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from services.recorder.db.tables import CUARENTENA, PREDICCIONES, RESULTADOS
 from shared.contracts.events import EventError, read_event
-from shared.contracts.outbox_status import GATEWAY_STATE, read_report
+from shared.contracts.outbox_status import GATEWAY_STATE, read_status
 from shared.contracts.transport import Delivery
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.recorder_suite import recording
@@ -93,9 +93,9 @@ def test_the_first_recorder_reads_what_is_written_today_and_tomorrow(
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_is_read_with_an_addition_and_left_alone_in_the_next_version(name: str) -> None:
-    assert read_report(with_an_addition(GOLDEN[name])) == read_report(GOLDEN[name])
+    assert read_status(with_an_addition(GOLDEN[name])) == read_status(GOLDEN[name])
     with pytest.raises(EventError):
-        read_report(of_the_next_version(GOLDEN[name]))
+        read_status(of_the_next_version(GOLDEN[name]))
 
 
 def test_no_type_of_event_is_forgotten_here() -> None:

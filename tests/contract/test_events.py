@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from shared.contracts.events import (
-    OUTCOME_REGISTERED,
+    FEEDBACK_REGISTERED,
     PREDICTION_MADE,
     EventError,
-    Outcome,
-    OutcomeRegistered,
+    Feedback,
+    FeedbackRegistered,
     PredictionMade,
     json_schema,
     read_event,
-    write_outcome,
+    write_feedback,
     write_prediction,
 )
 from shared.contracts.scoring import ModelFacts, Score
@@ -26,7 +26,7 @@ REFERRED = (FOLDER / "prediccion.realizada.v1.referencia.json").read_bytes()
 PLAUSIBLE = (FOLDER / "prediccion.realizada.v1.plausibles.json").read_bytes()
 ACCEPTED = (FOLDER / "resultado.registrado.v1.json").read_bytes()
 CORRECTED = (FOLDER / "resultado.registrado.v1.corregido.json").read_bytes()
-OUTCOME = Outcome(prediccion="01890a5d-ac96-774b-bcce-b302099a8057", aceptada=True, diagnostico=None, motivo=None)
+OUTCOME = Feedback(prediccion="01890a5d-ac96-774b-bcce-b302099a8057", aceptada=True, diagnostico=None, motivo=None)
 CORRECTION = OUTCOME.model_copy(
     update={"aceptada": False, "diagnostico": "hipotiroidismo", "motivo": 'TSH repetida: 14 mU/L\n"clínica" clara'}
 )
@@ -57,12 +57,12 @@ def written(**changes: Any) -> bytes:  # noqa: ANN401
     return write_prediction(**event | changes)
 
 
-def registered(outcome: Outcome) -> bytes:
-    return write_outcome(
+def registered(outcome: Feedback) -> bytes:
+    return write_feedback(
         event_id="01890a5d-ac96-774b-bcce-b302099a8058",
         source="/gateway/1c1b5f6e-0f0e-4a52-8d4c-3f3a4f7d8a11",
         time="2026-11-23T05:47:26.123456+00:00",
-        outcome=outcome,
+        feedback=outcome,
     )
 
 
@@ -74,7 +74,7 @@ def test_version_1_is_written_as_it_always_was() -> None:
     assert registered(CORRECTION) == CORRECTED
 
 
-@pytest.mark.parametrize(("name", "golden"), [(PREDICTION_MADE, GOLDEN), (OUTCOME_REGISTERED, ACCEPTED)])
+@pytest.mark.parametrize(("name", "golden"), [(PREDICTION_MADE, GOLDEN), (FEEDBACK_REGISTERED, ACCEPTED)])
 def test_the_published_schema_is_that_of_the_code_and_names_what_is_written(name: str, golden: bytes) -> None:
     path = Path(__file__).parents[2] / "docs" / "events" / f"{name}.v1.schema.json"
     assert path.read_bytes() == json_schema(
@@ -82,7 +82,7 @@ def test_the_published_schema_is_that_of_the_code_and_names_what_is_written(name
     )  # otherwise: python -m shared.contracts.events NAME > it, if v1 may change so
     schema = json.loads(path.read_bytes())
     assert set(schema["required"]) == set(json.loads(golden))
-    [data] = [part for kind, part in schema["$defs"].items() if kind in {"Answer", "Outcome"}]
+    [data] = [part for kind, part in schema["$defs"].items() if kind in {"Answer", "Feedback"}]
     assert set(data["required"]) == set(json.loads(golden)["data"])
 
 
@@ -100,9 +100,9 @@ def test_version_1_is_read() -> None:
 
 
 @pytest.mark.parametrize(("golden", "outcome"), [(ACCEPTED, OUTCOME), (CORRECTED, CORRECTION)])
-def test_an_outcome_of_version_1_is_read(golden: bytes, outcome: Outcome) -> None:
+def test_an_outcome_of_version_1_is_read(golden: bytes, outcome: Feedback) -> None:
     event = read_event(golden)
-    assert isinstance(event, OutcomeRegistered)
+    assert isinstance(event, FeedbackRegistered)
     assert event.id == "01890a5d-ac96-774b-bcce-b302099a8058"
     assert event.data == outcome
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.events import EventError
-from shared.contracts.outbox_status import Report, json_schema, read_report, write_report
+from shared.contracts.outbox_status import OutboxStatus, json_schema, read_status, write_status
 from shared.contracts.transport import OutboxState
 
 GOLDEN = (Path(__file__).parent / "golden" / "gateway.estado.v1.json").read_bytes()
-REPORT = Report(
+REPORT = OutboxStatus(
     OutboxState("1c1b5f6e-0f0e-4a52-8d4c-3f3a4f7d8a11", 417, 410), datetime(2026, 11, 23, 2, 47, 26, 123456, tzinfo=UTC)
 )
 
 
 def test_version_1_is_written_as_it_always_was() -> None:
-    written = json.loads(write_report(REPORT))
+    written = json.loads(write_status(REPORT))
     assert written | {"id": json.loads(GOLDEN)["id"]} == json.loads(GOLDEN)
 
 
@@ -32,11 +32,11 @@ def test_the_published_schema_is_that_of_the_code_and_asks_for_nothing_that_is_n
 
 
 def test_version_1_is_read() -> None:
-    assert read_report(GOLDEN) == REPORT
+    assert read_status(GOLDEN) == REPORT
 
 
 def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
-    assert read_report(json.dumps(json.loads(GOLDEN) | {"traceparent": "00-1"}).encode()) == REPORT
+    assert read_status(json.dumps(json.loads(GOLDEN) | {"traceparent": "00-1"}).encode()) == REPORT
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
 )
 def test_what_cannot_be_read_says_so(body: bytes) -> None:
     with pytest.raises(EventError, match=r"not an event of type gateway\.estado, version 1"):
-        read_report(body)
+        read_status(body)

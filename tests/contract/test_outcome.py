@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from shared.contracts.events import Outcome, OutcomeRegistered, read_event
+from shared.contracts.events import Feedback, FeedbackRegistered, read_event
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.doubles import Down, Remembering
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
@@ -55,9 +55,9 @@ async def test_an_outcome_is_on_disk_before_it_is_confirmed_and_reaches_the_reco
     assert said == {"id": said["id"], "prediccion": ID, "aceptada": body["aceptada"], "diagnostico": diagnosis}
     [delivery] = recorder.deliveries
     event = read_event(delivery.body)
-    assert isinstance(event, OutcomeRegistered)
+    assert isinstance(event, FeedbackRegistered)
     assert (event.id, UUID(event.id).version) == (said["id"], 7)
-    assert event.data == Outcome(prediccion=ID, aceptada=body["aceptada"], diagnostico=diagnosis, motivo=reason)
+    assert event.data == Feedback(prediccion=ID, aceptada=body["aceptada"], diagnostico=diagnosis, motivo=reason)
 
 
 async def test_outcomes_are_numbered_together_with_answers_and_every_one_is_kept(client: Client) -> None:

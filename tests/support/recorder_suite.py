@@ -27,7 +27,7 @@ from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
-from shared.contracts.events import Outcome, write_outcome, write_prediction
+from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from tests.support.waiting import until
@@ -145,8 +145,10 @@ def outcome(
     time: datetime = START,
     reason: str | None = None,
 ) -> bytes:
-    said = Outcome(prediccion=prediction_id, aceptada=diagnosis is None, diagnostico=diagnosis, motivo=reason)
-    return write_outcome(event_id=event_id or str(uuid.uuid4()), source="gateway", time=time.isoformat(), outcome=said)
+    said = Feedback(prediccion=prediction_id, aceptada=diagnosis is None, diagnostico=diagnosis, motivo=reason)
+    return write_feedback(
+        event_id=event_id or str(uuid.uuid4()), source="gateway", time=time.isoformat(), feedback=said
+    )
 
 
 def delivery(seq: int, body: bytes | None = None, *, gateway: str = "g1") -> Delivery:

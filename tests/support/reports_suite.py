@@ -16,7 +16,7 @@ from services.recorder.accounting.outbox_reports import (
     read_reports,
 )
 from services.recorder.db.tables import PREDICCIONES
-from shared.contracts.outbox_status import Report
+from shared.contracts.outbox_status import OutboxStatus
 from shared.contracts.transport import OutboxState
 from tests.support.recorder_suite import NOW, Recording, account, delivery
 
@@ -39,7 +39,7 @@ async def hear(  # noqa: PLR0913 - each is one fact of a report
 ) -> None:
     """Keep a report that was made and read `at` seconds after NOW."""
     moment = NOW + timedelta(seconds=at)
-    heard = OutboxReports(Report(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
+    heard = OutboxReports(OutboxStatus(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
     await recorder.database.writer.transaction(partial(_keep, heard, moment))
 
 
@@ -129,14 +129,16 @@ async def test_an_older_state_that_comes_late_changes_nothing(recorder: Recordin
 
 
 async def test_a_gateway_whose_clock_is_ahead_is_not_seen_in_the_future(recorder: Recording) -> None:
-    report = Report(OutboxState("g1", 1, 2), seen(3600))
+    report = OutboxStatus(OutboxState("g1", 1, 2), seen(3600))
     await recorder.database.writer.transaction(partial(_keep, OutboxReports(report, caught_up=True), NOW))
 
     assert (await recorder.account())["g1"].seen == NOW
 
 
 async def test_reports_are_kept_in_the_transaction_of_what_came_with_them(recorder: Recording) -> None:
-    reports = [OutboxReports(Report(OutboxState(name, 2, 3), NOW), caught_up=False) for name in ("g2", "g1", "g2")]
+    reports = [
+        OutboxReports(OutboxStatus(OutboxState(name, 2, 3), NOW), caught_up=False) for name in ("g2", "g1", "g2")
+    ]
     await recorder.store.record([delivery(1)], (), reports)
 
     assert await recorder.account() == {

@@ -14,7 +14,7 @@ from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.artifacts.bundle import Bundle, open_bundle
-from shared.contracts.events import Outcome, write_outcome, write_prediction
+from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
@@ -83,11 +83,11 @@ def prediction(  # noqa: PLR0913 - each is one fact of the answer
 
 
 def outcome(seq: int, *, of: int, right: bool, minute: int) -> Delivery:
-    said = Outcome(
+    said = Feedback(
         prediccion=str(uuid.UUID(int=of)), aceptada=right, diagnostico=None if right else "grave", motivo=None
     )
     time = (NOW + dt.timedelta(minutes=minute)).isoformat()
-    return Delivery("g1", seq, write_outcome(event_id=str(uuid.UUID(int=seq)), source="g1", time=time, outcome=said))
+    return Delivery("g1", seq, write_feedback(event_id=str(uuid.UUID(int=seq)), source="g1", time=time, feedback=said))
 
 
 async def record(url: str, *predictions: Delivery) -> None:

@@ -48,13 +48,13 @@ HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}
         (CONTENT_TYPE, {}, b"[{},\n{}]", "without the headers"),
         (CONTENT_TYPE, HEADERS | {"first-seq": "7"}, b"[{},\n{}]", "without the headers"),
         (CONTENT_TYPE, HEADERS | {"gateway-id": ""}, b"[{},\n{}]", "without the headers"),
-        (CONTENT_TYPE, HEADERS | {"gateway-id": "g\0"}, b"[{},\n{}]", "no name of a gateway"),
-        (CONTENT_TYPE, HEADERS | {"gateway-id": "g" * 201}, b"[{},\n{}]", "no name of a gateway"),
+        (CONTENT_TYPE, HEADERS | {"gateway-id": "g\0"}, b"[{},\n{}]", "not a gateway's name"),
+        (CONTENT_TYPE, HEADERS | {"gateway-id": "g" * 201}, b"[{},\n{}]", "not a gateway's name"),
         (CONTENT_TYPE, HEADERS | {"first-seq": 0}, b"[{},\n{}]", "out of range"),
         (CONTENT_TYPE, HEADERS | {"first-seq": 2**63 - 1}, b"[{},\n{}]", "out of range"),
         (CONTENT_TYPE, HEADERS, b"{},\n{}", "not a JSON array"),
-        (CONTENT_TYPE, HEADERS, b"[{},{}]", "as many events"),
-        (CONTENT_TYPE, HEADERS, b"[{},\n{},\n{}]", "as many events"),
+        (CONTENT_TYPE, HEADERS, b"[{},{}]", "number of events"),
+        (CONTENT_TYPE, HEADERS, b"[{},\n{},\n{}]", "number of events"),
     ],
 )
 def test_what_is_no_batch_says_why(content_type: str | None, headers: dict[str, object], body: bytes, why: str) -> None:

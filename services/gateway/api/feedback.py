@@ -21,6 +21,7 @@ from services.gateway.ids import keyed_outcome_id, new_id
 from services.gateway.outbox.database import Keyed, request_hash
 from services.gateway.rejections import unavailable
 from shared.contracts.events import Outcome, write_outcome
+from shared.contracts.events import Feedback, write_feedback
 from shared.patient import rule_broken
 from shared.web.authorization import caller_id
 from shared.web.problems import ProblemError, invalid_form
@@ -121,16 +122,16 @@ class Outcomes:
         except TimeoutError:
             raise unavailable("plazo", "No se pudo confirmar a tiempo que se guardó; repita.") from None
 
-    def _validated(self, prediction_id: str, body: bytes) -> Outcome:
+    def _validated(self, prediction_id: str, body: bytes) -> Feedback:
         try:
             sent = Resultado.model_validate_json(body, context=self._classes)
         except ValidationError as error:
             raise invalid_form(error.errors(include_url=False, include_input=False), _SENTENCES) from None
-        return Outcome(
+        return Feedback(
             prediccion=prediction_id, aceptada=sent.aceptada, diagnostico=sent.diagnostico, motivo=sent.motivo
         )
 
-    async def _kept_response(self, outcome: Outcome, caller: str, key: str | None) -> bytes:
+    async def _kept_response(self, outcome: Feedback, caller: str, key: str | None) -> bytes:
         outcome_id = new_id() if key is None else keyed_outcome_id(outcome.prediccion, caller, key)
         said: dict[str, Any] = {
             "id": outcome_id,
@@ -139,8 +140,8 @@ class Outcomes:
             "diagnostico": outcome.diagnostico,
         }
         response = orjson.dumps(said)
-        event = write_outcome(
-            event_id=outcome_id, source=self._keeper.source, time=datetime.now(UTC).isoformat(), outcome=outcome
+        event = write_feedback(
+            event_id=outcome_id, source=self._keeper.source, time=datetime.now(UTC).isoformat(), feedback=outcome
         )
         asked = request_hash(orjson.dumps(outcome.model_dump()))
         earlier = await self._keeper.keep(event, None if key is None else Keyed(outcome_id, asked, response))

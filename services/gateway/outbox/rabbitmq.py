@@ -20,7 +20,7 @@ from pamqp.commands import Basic
 from shared.broker.settings import reason
 from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
 from shared.contracts.outbox_status import CONTENT_TYPE as STATE
-from shared.contracts.outbox_status import Report, write_report
+from shared.contracts.outbox_status import OutboxStatus, write_status
 from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
@@ -81,7 +81,7 @@ class BrokerTransport:
 
         """
         channel, states = await self._ready(), self._topology.states
-        body = write_report(Report(state, datetime.now(UTC)))
+        body = write_status(OutboxStatus(state, datetime.now(UTC)))
         message = aio_pika.Message(body, content_type=STATE, message_id=uuid.uuid4().hex)
         try:
             async with _closed_is_an_error(), asyncio.timeout(self._confirm_seconds):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from shared.contracts.outbox_status import Report
+    from shared.contracts.outbox_status import OutboxStatus
 
 SETTLED_AFTER = timedelta(seconds=24)
 """Longer than the broker leaves messages with a recorder that hangs, shorter than from one state to the next."""
@@ -33,7 +33,7 @@ SETTLED_AFTER = timedelta(seconds=24)
 class OutboxReports:
     """A gateway's report, and whether no event waited in the queue when it was read."""
 
-    report: Report
+    report: OutboxStatus
     caught_up: bool
 
 

@@ -22,7 +22,7 @@ from shared.broker.settings import reason
 from shared.broker.topology import SETTLE_SECONDS, bind, declare
 from shared.contracts.event_batches import BatchError, unpack
 from shared.contracts.events import EventError
-from shared.contracts.outbox_status import GATEWAY_STATE, read_report
+from shared.contracts.outbox_status import GATEWAY_STATE, read_status
 from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from services.recorder.ingest.store import Store
     from shared.broker.topology import Topology
-    from shared.contracts.outbox_status import Report
+    from shared.contracts.outbox_status import OutboxStatus
     from shared.contracts.transport import Delivery
 
 _FIRST_WAIT = 0.1
@@ -200,7 +200,7 @@ class _Read:
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.poison: list[Poison] = []
-        self.reports: list[Report] = []
+        self.reports: list[OutboxStatus] = []
 
     def add(self, message: AbstractIncomingMessage) -> None:
         if message.routing_key == GATEWAY_STATE:
@@ -216,6 +216,6 @@ class _Read:
 
     def _add_report(self, body: bytes) -> None:
         try:
-            self.reports.append(read_report(body))
+            self.reports.append(read_status(body))
         except EventError as error:
             _log.warning("gateway_state_unreadable", reason=str(error))  # nothing is lost: the next one says it all
