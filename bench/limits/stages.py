@@ -137,10 +137,10 @@ def _validation(parts: Parts) -> dict[str, Cost]:
 
 def _admission(parts: Parts, home: Path) -> Cost:
     disk = Disk(home / "var", min_free_mb=parts.settings.outbox_min_free_mb)
-    keeper = Admission(parts.gateway.outbox, disk, parts.settings, CollectorRegistry())
+    admission = Admission(parts.gateway.outbox, disk, parts.settings, CollectorRegistry())
 
     def admit(_: int) -> None:
-        with keeper.admitted():
+        with admission.admitted({}):
             pass
 
     return parts.timer.computed(admit)

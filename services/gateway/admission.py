@@ -1,4 +1,4 @@
-"""Keeping what is said to a doctor: admission before any work is done, and the outbox before anything is said."""
+"""Admission of requests before any work is done for them, and storage of their answers in the outbox."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from prometheus_client import Gauge
 
 from services.gateway.outbox.database import AnswerForgottenError, KeyReusedError
 from services.gateway.outbox.outbox import OutboxError
-from services.gateway.rejections import saturated, unavailable
+from services.gateway.rejections import no_room, saturated, unavailable
+from shared.web.load_shedding import take_place
 from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import CollectorRegistry
+    from starlette.types import Scope
 
     from services.gateway.outbox.database import Keyed
     from services.gateway.outbox.disk_guard import Disk
@@ -26,36 +28,49 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Admits requests as long as what follows from them can be kept, and keeps it."""
+    """Decides whether there is room for one more request; the load shedder and the routes ask the same object.
+
+    There is room below the in-flight limit, while the outbox takes events and its disk has space.
+    """
 
     def __init__(self, outbox: Outbox, disk: Disk, settings: GatewaySettings, registry: CollectorRegistry) -> None:
-        """Keep in `outbox`, which lies on `disk`."""
+        """Store answers in `outbox`, which lies on `disk`."""
         self._outbox, self._disk, self._settings = outbox, disk, settings
         self._in_flight = 0
         self._log = structlog.get_logger()
         self.source = f"/gateway/{outbox.gateway_id}"
-        """Who says it, as events name it."""
+        """The `source` of events."""
         Gauge("predecir_requests_in_flight", "Requests being answered", registry=registry).set_function(
             lambda: self._in_flight
         )
 
+    def enter(self) -> Callable[[], ProblemError] | None:
+        """Take a place and return None, or return the function that makes the rejection."""
+        if self._in_flight >= self._settings.gateway_max_in_flight:
+            return saturated
+        if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
+            return no_room
+        self._in_flight += 1
+        return None
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._in_flight -= 1
+
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Hold a place meanwhile.
+    def admitted(self, scope: Scope) -> Iterator[None]:
+        """Hold a place for the request of `scope`: the one that the load shedder took for it, or a new one.
 
         Raises:
-            ProblemError: 503, because there is no place, or no room for what would follow.
+            ProblemError: 503, because there is no room.
 
         """
-        if self._in_flight >= self._settings.gateway_max_in_flight:
-            raise saturated()
-        if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
-            raise unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
-        self._in_flight += 1
+        if not take_place(scope) and (rejection := self.enter()) is not None:
+            raise rejection()
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self.leave()
 
     async def keep(self, event: bytes, keyed: Keyed | None) -> bytes | None:
         """Put `event` on disk; gives the response to repeat, if the key of `keyed` was answered before.

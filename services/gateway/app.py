@@ -23,7 +23,6 @@ from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.gateway.outbox.relay import Relay
 from services.gateway.outbox.status_reports import report_once, reporting
 from services.gateway.page import routes as page
-from services.gateway.rejections import saturated
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.contracts.transport import TransportDownError
@@ -87,11 +86,11 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
         linger_seconds=settings.relay_linger_ms / 1000,
     )
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
-    keeper = Admission(outbox, disk, settings, registry)
+    admission = Admission(outbox, disk, settings, registry)
     deadline = settings.gateway_deadline_seconds
     seen = model_versions.Versions(scorer, registry)
-    predict = Predict(patient, seen, keeper, references, deadline, registry)
-    outcomes = Outcomes(patient, keeper, deadline, registry)
+    predict = Predict(patient, seen, admission, references, deadline, registry)
+    outcomes = Outcomes(patient, admission, deadline, registry)
     explainer = Explainer(patient, scorer, deadline, registry)
     router = gateway_router(GatewayDeps(patient, predict, outcomes, explainer, references, deadline))
 
@@ -112,7 +111,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     ),
                     unready,
                     {("POST", "/predecir"): predict},
-                    LoadShedder("/predecir", settings.gateway_max_in_flight, saturated()),
+                    LoadShedder("/predecir", admission),
                 ),
                 outbox,
             )

@@ -10,6 +10,11 @@ def saturated() -> ProblemError:
     return unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
 
 
+def no_room() -> ProblemError:
+    """Return the rejection of a request whose answer could not be stored."""
+    return unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
+
+
 def not_arrived() -> ProblemError:
     """Return the rejection of a request whose body did not arrive in time."""
     return ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.")

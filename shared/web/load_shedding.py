@@ -1,4 +1,4 @@
-"""Load shedding before HTTP parsing: above the in-flight limit, send a prebuilt 503.
+"""Load shedding before HTTP parsing: where there is no room for a request, send a prebuilt 503.
 
 A rejection by the route costs a third of an answer: at three times its capacity a process would only reject. Here it
 costs a comparison and a write, so that the process keeps answering.
@@ -7,38 +7,60 @@ costs a comparison and a write, so that the process keeps answering.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from shared.web.problems import ProblemError
 from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Scope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from shared.web.rejections import Rejections
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n")
 _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|upgrade:)")
+_PLACE = "predecir.place"
 
 
-@dataclass(slots=True)
+class Admits(Protocol):
+    """Decides whether there is room for one more request."""
+
+    def enter(self) -> Callable[[], ProblemError] | None:
+        """Take a place and return None, or return the function that makes the rejection."""
+
+    def leave(self) -> None:
+        """Give a place back."""
+
+
 class LoadShedder:
-    """Passes on `most` requests to POST `path` at once, and answers others with `problem`.
+    """Rejects requests to POST `path` that `admission` has no place for, before they are parsed.
 
-    It recognises requests that arrive whole and alone, as they nearly always do. Others are passed on uncounted: the
-    route itself enforces the limit.
+    It recognises requests that arrive whole and alone, as they nearly always do. Others are passed on without a place:
+    the route itself asks `admission`.
     """
 
-    path: str
-    most: int
-    problem: ProblemError
-    inside: int = field(default=0, init=False)
-    start: bytes = field(init=False)
-    rejection: bytes = field(init=False)
+    def __init__(self, path: str, admission: Admits) -> None:
+        self.start, self.admission = f"POST {path} HTTP/1.1\r\n".encode(), admission
+        self._prebuilt: dict[Callable[[], ProblemError], tuple[ProblemError, bytes]] = {}
 
-    def __post_init__(self) -> None:
-        self.start, self.rejection = f"POST {self.path} HTTP/1.1\r\n".encode(), _written(self.problem)
+    def prebuilt(self, rejection: Callable[[], ProblemError]) -> tuple[ProblemError, bytes]:
+        """Return the problem that `rejection` makes, and its response as bytes; both are made once."""
+        if rejection not in self._prebuilt:
+            problem = rejection()
+            self._prebuilt[rejection] = problem, _written(problem)
+        return self._prebuilt[rejection]
+
+
+def take_place(scope: Scope) -> bool:
+    """Take over the place that the load shedder took for a request; return whether there was one.
+
+    The caller gives it back. Otherwise the protocol does, with the end of the response or of the connection.
+    """
+    taken: bool = scope.pop(_PLACE, False)
+    return taken
 
 
 def server_protocol(rejections: Rejections, shedder: LoadShedder | None) -> type[CoalescingProtocol]:
@@ -62,21 +84,26 @@ class _Shedding(_Reporting):
     """A connection that sheds load before the parser."""
 
     shedder: ClassVar[LoadShedder]
-    _within = _counted = False
+    _within = False
     _rejected_at = 0.0
+    _admitted: Scope | None = None
 
     def data_received(self, data: bytes) -> None:
         shedder = self.shedder
-        if data.startswith(shedder.start) and self._is_idle() and _is_whole(data):
-            if shedder.inside < shedder.most:
-                shedder.inside += 1
-                self._counted = True
-            elif not self.flow.write_paused:  # responses must not pile up for a client that does not read
-                self.rejections.note(shedder.problem)
-                self._rejected_at = self.loop.time()
-                self.transport.write(shedder.rejection)
-                return
-        super().data_received(data)
+        if not (data.startswith(shedder.start) and self._is_idle() and _is_whole(data)):
+            super().data_received(data)
+        elif (rejection := shedder.admission.enter()) is None:
+            super().data_received(data)
+            # Uvicorn made the scope of this request and its task, which has not run yet.
+            self._admitted = cast("Scope", self.scope)
+            self._admitted[_PLACE] = True
+        elif self.flow.write_paused:  # responses must not pile up for a client that does not read
+            super().data_received(data)
+        else:
+            problem, response = shedder.prebuilt(rejection)
+            self.rejections.note(problem)
+            self._rejected_at = self.loop.time()
+            self.transport.write(response)
 
     def on_message_begin(self) -> None:
         self._within = True
@@ -108,12 +135,14 @@ class _Shedding(_Reporting):
         return not self._within and (cycle is None or cycle.response_complete)
 
     def _leave(self) -> None:
-        self.shedder.inside -= self._counted
-        self._counted = False
+        """Give the place back, unless the route took it over: it does the work, and may outlive the connection."""
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None and take_place(admitted):
+            self.shedder.admission.leave()
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether `data` is exactly one request, of a client that goes on with the connection."""
+    """Return whether `data` is exactly one request, of a client that keeps the connection."""
     end = data.find(b"\r\n\r\n")
     head = data[: end + 2].lower()
     length = _LENGTH.search(head)

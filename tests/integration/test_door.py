@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from services.gateway.admission import Admission
+from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.outbox import Outbox
 from services.gateway.rejections import saturated
+from services.gateway.settings import GatewaySettings
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
@@ -21,11 +27,9 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
-FULL = ProblemError(503, "saturado", "Espere.", retry_after=1)
 ASK = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 ROOM = 256
 """How many a balancer gives one gateway, and keeps waiting for it."""
@@ -41,6 +45,8 @@ class Busy:
     asked: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    admission: Admission | None = None
+    """Asked by the route, too, if there is one."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, at last."""
@@ -48,10 +54,15 @@ class Busy:
             pass
         if scope["method"] == "POST":
             self.asked += 1
-            await self.release.wait()
+            with self.admission.admitted(scope) if self.admission else nullcontext():
+                await self.release.wait()
         headers = [(b"content-length", b"5")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"listo"})
+
+    def in_flight(self) -> float | None:
+        """How many places are taken."""
+        return self.registry.get_sample_value("predecir_requests_in_flight")
 
     @property
     def refused(self) -> int:
@@ -92,24 +103,44 @@ class Client:
 
 
 @asynccontextmanager
+async def admitting(
+    registry: CollectorRegistry, most: int = 1, most_events: int = 1000
+) -> AsyncIterator[tuple[Admission, Outbox]]:
+    """Make the gateway's admission, over an empty outbox."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "outbox.db"
+        outbox = await Outbox.open(file, keep_answers=60)
+        settings = GatewaySettings(PREDECIR_VAR=folder, gateway_max_in_flight=most, outbox_max_events=most_events)
+        yield Admission(outbox, Disk(file, min_free_mb=1), settings, registry), outbox
+        await outbox.close()
+
+
+@asynccontextmanager
 async def busy(most: int) -> AsyncIterator[Busy]:
-    """Run a server that lets `most` in."""
+    """Run a server that admits `most` requests."""
     app = Busy()
-    door = LoadShedder("/predecir", most, FULL)
-    protocol = server_protocol(Rejections(app.registry), door)
+    async with admitting(app.registry, most) as (admission, _):
+        async with serving(app, admission):
+            yield app
+        assert app.in_flight() == 0
+
+
+@asynccontextmanager
+async def serving(app: Busy, admission: Admission) -> AsyncIterator[None]:
+    """Serve `app` behind a load shedder."""
+    protocol = server_protocol(Rejections(app.registry), LoadShedder("/predecir", admission))
     config = uvicorn.Config(app, port=0, http=protocol, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals
+    task = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals
     await until(lambda: server.started, seconds=_SECONDS)
     app.connections = server.server_state.connections
     app.port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield app
+        yield
     finally:
         app.release.set()
         server.should_exit = True
-        await serving
-    assert door.inside == 0
+        await task
 
 
 async def test_one_too_many_is_refused_at_once_and_may_ask_again_on_the_same_connection() -> None:
@@ -220,3 +251,27 @@ async def test_what_is_not_http_is_counted() -> None:
         client.writer.write(b"Juana\r\n\r\n")
         assert (await client.reader.read()).startswith(b"HTTP/1.1 400 ")
         assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1
+
+
+async def test_a_route_takes_over_the_place_of_its_request() -> None:
+    app = Busy()
+    async with admitting(app.registry) as (app.admission, _), serving(app, app.admission):
+        async with app.client() as first:
+            first.writer.write(ASK)
+            await app.has_been_asked(1)
+            assert app.in_flight() == 1
+        async with app.client() as second:
+            second.writer.write(ASK)
+            assert (await second.told())[0] == 503, "the work of the first goes on"
+        app.release.set()
+        await until(lambda: app.in_flight() == 0, seconds=_SECONDS)
+
+
+async def test_a_full_outbox_is_rejected_before_parsing() -> None:
+    app = Busy()
+    async with admitting(app.registry, most_events=1) as (admission, outbox), serving(app, admission):
+        await outbox.append(b"{}")
+        async with app.client() as client:
+            client.writer.write(ASK)
+            head, body = await client.told_whole()
+    assert (head.split()[1], b":sin_espacio" in body, app.asked) == ("503", True, 0)

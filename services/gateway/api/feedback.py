@@ -20,7 +20,6 @@ from services.gateway.api.requests import idempotency_key, read_in_time
 from services.gateway.ids import keyed_outcome_id, new_id
 from services.gateway.outbox.database import Keyed, request_hash
 from services.gateway.rejections import unavailable
-from shared.contracts.events import Outcome, write_outcome
 from shared.contracts.events import Feedback, write_feedback
 from shared.patient import rule_broken
 from shared.web.authorization import caller_id
@@ -96,11 +95,11 @@ class Outcomes:
     """Takes outcomes of one disease's predictions."""
 
     def __init__(
-        self, patient: type[Patient], keeper: Admission, deadline_seconds: float, registry: CollectorRegistry
+        self, patient: type[Patient], admission: Admission, deadline_seconds: float, registry: CollectorRegistry
     ) -> None:
         """Accept the diagnoses of `patient`; body and disk may take `deadline_seconds` each."""
         self._classes = frozenset(patient.disease.classes)
-        self._keeper, self._deadline = keeper, deadline_seconds
+        self._admission, self._deadline = admission, deadline_seconds
         self._kept = Counter("predecir_outcomes", "Outcomes kept", ["accepted"], registry=registry)
         for accepted in ("true", "false"):
             self._kept.labels(accepted)
@@ -117,8 +116,10 @@ class Outcomes:
         outcome = self._validated(of, await read_in_time(scope, receive, self._deadline))
         try:
             async with asyncio.timeout(self._deadline):
-                with self._keeper.admitted():
-                    return await self._kept_response(outcome, caller_id(scope), key), await self._keeper.handed_over()
+                with self._admission.admitted(scope):
+                    return await self._kept_response(
+                        outcome, caller_id(scope), key
+                    ), await self._admission.handed_over()
         except TimeoutError:
             raise unavailable("plazo", "No se pudo confirmar a tiempo que se guardó; repita.") from None
 
@@ -141,10 +142,10 @@ class Outcomes:
         }
         response = orjson.dumps(said)
         event = write_feedback(
-            event_id=outcome_id, source=self._keeper.source, time=datetime.now(UTC).isoformat(), feedback=outcome
+            event_id=outcome_id, source=self._admission.source, time=datetime.now(UTC).isoformat(), feedback=outcome
         )
         asked = request_hash(orjson.dumps(outcome.model_dump()))
-        earlier = await self._keeper.keep(event, None if key is None else Keyed(outcome_id, asked, response))
+        earlier = await self._admission.keep(event, None if key is None else Keyed(outcome_id, asked, response))
         if earlier is None:
             self._kept.labels(str(outcome.aceptada).lower()).inc()
         return earlier or response

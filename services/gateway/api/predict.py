@@ -42,13 +42,13 @@ class Predict:
         self,
         patient: type[Patient],
         scorer: Scorer,
-        keeper: Admission,
+        admission: Admission,
         references: References,
         deadline_seconds: float,
         registry: CollectorRegistry,
     ) -> None:
         """Bring the parts together; one answer may take `deadline_seconds`."""
-        self._patient, self._scorer, self._keeper = patient, scorer, keeper
+        self._patient, self._scorer, self._admission = patient, scorer, admission
         self._references, self._deadline = references, deadline_seconds
         self._answers = Answers(patient)
         self._log = structlog.get_logger()
@@ -84,8 +84,10 @@ class Predict:
         try:
             async with asyncio.timeout(self._deadline):
                 patient = read_patient(await read_body(scope, receive), self._patient)
-                with self._keeper.admitted():
-                    return await self._kept(patient, caller_id(scope), key, reference), await self._keeper.handed_over()
+                with self._admission.admitted(scope):
+                    return await self._kept(
+                        patient, caller_id(scope), key, reference
+                    ), await self._admission.handed_over()
         except ModelUnavailableError as error:
             self._log.warning("model_unavailable", reason=str(error))
             raise unavailable("modelo", "El modelo no está disponible en este momento.") from None
@@ -102,7 +104,7 @@ class Predict:
         response = orjson.dumps(answer)
         event = write_prediction(
             event_id=answer_id,
-            source=self._keeper.source,
+            source=self._admission.source,
             time=datetime.now(UTC).isoformat(),
             inputs=patient.__dict__,
             output=answer["prediccion"],
@@ -114,4 +116,4 @@ class Predict:
         if key is not None:  # with another reference it is another request
             asked = orjson.dumps(patient.__dict__) + (reference or "").encode()
             keyed = Keyed(answer_id, request_hash(asked), response)
-        return await self._keeper.keep(event, keyed) or response
+        return await self._admission.keep(event, keyed) or response
