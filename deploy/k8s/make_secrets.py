@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from services.gateway import key_admin
-from services.gateway.api.patient_reference import open_references
+from services.gateway.api.patient_reference import open_patient_references
 from shared.artifacts.errors import BundleError
 from shared.artifacts.signing import signing_key
 from shared.files import replace_file
@@ -95,7 +95,7 @@ def _known(folder: Path) -> dict[str, str]:
     known.setdefault("S3_ACCESS_KEY", S3_USER)
     if "INFERENCE_KEY" not in known or not (folder / "access/access.json").exists():
         known["INFERENCE_KEY"], _ = key_admin.create(folder / "access/access.json", Role.SERVICIO, "gateway")
-    open_references(folder / "reference.key")
+    open_patient_references(folder / "reference.key", first_start=True)
     signing_key(folder / "signing")
     replace_file(path, json.dumps(known, indent=1).encode() + b"\n")
     return known

@@ -13,7 +13,7 @@ from services.gateway.admission import Admission
 from services.gateway.api import model_card, model_versions
 from services.gateway.api.explain import Explainer
 from services.gateway.api.feedback import Outcomes
-from services.gateway.api.patient_reference import open_references
+from services.gateway.api.patient_reference import open_patient_references
 from services.gateway.api.predict import Predict
 from services.gateway.api.routes import GatewayDeps, gateway_router
 from services.gateway.inference_client import open_remote_scorer
@@ -71,8 +71,8 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
         SettingsError: the key of references cannot be used.
 
     """
-    references = open_references(settings.reference_key)
     file = settings.var / "gateway" / "outbox.db"
+    references = open_patient_references(settings.reference_key, first_start=not file.exists())
     try:
         outbox = await Outbox.open(file, keep_answers=settings.gateway_idempotency_hours * 3600)
     except OutboxError as error:

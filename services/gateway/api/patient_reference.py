@@ -1,8 +1,7 @@
-"""The doctor's own reference to a patient, such as a record number: it is never kept, only its keyed hash is.
+"""References to patients, such as record numbers: only a keyed hash of them is stored.
 
-The hash is HMAC-SHA-256 (RFC 2104) under a key of the house. Whoever has the database but not the key can neither read
-references nor try likely ones; whoever has both can. The same reference gives the same hash on every replica that has
-the same key file.
+The hash is HMAC-SHA-256 (RFC 2104) under a key of the installation. With the database alone references can neither be
+read nor guessed; with database and key they can. Replicas with the same key file compute the same hash.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ class HashDeReferencia(BaseModel):
     hash: str = Field(description="HMAC-SHA-256 de la referencia, en hexadecimal.", examples=["5f" * 32])
 
 
-class References:
-    """Hashes references under one key."""
+class PatientReferences:
+    """Hashes references to patients under one key."""
 
     def __init__(self, key: bytes) -> None:
-        """Take the `key`."""
+        """Hash under `key`, of 32 bytes."""
         self._key = key
 
     def of_body(self, body: bytes) -> str:
-        """Hash the reference of a JSON body.
+        """Return the hash of the reference in a JSON body.
 
         Raises:
-            ProblemError: it holds none.
+            ProblemError: the body holds none.
 
         """
         try:
@@ -74,20 +73,20 @@ class References:
         return hashed
 
     def of_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Hash what `Referencia-Paciente` holds, percent-encoded UTF-8; none or a blank one gives None.
+        """Return the hash of the header `Referencia-Paciente`, percent-encoded UTF-8; None if it is absent or blank.
 
         Raises:
             ProblemError: there is more than one, it is not so encoded, or too long.
 
         """
-        given = [value for name, value in headers if name == b"referencia-paciente"]
-        if not given:
+        values = [value for name, value in headers if name == b"referencia-paciente"]
+        if not values:
             return None
         try:
-            text = unquote_to_bytes(given[0]).decode()
+            text = unquote_to_bytes(values[0]).decode()
         except UnicodeDecodeError:
             text = None
-        if text is None or len(text) > LONGEST_REFERENCE or len(given) > 1:
+        if text is None or len(text) > LONGEST_REFERENCE or len(values) > 1:
             detail = (
                 f"Referencia-Paciente: una sola, de hasta {LONGEST_REFERENCE} caracteres, en UTF-8 y codificada con "
                 "porcentajes, como en una dirección web."
@@ -101,7 +100,7 @@ class References:
 
 
 def normalised(text: str) -> str:
-    """Write a reference as it is hashed, so that it is found again however it was typed.
+    """Return a reference in the form that is hashed, so that spelling variants have one hash.
 
     NFKC (full-width digits, ligatures), upper and lower case alike, white space trimmed and each run of it one space.
     """
@@ -109,8 +108,10 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-def open_references(path: Path) -> References:
-    """Read the key at `path`, or make one there for its owner only; of replicas that start at once one makes it.
+def open_patient_references(path: Path, *, first_start: bool) -> PatientReferences:
+    """Read the key at `path`, or make one, readable by its owner only. Of replicas that start at once, one makes it.
+
+    A key made after the `first_start` is logged as a warning: the one before was lost.
 
     Raises:
         SettingsError: it is there and is no key, or cannot be made.
@@ -118,7 +119,7 @@ def open_references(path: Path) -> References:
     """
     try:
         if not path.exists():
-            _make(path)
+            _make(path, first_start=first_start)
         key = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
         raise SettingsError(f"settings: REFERENCE_KEY_FILE: {path} cannot be used: {error.strerror}") from None
@@ -128,10 +129,11 @@ def open_references(path: Path) -> References:
         raise SettingsError(
             f"settings: REFERENCE_KEY_FILE: {path} is no such key; restore it, for references are lost without"
         )
-    return References(key)
+    return PatientReferences(key)
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, *, first_start: bool) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if create_once(path, secrets.token_hex(_KEY_BYTES).encode() + b"\n"):
-        structlog.get_logger().warning("reference_key_made", path=str(path))  # not at the first start: a key was lost
+        log = structlog.get_logger()
+        (log.info if first_start else log.warning)("reference_key_made", path=str(path))  # later, a key was lost

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from services.gateway.admission import Admission
-    from services.gateway.api.patient_reference import References
+    from services.gateway.api.patient_reference import PatientReferences
     from shared.contracts.scoring import Scorer
     from shared.patient import Patient
 
@@ -43,7 +43,7 @@ class Predict:
         patient: type[Patient],
         scorer: Scorer,
         admission: Admission,
-        references: References,
+        references: PatientReferences,
         deadline_seconds: float,
         registry: CollectorRegistry,
     ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from services.gateway.api.explain import Explainer
     from services.gateway.api.feedback import Outcomes
-    from services.gateway.api.patient_reference import References
+    from services.gateway.api.patient_reference import PatientReferences
     from shared.patient import Patient
 
 _Responses = dict[int | str, dict[str, Any]]
@@ -90,7 +90,7 @@ class GatewayDeps:
     predict: ASGIApp
     outcomes: Outcomes
     explainer: Explainer
-    references: References
+    references: PatientReferences
     deadline_seconds: float
 
 
