@@ -27,7 +27,7 @@ from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.contracts.transport import TransportDownError
 from shared.patient import load_patient
-from shared.web.hosting import Part, StartError
+from shared.web.hosting import Part, StartError, lacking
 from shared.web.load_shedding import LoadShedder
 
 if TYPE_CHECKING:
@@ -95,8 +95,12 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
     router = gateway_router(GatewayDeps(patient, predict, outcomes, explainer, references, deadline))
 
     def unready() -> dict[str, str]:
-        reasons = {"modelo": scorer.unavailable(), "disco": None if disk.has_room() else "no room for answers"}
-        return {name: reason for name, reason in reasons.items() if reason is not None}
+        reasons = {}
+        if (message := scorer.unavailable()) is not None:
+            reasons["modelo"] = lacking("El modelo no está disponible.", message)
+        if not disk.has_room():
+            reasons["disco"] = "No queda espacio para guardar respuestas."
+        return reasons
 
     try:
         async with asyncio.TaskGroup() as tasks:

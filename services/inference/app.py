@@ -19,7 +19,7 @@ from services.inference.serving.batcher import Batcher
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
 from shared.patient import load_patient
-from shared.web.hosting import Part
+from shared.web.hosting import Part, lacking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,10 +69,16 @@ async def open_inference(
         router, hot = protocol_routes(batcher, patient, max_rows=settings.inference_max_rows)
         part = Part(
             routers=(router, status.status_router(state)),
-            unready=lambda: {"modelo": reason} if (reason := batcher.unavailable()) else {},
+            unready=lambda: unready(batcher),
             hot=hot,
         )
         yield Inference(part, scorer=batcher, cards=batcher)
+
+
+def unready(batcher: Batcher) -> dict[str, str]:
+    """Return why the service is not ready, as `Part` has it."""
+    message = batcher.unavailable()
+    return {} if message is None else {"modelo": lacking("El modelo no está disponible.", message)}
 
 
 @contextlib.asynccontextmanager

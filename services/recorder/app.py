@@ -20,7 +20,7 @@ from shared.broker.topology import topology
 from shared.cancellation import background
 from shared.failpoints import failpoint
 from shared.patient import load_patient
-from shared.web.hosting import Part
+from shared.web.hosting import Part, lacking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -74,7 +74,7 @@ async def open_recorder(
 
         def unready() -> Mapping[str, str]:
             down = store.down()
-            return {} if down is None else {"base_de_datos": down}
+            return {} if down is None else {"base_de_datos": lacking("No se puede escribir en la base de datos.", down)}
 
         async with store.watched():
             router = read_router(ReadDeps(database.readers, outboxes))

@@ -53,6 +53,7 @@ UNAVAILABLE = 69
 """Exit code when something outside prevents the start, such as a used port: EX_UNAVAILABLE of sysexits(3)."""
 
 
+_PAGE = ("GET", "/")
 _BACKLOG = 2048
 _SWITCH_SECONDS = 0.0005
 """How long a thread may keep others from the interpreter; Python's 5 ms are those of thirty requests."""
@@ -68,7 +69,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One running service: its routes, and why it cannot do its job (component to reason; empty when it can).
+    """One running service: its routes, and why it is not ready (component to Spanish reason; empty when it is).
 
     `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
     `shedder` sheds the load of a route; of several parts in one process, one has a shedder.
@@ -139,7 +140,7 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
     async def ready() -> Response:
         reasons = unready_reasons(*parts)
         if draining is not None and draining.is_set():
-            reasons["servicio"] = "stopping"
+            reasons["servicio"] = "El servicio se está deteniendo."
         if reasons:
             return JSONResponse({"estado": "no disponible", "motivos": reasons}, 503)
         return JSONResponse({"estado": "listo"})
@@ -154,26 +155,36 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
 class _Server(uvicorn.Server):
     """Uvicorn without its signal handlers (code after its `serve` would never run), and with a line when it is up."""
 
-    def __init__(self, config: uvicorn.Config, unready: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, config: uvicorn.Config, unready: Callable[[], Mapping[str, str]], *, page: bool) -> None:
         super().__init__(config)
-        self._unready = unready
+        self._unready, self._page = unready, page
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for sock in sockets or ():
             address, port = sock.getsockname()[:2]
             url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
-            reasons = "; ".join(self._unready().values())
-            said = f"listening on {url} but not ready: {reasons}" if reasons else f"ready on {url} (see /docs)"
-            print(said, flush=True)  # noqa: T201 - the one line for whoever started it
+            print(announcement(url, self._unready(), page=self._page), flush=True)  # noqa: T201 - for a person and scripts
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
+def announcement(url: str, reasons: Mapping[str, str], *, page: bool) -> str:
+    """Return the line that a started service prints; scripts read its beginning, up to the address."""
+    if reasons:
+        return f"listening on {url} · Aún no está listo. {' '.join(reasons.values())}"
+    return f"ready on {url} · Abra {url} en el navegador" if page else f"ready on {url} (see /docs)"
+
+
+def lacking(sentence: str, message: str) -> str:
+    """Return the Spanish reason of a part that is not ready, with the technical `message` that the log has, too."""
+    return f"{sentence} Mensaje técnico: {message}"
+
+
 def unready_reasons(*parts: Part) -> dict[str, str]:
-    """Say why any of `parts` cannot do its job, by component; empty when all can."""
+    """Return why any of `parts` cannot do its job, by component; empty when all can."""
     return {name: reason for part in parts for name, reason in part.unready().items()}
 
 
@@ -226,6 +237,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                     timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                 ),
                 lambda: unready_reasons(*parts),
+                page=_PAGE in edge_of(app).roles,
             )
             share_out_time()
             serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -257,7 +269,9 @@ def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def _of_keys(keys: ApiKeyStore) -> Part:
-    return Part((), lambda: {} if keys.trouble is None else {"claves": "the keys cannot be read; the log says why"})
+    return Part(
+        (), lambda: {} if keys.trouble is None else {"claves": lacking("Las claves no se pueden leer.", keys.trouble)}
+    )
 
 
 def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:

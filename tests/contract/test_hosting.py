@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import capture_logs
 
-from shared.web.hosting import Part, edge_app, http_app
+from shared.web.hosting import Part, announcement, edge_app, http_app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,17 @@ async def test_a_draining_service_is_alive_and_not_ready() -> None:
     app = http_app("test", part(), registry=CollectorRegistry(), draining=draining)
     assert (await get(app, "/health/ready")).status_code == 200
     draining.set()
-    assert (await get(app, "/health/ready")).status_code == 503
+    response = await get(app, "/health/ready")
+    assert (response.status_code, response.json()["motivos"]) == (503, {"servicio": "El servicio se está deteniendo."})
     assert (await get(app, "/health/live")).status_code == 200
+
+
+def test_the_start_line_is_for_scripts_and_leads_a_doctor_to_the_page() -> None:
+    url = "http://127.0.0.1:8000"
+    assert announcement(url, {}, page=True) == f"ready on {url} · Abra {url} en el navegador"
+    assert announcement(url, {}, page=False) == f"ready on {url} (see /docs)"
+    unready = announcement(url, {"modelo": "El modelo no está disponible."}, page=True)
+    assert unready == f"listening on {url} · Aún no está listo. El modelo no está disponible."
 
 
 async def test_metrics_are_those_of_the_given_registry() -> None:

@@ -148,7 +148,9 @@ async def test_without_a_model_it_is_503_with_retry_after_and_not_ready(tmp_path
         assert client.answered() == 0
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert ready.status_code == 503
-    assert ready.json()["motivos"] == {"modelo": "no model in production"}
+    assert ready.json()["motivos"] == {
+        "modelo": "El modelo no está disponible. Mensaje técnico: no model in production"
+    }
 
 
 async def test_an_answer_that_could_not_be_kept_is_not_given(client: Client) -> None:
@@ -209,7 +211,7 @@ async def test_a_disk_without_room_refuses_before_any_inference(tmp_path: Path) 
         response = await client.predict(HYPER)
         ready = await client.get("/health/ready")
     assert (response.status_code, response.json()["type"]) == (503, "urn:predecir:problema:sin_espacio")
-    assert ready.json()["motivos"] == {"disco": "no room for answers"}
+    assert ready.json()["motivos"] == {"disco": "No queda espacio para guardar respuestas."}
     assert scorer.rows == []
 
 
