@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
 from services.recorder.app import open_recorder
@@ -65,7 +65,9 @@ async def _relay(broker: Broker, folder: Path, events: int, batch_events: int) -
         await asyncio.gather(*(outbox.append(event()) for _ in range(_AT_ONCE)))
     await broker.declare()
     async with broker.transport() as transport:
-        relay = Relay(outbox, transport, Disk(folder, min_free_mb=1), batch_events=batch_events, linger_seconds=0.02)
+        relay = Relay(
+            outbox, transport, DiskGuard(folder, min_free_mb=1), batch_events=batch_events, linger_seconds=0.02
+        )
         clock = _Clock()
         running = asyncio.create_task(relay.run())
         await _until(lambda: not outbox.pending)

@@ -27,7 +27,7 @@ from bench.plots import draw
 from bench.reports import FOLDER, write_report
 from bench.servers import ROOT, load, running
 from shared.telemetry import configure_logging
-from shared.web.hosting import share_out_time
+from shared.web.hosting import limit_pauses
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -100,7 +100,7 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
 def _stages(home: Path, model: Path, callers: int) -> dict[str, dict[str, float]]:
     home.mkdir()
     give_model(home, model)
-    share_out_time()
+    limit_pauses()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the services run
         found = runner.run(stages(home, list(patients()), callers, Timer(_STAGE_SECONDS)))
     return {name: asdict(cost) for name, cost in found.items()}

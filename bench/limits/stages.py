@@ -26,7 +26,7 @@ from services.gateway.api.answers import Answers
 from services.gateway.api.requests import read_body, read_patient
 from services.gateway.app import open_gateway
 from services.gateway.ids import new_id
-from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
 from services.gateway.settings import GatewaySettings
@@ -136,7 +136,7 @@ def _validation(parts: Parts) -> dict[str, Cost]:
 
 
 def _admission(parts: Parts, home: Path) -> Cost:
-    disk = Disk(home / "var", min_free_mb=parts.settings.outbox_min_free_mb)
+    disk = DiskGuard(home / "var", min_free_mb=parts.settings.outbox_min_free_mb)
     admission = Admission(parts.gateway.outbox, disk, parts.settings, CollectorRegistry())
 
     def admit(_: int) -> None:
@@ -180,12 +180,12 @@ async def _keeping(parts: Parts, home: Path, score: Score, callers: int) -> dict
     relay = Relay(
         outbox,
         parts.transport,
-        Disk(home / "var", min_free_mb=parts.settings.outbox_min_free_mb),
+        DiskGuard(home / "var", min_free_mb=parts.settings.outbox_min_free_mb),
         batch_events=parts.settings.relay_batch_events,
         linger_seconds=parts.settings.relay_linger_ms / 1000,
     )
     waiting, began, cpu = outbox.pending, time.perf_counter(), time.process_time()
-    while outbox.pending and await relay.hand_over():
+    while outbox.pending and await relay.send_batch():
         pass
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     await outbox.close()

@@ -15,7 +15,7 @@ from bench.conditions import give_model
 from bench.rows import made_up
 from bench.servers import Server, running
 from services.gateway.ids import keyed_id
-from services.gateway.outbox.database import Keyed, OutboxFile
+from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
@@ -64,7 +64,7 @@ def keyed_bytes(folder: Path, answer: int) -> dict[str, float]:
     file = OutboxFile(path, keep_answers=_DAY)
     for first in range(0, _ROWS, _BATCH):
         keys = (keyed_id("medico", f"consulta-{number}") for number in range(first, first + _BATCH))
-        file.write([(b"{}", Keyed(key, bytes(32), bytes(answer))) for key in keys], first + 1)
+        file.write([(b"{}", IdempotencyRecord(key, bytes(32), bytes(answer))) for key in keys], first + 1)
         file.delete([first + 1])
     found = {"kept_answer": _size(file, path)}
     file.connection.execute("UPDATE answered SET response = NULL")

@@ -1,4 +1,4 @@
-"""`python -m services.gateway`: the gateway alone, on its own port; with `keys`, the keys of all services."""
+"""`python -m services.gateway`: the gateway as a service; with `keys`, the API keys of all services."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from shared.web.hosting import main
 
 def _main() -> int:
     parser = ArgumentParser("python -m services.gateway")
-    commands = parser.add_subparsers(dest="command", help="nothing: serve; keys: who may come in")
+    commands = parser.add_subparsers(dest="command", help="none: serve; keys: API keys")
     key_admin.add_arguments(commands.add_parser("keys"))
-    asked = parser.parse_args()
-    if asked.command is None:
+    arguments = parser.parse_args()
+    if arguments.command is None:
         return main("gateway", GatewaySettings, alone)
     try:
-        return key_admin.run(read_settings(GatewaySettings).keys_file, asked)
+        return key_admin.run(read_settings(GatewaySettings).keys_file, arguments)
     except SettingsError as error:
-        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for a person, in one line
         return BAD_SETTINGS
 
 

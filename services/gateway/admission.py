@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import Gauge
 
-from services.gateway.outbox.database import AnswerForgottenError, KeyReusedError
+from services.gateway.outbox.database import AnswerForgottenError, IdempotencyKeyReusedError
 from services.gateway.outbox.outbox import OutboxError
 from services.gateway.rejections import no_room, saturated, unavailable
 from shared.web.load_shedding import take_place
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import Scope
 
-    from services.gateway.outbox.database import Keyed
-    from services.gateway.outbox.disk_guard import Disk
+    from services.gateway.outbox.database import IdempotencyRecord
+    from services.gateway.outbox.disk_guard import DiskGuard
     from services.gateway.outbox.outbox import Outbox
     from services.gateway.settings import GatewaySettings
 
@@ -33,7 +33,7 @@ class Admission:
     There is room below the in-flight limit, while the outbox takes events and its disk has space.
     """
 
-    def __init__(self, outbox: Outbox, disk: Disk, settings: GatewaySettings, registry: CollectorRegistry) -> None:
+    def __init__(self, outbox: Outbox, disk: DiskGuard, settings: GatewaySettings, registry: CollectorRegistry) -> None:
         """Store answers in `outbox`, which lies on `disk`."""
         self._outbox, self._disk, self._settings = outbox, disk, settings
         self._in_flight = 0
@@ -72,31 +72,31 @@ class Admission:
         finally:
             self.leave()
 
-    async def keep(self, event: bytes, keyed: Keyed | None) -> bytes | None:
-        """Put `event` on disk; gives the response to repeat, if the key of `keyed` was answered before.
+    async def store(self, event: bytes, record: IdempotencyRecord | None) -> bytes | None:
+        """Write `event` to the outbox; return the earlier response if the key of `record` was answered before.
 
         Raises:
-            ProblemError: 503 if it cannot be kept, 422 or 409 if its key was used before.
+            ProblemError: 503 if it cannot be written, 422 or 409 if its key was used before.
 
         """
         try:
-            return await self._outbox.append(event, keyed)
-        except KeyReusedError:
+            return await self._outbox.append(event, record)
+        except IdempotencyKeyReusedError:
             detail = "Esta Idempotency-Key ya se usó con otros datos; use una nueva."
             raise ProblemError(422, "clave_reutilizada", detail) from None
         except AnswerForgottenError:
-            known = "" if keyed is None else f"; su identificador es {keyed.id}"
+            known = "" if record is None else f"; su identificador es {record.id}"
             raise ProblemError(409, "ya_respondida", f"Esta petición ya se respondió hace tiempo{known}.") from None
         except OutboxError as error:
             self._disk.failed()
-            self._log.error("answer_not_kept", reason=str(error))
+            self._log.error("answer_not_stored", reason=str(error))
             raise unavailable("sin_espacio", "La respuesta no se pudo guardar, así que no se da.") from None
 
-    async def handed_over(self) -> bool:
-        """Whether it got as far as ACK_POLICY asks; whatever it says, it is kept and will be handed over.
+    async def delivered(self) -> bool:
+        """Wait as ACK_POLICY requires; return whether that was reached. The event is stored and is relayed anyway.
 
         Raises:
-            ProblemError: 503 if it did not, and ACK_POLICY is `strict`.
+            ProblemError: 503 if it was not reached, and ACK_POLICY is `strict`.
 
         """
         policy = self._settings.ack_policy
@@ -104,7 +104,7 @@ class Admission:
             return True
         try:
             async with asyncio.timeout(self._settings.ack_wait_ms / 1000):
-                await self._outbox.handed_over()
+                await self._outbox.delivered()
         except TimeoutError:
             if policy == "strict":
                 detail = "La respuesta está guardada, pero aún no confirmada; repita con la misma Idempotency-Key."

@@ -1,4 +1,4 @@
-"""The gateway, put together: outbox, disk, relay and the way of one prediction."""
+"""Composition root of the gateway: outbox, disk guard, relay and routes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prometheus_client import Gauge
 from services.gateway.admission import Admission
 from services.gateway.api import model_card, model_versions
 from services.gateway.api.explain import Explainer
-from services.gateway.api.feedback import Outcomes
+from services.gateway.api.feedback import FeedbackHandler
 from services.gateway.api.patient_reference import open_patient_references
 from services.gateway.api.predict import Predict
 from services.gateway.api.routes import GatewayDeps, gateway_router
 from services.gateway.inference_client import open_remote_scorer
-from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.gateway.outbox.relay import Relay
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
     from shared.patient import Patient
 
 DRAIN_SECONDS = 5
-"""How long a stopping gateway hands over what its outbox holds; the rest waits on disk."""
+"""Time for a stopping gateway to empty its outbox; the rest waits on disk."""
 CONFIRM_SECONDS = 5
-"""How long the broker may take to confirm a message; after that it is unknown and is published again."""
+"""Time for the broker to confirm a message; after that the message is published again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway at work."""
+    """A running gateway."""
 
     part: Part
     outbox: Outbox
 
 
 @asynccontextmanager
-async def open_gateway(  # noqa: PLR0913 - each is one thing that differs between the profiles
+async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
     settings: GatewaySettings,
     registry: CollectorRegistry,
     *,
@@ -64,11 +64,11 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
     cards: Cards,
     transport: Transport,
 ) -> AsyncIterator[Gateway]:
-    """Open the outbox and start the relay; unwinding hands over what is left.
+    """Open the outbox and start the relay; on exit, relay the rest of the outbox.
 
     Raises:
         StartError: the outbox cannot be opened.
-        SettingsError: the key of references cannot be used.
+        SettingsError: the key of patient references cannot be used.
 
     """
     file = settings.var / "gateway" / "outbox.db"
@@ -77,7 +77,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
         outbox = await Outbox.open(file, keep_answers=settings.gateway_idempotency_hours * 3600)
     except OutboxError as error:
         raise StartError(str(error)) from None
-    disk = Disk(file, min_free_mb=settings.outbox_min_free_mb)
+    disk = DiskGuard(file, min_free_mb=settings.outbox_min_free_mb)
     relay = Relay(
         outbox,
         transport,
@@ -88,11 +88,11 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
     admission = Admission(outbox, disk, settings, registry)
     deadline = settings.gateway_deadline_seconds
-    seen = model_versions.Versions(scorer, registry)
-    predict = Predict(patient, seen, admission, references, deadline, registry)
-    outcomes = Outcomes(patient, admission, deadline, registry)
+    versions = model_versions.VersionCounter(scorer, registry)
+    predict = Predict(patient, versions, admission, references, deadline, registry)
+    feedback = FeedbackHandler(patient, admission, deadline, registry)
     explainer = Explainer(patient, scorer, deadline, registry)
-    router = gateway_router(GatewayDeps(patient, predict, outcomes, explainer, references, deadline))
+    router = gateway_router(GatewayDeps(patient, predict, feedback, explainer, references, deadline))
 
     def unready() -> dict[str, str]:
         reasons = {}
@@ -110,7 +110,7 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
                     (
                         router,
                         page.page_router(patient),
-                        model_versions.versions_router(seen),
+                        model_versions.versions_router(versions),
                         model_card.card_router(cards, deadline),
                     ),
                     unready,
@@ -129,10 +129,10 @@ async def open_gateway(  # noqa: PLR0913 - each is one thing that differs betwee
 
 @asynccontextmanager
 async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run the gateway as a service of its own: inference over HTTP, and answers to the broker, if one is set.
+    """Run the gateway as a service: inference over HTTP, and events to the broker, if one is set.
 
     Raises:
-        SettingsError: `BROKER_URL` has not the form of one.
+        SettingsError: `BROKER_URL` is not a valid URL of a broker.
 
     """
     patient = load_patient(settings.predecir_paciente)
@@ -148,7 +148,7 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
             reporting(lambda: gateway.outbox.state, transport),
         ):
             yield (gateway.part,)
-        await report_once(gateway.outbox.state, transport)  # what was left has been handed over now
+        await report_once(gateway.outbox.state, transport)  # after the rest was relayed
 
 
 @asynccontextmanager
@@ -156,18 +156,18 @@ async def _transport(settings: GatewaySettings) -> AsyncIterator[BrokerTransport
     if settings.broker_url is None:
         yield NoBroker()
         return
-    url, wanted = read_broker_url(settings.broker_url), topology(settings.broker_prefix)
-    async with aclosing(BrokerTransport(url, wanted, confirm_seconds=CONFIRM_SECONDS)) as transport:
+    url, names = read_broker_url(settings.broker_url), topology(settings.broker_prefix)
+    async with aclosing(BrokerTransport(url, names, confirm_seconds=CONFIRM_SECONDS)) as transport:
         yield transport
 
 
 class NoBroker:
-    """A transport that takes nothing: as long as no broker is set, answers wait in the outbox."""
+    """A transport that accepts nothing: while no broker is set, events wait in the outbox."""
 
     async def publish(self, batch: Sequence[Delivery]) -> set[int]:
-        """Refuse `batch`."""
+        """Reject `batch`."""
         del batch
         raise TransportDownError("BROKER_URL is not set")
 
     async def report(self, state: OutboxState) -> None:
-        """Tell nobody."""
+        """Do nothing."""

@@ -1,6 +1,6 @@
-"""Scores from an inference service by the Open Inference Protocol v2; rows of concurrent requests share calls.
+"""Client of the inference service (Open Inference Protocol v2); rows of concurrent requests share calls.
 
-Natural batching, without a timer: while as many calls as allowed are in flight, rows gather and travel in the next one.
+Batching needs no timer: while the allowed number of calls is in flight, rows wait for the next call.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from shared.patient import Patient
 
 CALLS = 2
-"""Calls in flight at once: while one is computed, the next one is on its way."""
+"""Calls in flight: while one is computed, the next one is sent."""
 LARGEST_BATCH = 64
 """Rows in one call."""
 MOST_WAITING = 4096
-"""Rows that wait for a call, those that were given up meanwhile included."""
+"""Rows that wait for a call, including cancelled ones."""
 KNOWN_MODELS = 8
-"""Versions whose description is kept; an older one is described again when it answers."""
+"""Versions whose description is stored; an older one is described again when it answers."""
 _WATCH_SECONDS = 1
 _LONGEST_REASON = 200
 _KEY_REFUSED = (401, 403)
-_NOT_ASKED_YET = "inference has not been reached yet"
+_NOT_REACHED_YET = "inference has not been reached yet"
 
 
-class _NotThereError(ModelUnavailableError):
-    """The service does not have what was asked for."""
+class _NotFoundError(ModelUnavailableError):
+    """The service answered 404."""
 
 
 class RemoteScorer:
-    """A `shared.contracts.scoring.Scorer`, and its `Cards`, behind a URL."""
+    """A `shared.contracts.scoring.Scorer` and `Cards` over HTTP."""
 
     def __init__(self, session: aiohttp.ClientSession, patient: type[Patient]) -> None:
-        """Ask by `session`, whose base is the service's URL, for the model of `patient`."""
+        """Use `session`, whose base is the service's URL, for the model of `patient`."""
         self._session, self._patient = session, patient
         self._model_path = f"/v2/models/{patient.disease.name}"
         self._known: dict[str, ModelFacts] = {}
         self._waiting: list[tuple[list[float], asyncio.Future[Score]]] = []
         self._calls: set[asyncio.Task[None]] = set()
-        self._reason: str | None = _NOT_ASKED_YET
+        self._reason: str | None = _NOT_REACHED_YET
 
     def unavailable(self) -> str | None:
-        """Why no score can be given right now, as of the last look, or None."""
+        """Return why no score can be computed, as of the last poll, or None."""
         return self._reason
 
     async def score(self, row: list[float]) -> Score:
@@ -71,26 +71,26 @@ class RemoteScorer:
         return await scored
 
     async def card(self) -> bytes | None:
-        """Give the card of a model that serves now; see `shared.contracts.scoring.Cards`."""
+        """Return the card of a serving model; see `shared.contracts.scoring.Cards`."""
         try:
-            return await self._asked("GET", f"{self._model_path}/card")
-        except _NotThereError:
+            return await self._request("GET", f"{self._model_path}/card")
+        except _NotFoundError:
             return None
 
     async def close(self) -> None:
-        """Give up the calls in flight."""
+        """Cancel the calls in flight."""
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def watch(self) -> None:
-        """Look once a second whether the service is ready, until cancelled."""
+        """Poll the readiness of the service once a second, until cancelled."""
         while True:
-            self._reason = await self._look()
+            self._reason = await self._poll()
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _call(self) -> None:
-        self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]  # less who gave up
+        self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]  # without cancelled rows
         while self._waiting and len(self._calls) < CALLS:
             batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
             call = asyncio.create_task(self._score_batch(batch))
@@ -115,9 +115,9 @@ class RemoteScorer:
 
     async def _scores(self, rows: list[list[float]]) -> list[Score]:
         tensor = {"name": INPUT, "datatype": "FP32", "shape": [len(rows), len(self._patient.columns)], "data": rows}
-        said = {"known_digests": " ".join(self._known), "patient_digest": self._patient.digest}
-        body = orjson.dumps({"inputs": [tensor], "parameters": said})  # NaN becomes null, which means missing
-        content = await self._asked("POST", f"{self._model_path}/infer", body)
+        parameters = {"known_digests": " ".join(self._known), "patient_digest": self._patient.digest}
+        body = orjson.dumps({"inputs": [tensor], "parameters": parameters})  # NaN becomes null, which means missing
+        content = await self._request("POST", f"{self._model_path}/infer", body)
         try:
             answer = InferResponse.model_validate_json(content)
             model = await self._model(answer)
@@ -126,13 +126,13 @@ class RemoteScorer:
             raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
         data, classes = output.data, len(model.classes)
         if output.shape != [len(rows), classes] or len(data) != len(rows) * classes:
-            raise ModelUnavailableError("inference answered with another shape than was asked for")
+            raise ModelUnavailableError("inference answered with another shape than requested")
         return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]
 
     async def _model(self, answer: InferResponse) -> ModelFacts:
-        """Give the model that computed `answer`, which describes it if it is new here.
+        """Return the model that computed `answer`; the answer describes a model that is new here.
 
-        Only a service that does not know how is asked afterwards: another replica, of another version, may be asked.
+        Only a service that cannot do so gets a second request, which may reach a replica of another version.
         """
         digest = answer.parameters.digest
         if digest not in self._known:
@@ -148,37 +148,37 @@ class RemoteScorer:
         return self._known[digest]
 
     async def _described(self, version: str) -> ModelMetadata:
-        return ModelMetadata.model_validate_json(await self._asked("GET", f"{self._model_path}/versions/{version}"))
+        return ModelMetadata.model_validate_json(await self._request("GET", f"{self._model_path}/versions/{version}"))
 
-    async def _asked(self, method: str, path: str, body: bytes | None = None) -> bytes:
+    async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
             async with self._session.request(method, path, data=body, headers=headers) as response:
                 content = await response.read()
                 if response.status in _KEY_REFUSED:
-                    raise ModelUnavailableError("inference does not admit INFERENCE_KEY; it needs a key of servicio")
+                    raise ModelUnavailableError("inference rejects INFERENCE_KEY; it needs a key of servicio")
                 if response.status == HTTPStatus.NOT_FOUND:
-                    raise _NotThereError("inference answered 404")
+                    raise _NotFoundError("inference answered 404")
                 if not response.ok:
                     raise ModelUnavailableError(
-                        f"inference answered {response.status}{_why(content, of_rows=body is not None)}"
+                        f"inference answered {response.status}{_reason(content, of_rows=body is not None)}"
                     )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ModelUnavailableError(f"inference cannot be reached ({type(error).__name__})") from error
         return content
 
-    async def _look(self) -> str | None:
+    async def _poll(self) -> str | None:
         try:
-            await self._asked("GET", f"{self._model_path}/ready")
+            await self._request("GET", f"{self._model_path}/ready")
         except ModelUnavailableError as error:
             return str(error)
         return None
 
 
-def _why(content: bytes, *, of_rows: bool) -> str:
-    """Read why inference refused, if it says so in the protocol's words; a balancer in between does not.
+def _reason(content: bytes, *, of_rows: bool) -> str:
+    """Return the reason in the protocol's error body; empty for another body, such as a balancer's.
 
-    Of what it says of rows only our own words are repeated: another server may quote them, and this is logged.
+    Of errors about rows only our own text is returned: another server may quote rows, and the reason is logged.
     """
     try:
         reason = ErrorBody.model_validate_json(content).error[:_LONGEST_REASON]
@@ -191,7 +191,7 @@ def _why(content: bytes, *, of_rows: bool) -> str:
 async def open_remote_scorer(
     url: str, patient: type[Patient], *, key: SecretStr | None, deadline: float
 ) -> AsyncIterator[RemoteScorer]:
-    """Reach the inference service at `url`, with `key` if it needs one; a call may take `deadline` seconds."""
+    """Connect to the inference service at `url`, with `key` if it needs one; a call may take `deadline` seconds."""
     timeout = aiohttp.ClientTimeout(total=deadline)
     headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
     async with aiohttp.ClientSession(url, timeout=timeout, headers=headers) as session, asyncio.TaskGroup() as tasks:

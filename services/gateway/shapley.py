@@ -1,11 +1,11 @@
-"""Shapley values: sharing out what a coalition is worth among its players, so that the shares add up exactly.
+"""Shapley values: the value of a coalition, divided among its players; the values add up exactly.
 
-A player's share is the mean change of the value when it joins, over all orders in which the players can come (Shapley,
-1953). With few players all coalitions are asked for, and the shares are exact. With many, orders are drawn in pairs,
-each with its reverse, which cancels much of the chance (Mitchell, Cooper, Frank and Holmes, 2022); every order's
-changes add up to the whole, so that their means do as well. The draw is always the same.
+The Shapley value of a player is the mean change of the coalition's value when the player joins, over all orders of the
+players (Shapley, 1953). With few players all coalitions are evaluated, and the values are exact. With many, orders are
+drawn in pairs, each with its reverse, which reduces the variance (Mitchell, Cooper, Frank and Holmes, 2022). The
+changes of each order add up to the whole, and so do their means. The draw has a fixed seed.
 
-A coalition is a number whose bit n says whether player n is in it.
+A coalition is a number; its bit n is set if player n belongs to it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from math import factorial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 Order = tuple[int, ...]
 
 
 def draw_orders(players: int, most_coalitions: int) -> list[Order]:
-    """Draw pairs of orders that together ask for at most `most_coalitions`; none if all coalitions are no more."""
+    """Draw pairs of orders with at most `most_coalitions` coalitions; none if all coalitions are that few."""
     if 2**players <= most_coalitions:
         return []
     draw = random.Random(0)  # noqa: S311 - the same patient must get the same explanation
@@ -30,21 +30,21 @@ def draw_orders(players: int, most_coalitions: int) -> list[Order]:
     known: set[int] = set()
     while True:
         order = tuple(draw.sample(range(players), players))
-        known.update(*(_joined(each) for each in (order, order[::-1])))
+        known.update(_joined(order), _joined(order[::-1]))
         if len(known) > most_coalitions:
             return orders
         orders += [order, order[::-1]]
 
 
-def coalitions(players: int, orders: Sequence[Order]) -> Collection[int]:
-    """Give the coalitions whose value is needed, the empty one and the whole among them."""
+def coalitions(players: int, orders: Sequence[Order]) -> Sequence[int]:
+    """Return the coalitions whose value is needed, including the empty one and the whole."""
     if not orders:
         return range(2**players)
     return sorted({coalition for order in orders for coalition in _joined(order)})
 
 
 def shares(players: int, orders: Sequence[Order], value: Mapping[int, float]) -> list[float]:
-    """Share out `value[whole] - value[empty]`; without `orders`, exactly."""
+    """Return the Shapley value of each player; they add up to `value[whole] - value[empty]`. Exact without `orders`."""
     if not orders:
         return _exact(players, value)
     shared = [0.0] * players
@@ -67,8 +67,8 @@ def _exact(players: int, value: Mapping[int, float]) -> list[float]:
 
 
 def _joined(order: Order) -> list[int]:
-    """Give the coalitions that arise as the players come in this order, from the empty one on."""
-    found = [0]
+    """Return the coalitions that arise as the players join in this order, from the empty one on."""
+    joined = [0]
     for player in order:
-        found.append(found[-1] | 1 << player)
-    return found
+        joined.append(joined[-1] | 1 << player)
+    return joined

@@ -1,1 +1,1 @@
-"""The local profile: gateway, inference and recorder wired into one process. Nothing but wiring lives here."""
+"""The local profile: gateway, inference and recorder in one process. It holds wiring only."""

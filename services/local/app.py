@@ -1,4 +1,4 @@
-"""All services in one process, for a laptop: no broker, and the relay hands its batch straight to the recorder."""
+"""Composition root of the local profile: no broker, the relay sends its batches to the recorder directly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Open recorder, inference and gateway; they close in reverse, so that the outbox drains into the database."""
+    """Open recorder, inference and gateway; they close in reverse order, so that the outbox drains first."""
     patient = load_patient(settings.predecir_paciente)
     gateways: list[Gateway] = []
 
@@ -58,7 +58,7 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold `folder` as long as we run: two processes writing one SQLite file would be one too many."""
+    """Lock `folder` while the process runs: only one process may write a SQLite file."""
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The keys of those who may come in: a file that all replicas share and read again whenever it changes.
+"""API keys: a file that all replicas share and read again when it changes.
 
-A key is 256 random bits and is shown once; the file holds its SHA-256, so that whoever reads the file cannot come in.
-A slow password hash would add nothing: 256 random bits cannot be guessed. `services.gateway.key_admin` writes the file.
+A key is 256 random bits and is shown once. The file holds its SHA-256, so that reading the file opens nothing. A slow
+password hash would add nothing: 256 random bits cannot be guessed. `services.gateway.key_admin` writes the file.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from shared.settings import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LOOK_SECONDS = 1.0
-"""How often the file is looked at, at most; so long a revoked key may still open."""
+_CHECK_SECONDS = 1.0
+"""Shortest time between two checks of the file. A revoked key may be valid for that long."""
 _SCHEME = b"bearer"
 
 
 class Role(StrEnum):
-    """What a key's holder does; `shared.web.authorization` and each service's routes say what that opens."""
+    """The role of a key; each route declares the roles that may use it."""
 
     MEDICO = "medico"
-    """Asks for diagnoses."""
+    """Requests diagnoses."""
     ANALISTA = "analista"
-    """Reads what was recorded."""
+    """Reads recorded predictions."""
     OPS = "ops"
-    """Runs the system: metrics and accounts, no patients."""
+    """Operates the system: metrics and accounts, no patients."""
     SERVICIO = "servicio"
-    """One service asking another: the gateway asking inference."""
+    """A service that calls another: the gateway calls inference."""
 
 
-class Key(BaseModel):
-    """One key, without the key itself."""
+class ApiKey(BaseModel):
+    """A key's entry in the file; it holds the digest, not the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,23 +52,23 @@ class Key(BaseModel):
 
 
 class ApiKeyFile(BaseModel):
-    """The content of the file. Revoked keys stay, so that it is known whose they were."""
+    """The content of the file. Revoked keys stay in it, so that their owners remain known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    keys: tuple[Key, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
 
 
 class KeyFileError(Exception):
-    """The file is there and cannot be used; one line that says what and where."""
+    """The file exists and cannot be used; the message is one line with path and reason."""
 
 
 def read_keys(path: Path) -> ApiKeyFile | None:
-    """Read the file, or give None if there is none.
+    """Return the content of the file, or None if there is no file.
 
     Raises:
-        KeyFileError: it cannot be read, or is not a list of keys.
+        KeyFileError: the file cannot be read, or is not a list of keys.
 
     """
     try:
@@ -82,59 +82,59 @@ def read_keys(path: Path) -> ApiKeyFile | None:
 
 
 def digest(key: bytes) -> str:
-    """Give the SHA-256 of a key as the file has it."""
+    """Return the SHA-256 of a key, in hexadecimal."""
     return hashlib.sha256(key).hexdigest()
 
 
 class ApiKeyStore:
-    """The keys as of the last look at the file. Once there were keys, nobody comes in without one.
+    """The keys as of the last check of the file. Once a key exists, every request needs one.
 
-    If the file vanishes or is damaged, every key is refused until it is back: a revocation must not get lost.
+    If the file is removed or damaged, every key is rejected until it is restored: a revocation must not get lost.
     """
 
     def __init__(self, path: Path) -> None:
         """Read `path`.
 
         Raises:
-            SettingsError: it is there and cannot be used.
+            SettingsError: the file exists and cannot be used.
 
         """
         self._path = path
         self._log = structlog.get_logger()
         self._version: tuple[int, ...] = ()
-        self._by_digest: dict[str, Key] = {}
+        self._by_digest: dict[str, ApiKey] = {}
         self.required = False
-        """Whether a key is needed: some key exists, or has existed since the start, be it revoked."""
-        self.trouble: str | None = None
-        """Why no key can be recognised, or None."""
+        """Whether requests need a key: a key exists or has existed since the start, also a revoked one."""
+        self.failure: str | None = None
+        """Why keys cannot be checked, or None."""
         try:
-            self._look()
+            self._load()
         except KeyFileError as error:
             raise SettingsError(f"settings: PREDECIR_KEYS: {error}") from None
 
     def refresh(self) -> None:
-        """Look at the file, if the last look is too long ago."""
-        if time.monotonic() < self._next_look:
+        """Check the file for changes, unless it was checked within the last second."""
+        if time.monotonic() < self._next_check:
             return
         try:
-            self._look()
+            self._load()
         except KeyFileError as error:
-            if self.trouble is None:
+            if self.failure is None:
                 self._log.error("keys_unusable", reason=str(error))
-            self.trouble, self.required = str(error), True
+            self.failure, self.required = str(error), True
 
-    def find(self, authorization: bytes) -> Key | None:
-        """Give the key that the value of an `Authorization` header presents, unless it is unknown or revoked."""
+    def find(self, authorization: bytes) -> ApiKey | None:
+        """Return the key in the value of an `Authorization` header, or None if it is unknown or revoked."""
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != _SCHEME:
             return None
-        # The time of this look-up tells something about a hash, and nothing about a key that has it.
+        # The time of this look-up depends on the hash, which reveals nothing about the key.
         return self._by_digest.get(digest(key))
 
-    def _look(self) -> None:
-        self._next_look = time.monotonic() + _LOOK_SECONDS
-        version = self._seen()
-        if version == self._version and self.trouble is None:
+    def _load(self) -> None:
+        self._next_check = time.monotonic() + _CHECK_SECONDS
+        version = self._file_version()
+        if version == self._version and self.failure is None:
             return
         listed = read_keys(self._path)
         if listed is None and self.required:
@@ -143,12 +143,12 @@ class ApiKeyStore:
         self._version = version
         self._by_digest = {key.sha256: key for key in keys if key.revoked is None}
         self.required = self.required or bool(keys)
-        self.trouble = None
+        self.failure = None
 
-    def _seen(self) -> tuple[int, ...]:
-        """What tells one state of the file from another; taken before reading, so that no change is missed."""
+    def _file_version(self) -> tuple[int, ...]:
+        """Return a value that changes with the file. It is taken before reading, so that no change is missed."""
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError:
             return ()
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return status.st_mtime_ns, status.st_ino, status.st_size

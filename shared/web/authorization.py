@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from shared.web.api_keys import ApiKeyStore, Key
+    from shared.web.api_keys import ApiKey, ApiKeyStore
     from shared.web.rate_limit import RateLimit
     from shared.web.routing import Roles, RouteRoles
 
@@ -75,8 +75,8 @@ class Authorizer:
             detail = "Su clave hace demasiadas peticiones por segundo; espere un momento."
             raise ProblemError(429, "ritmo", detail, retry_after=math.ceil(wait))
 
-    def _recognised(self, authorization: bytes | None) -> Key:
-        if self._keys.trouble is not None:
+    def _recognised(self, authorization: bytes | None) -> ApiKey:
+        if self._keys.failure is not None:
             detail = "Las claves no se pueden comprobar por el momento."
             raise ProblemError(503, "claves", detail, retry_after=_RETRY_SECONDS)
         if authorization is None:

@@ -1,7 +1,7 @@
-"""How a service lives: one HTTP application, its health, its signals and an exit code that tells the truth.
+"""Hosting of a service: its HTTP application, health, signals and exit code.
 
-A service opens its resources in one async context manager that yields a `Part`; `http_app` turns parts into an
-application; `host` binds the port, serves until SIGTERM or SIGINT, drains, and unwinds the resources in reverse.
+A service opens its resources in one async context manager that yields a `Part`. `http_app` makes an application of
+parts. `main` binds the port, serves until SIGTERM or SIGINT, drains, and closes the resources in reverse order.
 """
 
 from __future__ import annotations
@@ -46,17 +46,16 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 LARGEST_BODY = 256 * 1024
-"""Bytes of a request body; more is a 413, whether its length was announced or not."""
+"""Most bytes of a request body; more is a 413, with or without a Content-Length."""
 SHUTDOWN_SECONDS = 10
-"""How long requests in flight may take to finish once the service stops."""
+"""Time for requests in flight to finish once the service stops."""
 UNAVAILABLE = 69
-"""Exit code when something outside prevents the start, such as a used port: EX_UNAVAILABLE of sysexits(3)."""
-
+"""Exit code when a resource prevents the start, such as a used port: EX_UNAVAILABLE of sysexits(3)."""
 
 _PAGE = ("GET", "/")
 _BACKLOG = 2048
 _SWITCH_SECONDS = 0.0005
-"""How long a thread may keep others from the interpreter; Python's 5 ms are those of thirty requests."""
+"""How long a thread may hold the interpreter; Python's default of 5 ms is the time of thirty requests."""
 
 
 _REPEATED = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
@@ -64,14 +63,14 @@ _REPEATED = frozenset({"Invalid HTTP request received.", "Unsupported upgrade re
 
 
 class StartError(Exception):
-    """The service cannot start, through no fault of a setting; one line that says what, where and what to do."""
+    """The service cannot start, although its settings are valid; one line with cause, place and remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One running service: its routes, and why it is not ready (component to Spanish reason; empty when it is).
 
-    `hot` are applications served ahead of the framework's layers, by method and path; a route documents each.
+    `hot` are applications that are served before the framework's layers, by method and path; a route documents each.
     `shedder` sheds the load of a route; of several parts in one process, one has a shedder.
     """
 
@@ -153,7 +152,7 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers (code after its `serve` would never run), and with a line when it is up."""
+    """Uvicorn without its signal handlers (code after `serve` would never run), and with a start line."""
 
     def __init__(self, config: uvicorn.Config, unready: Callable[[], Mapping[str, str]], *, page: bool) -> None:
         super().__init__(config)
@@ -193,9 +192,9 @@ Opened = Callable[[S, CollectorRegistry], "AbstractAsyncContextManager[tuple[Par
 
 
 def main(service: str, kind: type[S], opened: Opened[S]) -> int:
-    """Run `service` until it is told to stop; returns the exit code. Expected failures are one line, no traceback.
+    """Run `service` until SIGTERM or SIGINT; return the exit code. Expected failures are one line, no traceback.
 
-    `kind` are the service's settings, read here once; `opened` opens what it needs and yields its parts.
+    `kind` is the class of the service's settings, read here once; `opened` opens its resources and yields its parts.
     """
     code = 0
     try:
@@ -239,22 +238,22 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                 lambda: unready_reasons(*parts),
                 page=_PAGE in edge_of(app).roles,
             )
-            share_out_time()
+            limit_pauses()
             serving = asyncio.create_task(server.serve(sockets=[sock]))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for signum in (signal.SIGTERM, signal.SIGINT):  # who asks twice does not want to wait
+            for signum in (signal.SIGTERM, signal.SIGINT):  # a second signal stops without waiting
                 loop.add_signal_handler(signum, setattr, server, "force_exit", True)  # noqa: FBT003
             await asyncio.sleep(settings.drain_seconds)
             server.should_exit = True
             await serving
 
 
-def share_out_time() -> None:
-    """Keep pauses short, of which every request in flight has its part.
+def limit_pauses() -> None:
+    """Shorten pauses of the interpreter, which delay every request in flight.
 
-    A thread that commits waits for the interpreter after each of its steps, and the event loop for what it returns.
-    What is in memory at the start stays: left to the collector, it would be searched again and again, a tenth of a
+    A thread that commits waits for the interpreter after each of its steps, and the event loop waits for the thread.
+    Objects of the start stay in memory: without `freeze` the collector would search them repeatedly, a tenth of a
     second each time.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -263,19 +262,19 @@ def share_out_time() -> None:
 
 
 def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody caught by its place alone: asyncio would print the message, which may hold a patient's values."""
+    """Log only the place of an uncaught error: asyncio would print the message, which may hold a patient's values."""
     error = context.get("exception")
     structlog.get_logger().error("unexpected_error", error=described(error) if error else context["message"])
 
 
 def _of_keys(keys: ApiKeyStore) -> Part:
     return Part(
-        (), lambda: {} if keys.trouble is None else {"claves": lacking("Las claves no se pueden leer.", keys.trouble)}
+        (), lambda: {} if keys.failure is None else {"claves": lacking("Las claves no se pueden leer.", keys.failure)}
     )
 
 
 def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:
-    """Beyond loopback nobody comes in without a key, or by a name that the operator did not choose."""
+    """Require keys, and host names chosen by the operator, for an address beyond loopback."""
     try:
         loopback = ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
@@ -289,7 +288,9 @@ def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:
         )
         raise SettingsError(message)
     if "allowed_hosts" not in settings.model_fields_set:
-        message = "settings: ALLOWED_HOSTS: say by which names clients reach this HOST, such as predecir.example.org"
+        message = (
+            "settings: ALLOWED_HOSTS: name the hosts by which clients reach this HOST, such as predecir.example.org"
+        )
         raise SettingsError(message)
 
 
@@ -309,7 +310,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 def _failed(service: str, group: BaseExceptionGroup[Exception], code: int) -> int:
     for error in _leaves(group):
-        print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
+        print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - for a person, in one line
     return code
 
 

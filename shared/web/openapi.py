@@ -1,4 +1,4 @@
-"""The OpenAPI document of a service says what is true of all its routes: who may use them, and how they refuse."""
+"""Additions to the OpenAPI document of a service that hold for all routes: roles and rejections."""
 
 from __future__ import annotations
 

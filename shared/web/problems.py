@@ -88,14 +88,14 @@ class ProblemError(Exception):
             content["errores"] = self.errors
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # RFC 9110 asks for it
+            headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # required by RFC 9110
         if self.status == HTTPStatus.REQUEST_TIMEOUT:
-            headers["Connection"] = "close"  # RFC 9110 again: the rest of the body may trickle in for ever
+            headers["Connection"] = "close"  # RFC 9110: the rest of the body may never arrive
         return Response(orjson.dumps(content), self.status, headers, MEDIA_TYPE)
 
 
 def invalid_data(errors: Iterable[ErrorDetails], features: Mapping[str, Feature]) -> ProblemError:
-    """Translate Pydantic's errors about a patient; broken JSON is a 400, everything else a 422."""
+    """Return the rejection for Pydantic's errors about a patient: 400 for invalid JSON, otherwise 422."""
     details = list(errors)
     if any(error["type"] == "json_invalid" for error in details):
         return _not_json()
@@ -103,7 +103,7 @@ def invalid_data(errors: Iterable[ErrorDetails], features: Mapping[str, Feature]
 
 
 def invalid_form(errors: Iterable[ErrorDetails], sentences: Mapping[str, str]) -> ProblemError:
-    """Translate Pydantic's errors about a small form, with one Spanish sentence per field; see `invalid_data`."""
+    """Return the rejection for Pydantic's errors about a small form; `sentences` has one in Spanish per field."""
     details = list(errors)
     if any(error["type"] == "json_invalid" for error in details):
         return _not_json()
@@ -111,8 +111,8 @@ def invalid_form(errors: Iterable[ErrorDetails], sentences: Mapping[str, str]) -
     for error in details:
         name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
         unknown = "Este campo no existe." if error["type"] == "extra_forbidden" else "Debe ser un objeto JSON."
-        said = {"campo": name, "regla": _rule(error["type"]), "mensaje": sentences.get(name, unknown)}
-        listed.append(_broken(error) or said)
+        fault = {"campo": name, "regla": _rule(error["type"]), "mensaje": sentences.get(name, unknown)}
+        listed.append(_broken(error) or fault)
     return _invalid(listed)
 
 
@@ -125,7 +125,7 @@ def _invalid(listed: list[dict[str, str]]) -> ProblemError:
 
 
 def _broken(error: ErrorDetails) -> dict[str, str] | None:
-    """Give what a rule between fields says, if it was one (`shared.patient.rule_broken`)."""
+    """Return the fault of a rule between fields (`shared.patient.rule_broken`), or None for other errors."""
     if error["type"] != "regla":
         return None
     context = error.get("ctx") or {}
@@ -135,7 +135,7 @@ def _broken(error: ErrorDetails) -> dict[str, str] | None:
 def _explained(error: ErrorDetails, features: Mapping[str, Feature]) -> dict[str, str]:
     if broken := _broken(error):
         return broken
-    if error["type"] in {"value_error", "assertion_error"}:  # raised by a disease's own rule; its text may hold values
+    if error["type"] in {"value_error", "assertion_error"}:  # raised by a rule of the disease; its text may hold values
         return {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}
     name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
     feature = features.get(name)
@@ -180,7 +180,7 @@ def _expected(feature: Feature) -> str:
 
 
 def between(limits: tuple[float, float] | None, unit: str) -> str:
-    """Say a range in Spanish: ` entre 0,2 y 6 mU/L`."""
+    """Return a range in Spanish, such as ` entre 0,2 y 6 mU/L`; empty if there are no `limits`."""
     if limits is None:
         return ""
     low, high = (f"{limit:.12g}".replace(".", ",") for limit in limits)
@@ -220,5 +220,5 @@ def _parameter(name: str, kind: str) -> dict[str, str]:
 
 
 def internal_error() -> Response:
-    """Say that it is our fault, without saying more."""
+    """Return the response to a request that failed by a defect of ours, without details."""
     return ProblemError(500, "interno", "Ocurrió un error inesperado; no se dio ningún resultado.").response()

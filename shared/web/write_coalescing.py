@@ -1,6 +1,6 @@
-"""Responses in one piece: uvicorn writes head and body apart, and each write is a system call.
+"""Write coalescing: head and body of a response in one system call, where uvicorn makes two.
 
-A call of some ten microseconds, as it also wakes whoever reads: as much as reading and validating a patient.
+A call costs some ten microseconds, since it also wakes the reader: as much as reading and validating a patient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CoalescingProtocol(HttpToolsProtocol):
-    """Uvicorn's HTTP, on a transport that joins what is written together."""
+    """Uvicorn's HTTP protocol on a transport that joins consecutive writes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Serve on `transport`."""
@@ -23,31 +23,31 @@ class CoalescingProtocol(HttpToolsProtocol):
 
 
 class WriteCoalescer:
-    """A transport that holds back a piece until the next one, but no longer than the event loop's turn."""
+    """A transport that delays a first write until the next one, at most until the end of the event loop's turn."""
 
     def __init__(self, transport: asyncio.Transport, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        """Write to `transport`; everything else is its own."""
+        """Write to `transport`; all other attributes are those of `transport`."""
         self._transport, self._call_soon = transport, call_soon
-        self._held = b""
+        self._pending = b""
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the transport
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write `data`, together with what is held; the first piece of a turn is held."""
-        if self._held:
-            held, self._held = self._held, b""
-            self._transport.write(held + data)
+        """Write `data` together with the delayed bytes; delay the first write of a turn."""
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            self._transport.write(pending + data)
         else:
-            self._held = data
-            self._call_soon(self._let_go)
+            self._pending = data
+            self._call_soon(self._flush)
 
     def close(self) -> None:
-        """Close the transport once everything is written."""
-        self._let_go()
+        """Write the delayed bytes and close the transport."""
+        self._flush()
         self._transport.close()
 
-    def _let_go(self) -> None:
-        held, self._held = self._held, b""
-        if held and not self._transport.is_closing():
-            self._transport.write(held)
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, b""
+        if pending and not self._transport.is_closing():
+            self._transport.write(pending)

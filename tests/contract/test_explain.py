@@ -36,7 +36,7 @@ def shares(explanation: dict[str, Any]) -> dict[str, float]:
     return {each["campo"]: each["aporte"] for each in explanation["contribuciones"]}
 
 
-async def test_what_each_datum_added_is_said_largest_first_and_adds_up_to_the_answer(tmp_path: Path) -> None:
+async def test_contributions_are_sorted_and_add_up_to_the_answer(tmp_path: Path) -> None:
     scorer = Adding({"tsh": -1, "t3": 0.05, "sexo": 0.1, "bocio": 0.02}, KNOWS_GAPS)
     async with gateway(tmp_path, scorer=scorer) as client:
         explanation = await explained(client, HYPER | {"bocio": True, "litio": False, "t4_total": None})
@@ -68,7 +68,7 @@ async def test_what_is_derived_belongs_to_what_it_is_derived_from(tmp_path: Path
     assert given["indice_t4_libre"] > given["t4_total"] > 0
 
 
-async def test_what_the_model_never_saw_missing_is_compared_with_the_middle_of_its_range(tmp_path: Path) -> None:
+async def test_a_feature_never_missing_is_compared_with_its_middle(tmp_path: Path) -> None:
     model = MODEL.model_copy(update={"never_missing": ("edad", "sexo", "t3"), "training_ranges": {"edad": (20, 60)}})
     async with gateway(tmp_path, scorer=Adding({"t3": 0.05, "edad": 0.001, "sexo": 0.1}, model)) as client:
         woman = await explained(client)
@@ -80,7 +80,7 @@ async def test_what_the_model_never_saw_missing_is_compared_with_the_middle_of_i
     assert shares(man)["sexo"] == pytest.approx(0.1)
 
 
-async def test_with_many_data_orders_are_drawn_and_it_says_so_and_is_the_same_every_time(tmp_path: Path) -> None:
+async def test_with_many_features_orders_are_drawn_and_repeatable(tmp_path: Path) -> None:
     scorer = Adding({"t3": 0.05, "bocio": 0.02, "indice_t4_libre": 0.0001}, KNOWS_GAPS)
     async with gateway(tmp_path, scorer=scorer) as client:
         first, again = [await explained(client, EVERYTHING) for _ in range(2)]

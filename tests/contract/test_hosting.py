@@ -67,7 +67,7 @@ async def test_metrics_are_those_of_the_given_registry() -> None:
     assert "things_total 3.0" in (await get(http_app("test", part(), registry=registry), "/metrics")).text
 
 
-async def test_an_unexpected_error_is_a_problem_and_a_log_line_that_tell_only_where() -> None:
+async def test_an_unexpected_error_shows_its_place_and_no_value() -> None:
     app = edge_app(http_app("test", part(), registry=CollectorRegistry()), "localhost")
     with capture_logs() as logs:
         response = await get(app, "/breaks?secret=Juana")

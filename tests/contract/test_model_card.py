@@ -43,7 +43,7 @@ def hashed(style: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
 
 
-async def test_it_is_shown_as_it_is_under_a_policy_that_allows_its_own_style_alone(tmp_path: Path) -> None:
+async def test_the_card_is_sent_under_a_policy_for_its_own_style(tmp_path: Path) -> None:
     async with gateway(tmp_path, cards=Card(CARD)) as client:
         given = await client.get("/modelo/ficha")
     assert (given.status_code, given.content) == (200, CARD)

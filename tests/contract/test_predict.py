@@ -54,7 +54,7 @@ async def test_a_patient_gets_an_answer_with_all_its_parts(client: Client) -> No
         (0.1, ["hipotiroidismo", "sin_alteracion", "resultados_discordantes", "hipertiroidismo"]),
     ],
 )
-async def test_what_the_threshold_leaves_in_is_plausible_and_always_what_was_answered(
+async def test_plausible_is_what_reaches_the_threshold_and_the_answer(
     tmp_path: Path, threshold: float | None, plausible: list[str]
 ) -> None:
     probabilities = [0.25, 0.4, 0, 0, 0, 0.1, 0.25]
@@ -71,7 +71,7 @@ async def test_what_the_threshold_leaves_in_is_plausible_and_always_what_was_ans
     assert event.data.plausibles == plausible
 
 
-async def test_the_answer_is_in_the_outbox_before_it_is_given_and_leaves_only_for_the_recorder(tmp_path: Path) -> None:
+async def test_the_answer_is_in_the_outbox_before_it_is_sent(tmp_path: Path) -> None:
     recorder = Remembering()
     down = Down(recorder)
     async with gateway(tmp_path, transport=down) as client:
@@ -235,7 +235,7 @@ async def test_who_was_refused_is_forgotten(tmp_path: Path) -> None:
     assert patients() <= before
 
 
-async def test_what_was_answered_before_a_stop_is_handed_over_after_the_next_start(tmp_path: Path) -> None:
+async def test_answers_from_before_a_stop_are_handed_over_after_the_start(tmp_path: Path) -> None:
     async with gateway(tmp_path, transport=Down(Remembering())) as client:
         given = (await client.predict(HYPER)).json()["id"]
     async with gateway(tmp_path) as client:

@@ -45,7 +45,7 @@ def counted(recorder: Process, field: str) -> int:
     return sum(gateway[field] for gateway in recorder.get("/conciliacion").json()["gateways"])
 
 
-def test_a_hundred_keys_fifty_times_at_once_over_two_gateways_are_a_hundred_rows(
+def test_a_hundred_keys_sent_fifty_times_are_a_hundred_rows(
     tmp_path: Path, broker: Broker, postgres: PostgresServer
 ) -> None:
     with (

@@ -85,7 +85,7 @@ def test_a_doctor_finds_a_patient_again_and_corrects_what_was_answered(folder: P
     assert "iga" not in str(query(folder, "SELECT * FROM predicciones"))
 
 
-def test_a_promotion_reaches_the_running_process_and_none_of_its_requests_fails(folder: Path) -> None:
+def test_a_promotion_reaches_the_running_process_without_failures(folder: Path) -> None:
     with running("services.local", folder, {"INFERENCE_POLL_SECONDS": "0.1"}) as process:
         assert predict(process).json()["modelo"]["version"] == "1"
         make_bundle(folder / "var", DatosPaciente, version="2", seed=1)
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(folder: Path) -> None:
 
 
 def test_a_full_disk_is_left_by_what_is_recorded_elsewhere(folder: Path) -> None:
-    """The outbox is full of answers that wait for the database, on a full disk: the ballast lets them leave."""
+    """Answers wait for the database on a full disk: deleting the reserve file lets them leave the outbox."""
     environment = {"RELAY_LINGER_MS": "0"}
     with running("services.local", folder, environment, prefix=_on_small_disk(folder / "var/gateway")) as process:
         until_now(lambda: reasons(process) == {})

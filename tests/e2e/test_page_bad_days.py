@@ -216,9 +216,7 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
         expect(dialog).to_contain_text("Este servicio pide una clave")
 
 
-def test_an_answer_that_comes_after_new_patient_is_not_shown_beside_the_next(
-    tabs: BrowserContext, page_server: Process
-) -> None:
+def test_a_late_answer_is_not_shown_for_the_next_patient(tabs: BrowserContext, page_server: Process) -> None:
     doctor = opened(tabs, page_server.url)
     doctor.page.on("dialog", lambda dialog: dialog.accept())
     held = Held(doctor.page, "**/predecir")

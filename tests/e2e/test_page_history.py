@@ -101,9 +101,7 @@ def test_an_answer_is_confirmed_and_corrected_and_both_are_kept(
     assert doctor.violations() == ""
 
 
-def test_a_prediction_is_found_by_its_id_and_by_the_doctors_reference_which_is_in_no_address(
-    doctor: Doctor, page_server: Process, page_folder: Path
-) -> None:
+def test_a_prediction_is_found_by_id_and_by_reference(doctor: Doctor, page_server: Process, page_folder: Path) -> None:
     addresses: list[str] = []
     doctor.page.on("request", lambda request: addresses.append(request.url))
     reference = "Historia 4711, García"
@@ -231,9 +229,7 @@ def test_what_cannot_be_asked_is_said_in_spanish(doctor: Doctor, page_server: Pr
     assert "La página no ha podido enviar algo de lo escrito; revíselo." in doctor.alert()
 
 
-def test_on_paper_there_is_the_answer_and_what_was_sent_and_nothing_to_press(
-    doctor: Doctor, page_server: Process
-) -> None:
+def test_on_paper_there_are_answer_and_data_and_no_controls(doctor: Doctor, page_server: Process) -> None:
     given = ask(doctor, page_server, tsh="0,06")
     doctor.page.emulate_media(media="print")
     expect(doctor.answer.get_by_text("Todos los diagnósticos")).to_be_visible()
@@ -254,9 +250,7 @@ def test_an_id_that_is_not_recorded_says_so(doctor: Doctor) -> None:
     assert doctor.violations() == ""
 
 
-def test_a_record_that_comes_late_is_not_shown_under_the_address_of_another(
-    doctor: Doctor, page_server: Process
-) -> None:
+def test_a_late_record_is_not_shown_under_another_address(doctor: Doctor, page_server: Process) -> None:
     late, wanted = ask(doctor, page_server), ask(doctor, page_server, tsh="0,03")
     held = Held(doctor.page, f"**/predicciones/{late}")
     doctor.page.evaluate("id => { location.hash = `prediccion/${id}` }", late)
@@ -322,9 +316,7 @@ def test_a_reason_that_cannot_be_kept_is_marked_and_not_to_be_repeated(doctor: D
     expect(doctor.answer).to_contain_text("Anotado: corregido")
 
 
-def test_the_card_is_that_of_the_model_that_answers_now_and_opens_beside_the_page(
-    doctor: Doctor, page_server: Process
-) -> None:
+def test_the_card_is_of_the_serving_model_and_opens_in_a_tab(doctor: Doctor, page_server: Process) -> None:
     ask(doctor, page_server, tsh="0,04")
     expect(doctor.answer.locator(".provenance")).to_contain_text("tiroides, versión 1")
     with doctor.page.expect_popup() as opened:

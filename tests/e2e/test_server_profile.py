@@ -36,7 +36,7 @@ def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker, p
         assert recorder.stop() == 0
 
 
-def test_sqlite_behind_the_broker_works_too_and_a_late_recorder_misses_nothing(tmp_path: Path, broker: Broker) -> None:
+def test_sqlite_behind_the_broker_works_with_a_late_recorder(tmp_path: Path, broker: Broker) -> None:
     with server_stack(tmp_path, broker) as stack:
         answered = [stack.predict(number).json()["id"] for number in range(20)]
         assert stack.pending() == 20  # nobody has declared a queue yet

@@ -86,7 +86,7 @@ def test_a_model_of_another_patient_class_is_not_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["services.gateway", "services.inference", "services.recorder"])
-def test_every_service_alone_has_health_metrics_and_documentation_and_ends_with_0(tmp_path: Path, service: str) -> None:
+def test_every_service_alone_has_health_metrics_and_documentation(tmp_path: Path, service: str) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)
     with running(service, tmp_path) as process:
         assert process.get("/health/live").status_code == 200
@@ -116,7 +116,7 @@ raise SystemExit(main("test", ServiceSettings, opened))
 """
 
 
-def test_neither_the_collector_nor_another_thread_holds_everybody_up_for_long(tmp_path: Path) -> None:
+def test_neither_collector_nor_threads_pause_requests_for_long(tmp_path: Path) -> None:
     """A full search of memory takes a tenth of a second, and ten steps of a thread 50 ms at Python's own interval."""
     ended = subprocess.run(
         [sys.executable, "-c", _SAYS_HOW_IT_RUNS],

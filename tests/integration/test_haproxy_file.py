@@ -11,7 +11,7 @@ FILE = Path(__file__).parents[2] / "deploy/haproxy/haproxy.cfg"
 
 
 @pytest.mark.parametrize("domain", ["", ".predecir.svc.cluster.local"], ids=["compose", "kubernetes"])
-def test_the_balancers_file_is_valid_and_names_replicas_as_the_network_does(domain: str, tmp_path: Path) -> None:
+def test_the_balancers_file_is_valid_and_names_the_replicas(domain: str, tmp_path: Path) -> None:
     binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     assert binary is not None, "install Debian's package `haproxy`"
     said = subprocess.run(

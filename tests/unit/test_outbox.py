@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.outbox.database import AnswerForgottenError, Keyed, KeyReusedError, request_hash
+from services.gateway.outbox.database import (
+    AnswerForgottenError,
+    IdempotencyKeyReusedError,
+    IdempotencyRecord,
+    request_hash,
+)
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from shared.contracts.transport import OutboxState
 from tests.support.waiting import until
@@ -29,8 +34,8 @@ async def outbox(path: Path) -> AsyncIterator[Outbox]:
     await opened.close()
 
 
-def keyed(request: bytes = b"asked", response: bytes = b"answered") -> Keyed:
-    return Keyed("the-id", request_hash(request), response)
+def keyed(request: bytes = b"asked", response: bytes = b"answered") -> IdempotencyRecord:
+    return IdempotencyRecord("the-id", request_hash(request), response)
 
 
 def fill(outbox: Outbox) -> None:
@@ -105,7 +110,7 @@ async def test_a_key_repeated_within_one_commit_is_one_event(outbox: Outbox) -> 
 
 async def test_a_key_reused_for_another_request_is_refused(outbox: Outbox) -> None:
     await outbox.append(b"event", keyed())
-    with pytest.raises(KeyReusedError):
+    with pytest.raises(IdempotencyKeyReusedError):
         await outbox.append(b"other", keyed(request=b"something else"))
     assert await bodies(outbox) == [(1, b"event")]
 
@@ -115,7 +120,7 @@ async def test_a_key_is_still_taken_after_its_answer_was_forgotten(path: Path) -
     await outbox.append(b"event", keyed())
     with pytest.raises(AnswerForgottenError):
         await outbox.append(b"event", keyed())
-    with pytest.raises(KeyReusedError):
+    with pytest.raises(IdempotencyKeyReusedError):
         await outbox.append(b"other", keyed(request=b"something else"))
     assert await bodies(outbox) == [(1, b"event")]
     await outbox.close()

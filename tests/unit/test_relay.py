@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
 from tests.support.doubles import Down, Remembering
@@ -46,7 +46,7 @@ async def outbox(tmp_path: Path) -> AsyncIterator[Outbox]:
 
 
 def relay(outbox: Outbox, transport: Transport, folder: Path, batch_events: int = 100) -> Relay:
-    disk = Disk(folder / "outbox.db", min_free_mb=1)
+    disk = DiskGuard(folder / "outbox.db", min_free_mb=1)
     return Relay(outbox, transport, disk, batch_events=batch_events, linger_seconds=0)
 
 
@@ -64,9 +64,9 @@ async def test_what_is_not_confirmed_stays_and_is_handed_over_again(outbox: Outb
     for number in range(4):
         await outbox.append(b"%d" % number)
     subject = relay(outbox, transport, tmp_path)
-    assert await subject.hand_over()
+    assert await subject.send_batch()
     assert (outbox.pending, outbox.state.oldest_pending) == (2, 1)
-    assert await subject.hand_over()
+    assert await subject.send_batch()
     assert outbox.pending == 0
     assert transport.seen == [1, 2, 3, 4, 1, 3]
 
@@ -77,10 +77,10 @@ async def test_it_waits_for_a_transport_that_is_down_and_says_so(outbox: Outbox,
     subject = relay(outbox, transport, tmp_path)
     running = asyncio.create_task(subject.run())
     await outbox.append(b"one")
-    await until(lambda: subject.trouble is not None)
-    assert subject.trouble == "answers wait in the outbox: not today"
+    await until(lambda: subject.failure is not None)
+    assert subject.failure == "answers wait in the outbox: not today"
     transport.back.set()
-    await until(lambda: subject.trouble is None)
+    await until(lambda: subject.failure is None)
     assert outbox.pending == 0
     running.cancel()
     await asyncio.wait({running})
@@ -107,8 +107,8 @@ async def test_draining_into_a_transport_that_is_down_ends(outbox: Outbox, tmp_p
 async def test_a_transport_that_confirms_nothing_is_trouble(outbox: Outbox, tmp_path: Path) -> None:
     await outbox.append(b"one")
     subject = relay(outbox, Doubtful(), tmp_path)
-    assert not await subject.hand_over()
-    assert subject.trouble == "answers wait in the outbox: none was confirmed"
+    assert not await subject.send_batch()
+    assert subject.failure == "answers wait in the outbox: none was confirmed"
 
 
 async def test_a_stopped_relay_ends_after_its_batch(outbox: Outbox, tmp_path: Path) -> None:
@@ -126,6 +126,6 @@ async def test_an_outbox_that_cannot_be_read_is_trouble_and_not_the_end(outbox: 
     await outbox.append(b"one")
     outbox._file.connection.close()  # noqa: SLF001 - a file that fails under a running relay
     subject = relay(outbox, Remembering(), tmp_path)
-    assert not await subject.hand_over()
-    assert subject.trouble is not None
-    assert "cannot be read" in subject.trouble
+    assert not await subject.send_batch()
+    assert subject.failure is not None
+    assert "cannot be read" in subject.failure

@@ -1,4 +1,4 @@
-"""The answer a doctor gets: the most probable diagnosis, how sure the model is, and what to be wary of."""
+"""Content of an answer: the most probable diagnosis, its probability, and remarks on the data."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Respuesta(BaseModel):
 
 
 class Answers:
-    """Makes answers for one patient class; what does not depend on the patient is prepared once."""
+    """Makes answers for one patient class; parts that do not depend on the patient are prepared once."""
 
     def __init__(self, patient: type[Patient]) -> None:
-        """Prepare labels and reference remarks of `patient`."""
+        """Prepare labels and the remarks on reference ranges of `patient`."""
         self._labels = {diagnosis.code: diagnosis.label for diagnosis in patient.disease.diagnoses}
         self._features = {f.name: f for f in patient.features}
         self._references = [
@@ -61,7 +61,7 @@ class Answers:
         self._trained: tuple[str, list[tuple[str, float, float, dict[str, str]]]] = ("", [])
 
     def make(self, answer_id: str, patient: Patient, score: Score) -> dict[str, Any]:
-        """Make the content of a `Respuesta`."""
+        """Return the content of a `Respuesta`."""
         model, probabilities = score.model, score.probabilities
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
         code = model.classes[best]
@@ -82,7 +82,7 @@ class Answers:
 
     def _remarks(self, patient: Patient, model: ModelFacts) -> list[dict[str, str]]:
         values = patient.__dict__
-        found = [
+        remarks = [
             remark
             for ranges in (self._references, self._training_ranges(model))
             for name, low, high, remark in ranges
@@ -90,17 +90,17 @@ class Answers:
         ]
         if absent := [name for name in model.never_missing if values[name] is None]:
             derived = patient.derived()
-            found.extend(self._unexpectedly_absent(name) for name in sorted(absent) if name not in derived)
-        found.extend(_shown(remark) for remark in patient.remarks())
-        return found
+            remarks.extend(self._unexpectedly_absent(name) for name in sorted(absent) if name not in derived)
+        remarks.extend(_shown(remark) for remark in patient.remarks())
+        return remarks
 
     def _training_ranges(self, model: ModelFacts) -> list[tuple[str, float, float, dict[str, str]]]:
         if self._trained[0] != model.digest:
-            code, what = "fuera_de_entrenamiento", "de lo que el modelo conoce"
+            code, range_name = "fuera_de_entrenamiento", "de lo que el modelo conoce"
             ranges = model.training_ranges.items()
             self._trained = (
                 model.digest,
-                [(name, low, high, self._outside(name, code, what, (low, high))) for name, (low, high) in ranges],
+                [(name, low, high, self._outside(name, code, range_name, (low, high))) for name, (low, high) in ranges],
             )
         return self._trained[1]
 
@@ -108,20 +108,20 @@ class Answers:
         sentence = f"{self._features[name].label}: no consta, y el modelo no conoce casos sin este dato."
         return {"campo": name, "codigo": "ausente_inesperado", "mensaje": sentence}
 
-    def _outside(self, name: str, code: str, what: str, limits: tuple[float, float]) -> dict[str, str]:
+    def _outside(self, name: str, code: str, range_name: str, limits: tuple[float, float]) -> dict[str, str]:
         feature = self._features[name]
-        sentence = f"{feature.label}: fuera {what},{between(limits, feature.unit)}."
+        sentence = f"{feature.label}: fuera {range_name},{between(limits, feature.unit)}."
         return {"campo": name, "codigo": code, "mensaje": sentence}
 
 
 def _plausible(score: Score, best: int) -> list[str]:
-    """Name the classes that the model's threshold leaves in, likeliest first, and always the `best`."""
+    """Return the classes whose probability reaches the model's threshold, likeliest first; always with the `best`."""
     probabilities, classes, threshold = score.probabilities, score.model.classes, score.model.plausible_at
     if threshold is None:
         return [classes[best]]
-    kept = [place for place, p in enumerate(probabilities) if p >= threshold or place == best]
-    kept.sort(key=probabilities.__getitem__, reverse=True)  # stable: of equals the one answered stays first
-    return [classes[place] for place in kept]
+    plausible = [index for index, p in enumerate(probabilities) if p >= threshold or index == best]
+    plausible.sort(key=probabilities.__getitem__, reverse=True)  # stable: of equals the answered one stays first
+    return [classes[index] for index in plausible]
 
 
 def _shown(remark: Remark) -> dict[str, str]:

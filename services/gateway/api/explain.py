@@ -1,8 +1,8 @@
-"""`POST /explicar`: what each of a patient's data contributed to the answer. It stores nothing.
+"""`POST /explicar`: the contribution of each feature of a patient to the answer. It stores nothing.
 
-The players are the data that the doctor gave; without one of them, the patient is one of whom it is not known, or who
-does not have it. Rows go to the same `Scorer` as patients do, a few at a time, with pauses and for one explanation
-after the other, so that whoever asks for a diagnosis meanwhile hardly notices.
+The players are the features that the doctor entered. Without a feature, the patient is one whose value is unknown or,
+for a flag, false. Rows go to the same `Scorer` as predictions: a few at a time, with pauses, one explanation after the
+other, so that predictions are hardly delayed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from services.gateway.shapley import coalitions, draw_orders, shares
 from shared.contracts.scoring import ModelUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from shared.patient import Feature, Patient
 
 MOST_ROWS = 1024
-"""Rows scored for one explanation: up to ten given data exactly, and more by drawn orders."""
+"""Rows scored for one explanation: exact up to ten features, and estimated from drawn orders for more."""
 ROWS_AT_ONCE = 32
-"""Rows of one explanation that wait for the model together."""
+"""Rows of one explanation in one batch."""
 AT_ONCE = 1
-"""Explanations in work; the others wait."""
+"""Explanations computed at once; others wait."""
 MOST_WAITING = 16
-"""Explanations that wait for their turn; more are refused."""
+"""Explanations that wait; more are rejected."""
 
 _METHOD = (
     "Valores de Shapley{drawn}: cuánto cambia en promedio la probabilidad al añadir cada dato a los demás, frente a no "
@@ -65,7 +65,7 @@ class Explicacion(BaseModel):
 
 
 class _AnotherModelError(Exception):
-    """Another model came into service in the middle of an explanation."""
+    """Another model started serving during an explanation."""
 
 
 class Explainer:
@@ -74,11 +74,11 @@ class Explainer:
     def __init__(
         self, patient: type[Patient], scorer: Scorer, deadline_seconds: float, registry: CollectorRegistry
     ) -> None:
-        """Explain for `patient`; one explanation may take `deadline_seconds`, waiting included."""
+        """Explain for `patient`; one explanation may take `deadline_seconds`, including its wait."""
         self._features = {feature.name: feature for feature in patient.features}
         self._scorer, self._deadline = scorer, deadline_seconds
         self._turn = asyncio.Semaphore(AT_ONCE)
-        self._asked = 0
+        self._admitted_now = 0
         self._seconds = Histogram(
             "predecir_explanation_seconds",
             "Time to explain one answer",
@@ -87,19 +87,19 @@ class Explainer:
         )
 
     async def explain(self, patient: Patient) -> dict[str, Any]:
-        """Make the content of an `Explicacion`.
+        """Return the content of an `Explicacion`.
 
         Raises:
-            ProblemError: 503: too many ask, there is no model, or it takes too long.
+            ProblemError: 503: too many explanations, no model, or too slow.
 
         """
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._deadline), self._admitted():
                 try:
-                    found = await self._explained(patient)
+                    explanation = await self._explained(patient)
                 except _AnotherModelError:
-                    found = await self._explained(patient)
+                    explanation = await self._explained(patient)
         except _AnotherModelError:
             raise unavailable("modelo", "El modelo está cambiando; inténtelo de nuevo.") from None
         except ModelUnavailableError as error:
@@ -108,52 +108,52 @@ class Explainer:
         except TimeoutError:
             raise unavailable("plazo", "No se pudo explicar a tiempo; inténtelo de nuevo.") from None
         self._seconds.observe(time.perf_counter() - started)
-        return found
+        return explanation
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:
-        if self._asked >= AT_ONCE + MOST_WAITING:
+        if self._admitted_now >= AT_ONCE + MOST_WAITING:
             raise unavailable("saturado", "Se piden demasiadas explicaciones a la vez; inténtelo de nuevo.")
-        self._asked += 1
+        self._admitted_now += 1
         try:
             async with self._turn:
                 yield
         finally:
-            self._asked -= 1
+            self._admitted_now -= 1
 
     async def _explained(self, patient: Patient) -> dict[str, Any]:
         whole = await self._scorer.score(patient.encode())
         model, probabilities = whole.model, whole.probabilities
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
-        given = [name for name, value in patient.__dict__.items() if value is not None and value is not False]
-        orders = draw_orders(len(given), MOST_ROWS)
-        asked = coalitions(len(given), orders)
-        scores = await self._scores(patient, given, asked, model)
-        value = {coalition: score.probabilities[best] for coalition, score in zip(asked, scores, strict=True)}
-        found = dict(zip(given, shares(len(given), orders, value), strict=True))
+        entered = [name for name, value in patient.__dict__.items() if value is not None and value is not False]
+        orders = draw_orders(len(entered), MOST_ROWS)
+        masks = coalitions(len(entered), orders)
+        scores = await self._scores(patient, entered, masks, model)
+        value = {coalition: score.probabilities[best] for coalition, score in zip(masks, scores, strict=True)}
+        contributions = dict(zip(entered, shares(len(entered), orders, value), strict=True))
         drawn = _DRAWN.format(orders=len(orders)) if orders else ""
         return {
             "modelo": {"nombre": model.name, "version": model.version},
             "metodo": _METHOD.format(drawn=drawn),
             "prediccion": model.classes[best],
-            "probabilidad": value[2 ** len(given) - 1],
+            "probabilidad": value[2 ** len(entered) - 1],
             "base": value[0],
             "contribuciones": [
-                {"campo": name, "aporte": found[name]} for name in sorted(given, key=lambda name: -abs(found[name]))
+                {"campo": name, "aporte": contributions[name]}
+                for name in sorted(entered, key=lambda name: -abs(contributions[name]))
             ],
         }
 
     async def _scores(
-        self, patient: Patient, given: list[str], asked: Collection[int], model: ModelFacts
+        self, patient: Patient, entered: list[str], masks: Sequence[int], model: ModelFacts
     ) -> list[Score]:
-        without = {name: self._without(self._features[name], model) for name in given}
-        masks = list(asked)
+        without = {name: self._without(self._features[name], model) for name in entered}
         scores: list[Score] = []
         for start in range(0, len(masks), ROWS_AT_ONCE):
             began = time.perf_counter()
-            rows = [_row(patient, given, without, mask) for mask in masks[start : start + ROWS_AT_ONCE]]
+            rows = [_row(patient, entered, without, mask) for mask in masks[start : start + ROWS_AT_ONCE]]
             scores += await asyncio.gather(*(self._scorer.score(row) for row in rows))
-            # As much rest as work: the outbox's thread gets its turns only from a loop that is not always busy.
+            # Rest as long as the work took: a loop that is always busy keeps the interpreter from the outbox's thread.
             await asyncio.sleep(time.perf_counter() - began)
         if any(score.model.digest != model.digest for score in scores):
             raise _AnotherModelError
@@ -161,7 +161,7 @@ class Explainer:
 
     @staticmethod
     def _without(feature: Feature, model: ModelFacts) -> Any:  # noqa: ANN401 - of the feature's type, or None
-        """Say what stands for a datum that is left out."""
+        """Return the value that replaces a feature that is left out."""
         if feature.kind == "flag":
             return False
         if feature.name not in model.never_missing:
@@ -172,7 +172,7 @@ class Explainer:
         return (low + high) / 2
 
 
-def _row(patient: Patient, given: list[str], without: dict[str, Any], mask: int) -> list[float]:
-    """Encode the patient as if only the data of `mask` were given; what follows from them is derived again."""
-    left_out = {name: without[name] for place, name in enumerate(given) if not mask >> place & 1}
+def _row(patient: Patient, entered: list[str], without: dict[str, Any], mask: int) -> list[float]:
+    """Encode the patient with the features of `mask` only; derived features are derived again."""
+    left_out = {name: without[name] for index, name in enumerate(entered) if not mask >> index & 1}
     return type(patient).model_construct(**(patient.__dict__ | left_out)).encode()

@@ -1,7 +1,6 @@
-"""`POST /predicciones/{id}/resultado`: the doctor confirms an answer or corrects it, and that is kept like the answer.
+"""`POST /predicciones/{id}/resultado`: the doctor's feedback, which confirms or corrects an answer.
 
-It is kept without looking the prediction up: the gateway does not know the database, and an outcome may overtake its
-prediction on the way there.
+Feedback is stored like an answer. It may be recorded before its prediction, so it is not checked against one.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from services.gateway.api.requests import idempotency_key, read_in_time
-from services.gateway.ids import keyed_outcome_id, new_id
-from services.gateway.outbox.database import Keyed, request_hash
+from services.gateway.ids import keyed_feedback_id, new_id
+from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import unavailable
 from shared.contracts.events import Feedback, write_feedback
 from shared.patient import rule_broken
@@ -37,7 +36,7 @@ LONGEST_REASON = 500
 
 
 def _storable(text: str | None) -> str | None:
-    """Trim; empty is none. Controls and lone surrogates are refused: not every database stores them."""
+    """Trim; an empty text is None. Control characters and surrogates are rejected: not every database stores them."""
     text = (text or "").replace("\r\n", "\n").strip()
     if any(unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t" for char in text):
         raise rule_broken("motivo", "caracteres", "El motivo contiene caracteres que no se pueden guardar.")
@@ -82,8 +81,8 @@ _SENTENCES = {
 }
 
 
-def outcome_schema(patient: type[Patient]) -> dict[str, Any]:
-    """Describe the body for `patient`, with its diagnoses."""
+def feedback_schema(patient: type[Patient]) -> dict[str, Any]:
+    """Return the JSON schema of the body, with the diagnoses of `patient`."""
     schema = Resultado.model_json_schema()
     classes = patient.disease.classes
     schema["properties"]["diagnostico"]["anyOf"][0]["enum"] = list(classes)
@@ -91,63 +90,67 @@ def outcome_schema(patient: type[Patient]) -> dict[str, Any]:
     return schema | {"examples": [{"aceptada": True}, corrected]}
 
 
-class Outcomes:
-    """Takes outcomes of one disease's predictions."""
+class FeedbackHandler:
+    """Handles feedback on the predictions of one disease."""
 
     def __init__(
         self, patient: type[Patient], admission: Admission, deadline_seconds: float, registry: CollectorRegistry
     ) -> None:
-        """Accept the diagnoses of `patient`; body and disk may take `deadline_seconds` each."""
+        """Accept the diagnoses of `patient`; reading and storing may take `deadline_seconds` each."""
         self._classes = frozenset(patient.disease.classes)
         self._admission, self._deadline = admission, deadline_seconds
-        self._kept = Counter("predecir_outcomes", "Outcomes kept", ["accepted"], registry=registry)
+        self._stored = Counter("predecir_outcomes", "Feedback stored", ["accepted"], registry=registry)
         for accepted in ("true", "false"):
-            self._kept.labels(accepted)
+            self._stored.labels(accepted)
 
-    async def register(self, prediction_id: str, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
-        """Keep one outcome; gives the response, and whether it got as far as ACK_POLICY asks.
+    async def handle(self, prediction_id: str, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
+        """Store feedback; return the response, and whether it was delivered as ACK_POLICY requires.
 
         Raises:
-            ProblemError: it is not valid, or cannot be kept now.
+            ProblemError: it is not valid, or cannot be stored now.
 
         """
         key = idempotency_key(scope["headers"])
-        of = _canonical(prediction_id)
-        outcome = self._validated(of, await read_in_time(scope, receive, self._deadline))
+        canonical_id = _canonical(prediction_id)
+        feedback = self._validated(canonical_id, await read_in_time(scope, receive, self._deadline))
         try:
             async with asyncio.timeout(self._deadline):
                 with self._admission.admitted(scope):
-                    return await self._kept_response(
-                        outcome, caller_id(scope), key
-                    ), await self._admission.handed_over()
+                    response = await self._stored_response(feedback, caller_id(scope), key)
+                    return response, await self._admission.delivered()
         except TimeoutError:
             raise unavailable("plazo", "No se pudo confirmar a tiempo que se guardó; repita.") from None
 
     def _validated(self, prediction_id: str, body: bytes) -> Feedback:
         try:
-            sent = Resultado.model_validate_json(body, context=self._classes)
+            body_model = Resultado.model_validate_json(body, context=self._classes)
         except ValidationError as error:
             raise invalid_form(error.errors(include_url=False, include_input=False), _SENTENCES) from None
         return Feedback(
-            prediccion=prediction_id, aceptada=sent.aceptada, diagnostico=sent.diagnostico, motivo=sent.motivo
+            prediccion=prediction_id,
+            aceptada=body_model.aceptada,
+            diagnostico=body_model.diagnostico,
+            motivo=body_model.motivo,
         )
 
-    async def _kept_response(self, outcome: Feedback, caller: str, key: str | None) -> bytes:
-        outcome_id = new_id() if key is None else keyed_outcome_id(outcome.prediccion, caller, key)
-        said: dict[str, Any] = {
-            "id": outcome_id,
-            "prediccion": outcome.prediccion,
-            "aceptada": outcome.aceptada,
-            "diagnostico": outcome.diagnostico,
+    async def _stored_response(self, feedback: Feedback, caller: str, key: str | None) -> bytes:
+        feedback_id = new_id() if key is None else keyed_feedback_id(feedback.prediccion, caller, key)
+        content: dict[str, Any] = {
+            "id": feedback_id,
+            "prediccion": feedback.prediccion,
+            "aceptada": feedback.aceptada,
+            "diagnostico": feedback.diagnostico,
         }
-        response = orjson.dumps(said)
+        response = orjson.dumps(content)
         event = write_feedback(
-            event_id=outcome_id, source=self._admission.source, time=datetime.now(UTC).isoformat(), feedback=outcome
+            event_id=feedback_id, source=self._admission.source, time=datetime.now(UTC).isoformat(), feedback=feedback
         )
-        asked = request_hash(orjson.dumps(outcome.model_dump()))
-        earlier = await self._admission.keep(event, None if key is None else Keyed(outcome_id, asked, response))
+        hashed = request_hash(orjson.dumps(feedback.model_dump()))
+        earlier = await self._admission.store(
+            event, None if key is None else IdempotencyRecord(feedback_id, hashed, response)
+        )
         if earlier is None:
-            self._kept.labels(str(outcome.aceptada).lower()).inc()
+            self._stored.labels(str(feedback.aceptada).lower()).inc()
         return earlier or response
 
 

@@ -1,6 +1,6 @@
-"""`GET /modelo/ficha`: the card of the model that serves now, under a policy that lets a browser show it, and no more.
+"""`GET /modelo/ficha`: the card of the serving model, with a Content-Security-Policy for its own styles only.
 
-It is public, as the page that links to it is: it holds nothing of any patient.
+It is public, like the page that links to it: it holds no data of patients.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADERS = {
 
 
 def card_router(cards: Cards, deadline_seconds: float) -> Router:
-    """Build the route; whoever has the card gets `deadline_seconds` to give it."""
+    """Build the route; `cards` may take `deadline_seconds`."""
     router = Router(tags=["modelo"])
 
     @router.get(
@@ -58,7 +58,7 @@ def card_router(cards: Cards, deadline_seconds: float) -> Router:
 
 
 def policy(card: bytes) -> str:
-    """Allow what the card has of style, by its hash (CSP level 3), and nothing else."""
+    """Return the policy that allows the styles of `card`, by hash (CSP level 3), and nothing else."""
     hashes = [base64.b64encode(hashlib.sha256(style).digest()).decode() for style in _STYLE.findall(card)]
-    styles = " ".join(f"'sha256-{found}'" for found in hashes) or "'none'"
+    styles = " ".join(f"'sha256-{value}'" for value in hashes) or "'none'"
     return f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,4 +1,7 @@
-"""Which model versions this gateway's scores came from: replicas that serve different ones show in one place."""
+"""Model versions that computed this gateway's scores: a counter per version, and `GET /modelos`.
+
+Replicas that serve different versions show here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.scoring import ModelFacts, Score, Scorer
 
-LATELY_SECONDS = 5 * 60
+RECENT_SECONDS = 5 * 60
 MOST = 16
 """Versions that are remembered; the one that scored longest ago is forgotten first."""
 
@@ -46,24 +49,24 @@ class ModelosVistos(BaseModel):
 
 
 @dataclass(slots=True)
-class _Seen:
+class _VersionScores:
     model: ModelFacts
     counter: Counter
     scores: int = 0
     last: float = 0
-    """In seconds since 1970."""
+    """Time of the last score, in seconds since 1970."""
 
 
-class Versions:
-    """A `Scorer` that counts the scores of another, by the model that gave them."""
+class VersionCounter:
+    """A `Scorer` that counts the scores of another one by model version."""
 
     def __init__(self, scorer: Scorer, registry: CollectorRegistry) -> None:
-        """Count what `scorer` gives, and show it in `registry`."""
+        """Count the scores of `scorer`, also on `registry`."""
         self._scorer = scorer
-        self._seen: dict[str, _Seen] = {}
+        self._versions: dict[str, _VersionScores] = {}
         self._counter = Counter(
             "predecir_model_scores",
-            "Patients scored, by the model version that did",
+            "Patients scored, by model version",
             ["name", "version", "digest"],
             registry=registry,
         )
@@ -72,47 +75,47 @@ class Versions:
         """Score one encoded row; see `shared.contracts.scoring.Scorer`."""
         score = await self._scorer.score(row)
         model = score.model
-        seen = self._seen.get(model.digest) or self._first(model)
-        seen.scores, seen.last = seen.scores + 1, time.time()
-        seen.counter.inc()
+        version = self._versions.get(model.digest) or self._first(model)
+        version.scores, version.last = version.scores + 1, time.time()
+        version.counter.inc()
         return score
 
     def unavailable(self) -> str | None:
-        """Why no score can be given right now, or None."""
+        """Return why no score can be computed now, or None."""
         return self._scorer.unavailable()
 
-    def _first(self, model: ModelFacts) -> _Seen:
-        if len(self._seen) >= MOST:
-            del self._seen[min(self._seen, key=lambda digest: self._seen[digest].last)]
-        seen = _Seen(model, self._counter.labels(model.name, model.version, model.digest))
-        self._seen[model.digest] = seen
-        return seen
+    def _first(self, model: ModelFacts) -> _VersionScores:
+        if len(self._versions) >= MOST:
+            del self._versions[min(self._versions, key=lambda digest: self._versions[digest].last)]
+        version = _VersionScores(model, self._counter.labels(model.name, model.version, model.digest))
+        self._versions[model.digest] = version
+        return version
 
-    def lately(self) -> ModelosVistos:
-        """Give the versions that scored in the last `LATELY_SECONDS`, the latest first."""
-        since = time.time() - LATELY_SECONDS
-        latest_first = sorted(self._seen.values(), key=lambda seen: seen.last, reverse=True)
+    def recent(self) -> ModelosVistos:
+        """Return the versions that scored in the last `RECENT_SECONDS`, the latest first."""
+        since = time.time() - RECENT_SECONDS
+        latest_first = sorted(self._versions.values(), key=lambda version: version.last, reverse=True)
         return ModelosVistos(
             modelos=[
                 ModeloVisto(
-                    nombre=seen.model.name,
-                    version=seen.model.version,
-                    digest=seen.model.digest,
-                    calculos=seen.scores,
-                    ultimo=datetime.fromtimestamp(seen.last, UTC),
+                    nombre=version.model.name,
+                    version=version.model.version,
+                    digest=version.model.digest,
+                    calculos=version.scores,
+                    ultimo=datetime.fromtimestamp(version.last, UTC),
                 )
-                for seen in latest_first
-                if seen.last >= since
+                for version in latest_first
+                if version.last >= since
             ]
         )
 
 
-def versions_router(versions: Versions) -> Router:
+def versions_router(versions: VersionCounter) -> Router:
     """Build the route that shows `versions`."""
     router = Router(tags=["modelo"])
 
     @router.get("/modelos", roles={Role.OPS}, summary="Qué versiones han calculado en los últimos cinco minutos")
     async def modelos() -> ModelosVistos:
-        return versions.lately()
+        return versions.recent()
 
     return router

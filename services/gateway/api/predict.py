@@ -1,7 +1,7 @@
-"""`POST /predecir`: one patient in, one answer out, on disk before it is given.
+"""`POST /predecir`: one patient in, one answer out; the answer is on disk before it is sent.
 
-This is the hot path: an ASGI application of its own, which the host serves ahead of the framework's middle layers and
-the framework documents. It does the same work with a third of the layers' cost (see `docs/adr/0002-hot-path.md`).
+This is the hot path: an ASGI application that is served before the framework's layers; the framework documents it. It
+costs a third of the same work inside the framework (see `docs/adr/0002-hot-path.md`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from services.gateway.api.answers import Answers
 from services.gateway.api.requests import idempotency_key, read_body, read_patient
 from services.gateway.ids import keyed_id, new_id
-from services.gateway.outbox.database import Keyed, request_hash
+from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import not_arrived, unavailable
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelUnavailableError
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 class Predict:
-    """The way of one prediction; see the design's seven steps in `ARCHITECTURE.md`."""
+    """Steps of one prediction; see `ARCHITECTURE.md`."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts it brings together
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts
         self,
         patient: type[Patient],
         scorer: Scorer,
@@ -47,12 +47,12 @@ class Predict:
         deadline_seconds: float,
         registry: CollectorRegistry,
     ) -> None:
-        """Bring the parts together; one answer may take `deadline_seconds`."""
+        """Combine the parts; one answer may take `deadline_seconds`."""
         self._patient, self._scorer, self._admission = patient, scorer, admission
         self._references, self._deadline = references, deadline_seconds
         self._answers = Answers(patient)
         self._log = structlog.get_logger()
-        self._given = Counter("predecir_answers", "Answers given", registry=registry)
+        self._answered = Counter("predecir_answers", "Answers sent", registry=registry)
         self._seconds = Histogram(
             "predecir_answer_seconds",
             "Time to answer",
@@ -69,7 +69,7 @@ class Predict:
         """
         started = time.perf_counter()
         content, confirmed = await self._answer(scope, receive)
-        self._given.inc()
+        self._answered.inc()
         self._seconds.observe(time.perf_counter() - started)
         headers = [(b"content-type", b"application/json"), UNSTORED, (b"content-length", b"%d" % len(content))]
         if not confirmed:
@@ -85,9 +85,8 @@ class Predict:
             async with asyncio.timeout(self._deadline):
                 patient = read_patient(await read_body(scope, receive), self._patient)
                 with self._admission.admitted(scope):
-                    return await self._kept(
-                        patient, caller_id(scope), key, reference
-                    ), await self._admission.handed_over()
+                    response = await self._stored_response(patient, caller_id(scope), key, reference)
+                    return response, await self._admission.delivered()
         except ModelUnavailableError as error:
             self._log.warning("model_unavailable", reason=str(error))
             raise unavailable("modelo", "El modelo no está disponible en este momento.") from None
@@ -96,8 +95,8 @@ class Predict:
                 raise not_arrived() from None
             raise unavailable("plazo", "No se pudo responder a tiempo; inténtelo de nuevo.") from None
 
-    async def _kept(self, patient: Patient, caller: str, key: str | None, reference: str | None) -> bytes:
-        """Score `patient` and keep the answer; the response is given only after that."""
+    async def _stored_response(self, patient: Patient, caller: str, key: str | None, reference: str | None) -> bytes:
+        """Score `patient`, store the answer, and return the response."""
         score = await self._scorer.score(patient.encode())
         answer_id = new_id() if key is None else keyed_id(caller, key)
         answer = self._answers.make(answer_id, patient, score)
@@ -112,8 +111,8 @@ class Predict:
             reference=reference,
             plausible=answer["plausibles"],
         )
-        keyed = None
+        record = None
         if key is not None:  # with another reference it is another request
-            asked = orjson.dumps(patient.__dict__) + (reference or "").encode()
-            keyed = Keyed(answer_id, request_hash(asked), response)
-        return await self._admission.keep(event, keyed) or response
+            request = orjson.dumps(patient.__dict__) + (reference or "").encode()
+            record = IdempotencyRecord(answer_id, request_hash(request), response)
+        return await self._admission.store(event, record) or response

@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from shared.patient import Patient
 
 DEEPEST = 32
-"""Levels of nesting in a body; more is refused before it is parsed."""
+"""Levels of nesting in a body; more is rejected before parsing."""
 LONGEST_KEY = 255
 """Characters of an `Idempotency-Key`."""
 
-# Possessive, with the closing quote optional: linear in whatever is sent.
+# Possessive, with an optional closing quote: linear in the length of any input.
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Read the `Idempotency-Key`, if there is one.
+    """Return the `Idempotency-Key`, or None.
 
     Raises:
-        ProblemError: there is more than one, or its length is not allowed.
+        ProblemError: 400, if there are several, or the length is not allowed.
 
     """
-    given = [value for name, value in headers if name == b"idempotency-key"]
-    if not given:
+    values = [value for name, value in headers if name == b"idempotency-key"]
+    if not values:
         return None
-    if len(given) > 1 or not 0 < len(given[0]) <= LONGEST_KEY:
+    if len(values) > 1 or not 0 < len(values[0]) <= LONGEST_KEY:
         raise ProblemError(400, "clave", f"Idempotency-Key: una sola, de 1 a {LONGEST_KEY} caracteres.")
-    return given[0].decode("latin-1")
+    return values[0].decode("latin-1")
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """Read a JSON body, not yet parsed.
+    """Return a JSON body, not parsed.
 
     Raises:
-        ProblemError: it is too large, nested too deeply, cut off, or not said to be JSON.
+        ProblemError: 413 too large; 400 nested too deeply or cut off; 415 another content type.
 
     """
     headers = dict(scope["headers"])
@@ -71,10 +71,10 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 
 
 async def read_in_time(scope: Scope, receive: Receive, seconds: float) -> bytes:
-    """Read a JSON body as `read_body` does, within `seconds`.
+    """Return a JSON body as `read_body` does, within `seconds`.
 
     Raises:
-        ProblemError: as there, or it did not arrive in time.
+        ProblemError: as `read_body`; 408 if the body did not arrive in time.
 
     """
     try:
@@ -85,7 +85,7 @@ async def read_in_time(scope: Scope, receive: Receive, seconds: float) -> bytes:
 
 
 def patient_schema(kind: type[Patient]) -> dict[str, Any]:
-    """Describe the body of a patient, with one in the middle of every reference range as example."""
+    """Return the JSON schema of a patient; the example is the middle of every reference range."""
     example: dict[str, Any] = {}
     for feature in kind.features:
         if feature.kind == "choice":
@@ -101,7 +101,7 @@ def read_patient(body: bytes, kind: type[Patient]) -> Patient:
     """Validate a body as a patient of class `kind`.
 
     Raises:
-        ProblemError: it is none.
+        ProblemError: 400 or 422, if it is not valid.
 
     """
     try:
@@ -109,8 +109,8 @@ def read_patient(body: bytes, kind: type[Patient]) -> Patient:
     except ValidationError as error:
         features = {feature.name: feature for feature in kind.features}
         raise invalid_data(error.errors(include_url=False, include_input=False), features) from None
-    # A valid patient is flat and no name or choice contains a colon, so there is one per field; a second value for a
-    # field would otherwise silently replace the first.
+    # A valid patient is flat and no name or choice contains a colon, so there is one colon per field. Without this
+    # check a second value of a field would silently replace the first.
     if body.count(b":") != len(patient.model_fields_set):
         raise ProblemError(422, "campo_repetido", "Un campo aparece más de una vez.")
     return patient

@@ -1,4 +1,4 @@
-"""The gateway's routes, as the framework documents them."""
+"""The gateway's routes and their documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from services.gateway.api.answers import Respuesta
 from services.gateway.api.explain import Explicacion
-from services.gateway.api.feedback import ResultadoGuardado, outcome_schema
+from services.gateway.api.feedback import ResultadoGuardado, feedback_schema
 from services.gateway.api.patient_reference import HashDeReferencia, Referencia
 from services.gateway.api.requests import patient_schema, read_in_time, read_patient
 from shared.web.api_keys import Role
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from services.gateway.api.explain import Explainer
-    from services.gateway.api.feedback import Outcomes
+    from services.gateway.api.feedback import FeedbackHandler
     from services.gateway.api.patient_reference import PatientReferences
     from shared.patient import Patient
 
@@ -43,7 +43,7 @@ def _rejections(*statuses: int) -> _Responses:
     return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
-_GIVEN: _Responses = {
+_ANSWER: _Responses = {
     200: {
         "headers": {
             "confirmada": {
@@ -72,7 +72,7 @@ PatientReference = Annotated[
 
 
 class _Served(Response):
-    """A response that an ASGI application gives by itself."""
+    """A response that an ASGI application sends."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__()
@@ -84,20 +84,20 @@ class _Served(Response):
 
 @dataclass(frozen=True, slots=True)
 class GatewayDeps:
-    """What the routes need; a body must arrive within `deadline_seconds`."""
+    """Dependencies of the routes; a body must arrive within `deadline_seconds`."""
 
     patient: type[Patient]
     predict: ASGIApp
-    outcomes: Outcomes
+    feedback: FeedbackHandler
     explainer: Explainer
     references: PatientReferences
     deadline_seconds: float
 
 
 def gateway_router(deps: GatewayDeps) -> Router:
-    """Make the routes; of `POST /predecir` only the documentation, for `deps.predict` serves it."""
+    """Build the routes. That of `POST /predecir` is documentation: `deps.predict` serves it."""
     patient = deps.patient
-    # `read_body` holds the limit, and says so in Spanish; the framework's own answer would not.
+    # `read_body` enforces the limit, with an error in Spanish; the framework's error is in English.
     router = Router(tags=["predicción"], max_body_size=sys.maxsize)
 
     @router.post(
@@ -105,13 +105,13 @@ def gateway_router(deps: GatewayDeps) -> Router:
         roles={Role.MEDICO},
         summary=patient.disease.title,
         response_model=Respuesta,
-        responses=_GIVEN | _rejections(*_DESCRIPTIONS),
+        responses=_ANSWER | _rejections(*_DESCRIPTIONS),
         openapi_extra=_json(patient_schema(patient)),
     )
     async def predecir(
         _: Request, idempotency_key: IdempotencyKey = None, referencia_paciente: PatientReference = None
     ) -> Response:
-        del idempotency_key, referencia_paciente  # `predict` reads them; they stand here to be documented
+        del idempotency_key, referencia_paciente  # `predict` reads them; they are parameters for the documentation
         return _Served(deps.predict)
 
     @router.post(
@@ -120,16 +120,16 @@ def gateway_router(deps: GatewayDeps) -> Router:
         summary="Confirmar o corregir una predicción",
         description="Se puede repetir: cuenta el último resultado, y se guardan todos.",
         response_model=ResultadoGuardado,
-        responses=_GIVEN | _rejections(*_DESCRIPTIONS),
-        openapi_extra=_json(outcome_schema(patient)),
+        responses=_ANSWER | _rejections(*_DESCRIPTIONS),
+        openapi_extra=_json(feedback_schema(patient)),
     )
     async def resultado(
         id: str,  # noqa: A002 - the contract's name
         request: Request,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        del idempotency_key  # the same
-        return _kept(*await deps.outcomes.register(id, request.scope, request.receive))
+        del idempotency_key  # as above
+        return _stored(*await deps.feedback.handle(id, request.scope, request.receive))
 
     @router.post(
         "/explicar",
@@ -164,5 +164,5 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _kept(content: bytes, confirmed: bool) -> Response:  # noqa: FBT001 - of what was kept
+def _stored(content: bytes, confirmed: bool) -> Response:  # noqa: FBT001 - a property of the content
     return Response(content, headers=None if confirmed else {"confirmada": "false"}, media_type="application/json")

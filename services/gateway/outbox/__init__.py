@@ -1,1 +1,1 @@
-"""The outbox: answers on disk, and the relay that hands them to the broker or the recorder."""
+"""The outbox: events on disk, and the relay that sends them to the broker or the recorder."""

@@ -1,8 +1,8 @@
-"""The outbox's file: one SQLite connection, used by one thread at a time, and what is done to it.
+"""The outbox's database: one SQLite connection, used by one thread at a time.
 
 One connection, because SQLite before 3.51.3 can corrupt a WAL that two connections write. One row of `outbox` is one
-commit, its events joined by newlines: the cost of SQLite, and of winning the interpreter lock back after each of its
-steps, is paid per commit and not per event. For the same reason there are as few statements as can be.
+commit, its events joined by newlines: the cost of SQLite, and of the interpreter lock after each of its steps, is
+paid per commit and not per event. For the same reason there are few statements.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ CREATE TABLE IF NOT EXISTS answered (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answered_expires ON answered (expires) WHERE response IS NOT NULL;
 """
-# Temporary, so that the file stays what it was: an insert counts what it stores, in the same step and the same commit.
+# An insert counts its events in the same step and commit. Temporary, so that the schema of the file is unchanged.
 _COUNTING = """
 CREATE TEMP TRIGGER counting AFTER INSERT ON outbox BEGIN
     UPDATE account SET next_seq = next_seq + new.events;
 END
 """
 _OLDEST = "SELECT coalesce((SELECT min(first_seq) FROM outbox), (SELECT next_seq FROM account))"
-# An id stays taken for ever: its row is somebody's. Only the response is forgotten, some at a time.
+# An id stays taken for ever, since a prediction has it. Only responses are forgotten, some at a time.
 _FORGET = """
 UPDATE answered SET response = NULL WHERE id IN (
     SELECT id FROM answered WHERE response IS NOT NULL AND expires < ? ORDER BY expires LIMIT 100
@@ -45,35 +45,35 @@ UPDATE answered SET response = NULL WHERE id IN (
 """
 
 
-class KeyReusedError(Exception):
-    """The `Idempotency-Key` was used before with another request."""
+class IdempotencyKeyReusedError(Exception):
+    """The `Idempotency-Key` was used with another request."""
 
 
 class AnswerForgottenError(Exception):
-    """The request was answered before under this `Idempotency-Key`, too long ago to repeat the answer."""
+    """The request was answered under this `Idempotency-Key`, too long ago to repeat the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Keyed:
-    """What a repeatable request adds: its id, the hash of what was asked, and the response to repeat."""
+class IdempotencyRecord:
+    """Record of a request with an `Idempotency-Key`: its id, the hash of the request, and the response to repeat."""
 
     id: str
     request_hash: bytes
     response: bytes
 
 
-Outcome = bytes | KeyReusedError | AnswerForgottenError | None
-"""Of one append: stored now, stored before with this response, or refused."""
+AppendResult = bytes | IdempotencyKeyReusedError | AnswerForgottenError | None
+"""Result of one append: None if stored now, the earlier response if stored before, or the error."""
 
 
 class OutboxFile:
-    """All methods raise `sqlite3.Error` when the file cannot be read or written, and nothing is half done then.
+    """All methods raise `sqlite3.Error` if the file cannot be read or written; then they changed nothing.
 
-    `next_seq`, `oldest` and `pending` are as of the opening; `Outbox` keeps the account from then on.
+    `next_seq`, `oldest` and `pending` are as of the opening; `Outbox` updates its own from then on.
     """
 
     def __init__(self, path: Path, *, keep_answers: float) -> None:
-        """Open or create the file at `path`; keyed answers are repeated for `keep_answers` seconds.
+        """Open or create the file at `path`; responses are repeated for `keep_answers` seconds.
 
         Raises:
             OSError: its folder cannot be made.
@@ -97,26 +97,28 @@ class OutboxFile:
             self.connection.close()
             raise
 
-    def write(self, batch: Sequence[tuple[bytes, Keyed | None]], first_seq: int) -> tuple[list[Outcome], int]:
-        """Commit the events of `batch` as one row; gives what became of each, and how many were stored."""
+    def write(
+        self, batch: Sequence[tuple[bytes, IdempotencyRecord | None]], first_seq: int
+    ) -> tuple[list[AppendResult], int]:
+        """Commit the events of `batch` as one row; return the result of each, and the number that was stored."""
         # Without keys it is one statement, which SQLite commits by itself.
-        with _transaction(self.connection) if any(keyed for _, keyed in batch) else nullcontext():
-            outcomes = [None if keyed is None else self._claim(keyed) for _, keyed in batch]
-            new = [event for (event, _), outcome in zip(batch, outcomes, strict=True) if outcome is None]
+        with _transaction(self.connection) if any(record for _, record in batch) else nullcontext():
+            results = [None if record is None else self._claim(record) for _, record in batch]
+            new = [event for (event, _), result in zip(batch, results, strict=True) if result is None]
             failpoint("outbox.write")
             if new:
                 row = (first_seq, len(new), b"\n".join(new))
                 self.connection.execute("INSERT INTO outbox VALUES (?, ?, ?)", row)
         failpoint("outbox.written")
-        return outcomes, len(new)
+        return results, len(new)
 
     def read(self, most_events: int) -> list[tuple[int, list[bytes]]]:
-        """Read the oldest rows, at least one if there is any: the first `seq` of each, and its events."""
+        """Return the oldest rows, at least one if there is any: the first `seq` of each, and its events."""
         query = f"SELECT first_seq, body FROM outbox WHERE first_seq < ({_OLDEST}) + ? ORDER BY first_seq"  # noqa: S608
         return [(first, body.split(b"\n")) for first, body in self.connection.execute(query, (most_events,))]
 
     def delete(self, first_seqs: Sequence[int]) -> int:
-        """Remove rows; gives the oldest `seq` that is left, or the next one."""
+        """Remove rows; return the oldest `seq` that is left, or the next one."""
         with _transaction(self.connection) as db:
             listed = json.dumps(list(first_seqs))
             db.execute("DELETE FROM outbox WHERE first_seq IN (SELECT value FROM json_each(?))", (listed,))
@@ -128,24 +130,24 @@ class OutboxFile:
         """Close the file."""
         self.connection.close()
 
-    def _claim(self, keyed: Keyed) -> Outcome:
-        """Take the key, or say what became of whoever took it before."""
+    def _claim(self, record: IdempotencyRecord) -> AppendResult:
+        """Take the id of `record`; if it is taken, return the earlier response or the error."""
         now = time.time()
         self.connection.execute(_FORGET, (now,))
         query = "SELECT request_hash, response FROM answered WHERE id = ?"
-        earlier = self.connection.execute(query, (keyed.id,)).fetchone()
+        earlier = self.connection.execute(query, (record.id,)).fetchone()
         if earlier is None:
-            row = (keyed.id, keyed.request_hash, keyed.response, now + self._keep_answers)
+            row = (record.id, record.request_hash, record.response, now + self._keep_answers)
             self.connection.execute("INSERT INTO answered VALUES (?, ?, ?, ?)", row)
             return None
         request_hash, response = earlier
-        if request_hash != keyed.request_hash:
-            return KeyReusedError()
+        if request_hash != record.request_hash:
+            return IdempotencyKeyReusedError()
         return AnswerForgottenError() if response is None else bytes(response)
 
 
 def request_hash(inputs: bytes) -> bytes:
-    """Hash what was asked, to tell a retry from another request under the same key."""
+    """Return the SHA-256 of a request, which distinguishes a retry from another request under the same key."""
     return hashlib.sha256(inputs).digest()
 
 

@@ -1,7 +1,7 @@
-"""The outbox: holds every answer from before it is given until it is recorded elsewhere.
+"""The outbox: stores every event from before its answer is sent until it is durable elsewhere.
 
-Appends that arrive while a commit is running share the next one (group commit). `seq` is the place of an event in
-everything this gateway ever answered: from 1, without gaps.
+Appends that arrive during a commit share the next one (group commit). `seq` numbers the events of this gateway: from 1,
+without gaps.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from services.gateway.outbox.database import Keyed
+    from services.gateway.outbox.database import IdempotencyRecord
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
 class OutboxError(Exception):
-    """The outbox cannot take the answer, so it must not be given; the message says why."""
+    """The outbox cannot store the event, so its answer must not be sent; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The events of one commit, the first of which is number `first_seq`."""
+    """The events of one commit; the first has the number `first_seq`."""
 
     first_seq: int
     deliveries: tuple[Delivery, ...]
@@ -41,7 +41,7 @@ class Segment:
 @dataclass(slots=True)
 class _Append:
     event: bytes
-    keyed: Keyed | None
+    record: IdempotencyRecord | None
     stored: asyncio.Future[bytes | None]
 
 
@@ -49,7 +49,7 @@ class Outbox:
     """Open with `Outbox.open`, close with `close`. All methods belong to the event loop that opened it."""
 
     def __init__(self, file: OutboxFile, thread: ThreadPoolExecutor) -> None:
-        """Take over an opened `file`; only `thread` uses it from now on."""
+        """Take over an open `file`; only `thread` uses it from now on."""
         self._file, self._thread = file, thread
         self.gateway_id = file.gateway_id
         self._next_seq, self._oldest, self.pending = file.next_seq, file.oldest, file.pending
@@ -63,10 +63,10 @@ class Outbox:
 
     @classmethod
     async def open(cls, path: Path, *, keep_answers: float) -> Outbox:
-        """Open or create the file at `path`; keyed answers are repeated for `keep_answers` seconds.
+        """Open or create the file at `path`; responses are repeated for `keep_answers` seconds.
 
         Raises:
-            OutboxError: it cannot be opened or written.
+            OutboxError: the file cannot be opened or written.
 
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
@@ -80,7 +80,7 @@ class Outbox:
         return cls(file, thread)
 
     async def close(self) -> None:
-        """Finish what was begun, and close the file."""
+        """Finish running commits, and close the file."""
         self._closing = True
         while self._commits is not None:
             await asyncio.wait({self._commits})
@@ -89,34 +89,34 @@ class Outbox:
 
     @property
     def state(self) -> OutboxState:
-        """The account of what this gateway answered."""
+        """How many events this gateway stored, and which of them are in the outbox."""
         return OutboxState(self.gateway_id, self._next_seq - 1, self._oldest)
 
-    async def append(self, event: bytes, keyed: Keyed | None = None) -> bytes | None:
-        """Keep `event`; returns once it is on disk. A repeated key stores nothing and returns the earlier response.
+    async def append(self, event: bytes, record: IdempotencyRecord | None = None) -> bytes | None:
+        """Store `event`; return once it is on disk. A repeated key stores nothing and returns the earlier response.
 
         Raises:
-            OutboxError: it could not be written; nothing was kept.
-            KeyReusedError: the key was used before with another request.
-            AnswerForgottenError: the key was used before with this request, and its answer is not kept any more.
+            OutboxError: the event could not be written; nothing was stored.
+            IdempotencyKeyReusedError: the key was used with another request.
+            AnswerForgottenError: the key was used with this request, and the response is no longer stored.
 
         """
         if self._closing or b"\n" in event:
             raise OutboxError("the outbox is closing" if self._closing else "an event is one line")
         stored: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._gathered.append(_Append(event, keyed, stored))
+        self._gathered.append(_Append(event, record, stored))
         if self._commits is None:
             self._commits = asyncio.create_task(self._commit_gathered())
         return await stored
 
-    async def handed_over(self) -> None:
-        """Wait until everything that was answered up to now is durable elsewhere."""
+    async def delivered(self) -> None:
+        """Wait until all events that are stored now are durable elsewhere."""
         last = self._next_seq - 1
         while self._oldest <= last:
             await self._discarded.wait()
 
     async def segments(self, most_events: int) -> list[Segment]:
-        """Read the oldest segments, at least one if there is any, together about `most_events` events.
+        """Return the oldest segments, at least one if there is any, together about `most_events` events.
 
         Raises:
             OutboxError: they could not be read.
@@ -132,10 +132,10 @@ class Outbox:
         ]
 
     async def discard(self, segments: list[Segment]) -> None:
-        """Remove segments that are durable elsewhere. Cancelling the caller does not leave the account half done.
+        """Remove segments that are durable elsewhere. Cancelling the caller does not interrupt it.
 
         Raises:
-            OutboxError: they could not be removed, and will be handed over again.
+            OutboxError: they could not be removed, and will be sent again.
 
         """
         await asyncio.shield(asyncio.ensure_future(self._discard(segments)))
@@ -154,7 +154,7 @@ class Outbox:
     async def _commit_gathered(self) -> None:
         try:
             while self._gathered:
-                # Who gave up meanwhile was told that nothing was kept; so nothing is.
+                # Skip appends whose caller was cancelled: it was told that nothing was stored.
                 batch = [append for append in self._gathered if not append.stored.done()]
                 self._gathered = []
                 if batch:
@@ -164,9 +164,9 @@ class Outbox:
 
     async def _commit(self, batch: list[_Append]) -> None:
         try:
-            events = [(append.event, append.keyed) for append in batch]
-            outcomes, added = await self._run(self._file.write, events, self._next_seq)
-        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must be told
+            events = [(append.event, append.record) for append in batch]
+            results, added = await self._run(self._file.write, events, self._next_seq)
+        except Exception as error:  # noqa: BLE001 - any error must reach the waiting callers
             reason = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
             for append in batch:
                 if not append.stored.done():
@@ -176,13 +176,13 @@ class Outbox:
             self._next_seq += added
             self.pending += added
             self.filled.set()
-        for append, outcome in zip(batch, outcomes, strict=True):
-            if append.stored.done():  # its request was cancelled; the answer is kept all the same
+        for append, result in zip(batch, results, strict=True):
+            if append.stored.done():  # its request was cancelled during the commit; the event is stored
                 continue
-            if isinstance(outcome, Exception):
-                append.stored.set_exception(outcome)
+            if isinstance(result, Exception):
+                append.stored.set_exception(result)
             else:
-                append.stored.set_result(outcome)
+                append.stored.set_result(result)
 
     def _run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> asyncio.Future[Result]:
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

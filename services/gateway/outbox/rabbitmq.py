@@ -1,7 +1,7 @@
-"""From the relay to RabbitMQ: persistent, mandatory and confirmed messages, several in flight.
+"""Transport to RabbitMQ: persistent, mandatory and confirmed messages, several in flight.
 
-There is no background task: the relay calls again with growing waits, and each call connects if it has to. A plain
-connection, because a robust one waits for its own reconnecting outside of every timeout.
+There is no background task: the relay calls again with growing waits, and each call connects if necessary. The
+connection is a plain one: a robust one waits for its reconnect outside every timeout.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _log = structlog.get_logger()
 
 
 class BrokerTransport:
-    """A `Transport` that is done when a quorum of the broker's nodes has the message on disk."""
+    """A `Transport`; an event is durable once a quorum of the broker's nodes has its message on disk."""
 
-    def __init__(self, url: str, wanted: Topology, *, confirm_seconds: float) -> None:
-        """Publish at `url`, waiting `confirm_seconds` for what is in flight."""
-        self._url, self._topology, self._confirm_seconds = url, wanted, confirm_seconds
+    def __init__(self, url: str, names: Topology, *, confirm_seconds: float) -> None:
+        """Publish at `url`; a confirmation may take `confirm_seconds`."""
+        self._url, self._topology, self._confirm_seconds = url, names, confirm_seconds
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
 
     async def publish(self, batch: Sequence[Delivery]) -> set[int]:
-        """Publish `batch`, many events a message; returns the `seq` of those in messages that were confirmed.
+        """Publish `batch`, many events per message; return the `seq` of the events in confirmed messages.
 
         Raises:
             TransportDownError: not connected, blocked by an alarm of the broker, or nothing confirmed in time.
@@ -59,25 +59,25 @@ class BrokerTransport:
         """
         channel = await self._ready()
         messages = list(split(batch, EVENTS_PER_MESSAGE))
-        refused: list[str] = []
+        failures: list[str] = []
         durable: set[int] = set()
-        outcomes = await asyncio.gather(*(self._confirmed(channel, message) for message in messages))
-        for message, why in zip(messages, outcomes, strict=True):
-            if why is None:
+        results = await asyncio.gather(*(self._confirmed(channel, message) for message in messages))
+        for message, failure in zip(messages, results, strict=True):
+            if failure is None:
                 durable.update(message.seqs)
             else:
-                refused.append(why)
-        if refused and not await self._is_blocked():
-            await self.aclose()  # whatever is half done on it is unknown, and is published again on another
+                failures.append(failure)
+        if failures and not await self._is_blocked():
+            await self.aclose()  # unconfirmed messages have an unknown result; they are published again on another
         if not durable:
-            raise TransportDownError(refused[0])
+            raise TransportDownError(failures[0])
         return durable
 
     async def report(self, state: OutboxState) -> None:
-        """Say how far the outbox is. Whether anybody hears it is all the same: the next one says it again.
+        """Publish the outbox's status. It may get lost: the next report replaces it.
 
         Raises:
-            TransportDownError: it cannot be said now.
+            TransportDownError: it cannot be published now.
 
         """
         channel, states = await self._ready(), self._topology.states
@@ -86,7 +86,7 @@ class BrokerTransport:
         try:
             async with _closed_is_an_error(), asyncio.timeout(self._confirm_seconds):
                 exchange = await channel.get_exchange(states.exchange, ensure=False)
-                # Not mandatory: a recorder that does not know states yet has no queue for them.
+                # Not mandatory: an older recorder has no queue for reports.
                 await exchange.publish(message, states.routing_key, mandatory=False)
         except (TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS) as error:
             raise TransportDownError(reason(error)) from None
@@ -97,13 +97,13 @@ class BrokerTransport:
         await _close(connection)
 
     async def _ready(self) -> AbstractChannel:
-        async with self._connecting:  # a batch and a report may want it at once
+        async with self._connecting:  # a batch and a report may need it at once
             return await self._connected()
 
     async def _connected(self) -> AbstractChannel:
         if self._channel is not None and not self._channel.is_closed:
             if await self._is_blocked():
-                raise TransportDownError("the broker takes nothing: one of its alarms, disk or memory, is on")
+                raise TransportDownError("the broker accepts nothing: one of its alarms, disk or memory, is on")
             return self._channel
         await self.aclose()
         connection: AbstractConnection | None = None
@@ -119,7 +119,7 @@ class BrokerTransport:
         return channel
 
     async def _is_blocked(self) -> bool:
-        """Whether the broker has said that it takes nothing; it says so only to connections that have published."""
+        """Return whether the broker blocks publishing; it notifies only connections that have published."""
         if self._connection is None or self._connection.is_closed or self._connection.transport is None:
             return False
         try:
@@ -130,35 +130,35 @@ class BrokerTransport:
         return False
 
     async def _confirmed(self, channel: AbstractChannel, batch: Batch) -> str | None:
-        """Publish one message; returns why it may not be durable, or None if it is."""
+        """Publish one message; return why it may not be durable, or None if it is."""
         events = self._topology.events
         message = aio_pika.Message(
             batch.body,
             headers=dict(batch.headers),
             content_type=CONTENT_TYPE,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=uuid.uuid4().hex,  # of the attempt: the same twice in flight, and the client swaps their results
+            message_id=uuid.uuid4().hex,  # per attempt: with one id twice in flight the client swaps their results
         )
         try:
             async with _closed_is_an_error(), asyncio.timeout(self._confirm_seconds):
                 exchange = await channel.get_exchange(events.exchange, ensure=False)
                 failpoint("broker.publish")
-                answer = await exchange.publish(message, events.routing_key, mandatory=True)
+                confirmation = await exchange.publish(message, events.routing_key, mandatory=True)
                 failpoint("broker.published")
         except TimeoutError:
             return _NOT_CONFIRMED
         except DeliveryError:
-            return "the broker has no queue for it, or refused it: has the recorder started?"
+            return "the broker has no queue for it, or rejected it: has the recorder started?"
         except CONNECTION_EXCEPTIONS as error:
-            return f"the broker did not take it: {reason(error)}"
-        return None if isinstance(answer, Basic.Ack) else _NOT_CONFIRMED
+            return f"the broker did not accept it: {reason(error)}"
+        return None if isinstance(confirmation, Basic.Ack) else _NOT_CONFIRMED
 
 
 @asynccontextmanager
 async def _closed_is_an_error() -> AsyncIterator[None]:
-    """Raise ConnectionError where closing the connection cancels whoever waits for a confirmation on it.
+    """Raise ConnectionError where the client cancels a wait for a confirmation because the connection closes.
 
-    To its task that would look like being told to end, and it would end without a word.
+    The CancelledError would end the waiting task silently, as if the task itself were cancelled.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The relay: takes what the outbox holds, oldest first, to where it is recorded, and removes what is durable there."""
+"""The relay: sends the events of the outbox, oldest first, and removes those that are durable elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from services.gateway.outbox.disk_guard import Disk
+    from services.gateway.outbox.disk_guard import DiskGuard
     from services.gateway.outbox.outbox import Outbox
     from shared.contracts.transport import Transport
 
@@ -22,48 +22,48 @@ _LONGEST_WAIT = 5.0
 
 
 class Relay:
-    """Moves segments from `outbox` to `transport`. Any doubt is "unknown": the segment is handed over again."""
+    """Sends segments of `outbox` to `transport`. A segment with an unknown result is sent again."""
 
     def __init__(
-        self, outbox: Outbox, transport: Transport, disk: Disk, *, batch_events: int, linger_seconds: float
+        self, outbox: Outbox, transport: Transport, disk: DiskGuard, *, batch_events: int, linger_seconds: float
     ) -> None:
-        """Hand over about `batch_events` at once, after letting them gather for `linger_seconds`."""
+        """Send about `batch_events` at once, after waiting `linger_seconds` for more."""
         self._outbox, self._transport, self._disk = outbox, transport, disk
         self._batch_events, self._linger = batch_events, linger_seconds
         self._log = structlog.get_logger()
         self._stopping = asyncio.Event()
-        self.trouble: str | None = None
+        self.failure: str | None = None
 
     async def run(self) -> None:
-        """Hand over whatever comes, until `stop`. Being cancelled is safe at any point, too."""
+        """Send events until `stop`. Cancelling is safe at any point, too."""
         wait = _FIRST_WAIT
         while not self._stopping.is_set():
-            await self._first(self._outbox.filled, self._stopping)
+            await self._wait_for_any(self._outbox.filled, self._stopping)
             if not self._outbox.pending:
                 continue
-            if await self.hand_over():
+            if await self.send_batch():
                 wait = _FIRST_WAIT
-                # A row may come some milliseconds later; a batch costs far less than its rows one by one.
+                # Rows may be recorded some milliseconds later; a batch costs far less than single rows.
                 pause = self._linger
             else:
                 pause, wait = wait, min(wait * 2, _LONGEST_WAIT)
-            await self._first(self._stopping, seconds=pause)
+            await self._wait_for_any(self._stopping, seconds=pause)
 
     def stop(self) -> None:
-        """Let `run` end after the batch it is at."""
+        """End `run` after the current batch."""
         self._stopping.set()
 
     async def drain(self, seconds: float) -> None:
-        """Hand over what is left, for at most `seconds`; the rest waits on disk for the next start."""
+        """Send the rest, for at most `seconds`; events that are left wait on disk for the next start."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._outbox.pending and await self.hand_over():
+                while self._outbox.pending and await self.send_batch():
                     pass
         if self._outbox.pending:
-            self._log.warning("outbox_not_drained", pending=self._outbox.pending, reason=self.trouble)
+            self._log.warning("outbox_not_drained", pending=self._outbox.pending, reason=self.failure)
 
-    async def hand_over(self) -> bool:
-        """Hand over one batch; returns whether anything left the outbox."""
+    async def send_batch(self) -> bool:
+        """Send one batch; return whether any event left the outbox."""
         try:
             segments = await self._outbox.segments(self._batch_events)
             durable = await self._transport.publish([d for segment in segments for d in segment.deliveries])
@@ -83,8 +83,8 @@ class Relay:
         self._report(None)
         return bool(done)
 
-    async def _first(self, *events: asyncio.Event, seconds: float | None = None) -> None:
-        """Wait for one of `events`, for at most `seconds`."""
+    async def _wait_for_any(self, *events: asyncio.Event, seconds: float | None = None) -> None:
+        """Wait until one of `events` is set, for at most `seconds`."""
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -92,10 +92,10 @@ class Relay:
             for task in waiting:
                 task.cancel()
 
-    def _report(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            if trouble is None:
+    def _report(self, failure: str | None) -> None:
+        if failure != self.failure:
+            if failure is None:
                 self._log.info("relay_recovered")
             else:
-                self._log.warning("relay_blocked", reason=trouble, pending=self._outbox.pending)
-        self.trouble = trouble
+                self._log.warning("relay_blocked", reason=failure, pending=self._outbox.pending)
+        self.failure = failure

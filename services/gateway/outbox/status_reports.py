@@ -1,4 +1,4 @@
-"""The gateway says from time to time how far its outbox is, so that an answer that never arrived can be missed."""
+"""Periodic reports of the outbox's status, by which the recorder can notice events that never arrived."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
     from shared.contracts.transport import OutboxState
 
 REPORT_SECONDS = 25
-"""From one report to the next. `services.recorder.accounting.outbox_reports` and `/conciliacion` count on it."""
+"""Interval of reports; `services.recorder.accounting.outbox_reports` and `/conciliacion` rely on it."""
 _log = structlog.get_logger()
 
 
-class Hears(Protocol):
-    """Takes reports."""
+class ReportSink(Protocol):
+    """Receives reports."""
 
     async def report(self, state: OutboxState) -> None:
-        """Pass `state` on.
+        """Send `state`.
 
         Raises:
-            TransportDownError: it cannot be passed on now.
+            TransportDownError: it cannot be sent now.
 
         """
 
 
 @asynccontextmanager
 async def reporting(
-    state: Callable[[], OutboxState], to: Hears, *, every_seconds: float = REPORT_SECONDS
+    state: Callable[[], OutboxState], sink: ReportSink, *, every_seconds: float = REPORT_SECONDS
 ) -> AsyncIterator[None]:
-    """Report what `state` gives, now and every `every_seconds`."""
-    task = asyncio.create_task(_report_ever(state, to, every_seconds))
+    """Report the result of `state`, now and every `every_seconds`."""
+    task = asyncio.create_task(_report_repeatedly(state, sink, every_seconds))
     try:
         yield
     finally:
         await cancel_and_wait(task)
 
 
-async def report_once(state: OutboxState, to: Hears) -> None:
-    """Report `state`; a report that fails is not worth more than a line, as the next one says it all."""
+async def report_once(state: OutboxState, sink: ReportSink) -> None:
+    """Report `state`; a failure is only logged, since the next report replaces this one."""
     try:
-        await to.report(state)
+        await sink.report(state)
     except TransportDownError as error:
-        _log.info("gateway_state_not_said", reason=str(error))
+        _log.info("outbox_status_not_sent", reason=str(error))
 
 
-async def _report_ever(state: Callable[[], OutboxState], to: Hears, every_seconds: float) -> None:
+async def _report_repeatedly(state: Callable[[], OutboxState], sink: ReportSink, every_seconds: float) -> None:
     while True:
-        await report_once(state(), to)
+        await report_once(state(), sink)
         await asyncio.sleep(every_seconds)

@@ -1,7 +1,7 @@
-"""The doctor's page: plain files, and what its form is built from, taken from the patient class.
+"""The doctor's page: static files, and a description of its form from the patient class.
 
-The files are served as they lie in `static/`: no build step. They are public like a login page, because a browser
-cannot send a key when it opens an address; the page sends the doctor's key with everything it then asks.
+The files of `static/` are served unchanged, without a build step. They are public like a login page, because a browser
+cannot send a key when it opens an address. The page sends the doctor's key with each of its requests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
-    "Cache-Control": "no-cache",  # kept, and asked about each time: a new release is seen at once
+    "Cache-Control": "no-cache",  # stored, and revalidated each time: a new release shows at once
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -48,7 +48,7 @@ class _File:
 
 
 def page_router(patient: type[Patient]) -> Router:
-    """Serve the page for `patient`; its files are read now and kept in memory."""
+    """Build the routes of the page for `patient`; its files are read now and kept in memory."""
     files = {path.name: _file(path.read_bytes(), _TYPES[path.suffix]) for path in _FOLDER.iterdir()}
     files["form.json"] = _file(orjson.dumps(form(patient)), "application/json")
     router = Router(include_in_schema=False)
@@ -67,7 +67,7 @@ def page_router(patient: type[Patient]) -> Router:
 
 
 def form(patient: type[Patient]) -> dict[str, Any]:
-    """Describe the form of `patient`: its features in order, and the diagnoses that answers and corrections name."""
+    """Return the form of `patient`: its features in order, and the diagnoses of answers and corrections."""
     disease = patient.disease
     return {
         "nombre": disease.name,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.recorder.db.rows import EventRow
-    from shared.contracts.events import OutcomeRegistered
+    from shared.contracts.events import FeedbackRegistered
     from shared.contracts.transport import Delivery
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -75,7 +75,7 @@ def _prediction(event: PredictionMade, moment: datetime, delivery: Delivery, now
     )
 
 
-def _feedback(event: OutcomeRegistered, moment: datetime, delivery: Delivery, now: datetime) -> FeedbackRow:
+def _feedback(event: FeedbackRegistered, moment: datetime, delivery: Delivery, now: datetime) -> FeedbackRow:
     data = event.data
     return FeedbackRow(
         id=event.id,

@@ -40,7 +40,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         (CORRECTION | {"motivo": TYPESET}, "hipotiroidismo", TYPESET),
     ],
 )
-async def test_an_outcome_is_on_disk_before_it_is_confirmed_and_reaches_the_recorder(
+async def test_feedback_is_on_disk_before_it_is_confirmed(
     tmp_path: Path, body: dict[str, Any], diagnosis: str | None, reason: str | None
 ) -> None:
     recorder = Remembering()
@@ -72,7 +72,7 @@ async def test_outcomes_are_numbered_together_with_answers_and_every_one_is_kept
     assert 'predecir_outcomes_total{accepted="false"} 1.0' in metrics
 
 
-async def test_a_repeated_key_is_one_outcome_and_never_that_of_another_prediction_or_an_answer(client: Client) -> None:
+async def test_a_repeated_key_is_one_feedback_of_its_prediction(client: Client) -> None:
     key = {"Idempotency-Key": "k1"}
     predicted = (await client.predict(HYPER, **key)).json()["id"]
     same = await asyncio.gather(*(client.say(ID, {"aceptada": True}, **key) for _ in range(20)))

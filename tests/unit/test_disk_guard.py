@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.disk_guard import DiskGuard
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
@@ -18,28 +18,28 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_there_is_room_and_a_ballast_is_laid(file: Path) -> None:
-    assert Disk(file, min_free_mb=1).has_room()
-    assert file.with_name("ballast").stat().st_blocks * 512 >= 8 * 1024 * 1024
+def test_with_room_the_reserve_file_is_written(file: Path) -> None:
+    assert DiskGuard(file, min_free_mb=1).has_room()
+    assert file.with_name("reserve").stat().st_blocks * 512 >= 8 * 1024 * 1024
 
 
 def test_there_is_no_room_for_what_no_disk_has(file: Path) -> None:
-    assert not Disk(file, min_free_mb=10**9).has_room()
-    assert not file.with_name("ballast").exists()
+    assert not DiskGuard(file, min_free_mb=10**9).has_room()
+    assert not file.with_name("reserve").exists()
 
 
-def test_a_failed_write_gives_the_ballast_up_and_it_is_laid_again_when_there_is_room(file: Path) -> None:
-    disk = Disk(file, min_free_mb=1)
+def test_a_failed_write_deletes_the_reserve_until_there_is_room(file: Path) -> None:
+    disk = DiskGuard(file, min_free_mb=1)
     assert disk.has_room()
     disk.failed()
-    assert not file.with_name("ballast").exists()
+    assert not file.with_name("reserve").exists()
     assert not disk.has_room()
     until_now(disk.has_room)
-    assert file.with_name("ballast").exists()
+    assert file.with_name("reserve").exists()
 
 
 def test_a_file_that_is_gone_or_another_has_no_room(file: Path) -> None:
-    disk = Disk(file, min_free_mb=1)
+    disk = DiskGuard(file, min_free_mb=1)
     assert disk.has_room()
     file.rename(file.with_name("moved"))
     until_now(lambda: not disk.has_room())

@@ -199,7 +199,7 @@ async def test_a_file_that_cannot_be_read_shuts_a_service_that_needed_no_keys(tm
     await stack.until("GET /listed", None, 503)
 
 
-async def test_a_revoked_key_is_refused_without_a_restart_and_leaves_no_open_door(tmp_path: Path) -> None:
+async def test_a_revoked_key_is_rejected_without_a_restart(tmp_path: Path) -> None:
     key, made = create(tmp_path / "access.json", Role.OPS)
     stack = small(tmp_path)
     assert (await stack.ask("GET /listed", key)).status_code == 200

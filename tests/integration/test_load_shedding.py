@@ -1,4 +1,4 @@
-"""The door in a real server: who is one too many is told at once, and whoever cannot be judged there goes in."""
+"""Load shedding in a real server, with the gateway's admission."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from services.gateway.admission import Admission
-from services.gateway.outbox.disk_guard import Disk
+from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.rejections import saturated
 from services.gateway.settings import GatewaySettings
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-ASK = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+REQUEST = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 ROOM = 256
-"""How many a balancer gives one gateway, and keeps waiting for it."""
+"""Requests that a balancer sends to one gateway and queues for it."""
 _SECONDS = 30
 
 
 @dataclass(slots=True)
 class Busy:
-    """A server whose route answers nobody before `release`; whoever looks after its health hears that it is well."""
+    """A server whose route answers after `release`; it answers health checks at once."""
 
     port: int = 0
     connections: set[Any] = field(default_factory=set)
-    asked: int = 0
+    received: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     admission: Admission | None = None
-    """Asked by the route, too, if there is one."""
+    """Asked by the route, too, if set."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, at last."""
+        """Answer after `release`, a health check at once."""
         while (await receive()).get("more_body", False):
             pass
         if scope["method"] == "POST":
-            self.asked += 1
+            self.received += 1
             with self.admission.admitted(scope) if self.admission else nullcontext():
                 await self.release.wait()
         headers = [(b"content-length", b"5")]
@@ -61,26 +61,26 @@ class Busy:
         await send({"type": "http.response.body", "body": b"listo"})
 
     def in_flight(self) -> float | None:
-        """How many places are taken."""
+        """Return the number of places taken."""
         return self.registry.get_sample_value("predecir_requests_in_flight")
 
     @property
-    def refused(self) -> int:
-        """How many were rejected."""
+    def rejected(self) -> int:
+        """The number of rejected requests."""
         return int(self.registry.get_sample_value("predecir_refusals_total", {"rule": "saturado"}) or 0)
 
     @asynccontextmanager
     async def client(self, port: int | None = None) -> AsyncIterator[Client]:
-        """Connect, or to a balancer on `port`."""
+        """Connect to the server, or to a balancer on `port`."""
         client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port))
         try:
             yield client
         finally:
             client.writer.close()
 
-    async def has_been_asked(self, times: int) -> None:
-        """Wait until that many requests are in."""
-        await until(lambda: self.asked == times, seconds=_SECONDS)
+    async def has_received(self, times: int) -> None:
+        """Wait until the route has received that many requests."""
+        await until(lambda: self.received == times, seconds=_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,12 @@ class Client:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def told(self) -> tuple[int, str]:
+    async def response(self) -> tuple[int, str]:
         """Read one response: its status, and its head in small letters."""
-        head, _ = await self.told_whole()
+        head, _ = await self.head_and_body()
         return int(head.split()[1]), head
 
-    async def told_whole(self) -> tuple[str, bytes]:
+    async def head_and_body(self) -> tuple[str, bytes]:
         """Read one response: its head in small letters, and its body."""
         async with asyncio.timeout(_SECONDS):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -111,7 +111,7 @@ async def admitting(
         file = Path(folder) / "outbox.db"
         outbox = await Outbox.open(file, keep_answers=60)
         settings = GatewaySettings(PREDECIR_VAR=folder, gateway_max_in_flight=most, outbox_max_events=most_events)
-        yield Admission(outbox, Disk(file, min_free_mb=1), settings, registry), outbox
+        yield Admission(outbox, DiskGuard(file, min_free_mb=1), settings, registry), outbox
         await outbox.close()
 
 
@@ -143,110 +143,110 @@ async def serving(app: Busy, admission: Admission) -> AsyncIterator[None]:
         await task
 
 
-async def test_one_too_many_is_refused_at_once_and_may_ask_again_on_the_same_connection() -> None:
+async def test_above_the_limit_requests_are_rejected_on_an_open_connection() -> None:
     async with busy(1) as server, server.client() as first, server.client() as second:
-        first.writer.write(ASK)
-        await server.has_been_asked(1)
+        first.writer.write(REQUEST)
+        await server.has_received(1)
         for _ in range(2):
-            second.writer.write(ASK)
-            status, head = await second.told()
+            second.writer.write(REQUEST)
+            status, head = await second.response()
             assert (status, "retry-after: 1\r\n" in head, "application/problem+json" in head) == (503, True, True)
-        assert (server.refused, server.asked) == (2, 1)
+        assert (server.rejected, server.received) == (2, 1)
         server.release.set()
-        assert (await first.told())[0] == 200
-        second.writer.write(ASK)
-        assert (await second.told())[0] == 200
+        assert (await first.response())[0] == 200
+        second.writer.write(REQUEST)
+        assert (await second.response())[0] == 200
 
 
-async def test_the_balancer_refuses_what_gateways_have_no_room_for_in_the_same_words(tmp_path: Path) -> None:
+async def test_the_balancer_rejects_with_the_same_words_as_a_gateway(tmp_path: Path) -> None:
     expected = saturated().response()
     async with AsyncExitStack() as opened:
         server = await opened.enter_async_context(busy(ROOM + 1))
         port = int(opened.enter_context(haproxy(tmp_path, "gateways", [server.port])).rpartition(":")[2])
         first, *others = [await opened.enter_async_context(server.client(port)) for _ in range(ROOM + 1)]
-        first.writer.write(ASK)
-        await server.has_been_asked(1)
+        first.writer.write(REQUEST)
+        await server.has_received(1)
         for client in others:
-            client.writer.write(ASK)
-        waiting = {asyncio.create_task(client.told_whole()) for client in others}
-        told, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        head, body = told.pop().result()
+            client.writer.write(REQUEST)
+        waiting = {asyncio.create_task(client.head_and_body()) for client in others}
+        response, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        head, body = response.pop().result()
         assert (head.split()[1], body) == ("503", expected.body)
         assert "retry-after: 1\r\n" in head
         assert f"content-type: {expected.media_type}\r\n" in head
-        assert server.asked < ROOM
+        assert server.received < ROOM
         server.release.set()
-        assert (await first.told())[0] == 200
+        assert (await first.response())[0] == 200
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-def test_a_balancer_without_a_gateway_refuses_as_a_gateway_would(tmp_path: Path) -> None:
-    said = "El servicio no está disponible en este momento; inténtelo de nuevo."
-    expected = ProblemError(503, "sin_servicio", said, retry_after=1).response()
+def test_a_balancer_without_a_gateway_rejects_like_a_gateway(tmp_path: Path) -> None:
+    detail = "El servicio no está disponible en este momento; inténtelo de nuevo."
+    expected = ProblemError(503, "sin_servicio", detail, retry_after=1).response()
     with haproxy(tmp_path, "gateways", free_ports(1)) as url:
-        told = plain_http.post(f"{url}/predecir", json={}, timeout=30)
-    assert (told.status_code, told.content) == (503, expected.body)
-    assert (told.headers["retry-after"], told.headers["content-type"]) == ("1", expected.media_type)
+        response = plain_http.post(f"{url}/predecir", json={}, timeout=30)
+    assert (response.status_code, response.content) == (503, expected.body)
+    assert (response.headers["retry-after"], response.headers["content-type"]) == ("1", expected.media_type)
 
 
-async def test_who_hangs_up_leaves_a_place() -> None:
+async def test_a_closed_connection_gives_its_place_back() -> None:
     async with busy(1) as server, server.client() as second:
         async with server.client() as first:
-            first.writer.write(ASK)
-            await server.has_been_asked(1)
+            first.writer.write(REQUEST)
+            await server.has_received(1)
 
         async def let_in() -> bool:
-            if server.asked == 2:
+            if server.received == 2:
                 return True
-            second.writer.write(ASK)
-            await until(lambda: server.asked == 2 or server.refused > refused, seconds=_SECONDS)
-            if server.refused > refused:
-                await second.told()
-            return server.asked == 2
+            second.writer.write(REQUEST)
+            await until(lambda: server.received == 2 or server.rejected > rejected, seconds=_SECONDS)
+            if server.rejected > rejected:
+                await second.response()
+            return server.received == 2
 
-        refused = server.refused
+        rejected = server.rejected
         while not await let_in():
-            refused = server.refused
+            rejected = server.rejected
 
 
-async def test_refusals_do_not_pile_up_for_who_does_not_read_them() -> None:
+async def test_rejections_do_not_pile_up_for_a_slow_reader() -> None:
     async with busy(1) as server, server.client() as first:
-        first.writer.write(ASK)
-        await server.has_been_asked(1)
+        first.writer.write(REQUEST)
+        await server.has_received(1)
         [known] = server.connections
         async with server.client() as second:
             await until(lambda: len(server.connections) == 2, seconds=_SECONDS)
             [full] = server.connections - {known}
             full.pause_writing()  # as its transport does once what was written waits
-            second.writer.write(ASK)
-            await server.has_been_asked(2)  # goes the slow way, which waits until it can write
-            assert server.refused == 0
+            second.writer.write(REQUEST)
+            await server.has_received(2)  # passed on to the route, which waits until it can write
+            assert server.rejected == 0
             full.resume_writing()
             server.release.set()
-            assert (await second.told())[0] == 200
+            assert (await second.response())[0] == 200
 
 
-async def test_what_does_not_come_whole_and_alone_is_the_routes_own_affair() -> None:
-    closing = ASK.replace(b"Host", b"Connection: close\r\nHost")
+async def test_a_request_in_pieces_or_pipelined_goes_to_the_route() -> None:
+    closing = REQUEST.replace(b"Host", b"Connection: close\r\nHost")
     async with busy(1) as server, server.client() as first:
-        first.writer.write(ASK)
-        await server.has_been_asked(1)
+        first.writer.write(REQUEST)
+        await server.has_received(1)
         async with server.client() as pieces, server.client() as last, server.client() as two:
-            pieces.writer.write(ASK[:30])
+            pieces.writer.write(REQUEST[:30])
             await pieces.writer.drain()
             last.writer.write(closing)
-            await server.has_been_asked(2)  # by then the first piece has arrived, for it was sent before
-            pieces.writer.write(ASK[30:])
-            two.writer.write(ASK + ASK)
-            await server.has_been_asked(4)  # the second of two waits for the first
+            await server.has_received(2)  # by then the first piece has arrived, for it was sent before
+            pieces.writer.write(REQUEST[30:])
+            two.writer.write(REQUEST + REQUEST)
+            await server.has_received(4)  # the second of two waits for the first
             server.release.set()
-            assert [(await client.told())[0] for client in (first, pieces, last, two, two)] == [200] * 5
-        assert server.refused == 0
+            assert [(await client.response())[0] for client in (first, pieces, last, two, two)] == [200] * 5
+        assert server.rejected == 0
 
 
-async def test_what_is_not_http_is_counted() -> None:
+async def test_bytes_that_are_not_http_are_counted() -> None:
     async with busy(1) as server, server.client() as client:
         client.writer.write(b"Juana\r\n\r\n")
         assert (await client.reader.read()).startswith(b"HTTP/1.1 400 ")
@@ -257,12 +257,12 @@ async def test_a_route_takes_over_the_place_of_its_request() -> None:
     app = Busy()
     async with admitting(app.registry) as (app.admission, _), serving(app, app.admission):
         async with app.client() as first:
-            first.writer.write(ASK)
-            await app.has_been_asked(1)
+            first.writer.write(REQUEST)
+            await app.has_received(1)
             assert app.in_flight() == 1
         async with app.client() as second:
-            second.writer.write(ASK)
-            assert (await second.told())[0] == 503, "the work of the first goes on"
+            second.writer.write(REQUEST)
+            assert (await second.response())[0] == 503, "the work of the first goes on"
         app.release.set()
         await until(lambda: app.in_flight() == 0, seconds=_SECONDS)
 
@@ -272,6 +272,6 @@ async def test_a_full_outbox_is_rejected_before_parsing() -> None:
     async with admitting(app.registry, most_events=1) as (admission, outbox), serving(app, admission):
         await outbox.append(b"{}")
         async with app.client() as client:
-            client.writer.write(ASK)
-            head, body = await client.told_whole()
-    assert (head.split()[1], b":sin_espacio" in body, app.asked) == ("503", True, 0)
+            client.writer.write(REQUEST)
+            head, body = await client.head_and_body()
+    assert (head.split()[1], b":sin_espacio" in body, app.received) == ("503", True, 0)

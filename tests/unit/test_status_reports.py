@@ -23,7 +23,7 @@ class Listening:
         self.heard.put_nowait(state)
 
 
-async def test_the_state_of_the_moment_is_reported_again_and_again_whatever_fails() -> None:
+async def test_the_current_state_is_reported_repeatedly_whatever_fails() -> None:
     states = iter(OutboxState("g1", answered, 1) for answered in range(100))
     listening = Listening()
     with capture_logs() as logs:
@@ -31,10 +31,10 @@ async def test_the_state_of_the_moment_is_reported_again_and_again_whatever_fail
             heard = [await listening.heard.get() for _ in range(3)]
 
     assert [state.answered for state in heard] == [1, 2, 3]
-    assert [line["reason"] for line in logs if line["event"] == "gateway_state_not_said"] == ["not yet"]
+    assert [line["reason"] for line in logs if line["event"] == "outbox_status_not_sent"] == ["not yet"]
 
 
-def test_what_a_report_proves_is_proven_before_the_next_one_and_a_silence_shows_within_a_minute() -> None:
+def test_a_report_is_evaluated_before_the_next_one_is_due() -> None:
     settled = SETTLED_AFTER.total_seconds()
     assert settled < REPORT_SECONDS <= 30
     assert REPORT_SECONDS + settled < 60

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
-from services.gateway.api.model_versions import Versions, versions_router
+from services.gateway.api.model_versions import VersionCounter, versions_router
 from services.gateway.inference_client import KNOWN_MODELS, open_remote_scorer
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
@@ -68,9 +68,7 @@ async def balanced(
 
 
 @pytest.mark.parametrize("versions", [2, KNOWN_MODELS + 2])
-async def test_while_replicas_serve_different_versions_every_score_is_of_the_version_it_names(
-    tmp_path: Path, versions: int
-) -> None:
+async def test_every_score_names_the_version_of_the_replica_that_computed_it(tmp_path: Path, versions: int) -> None:
     async with balanced(tmp_path, versions) as (scorer, replicas):
         scores = [(row, await scorer.score(row)) for row in ROWS]
         assert {score.model.version for _, score in scores} == set(replicas)
@@ -82,7 +80,7 @@ async def test_while_replicas_serve_different_versions_every_score_is_of_the_ver
 async def test_the_versions_that_scored_lately_are_seen_in_one_place(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     async with balanced(tmp_path, 2) as (scorer, _):
-        versions = Versions(scorer, registry)
+        versions = VersionCounter(scorer, registry)
         models = [(await versions.score(row)).model for row in ROWS]
         app = http_app("test", Part((versions_router(versions),), dict), registry=registry)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
