@@ -85,7 +85,7 @@ def hit_copy(  # noqa: PLR0913 - how often, with what, from where, to where
     rows = source.query(_ROWS)
     for _ in range(hits):
         target, armed = empty.copy(), passes.randint(1, -(-_COPIED_ROWS // BATCH))
-        words = ["services.recorder", "migrate", "--from", source.url, "--to", target.url]
+        words = ["services.recorder", "transfer", "--from", source.url, "--to", target.url]
         environment = {"PREDECIR_FAILPOINT": f"{failpoint}:{armed}"}
         tally.hit(zygote.start(words, folder, environment))
         there = len(target.query(_ROWS))

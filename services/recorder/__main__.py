@@ -1,4 +1,4 @@
-"""`python -m services.recorder`: the service; with a command, a tool on its database."""
+"""`python -m services.recorder`: the service, and the commands on its database."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import sys
 
 from services.recorder import quarantine
 from services.recorder.app import alone
+from services.recorder.commands import fail
+from services.recorder.migration import migrate_command
 from services.recorder.settings import RecorderSettings
-from services.recorder.transfer.command import migrate_command
+from services.recorder.transfer.command import transfer_command
 from shared.failpoints import arm
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from shared.web.hosting import main
 
 
 def run(arguments: list[str]) -> int:
-    """Serve, or do what `arguments` ask for; returns the exit code."""
+    """Run the command of `arguments`, or the service if there is none; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.recorder", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    migrate = commands.add_parser(
-        "migrate", help="copy all tables into another database, and prove that they are equal"
-    )
-    left_out = "; left out, it is DATABASE_URL, so that no password is on the command line"
-    migrate.add_argument("--from", dest="source", metavar="URL", help=f"the database to copy{left_out}")
-    migrate.add_argument("--to", dest="target", metavar="URL", help=f"where to{left_out}")
-    quarantine.add_arguments(
-        commands.add_parser("quarantine", help="what could not be recorded and waits for a person")
-    )
-    chosen = parser.parse_args(arguments)
-    if chosen.command is None:
+    commands.add_parser("migrate", help="upgrade the tables of DATABASE_URL; the service does so at its start, too")
+    transfer = commands.add_parser("transfer", help="copy all tables into another database, and verify the copy")
+    default = "; by default DATABASE_URL, so that no password is on the command line"
+    transfer.add_argument("--from", dest="source", metavar="URL", help=f"the database to copy{default}")
+    transfer.add_argument("--to", dest="target", metavar="URL", help=f"the database to fill{default}")
+    quarantine.add_arguments(commands.add_parser("quarantine", help="deliveries that could not be recorded"))
+    options = parser.parse_args(arguments)
+    if options.command is None:
         return main("recorder", RecorderSettings, alone)
     try:
         arm(read_settings(ProcessSettings).failpoint)
     except SettingsError as error:
-        print(f"recorder: {error}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
-        return BAD_SETTINGS
-    if chosen.command == "migrate":
-        return migrate_command(chosen.source, chosen.target, _database_url)
-    return quarantine.quarantine_command(chosen, _database_url)
+        return fail("recorder", str(error), BAD_SETTINGS)
+    if options.command == "migrate":
+        return migrate_command(_database_url)
+    if options.command == "transfer":
+        return transfer_command(options.source, options.target, _database_url)
+    return quarantine.quarantine_command(options, _database_url)
 
 
 def _database_url() -> str:

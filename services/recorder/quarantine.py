@@ -1,12 +1,11 @@
-"""`python -m services.recorder quarantine`: what could not be recorded is looked at, tried again, or given up.
+"""`python -m services.recorder quarantine`: list, show, replay and discard deliveries that could not be recorded.
 
-A row never vanishes without a trace: replayed, it is recorded as what it is; discarded, it stays without its bytes and
-with the reason, so that every answer a gateway gave is still accounted for.
+No row vanishes: a replayed one is recorded, a discarded one stays without its bytes and with the reason, so that every
+answer of a gateway is still accounted for.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import UTC, datetime
 from functools import partial
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select, update
 
+from services.recorder.commands import run_command, say
 from services.recorder.db.database import DATABASE_ERRORS, open_database, read_url, reason
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import Poison, read_row
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
-from shared.settings import BAD_SETTINGS, SettingsError
-from shared.web.hosting import UNAVAILABLE, StartError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,56 +29,53 @@ if TYPE_CHECKING:
     from services.recorder.db.database import Database
 
 NOT_DONE = 1
-"""Exit code when a row is not there, or still cannot be recorded."""
+"""Exit code when a row does not exist, or still cannot be recorded."""
 _DISCARDED = "discarded: "
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the four actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="one line each: id, time, gateway, seq, size, reason; no patient values")
-    show = actions.add_parser("show", help="the event, byte by byte: PATIENT DATA")
+    actions.add_parser("list", help="print a line per row: id, time, gateway, seq, size, reason; no patient values")
+    show = actions.add_parser("show", help="print the event, byte by byte: PATIENT DATA")
     show.add_argument("ids", type=int, nargs=1, metavar="ID")
-    replay = actions.add_parser("replay", help="try again, after an upgrade for instance")
+    replay = actions.add_parser("replay", help="try to record the event again, for instance after an upgrade")
     replay.add_argument("ids", type=int, nargs="+", metavar="ID")
-    discard = actions.add_parser("discard", help="remove the event for good; its place in the account stays")
+    discard = actions.add_parser("discard", help="remove the event for good; its seq stays accounted for")
     discard.add_argument("ids", type=int, nargs="+", metavar="ID")
-    discard.add_argument("--reason", required=True, help="kept with the row; no patient values")
+    discard.add_argument("--reason", required=True, help="stored with the row; no patient values")
 
 
-def quarantine_command(asked: Namespace, database_url: Callable[[], str]) -> int:
-    """Do what `asked` says on the database; returns the exit code."""
-    try:
-        return asyncio.run(_run(asked, database_url()))
-    except SettingsError as error:
-        return _said(error, BAD_SETTINGS)
-    except StartError as error:
-        return _said(error, UNAVAILABLE)
-    except DATABASE_ERRORS as error:
-        return _said(f"the database cannot be used: {reason(error)}", UNAVAILABLE)
+def quarantine_command(arguments: Namespace, database_url: Callable[[], str]) -> int:
+    """Run the action of `arguments` on the database; return the exit code."""
+
+    async def run() -> int:
+        async with open_database(read_url(database_url())) as database:
+            if arguments.action == "list":
+                return await _list(database)
+            done = [await _act(database, row_id, arguments) for row_id in arguments.ids]
+            return 0 if all(done) else NOT_DONE
+
+    return run_command("quarantine", run)
 
 
-async def _run(asked: Namespace, url: str) -> int:
-    async with open_database(read_url(url)) as database:
-        if asked.action == "list":
-            return await _list(database)
-        done = True
-        for row_id in asked.ids:
-            row = await _find(database, row_id)
-            if row is None:
-                done = False
-                _tell(f"{row_id}: no such row")
-            elif asked.action == "show":
-                _show(row.cuerpo)
-            elif row.motivo.startswith(_DISCARDED):
-                done = False
-                _tell(f"{row_id}: {row.motivo}")
-            elif asked.action == "discard":
-                await database.writer.transaction(partial(_discard, row=row, why=asked.reason))
-                _tell(f"{row_id}: discarded")
-            else:
-                done &= await _replay(database, row)
-        return 0 if done else NOT_DONE
+async def _act(database: Database, row_id: int, arguments: Namespace) -> bool:
+    """Run an action on one row; return whether it was done."""
+    row = await _find(database, row_id)
+    if row is None:
+        say(f"{row_id}: no such row")
+        return False
+    if arguments.action == "show":
+        _show(row.cuerpo)
+        return True
+    if row.motivo.startswith(_DISCARDED):
+        say(f"{row_id}: {row.motivo}")
+        return False
+    if arguments.action == "discard":
+        await database.writer.transaction(partial(_discard, row=row, why=arguments.reason))
+        say(f"{row_id}: discarded")
+        return True
+    return await _replay(database, row)
 
 
 async def _list(database: Database) -> int:
@@ -88,7 +83,7 @@ async def _list(database: Database) -> int:
         for row in await connection.execute(select(CUARENTENA).order_by(CUARENTENA.c.id)):
             moment = row.recibido.isoformat(timespec="seconds")
             origin = row.gateway_id or "no-gateway"
-            _tell(f"{row.id}  {moment}  {origin}  {row.seq}  {len(row.cuerpo)} bytes  {row.motivo}")
+            say(f"{row.id}  {moment}  {origin}  {row.seq}  {len(row.cuerpo)} bytes  {row.motivo}")
     return 0
 
 
@@ -98,47 +93,39 @@ async def _find(database: Database, row_id: int) -> Row[Any] | None:
 
 
 async def _replay(database: Database, row: Row[Any]) -> bool:
-    """Record the event and take its row out, in one transaction; or say why not."""
+    """Record the event and delete its row, in one transaction; or print why not."""
     try:
-        still = await database.writer.transaction(lambda connection: _record(connection, row))
+        problem = await database.writer.transaction(lambda connection: _record(connection, row))
     except DATABASE_ERRORS as error:
-        still = f"the database does not take it: {reason(error)}"
-    _tell(f"{row.id}: recorded" if still is None else f"{row.id}: stays: {still}")
-    return still is None
+        problem = f"the database does not take it: {reason(error)}"
+    say(f"{row.id}: recorded" if problem is None else f"{row.id}: stays: {problem}")
+    return problem is None
 
 
 def _record(connection: Connection, row: Row[Any]) -> str | None:
+    """Record the event of `row` and delete the row; return why not, or None."""
     now = datetime.now(UTC)
-    read = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now)
-    if isinstance(read, Poison):
-        return read.reason
+    event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now)
+    if isinstance(event, Poison):
+        return event.reason
     if row.seq < 1:
         return "no gateway's number is known for it"
-    outcome = write_batch(connection, [read], (), now)
-    if not outcome["recorded"] + outcome["outcomes"] + outcome["duplicate"]:
+    stats = write_batch(connection, [event], (), now)
+    if not stats["recorded"] + stats["outcomes"] + stats["duplicate"]:
         return "its id is recorded with another question or answer"
     connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row.id))
     return None
 
 
 def _discard(connection: Connection, row: Row[Any], why: str) -> None:
-    given_up = {"cuerpo": b"", "motivo": f"{_DISCARDED}{why} (it was: {row.motivo})"}
-    connection.execute(update(CUARENTENA).where(CUARENTENA.c.id == row.id).values(given_up))
+    values = {"cuerpo": b"", "motivo": f"{_DISCARDED}{why} (it was: {row.motivo})"}
+    connection.execute(update(CUARENTENA).where(CUARENTENA.c.id == row.id).values(values))
 
 
 def _show(body: bytes) -> None:
-    """Write the bytes as they are into a file or pipe; on a terminal, without what would steer it."""
+    """Write the bytes unchanged to a file or pipe; on a terminal, with control characters escaped."""
     if sys.stdout.isatty():
         text = body.decode(errors="backslashreplace")
-        _tell("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+        say("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
     else:
         sys.stdout.buffer.write(body)
-
-
-def _tell(line: str) -> None:
-    print(line)  # noqa: T201 - what an operator asked for
-
-
-def _said(what: object, code: int) -> int:
-    print(f"recorder: {what}", file=sys.stderr)  # noqa: T201 - a person reads this, in one line
-    return code

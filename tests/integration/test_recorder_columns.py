@@ -123,6 +123,6 @@ def test_a_new_column_takes_a_field_its_value_and_a_migration(
     source, target = urls if to_postgres else urls[::-1]
 
     run(changed, "-c", RECORD, source)
-    run(changed, "-m", "services.recorder", "migrate", "--from", source, "--to", target)
+    run(changed, "-m", "services.recorder", "transfer", "--from", source, "--to", target)
 
     assert run(changed, "-c", READ, target).splitlines()[-4:] == [*["gateway"] * 3, "Origen del evento"]

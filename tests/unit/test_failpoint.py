@@ -67,7 +67,7 @@ def test_one_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, wro
 
 
 @pytest.mark.parametrize(
-    "words", [("services.recorder",), ("services.recorder", "migrate"), ("training", "history")], ids=" ".join
+    "words", [("services.recorder",), ("services.recorder", "transfer"), ("training", "history")], ids=" ".join
 )
 def test_services_and_commands_refuse_to_start_with_one_that_does_not_exist(
     tmp_path: Path, words: tuple[str, ...]

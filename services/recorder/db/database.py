@@ -11,7 +11,7 @@ import asyncpg
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from services.recorder.db.migrate import migrate
+from services.recorder.db.migrate import Migrated, migrate
 from services.recorder.db.postgres import PostgresWriter, postgres_readers
 from services.recorder.db.sqlite import SqliteWriter, sqlite_readers
 from shared.settings import SettingsError
@@ -43,6 +43,8 @@ class Database:
 
     writer: Writer
     readers: AsyncEngine
+    migrated: Migrated
+    """What opening it changed."""
 
 
 def reason(error: BaseException) -> str:
@@ -104,17 +106,18 @@ async def open_database(url: URL, *, busy_seconds: float = 5, statement_seconds:
         try:
             if isinstance(writer, SqliteWriter):
                 writer.create()
-            await writer.transaction(migrate)
+            migrated = await writer.transaction(migrate)
         except DATABASE_ERRORS as error:
-            message = f"cannot use the database {_shown(url)}: {reason(error)}; {_advice(error, url)}"
+            message = f"cannot use the database {shown(url)}: {reason(error)}; {_advice(error, url)}"
             raise StartError(message) from None
-        yield Database(writer, readers)
+        yield Database(writer, readers, migrated)
     finally:
         await readers.dispose()
         await writer.close()  # last: SQLite's last connection empties the WAL
 
 
-def _shown(url: URL) -> str:
+def shown(url: URL) -> str:
+    """Return what names the database in messages: no user, no password."""
     return str(url.database) if not url.host else f"{url.database} on {url.host} port {url.port or 5432}"
 
 

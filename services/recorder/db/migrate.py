@@ -1,12 +1,14 @@
-"""Bring the tables up to this code's schema, at every start; safe when several recorders start at once."""
+"""Migration of the tables to the newest revision, at every start; safe when several recorders start at once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.util import CommandError
 
 from shared.web.hosting import StartError
@@ -18,34 +20,48 @@ MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _LOCK = 0x70726564  # "pred": any number that only we use in this database
 
 
-def migrate(connection: Connection) -> None:
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """The revision of the tables before and after a migration; None before there were tables."""
+
+    before: str | None
+    after: str | None
+
+
+def migrate(connection: Connection) -> Migrated:
     """Upgrade inside the transaction of `connection`, all or nothing.
 
-    Whoever comes second waits for the first, reads the version after that, and finds nothing to do.
+    A second recorder waits for the first, then reads the revision and finds nothing to do.
 
     Raises:
-        StartError: the tables were made by newer code.
+        StartError: the tables were created by newer code.
 
     """
     lock(connection)
+    before = _revision(connection)
     try:
         command.upgrade(alembic_config(connection), "head")
     except CommandError as error:
         message = f"the database's tables cannot be brought up to date: {error}; was it used by a newer version?"
         raise StartError(message) from None
+    return Migrated(before, _revision(connection))
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def lock(connection: Connection) -> None:
-    """Let only one recorder at a time change tables and views, until the end of the transaction.
+    """Lock tables and views against changes by other recorders until the end of the transaction.
 
-    SQLite's writing transaction began with BEGIN IMMEDIATE, which is enough; PostgreSQL takes an advisory lock.
+    On SQLite, the BEGIN IMMEDIATE of the transaction is enough; PostgreSQL takes an advisory lock.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Describe our migrations to Alembic, to be run over `connection`."""
+    """Return Alembic's configuration for our migrations on `connection`."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

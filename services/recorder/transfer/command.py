@@ -1,8 +1,7 @@
-"""`python -m services.recorder migrate`: every row of one database into another, and the proof that it is there."""
+"""`python -m services.recorder transfer`: copy every row of one database into another, and verify the copy."""
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import time
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from services.recorder.accounting.outbox_reports import adopt_reports, read_reports
 from services.recorder.analysts.dictionary import adopt_dictionary, read_dictionary
-from services.recorder.db.database import DATABASE_ERRORS, open_database, read_url, reason
+from services.recorder.commands import fail, run_command, say
+from services.recorder.db.database import open_database, read_url
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
 from services.recorder.transfer.copy import copy_table, count
 from services.recorder.transfer.verify import compare_table
-from shared.settings import BAD_SETTINGS, SettingsError
-from shared.web.hosting import UNAVAILABLE, StartError
+from shared.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,61 +30,58 @@ if TYPE_CHECKING:
     from services.recorder.transfer.verify import Comparison
 
 DIFFERENT = 1
-"""Exit code when a row lacks or differs."""
+"""Exit code when a row is missing or different in the target."""
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-_NAMED = 20
-"""Keys named per table; more are counted."""
-_IN_MOTION = (DICCIONARIO, GATEWAYS)
-"""Rows of these change in place, so they are brought forward and not compared."""
-_WIDTH = 30
-_AGAIN = "run the same command again: it goes on where it was cut"
+"""Exit code after Ctrl-C, as in a shell."""
+_LISTED = 20
+"""Keys printed per table and problem; the others are only counted."""
+_MERGED = (DICCIONARIO, GATEWAYS)
+"""Tables whose rows change in place: they are merged, not copied and compared."""
+_BAR_WIDTH = 30
+_RESUME = "run the same command again: it resumes where it stopped"
 
 
 class Progress:
-    """How far one step is: a bar on a terminal, otherwise a line at every tenth."""
+    """The progress of one step: a bar on a terminal, otherwise a line at every tenth."""
 
     def __init__(self, step: str, total: int, stream: TextIO) -> None:
-        """Tell `stream` about `step`, which has `total` rows."""
+        """Report to `stream` on `step`, which has `total` rows."""
         self._step, self._total, self._stream = step, total, stream
         self._done = self._tenths = 0
         self._started = time.monotonic()
 
-    def told(self, rows: int) -> None:
-        """Advance by `rows`."""
+    def advance(self, rows: int) -> None:
+        """Add `rows` to the rows that are done."""
         self._done += rows
         share = min(1.0, self._done / self._total) if self._total else 1.0
         rate = self._done / max(time.monotonic() - self._started, 1e-9)
         line = f"{self._step:<24} {share:>4.0%}  {self._done:,} of {self._total:,} rows, {rate:,.0f}/s"
         if self._stream.isatty():
-            filled = round(share * _WIDTH)
+            filled = round(share * _BAR_WIDTH)
             end = "\n" if self._done >= self._total else ""
-            self._stream.write(f"\r[{'#' * filled}{'.' * (_WIDTH - filled)}] {line}\x1b[K{end}")
+            self._stream.write(f"\r[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {line}\x1b[K{end}")
         elif int(share * 10) > self._tenths:
             self._tenths = int(share * 10)
             self._stream.write(f"{line}\n")
         self._stream.flush()
 
 
-def migrate_command(source: str | None, target: str | None, otherwise: Callable[[], str]) -> int:
-    """Copy and prove; returns the exit code: 0 only if every row of `source` is in `target`, exactly.
+def transfer_command(source: str | None, target: str | None, database_url: Callable[[], str]) -> int:
+    """Copy and verify; return the exit code: 0 only if every row of `source` is in `target`, exactly.
 
-    `otherwise` gives the URL that is left out.
+    A URL that is None is `database_url()`.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # to say what to do after Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # to advise after Ctrl-C
+
+    async def run() -> int:
+        return await _transfer(*_urls(source or database_url(), target or database_url()))
+
     try:
-        urls = _urls(source or otherwise(), target or otherwise())
-        return asyncio.run(_migrate(*urls))
-    except SettingsError as error:
-        return _ended(str(error), BAD_SETTINGS)
-    except StartError as error:
-        return _ended(str(error), UNAVAILABLE)
-    except DATABASE_ERRORS as error:
-        return _ended(f"a database went away: {reason(error)}; {_AGAIN}", UNAVAILABLE)
-    except ValueError as error:  # SQLite takes any text for a time
-        return _ended(f"a time in the database cannot be read: {error}; correct that row", DIFFERENT)
+        return run_command("transfer", run, advice=f"; {_RESUME}")
+    except ValueError as error:  # SQLite accepts any text as a time
+        return fail("transfer", f"a time in the database cannot be read: {error}; correct that row", DIFFERENT)
     except KeyboardInterrupt:
-        return _ended(f"interrupted; {_AGAIN}", INTERRUPTED)
+        return fail("transfer", f"interrupted; {_RESUME}", INTERRUPTED)
 
 
 def _urls(source: str, target: str) -> tuple[URL, URL]:
@@ -95,58 +91,56 @@ def _urls(source: str, target: str) -> tuple[URL, URL]:
             urls.append(read_url(text))
         except SettingsError as error:
             raise SettingsError(str(error).replace("settings: DATABASE_URL", option)) from None
-    given, wanted = urls
-    if given == wanted:
+    source_url, target_url = urls
+    if source_url == target_url:
         raise SettingsError("--from and --to are the same database; name two")
-    if given.drivername == "sqlite" and not Path(given.database or "").is_file():
-        raise SettingsError(f"--from: there is no file {given.database}; name the predicciones.db to copy")
-    return given, wanted
+    if source_url.drivername == "sqlite" and not Path(source_url.database or "").is_file():
+        raise SettingsError(f"--from: there is no file {source_url.database}; name the predicciones.db to copy")
+    return source_url, target_url
 
 
-async def _migrate(source_url: URL, target_url: URL) -> int:
+async def _transfer(source_url: URL, target_url: URL) -> int:
     async with (
         open_database(source_url) as source,
         open_database(target_url) as target,
-        source.readers.connect() as reading,  # one transaction: it sees one moment, whatever is written meanwhile
+        source.readers.connect() as reading,  # one transaction: a snapshot, whatever is written meanwhile
     ):
-        results = [await _move(reading, target, table) for table in METADATA.sorted_tables if table not in _IN_MOTION]
-        reports = await read_reports(reading)  # after the rows that they speak of
+        tables = [table for table in METADATA.sorted_tables if table not in _MERGED]
+        comparisons = [await _transfer_table(reading, target, table) for table in tables]
+        reports = await read_reports(reading)  # after the rows that they report on
         await target.writer.transaction(partial(adopt_reports, reports, datetime.now(UTC)))
-        _say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
+        say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
         adopted = await target.writer.transaction(partial(adopt_dictionary, await read_dictionary(reading)))
-        _say(f"diccionario: {adopted} lines taken over; the recorder keeps the rest in step at its start")
-    wrong = sum(len(result.missing) + len(result.different) for result in results)
+        say(f"diccionario: {adopted} lines taken over; the recorder keeps the rest in step at its start")
+    wrong = sum(len(comparison.missing) + len(comparison.different) for comparison in comparisons)
     if wrong:
-        return _ended(f"{wrong} rows differ; what is above names them. Nothing was overwritten", DIFFERENT)
-    _say("equal: every row of the source is in the target, exactly")
+        return fail("transfer", f"{wrong} rows differ; they are listed above. Nothing was overwritten", DIFFERENT)
+    say("equal: every row of the source is in the target, exactly")
     return 0
 
 
-async def _move(reading: AsyncConnection, target: Database, table: Table) -> Comparison:
+async def _transfer_table(reading: AsyncConnection, target: Database, table: Table) -> Comparison:
     total = await count(reading, table)
-    copied, refused = await copy_table(reading, target, table, Progress(f"{table.name} copied", total, sys.stderr).told)
-    proving = Progress(f"{table.name} compared", total, sys.stderr)
-    result = await compare_table(reading, target, table, proving.told)
-    here, there = result.digests
-    digest = f"digest {here[:16]} on both sides" if here == there else f"digests {here[:16]} and {there[:16]}"
-    _say(f"{table.name}: {result.here:,} rows in the source, {result.there:,} in the target; {copied:,} new; {digest}")
-    _name("the target refuses a value in", refused)
-    _name("lacks in the target", result.missing)
-    _name("differs in the target", result.different)
-    return result
+    copying = Progress(f"{table.name} copied", total, sys.stderr)
+    copied, rejected = await copy_table(reading, target, table, copying.advance)
+    comparing = Progress(f"{table.name} compared", total, sys.stderr)
+    comparison = await compare_table(reading, target, table, comparing.advance)
+    _print_result(comparison, copied, rejected)
+    return comparison
 
 
-def _name(what: str, keys: list[Key]) -> None:
-    for key in keys[:_NAMED]:
-        _say(f"  {what}: {' '.join(map(str, key))}")
-    if len(keys) > _NAMED:
-        _say(f"  {what}: {len(keys) - _NAMED:,} more")
+def _print_result(comparison: Comparison, copied: int, rejected: list[Key]) -> None:
+    ours, theirs = (digest[:16] for digest in comparison.digests)
+    digests = f"digest {ours} on both sides" if ours == theirs else f"digests {ours} and {theirs}"
+    rows = f"{comparison.source_rows:,} rows in the source, {comparison.target_rows:,} in the target"
+    say(f"{comparison.table}: {rows}; {copied:,} new; {digests}")
+    _print_keys("the target refuses a value in", rejected)
+    _print_keys("missing in the target", comparison.missing)
+    _print_keys("differs in the target", comparison.different)
 
 
-def _say(line: str) -> None:
-    print(line)  # noqa: T201 - a person reads this
-
-
-def _ended(line: str, code: int) -> int:
-    print(f"migrate: {line}", file=sys.stderr)  # noqa: T201 - the same
-    return code
+def _print_keys(problem: str, keys: list[Key]) -> None:
+    for key in keys[:_LISTED]:
+        say(f"  {problem}: {' '.join(map(str, key))}")
+    if len(keys) > _LISTED:
+        say(f"  {problem}: {len(keys) - _LISTED:,} more")

@@ -1,7 +1,7 @@
-"""Copying one database's tables into another, batch by batch, so that it can be cut anywhere and run again.
+"""Copy of one database's tables into another, in batches, so that it can be interrupted anywhere and resumed.
 
-Rows are recognised by their natural key: the primary key, or the unique constraint where the database itself counts the
-primary key. A counted key is not copied: the target may have given the same number to another row.
+Rows are identified by their natural key: the primary key, or the unique constraint where the database generates the
+primary key. A generated key is not copied: the target may have used the same number for another row.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BATCH = 2000
 """Rows per transaction; a batch of 1.3 KB rows is a few MB in memory."""
 Key = tuple[Any, ...]
 Values = tuple[Any, ...]
-"""One row, in the order of `copied_columns`: text for UUIDs and JSON, aware datetimes, bytes, numbers."""
+"""One row in the order of `copied_columns`: text for UUIDs and JSON, aware datetimes, bytes, numbers."""
 
 
 @lru_cache
 def key_columns(table: Table) -> tuple[Column[Any], ...]:
-    """Give the columns that tell which row it is, in both databases."""
+    """Return the columns that identify a row in both databases."""
     if any(column.identity for column in table.primary_key):
         return tuple(next(c for c in table.constraints if isinstance(c, UniqueConstraint)).columns)
     return tuple(table.primary_key)
@@ -41,24 +41,24 @@ def key_columns(table: Table) -> tuple[Column[Any], ...]:
 
 @lru_cache
 def copied_columns(table: Table) -> tuple[Column[Any], ...]:
-    """Give the columns that are copied and compared: all that the database does not count by itself."""
+    """Return the columns that are copied and compared: all but a generated key."""
     return tuple(column for column in table.columns if not column.identity)
 
 
 @lru_cache
 def key_places(table: Table) -> tuple[int, ...]:
-    """Say where in `Values` the key is."""
+    """Return the positions of the key in `Values`."""
     columns = copied_columns(table)
     return tuple(columns.index(column) for column in key_columns(table))
 
 
 async def count(reading: AsyncConnection, table: Table) -> int:
-    """Count the rows."""
+    """Return the number of rows of `table`."""
     return (await reading.execute(select(func.count()).select_from(table))).scalar_one()
 
 
 async def read_keys(reading: AsyncConnection, table: Table, after: Key | None) -> list[Key]:
-    """Read the next keys, at most `BATCH`, in the order of their own database."""
+    """Return the keys that follow `after`, at most `BATCH`, in the order of their own database."""
     statement = select(*key_columns(table)).order_by(*key_columns(table)).limit(BATCH)
     if after is not None:
         statement = statement.where(_key(table) > after)
@@ -66,52 +66,53 @@ async def read_keys(reading: AsyncConnection, table: Table, after: Key | None) -
 
 
 async def read_span(reading: AsyncConnection, table: Table, after: Key | None, last: Key) -> Sequence[Values]:
-    """Read the rows after `after`, up to `last`."""
+    """Return the rows whose keys follow `after`, up to `last`."""
     statement = _values(table).where(_key(table) <= last).order_by(*key_columns(table))
     if after is not None:
         statement = statement.where(_key(table) > after)
     return [tuple(row) for row in await reading.execute(statement)]
 
 
-async def read_those(reading: AsyncConnection, table: Table, keys: Sequence[Key]) -> Sequence[Values]:
-    """Read the rows of `keys` that are there."""
+async def read_rows(reading: AsyncConnection, table: Table, keys: Sequence[Key]) -> Sequence[Values]:
+    """Return the rows of `keys` that exist."""
     return [tuple(row) for row in await reading.execute(_values(table).where(_among(table, keys)))]
 
 
 async def copy_table(
-    reading: AsyncConnection, target: Database, table: Table, told: Callable[[int], None]
+    reading: AsyncConnection, target: Database, table: Table, advance: Callable[[int], None]
 ) -> tuple[int, list[Key]]:
-    """Copy what the target lacks; returns how many rows went in, and the keys of those it refused.
+    """Copy the rows that the target lacks; return how many were inserted, and the keys of those it rejected.
 
-    A batch whose keys are all there is not read: that is how it goes on where it was cut. `told` hears of every batch.
+    A batch whose keys all exist in the target is not read, so an interrupted copy resumes where it stopped. `advance`
+    is called with the size of every batch.
     """
-    copied, refused = 0, list[Key]()
+    copied, rejected = 0, list[Key]()
     after: Key | None = None
     while keys := await read_keys(reading, table, after):
         async with target.readers.connect() as connection:
-            there = await connection.execute(select(func.count()).select_from(table).where(_among(table, keys)))
-        if there.scalar_one() < len(keys):
+            existing = await connection.execute(select(func.count()).select_from(table).where(_among(table, keys)))
+        if existing.scalar_one() < len(keys):
             rows = await read_span(reading, table, after, keys[-1])
-            written, bad = await target.writer.transaction(partial(_insert_all, table, rows))
+            inserted, bad_keys = await target.writer.transaction(partial(_insert_all, table, rows))
             failpoint("copy.committed")
-            copied += written
-            refused += bad
+            copied += inserted
+            rejected += bad_keys
         after = keys[-1]
-        told(len(keys))
-    return copied, refused
+        advance(len(keys))
+    return copied, rejected
 
 
 def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) -> tuple[int, list[Key]]:
-    """Insert `rows`, halving a batch until a value that the target refuses (NUL in PostgreSQL's text) is alone."""
+    """Insert `rows`; halve them until a row that the target rejects (NUL in PostgreSQL's text) is alone."""
     try:
         with connection.begin_nested():
-            written = bulk_insert(table, copied_columns(table)).run(connection, rows)
+            inserted = bulk_insert(table, copied_columns(table)).run(connection, rows)
     except DBAPIError as error:
         if not refuses_values(error):
             raise
     else:
         failpoint("copy.write")
-        return written, []
+        return inserted, []
     if len(rows) == 1:
         return 0, [tuple(rows[0][place] for place in key_places(table))]
     half = len(rows) // 2

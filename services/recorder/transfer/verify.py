@@ -1,6 +1,6 @@
-"""Proving that every row of one database is in another, exactly: a digest per row, computed alike on both sides.
+"""Verification of a copy: a digest per row, computed alike from both databases.
 
-The digest covers all that is copied: times to the microsecond, floats to their last bit, JSON by meaning, for
+The digest covers all copied columns: times to the microsecond, floats to the last bit, JSON by meaning, because
 `jsonb` keeps neither the order of keys nor the spelling of numbers.
 """
 
@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import JSON
 
 from services.recorder.db.types import iso_utc
-from services.recorder.transfer.copy import copied_columns, count, key_places, read_keys, read_span, read_those
+from services.recorder.transfer.copy import copied_columns, count, key_places, read_keys, read_rows, read_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,59 +31,62 @@ _MODULUS = 1 << 256
 
 @dataclass(slots=True)
 class Comparison:
-    """How a table compares: rows here and there, the keys that lack or differ there, and the sum of the digests."""
+    """The comparison of a table: row counts, the keys of missing and different rows, and the sums of the digests."""
 
     table: str
-    here: int = 0
-    there: int = 0
+    source_rows: int = 0
+    target_rows: int = 0
     missing: list[Key] = field(default_factory=list)
     different: list[Key] = field(default_factory=list)
     _sums: list[int] = field(default_factory=lambda: [0, 0])
 
     @property
     def equal(self) -> bool:
-        """Whether every row here is there, exactly."""
+        """Whether every row of the source is in the target, exactly."""
         return not self.missing and not self.different
 
     @property
     def digests(self) -> tuple[str, str]:
-        """SHA-256 of each row here, and of the row of its key there, added up modulo 2^256, so in any order."""
+        """Sums of the rows' SHA-256 modulo 2^256, thus in any order: of the source, and of its keys in the target."""
         return f"{self._sums[0]:064x}", f"{self._sums[1]:064x}"
 
-    def add(self, key: Key, here: bytes, there: bytes | None) -> None:
-        """Count one row by its digest on both sides; None where it lacks."""
-        self.here += 1
-        self._sums[0] = (self._sums[0] + int.from_bytes(here, "big")) % _MODULUS
-        if there is None:
+    def add(self, key: Key, source: bytes, target: bytes | None) -> None:
+        """Count one row by its digest in both databases; None if the target lacks it."""
+        self.source_rows += 1
+        self._sums[0] = (self._sums[0] + int.from_bytes(source, "big")) % _MODULUS
+        if target is None:
             self.missing.append(key)
             return
-        self._sums[1] = (self._sums[1] + int.from_bytes(there, "big")) % _MODULUS
-        if here != there:
+        self._sums[1] = (self._sums[1] + int.from_bytes(target, "big")) % _MODULUS
+        if source != target:
             self.different.append(key)
 
 
 async def compare_table(
-    reading: AsyncConnection, target: Database, table: Table, told: Callable[[int], None]
+    reading: AsyncConnection, target: Database, table: Table, advance: Callable[[int], None]
 ) -> Comparison:
-    """Compare every row that `reading` sees with the row of the same key in `target`. `told` hears of every batch."""
-    result = Comparison(table.name)
+    """Compare every row that `reading` returns with the row of the same key in `target`.
+
+    `advance` is called with the size of every batch.
+    """
+    comparison = Comparison(table.name)
     places = key_places(table)
     after: Key | None = None
     while keys := await read_keys(reading, table, after):
         async with target.readers.connect() as connection:
-            found = {_key(places, row): row_digest(table, row) for row in await read_those(connection, table, keys)}
+            digests = {_key(places, row): row_digest(table, row) for row in await read_rows(connection, table, keys)}
         for row in await read_span(reading, table, after, keys[-1]):
             key = _key(places, row)
-            result.add(key, row_digest(table, row), found.get(key))
+            comparison.add(key, row_digest(table, row), digests.get(key))
         after = keys[-1]
-        told(len(keys))
+        advance(len(keys))
     async with target.readers.connect() as connection:
-        result.there = await count(connection, table)
-    return result
+        comparison.target_rows = await count(connection, table)
+    return comparison
 
 
 def row_digest(table: Table, row: Values) -> bytes:
-    """Compute the SHA-256 of a row's canonical form: JSON with sorted keys, numbers by value."""
+    """Return the SHA-256 of a row's canonical form: JSON with sorted keys, numbers by value."""
     pairs = zip(copied_columns(table), row, strict=True)
     canonical = [_canonical(value, is_json=isinstance(column.type, JSON)) for column, value in pairs]
     return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest()
@@ -102,12 +105,12 @@ def _canonical(value: Any, *, is_json: bool) -> Any:  # noqa: ANN401 - a column'
         return value
     try:
         return _plain(orjson.loads(value))
-    except orjson.JSONDecodeError:  # SQLite takes any text
+    except orjson.JSONDecodeError:  # SQLite accepts any text
         return value
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Spell equal numbers alike: 5, 5.0 and 5e0 are one number to `jsonb`; an integer that no float holds stays."""
+    """Convert equal numbers to one form: 5, 5.0 and 5e0 are one number in `jsonb`. Keep an integer that is no float."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):

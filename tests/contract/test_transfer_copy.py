@@ -37,13 +37,13 @@ async def test_what_is_recorded_while_it_copies_is_left_for_the_next_run(tmp_pat
             await add(source, first + 1, later)
             assert await copy_table(reading, target, PREDICCIONES, told.append) == (first, [])
             result = await compare_table(reading, target, PREDICCIONES, told.append)
-        assert (result.equal, result.here, result.there) == (True, first, first)
+        assert (result.equal, result.source_rows, result.target_rows) == (True, first, first)
         assert told == [BATCH, 1] * 2
 
         async with source.readers.connect() as reading:
             assert await copy_table(reading, target, PREDICCIONES, told.append) == (later, [])
             result = await compare_table(reading, target, PREDICCIONES, told.append)
-        assert (result.equal, result.here, result.there) == (True, first + later, first + later)
+        assert (result.equal, result.source_rows, result.target_rows) == (True, first + later, first + later)
 
 
 async def test_a_row_that_lacks_is_told_by_its_key_and_by_digests_that_differ(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m services.recorder migrate` between a real SQLite file and a real PostgreSQL server."""
+"""`python -m services.recorder transfer` between a real SQLite file and a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def database(postgres: PostgresServer) -> str:
     return postgres.new_database()
 
 
-def migrate(
+def transfer(
     source: str, target: str, folder: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(environment or {})}
     given = [part for option, url in (("--from", source), ("--to", target)) if url for part in (option, url)]
     return subprocess.run(
-        [sys.executable, "-m", "services.recorder", "migrate", *given],
+        [sys.executable, "-m", "services.recorder", "transfer", *given],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -102,8 +102,8 @@ def by_hand(path: Path, statement: str) -> None:
 async def test_there_and_back_every_row_is_the_same(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     await fill(file(tmp_path / "one.db"), awkward())
 
-    there = migrate("sqlite:///./one.db", postgres.url(database), tmp_path)
-    back = migrate(postgres.url(database), "sqlite:///./two.db", tmp_path)
+    there = transfer("sqlite:///./one.db", postgres.url(database), tmp_path)
+    back = transfer(postgres.url(database), "sqlite:///./two.db", tmp_path)
 
     assert (there.returncode, back.returncode) == (0, 0), there.stderr + back.stderr
     assert "predicciones: 13 rows in the source, 13 in the target; 13 new; digest " in there.stdout
@@ -137,10 +137,10 @@ async def test_it_may_be_run_again_and_then_copies_what_is_new(
 ) -> None:
     source = file(tmp_path / "one.db")
     await fill(source, [delivery(seq) for seq in range(1, 6)])
-    assert migrate(source.url, postgres.url(database), tmp_path).returncode == 0
+    assert transfer(source.url, postgres.url(database), tmp_path).returncode == 0
     await fill(source, [delivery(seq) for seq in range(6, 9)])
 
-    again = [migrate(source.url, postgres.url(database), tmp_path) for _ in range(2)]
+    again = [transfer(source.url, postgres.url(database), tmp_path) for _ in range(2)]
 
     assert [ended.returncode for ended in again] == [0, 0]
     assert "8 rows in the source, 8 in the target; 3 new" in again[0].stdout
@@ -154,7 +154,7 @@ async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
     await fill(source, [delivery(1), delivery(2, b"poison"), delivery(3, b"poison")])
     await fill(target, [delivery(1, gateway="g9"), delivery(2, b"other poison", gateway="g9")])
 
-    ended = migrate(source.url, target.url, tmp_path)
+    ended = transfer(source.url, target.url, tmp_path)
     await fill(target, [delivery(3, b"more poison", gateway="g9")])
 
     assert ended.returncode == 0, ended.stdout
@@ -179,13 +179,13 @@ async def test_one_row_that_differs_is_named_without_its_values_and_not_overwrit
     source = file(tmp_path / "one.db")
     same = "0190a1b2-0000-7000-8000-000000000001"
     await fill(source, [delivery(1), delivery(2, event(event_id=same)), delivery(3)])
-    assert migrate(source.url, postgres.url(database), tmp_path).returncode == 0
+    assert transfer(source.url, postgres.url(database), tmp_path).returncode == 0
     postgres.query(database, f"UPDATE predicciones SET {change} WHERE id = '{same}'")  # noqa: S608 - ours
 
-    ended = migrate(source.url, postgres.url(database), tmp_path)
+    ended = transfer(source.url, postgres.url(database), tmp_path)
 
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("migrate: 1 rows differ")
+    assert ended.stderr.splitlines()[-1].startswith("transfer: 1 rows differ")
     assert f"  differs in the target: {same}\n" in ended.stdout
     assert "1.37" not in ended.stdout + ended.stderr
 
@@ -200,12 +200,12 @@ async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
     await fill(source, [*batch, delivery(8, event(event_id=bad, note="NUL: \0"))])
     by_hand(tmp_path / "one.db", f"UPDATE predicciones SET {change} WHERE id = '{bad}'")  # noqa: S608 - ours
 
-    ended = migrate(source.url, postgres.url(database), tmp_path)
+    ended = transfer(source.url, postgres.url(database), tmp_path)
 
     assert ended.returncode == 1
     assert "8 rows in the source, 7 in the target; 7 new" in ended.stdout
     assert f"  the target refuses a value in: {bad}\n" in ended.stdout
-    assert f"  lacks in the target: {bad}\n" in ended.stdout
+    assert f"  missing in the target: {bad}\n" in ended.stdout
 
 
 async def test_a_time_that_somebody_mistyped_is_one_line(
@@ -215,17 +215,17 @@ async def test_a_time_that_somebody_mistyped_is_one_line(
     await fill(source, [delivery(1)])
     by_hand(tmp_path / "one.db", "UPDATE predicciones SET timestamp = 'ayer'")
 
-    ended = migrate(source.url, postgres.url(database), tmp_path)
+    ended = transfer(source.url, postgres.url(database), tmp_path)
 
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("migrate: a time in the database cannot be read: ")
+    assert ended.stderr.splitlines()[-1].startswith("transfer: a time in the database cannot be read: ")
     assert "Traceback" not in ended.stderr
 
 
 def cut_off(source: str, target: str, postgres: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
     """Cut the copying short once some rows are there; returns how many are, its exit code and what it said."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "services.recorder", "migrate", "--from", source, "--to", postgres.url(target)]
+    command = [sys.executable, "-m", "services.recorder", "transfer", "--from", source, "--to", postgres.url(target)]
     counted = "SELECT count(*) FROM predicciones"
     made = "SELECT count(*) FROM pg_tables WHERE tablename = 'predicciones'"
     with subprocess.Popen(
@@ -242,7 +242,7 @@ def cut_off(source: str, target: str, postgres: PostgresServer, how: signal.Sign
     ("how", "code", "said"),
     [
         (signal.SIGKILL, -signal.SIGKILL, ""),
-        (signal.SIGINT, 130, "migrate: interrupted; run the same command again: it goes on where it was cut\n"),
+        (signal.SIGINT, 130, "transfer: interrupted; run the same command again: it resumes where it stopped\n"),
     ],
 )
 async def test_cut_in_the_middle_it_goes_on_from_there(  # noqa: PLR0913, PLR0917 - three cases, three fixtures
@@ -259,7 +259,7 @@ async def test_cut_in_the_middle_it_goes_on_from_there(  # noqa: PLR0913, PLR091
     assert spoke.endswith(said)
     assert "Traceback" not in spoke
 
-    ended = migrate(source, postgres.url(database), tmp_path)
+    ended = transfer(source, postgres.url(database), tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert f"30,000 rows in the source, 30,000 in the target; {total - there:,} new" in ended.stdout
@@ -274,7 +274,7 @@ async def test_the_dictionary_goes_with_its_history_and_a_longer_one_stays(
     async with described(target, Renamed):  # type: ignore[arg-type] # only its URL is needed
         pass
 
-    ended = [migrate(f"sqlite:///{tmp_path}/one.db", target.url, tmp_path) for _ in range(2)]
+    ended = [transfer(f"sqlite:///{tmp_path}/one.db", target.url, tmp_path) for _ in range(2)]
     async with described(target, Renamed) as opened:  # type: ignore[arg-type] # the same
         found = await ask(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
 
@@ -288,23 +288,23 @@ async def test_the_url_left_out_is_database_url(tmp_path: Path, postgres: Postgr
     await fill(file(tmp_path / "one.db"), [delivery(1)])
     clinic = {"DATABASE_URL": postgres.url(database)}
 
-    there = migrate("sqlite:///./one.db", "", tmp_path, clinic)
-    back = migrate("", "sqlite:///./two.db", tmp_path, clinic)
-    neither = migrate("", "", tmp_path, clinic)
+    there = transfer("sqlite:///./one.db", "", tmp_path, clinic)
+    back = transfer("", "sqlite:///./two.db", tmp_path, clinic)
+    neither = transfer("", "", tmp_path, clinic)
 
     assert [there.returncode, back.returncode, neither.returncode] == [0, 0, 78]
     assert all_rows(tmp_path / "two.db", "predicciones", "id", "id")
-    assert neither.stderr == "migrate: --from and --to are the same database; name two\n"
+    assert neither.stderr == "transfer: --from and --to are the same database; name two\n"
 
 
 @pytest.mark.parametrize(
     ("source", "target", "code", "said"),
     [
-        ("sqlite:///./none.db", "sqlite:///./b.db", 78, "migrate: --from: there is no file ./none.db; name the "),
-        ("sqlite:///./a.db", "sqlite:///./a.db", 78, "migrate: --from and --to are the same database; name two"),
-        ("sqlite:///./a.db", "mysql://u:secreto@h/db", 78, "migrate: --to: expected sqlite:///./predicciones.db or "),
-        ("sqlite:///./a.db", "postgresql://u:secreto@127.0.0.1:1/db", 69, "migrate: cannot use the database db on "),
-        ("sqlite:///./text.db", "sqlite:///./b.db", 69, "migrate: cannot use the database ./text.db: "),
+        ("sqlite:///./none.db", "sqlite:///./b.db", 78, "transfer: --from: there is no file ./none.db; name the "),
+        ("sqlite:///./a.db", "sqlite:///./a.db", 78, "transfer: --from and --to are the same database; name two"),
+        ("sqlite:///./a.db", "mysql://u:secreto@h/db", 78, "transfer: --to: expected sqlite:///./predicciones.db or "),
+        ("sqlite:///./a.db", "postgresql://u:secreto@127.0.0.1:1/db", 69, "transfer: cannot use the database db on "),
+        ("sqlite:///./text.db", "sqlite:///./b.db", 69, "transfer: cannot use the database ./text.db: "),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_an_exit_code(
@@ -314,7 +314,7 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     (tmp_path / "a.db").touch()
     (tmp_path / "text.db").write_text("not a database, whatever its name says")
 
-    ended = migrate(source, target, tmp_path)
+    ended = transfer(source, target, tmp_path)
 
     assert (ended.returncode, ended.stdout) == (code, "")
     assert ended.stderr.startswith(said)

@@ -1,0 +1,41 @@
+"""What the commands of `python -m services.recorder` share: output, and the exit codes of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from services.recorder.db.database import DATABASE_ERRORS, reason
+from shared.settings import BAD_SETTINGS, SettingsError
+from shared.web.hosting import UNAVAILABLE, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]], *, advice: str = "") -> int:
+    """Run `command` and return its exit code.
+
+    An error becomes one line: 78 for a wrong setting, 69 for a database that cannot be used; the line of a database
+    that fails in between ends with `advice`.
+    """
+    try:
+        return asyncio.run(command())
+    except SettingsError as error:
+        return fail(name, str(error), BAD_SETTINGS)
+    except StartError as error:
+        return fail(name, str(error), UNAVAILABLE)
+    except DATABASE_ERRORS as error:
+        return fail(name, f"the database cannot be used: {reason(error)}{advice}", UNAVAILABLE)
+
+
+def say(line: str) -> None:
+    """Print a line of the command's result."""
+    print(line)  # noqa: T201 - a person reads this
+
+
+def fail(name: str, line: str, code: int) -> int:
+    """Print why the command `name` fails, and return its exit code."""
+    print(f"{name}: {line}", file=sys.stderr)  # noqa: T201 - a person reads this
+    return code

@@ -1,0 +1,33 @@
+"""`python -m services.recorder migrate`: upgrade the tables of `DATABASE_URL` to the newest revision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.recorder.commands import run_command, say
+from services.recorder.db.database import open_database, read_url, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.recorder.db.migrate import Migrated
+
+
+def migrate_command(database_url: Callable[[], str]) -> int:
+    """Upgrade the tables, print what was done, and return the exit code."""
+
+    async def run() -> int:
+        url = read_url(database_url())
+        async with open_database(url) as database:
+            say(f"{shown(url)}: {_summary(database.migrated)}")
+        return 0
+
+    return run_command("migrate", run)
+
+
+def _summary(migrated: Migrated) -> str:
+    if migrated.before is None:
+        return f"created the tables, at revision {migrated.after}"
+    if migrated.before == migrated.after:
+        return f"the tables are at revision {migrated.after}, the newest; nothing to do"
+    return f"upgraded the tables from revision {migrated.before} to {migrated.after}"

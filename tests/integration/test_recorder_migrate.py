@@ -1,0 +1,82 @@
+"""`python -m services.recorder migrate` as an operator runs it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+
+from services.recorder.db.database import open_database, read_url
+from services.recorder.db.migrate import MIGRATIONS, alembic_config
+from tests.contract.test_recorder_store import SqliteTarget
+from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.support.processes import command as run_command
+from tests.support.recorder_suite import delivery, recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from tests.support.postgres import PostgresServer
+    from tests.support.recorder_suite import Target
+
+NEWEST = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    if request.param == "sqlite":
+        return SqliteTarget(tmp_path / "p.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return PostgresTarget(server, server.new_database())
+
+
+def migrate(folder: Path, url: str) -> tuple[int, str, str]:
+    ended = run_command(("services.recorder", "migrate"), folder, {"DATABASE_URL": url})
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+async def test_it_creates_upgrades_and_then_finds_nothing_to_do(tmp_path: Path, target: Target) -> None:
+    def downgrade(connection: Connection) -> None:
+        command.downgrade(alembic_config(connection), "0002")
+
+    created = migrate(tmp_path, target.url)
+    async with recording(target) as opened:
+        await opened.store.record([delivery(1)])
+        await opened.database.writer.transaction(downgrade)
+    upgraded, unchanged = migrate(tmp_path, target.url), migrate(tmp_path, target.url)
+
+    lines = [re.sub(r"^.*?: ", "", stdout) for _, stdout, _ in (created, upgraded, unchanged)]
+    assert lines == [
+        f"created the tables, at revision {NEWEST}\n",
+        f"upgraded the tables from revision 0002 to {NEWEST}\n",
+        f"the tables are at revision {NEWEST}, the newest; nothing to do\n",
+    ]
+    assert [code for code, _, _ in (created, upgraded, unchanged)] == [0, 0, 0]
+    async with recording(target) as opened:
+        assert [row.seq for row in await opened.rows()] == [1]
+
+
+async def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/p.db"
+    async with open_database(read_url(url)) as database:
+        await database.writer.transaction(
+            lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        )
+
+    code, stdout, stderr = migrate(tmp_path, url)
+
+    assert (code, stdout) == (69, "")
+    assert stderr.startswith("migrate: the database's tables cannot be brought up to date: ")
+    assert stderr.count("\n") == 1
+
+
+def test_a_wrong_url_is_one_line_without_its_password(tmp_path: Path) -> None:
+    code, _, stderr = migrate(tmp_path, "mysql://u:secreto@localhost/db")
+
+    assert code == 78
+    assert stderr.startswith("migrate: settings: DATABASE_URL: expected ")
+    assert "secreto" not in stderr
