@@ -19,7 +19,7 @@ from bench.plots import lines
 from bench.reports import table
 from bench.rows import START, repeated, said_of_repeated
 from services.recorder.analysts.grants import serve_analysts
-from services.recorder.api.queries import Wanted, read_one, read_page
+from services.recorder.api.queries import PredictionFilter, read_one, read_page
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.diseases.thyroid import DatosPaciente
@@ -167,7 +167,7 @@ async def _fill(database: Database, held: int, size: int, *, per_transaction: in
     seconds = 0.0
     for first in range(held + 1, size + 1, per_transaction):
         rows = list(repeated(first, min(per_transaction, size + 1 - first)))
-        write = partial(write_batch, rows=[*rows, *said_of_repeated(rows)], poison=(), now=datetime.now(UTC))
+        write = partial(write_batch, rows=[*rows, *said_of_repeated(rows)], dead_letters=(), now=datetime.now(UTC))
         started = time.perf_counter()
         await database.writer.transaction(write)
         seconds += time.perf_counter() - started
@@ -186,10 +186,10 @@ def _questions(database: Database, size: int) -> list[Callable[[], Awaitable[obj
             return (await connection.execute(text(question))).all()
 
     return [
-        lambda: read_page(readers, Wanted(limit=50)),
-        lambda: read_page(readers, Wanted(limit=50, output="hipertiroidismo")),
-        lambda: read_page(readers, Wanted(limit=50, until=middle.timestamp)),
-        lambda: read_page(readers, Wanted(limit=50, reference=middle.referencia)),
+        lambda: read_page(readers, PredictionFilter(limit=50)),
+        lambda: read_page(readers, PredictionFilter(limit=50, output="hipertiroidismo")),
+        lambda: read_page(readers, PredictionFilter(limit=50, until=middle.timestamp)),
+        lambda: read_page(readers, PredictionFilter(limit=50, reference=middle.referencia)),
         lambda: read_one(readers, middle.id),
         partial(ask, _DAY.format(**day)),
         partial(ask, _AGREEMENT.format(**day)),

@@ -130,7 +130,7 @@ async def _stored(server: PostgresServer, name: str, rows: list[PredictionRow]) 
         [begun] = server.query(name, "SELECT pg_current_wal_lsn()::text")
         for first in range(0, len(rows), _BATCH):
             batch = rows[first : first + _BATCH]
-            await database.writer.transaction(partial(write_batch, rows=batch, poison=(), now=datetime.now(UTC)))
+            await database.writer.transaction(partial(write_batch, rows=batch, dead_letters=(), now=datetime.now(UTC)))
         [logged] = server.query(name, f"SELECT (pg_current_wal_lsn() - '{begun}'::pg_lsn)::float8")
         [size] = server.query(name, "SELECT pg_total_relation_size('predicciones')")
     return {"row": size / len(rows), "log": logged / len(rows)}

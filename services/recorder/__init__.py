@@ -1,1 +1,1 @@
-"""The recorder: owns the database, records what gateways answered, and reads it back."""
+"""The recorder: owns the database, records the answers of gateways and serves them."""

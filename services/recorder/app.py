@@ -1,4 +1,4 @@
-"""The composition root: opens the database and wires writer, read API and readiness."""
+"""Composition of the recorder: database, store, read API and readiness."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 SILENCE_SECONDS = 30
-"""How long no delivery may come before the broker is asked whether that is right."""
+"""Time without a delivery after which the consumer checks the queue at the broker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """A running recorder: its routes and readiness, the way in for a relay of the same process, and the store."""
+    """A running recorder: routes and readiness, the transport for a relay of the same process, and the store."""
 
     part: Part
     transport: Transport
@@ -45,7 +45,7 @@ class Recorder:
 
 
 async def no_outboxes() -> Sequence[OutboxState]:
-    """Say that no gateway's outbox can be read from this process."""
+    """Return no state: no gateway runs in this process."""
     return ()
 
 
@@ -55,13 +55,13 @@ async def open_recorder(
     registry: CollectorRegistry,
     outboxes: Callable[[], Awaitable[Sequence[OutboxState]]] = no_outboxes,
 ) -> AsyncIterator[Recorder]:
-    """Open the database, creating or upgrading tables and the analysts' view, and run the recorder on it.
+    """Open the database, create or upgrade its tables and the analysts' view, and run the recorder on it.
 
-    `outboxes` gives the state of the gateways of this process, for `/conciliacion`.
+    `outboxes` returns the state of the gateways of this process, for `/conciliacion`.
 
     Raises:
         SettingsError: `DATABASE_URL` has neither of the two forms.
-        PatientClassError: the patient class cannot be used; the analysts' view has its columns.
+        PatientClassError: the patient class, which defines the analysts' view, cannot be used.
         StartError: the database cannot be used.
 
     """
@@ -83,12 +83,12 @@ async def open_recorder(
 
 @asynccontextmanager
 async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run the recorder as a service of its own: events from the broker, if one is set, and the read API.
+    """Run the recorder as a service of its own: the read API, and a consumer if there is a `BROKER_URL`.
 
-    A consumer that crashes takes the service with it: no process stays that records nothing.
+    A consumer that crashes ends the service: no process stays that records nothing.
 
     Raises:
-        SettingsError: `BROKER_URL` has not the form of one.
+        SettingsError: `BROKER_URL` is malformed.
 
     """
     url = None if settings.broker_url is None else read_broker_url(settings.broker_url)

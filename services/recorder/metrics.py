@@ -1,4 +1,4 @@
-"""What the recorder counts; no patient values."""
+"""Metrics of the recorder, without patient values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ QUARANTINE_KINDS = ("unreadable", "conflict", "refused")
 
 
 class Metrics:
-    """Counters and histograms on one registry."""
+    """Counters and histograms of the recorder."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register on `registry`; every series starts at 0."""
-        self._recorded = Counter("predecir_recorder_predictions_recorded", "Predictions recorded.", registry=registry)
-        self._outcomes = Counter("predecir_recorder_outcomes_recorded", "Outcomes recorded.", registry=registry)
+        self._predictions = Counter(
+            "predecir_recorder_predictions_recorded", "Predictions recorded.", registry=registry
+        )
+        self._feedback = Counter("predecir_recorder_outcomes_recorded", "Outcomes recorded.", registry=registry)
         self._duplicates = Counter(
             "predecir_recorder_duplicates", "Deliveries of what was recorded.", registry=registry
         )
@@ -49,7 +51,7 @@ class Metrics:
 
     @contextmanager
     def batch(self, size: int) -> Iterator[None]:
-        """Time one batch of `size` events."""
+        """Measure the transaction of one batch of `size` events."""
         start = time.perf_counter()
         try:
             yield
@@ -59,10 +61,10 @@ class Metrics:
         self._seconds.observe(time.perf_counter() - start)
         self._size.observe(size)
 
-    def count(self, outcome: Mapping[str, int]) -> None:
-        """Add what one committed batch did; see `writing.Outcome`."""
-        self._recorded.inc(outcome["recorded"])
-        self._outcomes.inc(outcome["outcomes"])
-        self._duplicates.inc(outcome["duplicate"])
+    def count(self, stats: Mapping[str, int]) -> None:
+        """Add the `ingest.writes.BatchStats` of one committed batch."""
+        self._predictions.inc(stats["predictions"])
+        self._feedback.inc(stats["feedback"])
+        self._duplicates.inc(stats["duplicates"])
         for kind in QUARANTINE_KINDS:
-            self._quarantined.labels(kind).inc(outcome[kind])
+            self._quarantined.labels(kind).inc(stats[kind])

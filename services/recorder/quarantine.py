@@ -16,7 +16,7 @@ from sqlalchemy import delete, select, update
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import DATABASE_ERRORS, open_database, read_url, reason
 from services.recorder.db.tables import CUARENTENA
-from services.recorder.ingest.parsing import Poison, read_row
+from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
 
@@ -106,12 +106,12 @@ def _record(connection: Connection, row: Row[Any]) -> str | None:
     """Record the event of `row` and delete the row; return why not, or None."""
     now = datetime.now(UTC)
     event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now)
-    if isinstance(event, Poison):
+    if isinstance(event, DeadLetter):
         return event.reason
     if row.seq < 1:
         return "no gateway's number is known for it"
     stats = write_batch(connection, [event], (), now)
-    if not stats["recorded"] + stats["outcomes"] + stats["duplicate"]:
+    if not stats["predictions"] + stats["feedback"] + stats["duplicates"]:
         return "its id is recorded with another question or answer"
     connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row.id))
     return None

@@ -8,11 +8,11 @@ from shared.broker.settings import BrokerSettings
 
 
 class RecorderSettings(BrokerSettings):
-    """What the recorder reads from the environment, besides what every service reads."""
+    """The recorder's environment variables, besides those of every service."""
 
     port: int = Field(default=8002, ge=0, le=65535)
     """TCP port of the read API; 0 takes a free one and prints it."""
     database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
-    """Where predictions are kept: sqlite:///./predicciones.db or postgresql://user:password@host:5432/database."""
+    """The database: sqlite:///./predicciones.db or postgresql://user:password@host:5432/database."""
     broker_prefetch: int = Field(default=50, ge=1, le=10_000)
-    """Messages, of up to 200 events each, that the broker delivers ahead of what is recorded."""
+    """Messages, of up to 200 events each, that the broker delivers before earlier ones are recorded."""

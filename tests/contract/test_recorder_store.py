@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy
 
-from services.recorder.api.queries import Wanted, read_page
+from services.recorder.api.queries import PredictionFilter, read_page
 from shared.contracts.transport import TransportDownError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import START, Recording, Target, delivery, event
@@ -118,13 +118,13 @@ async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
             kind = plans if statement.startswith("SELECT predicciones.") else outcomes
             kind.append(" / ".join(row[3] for row in cursor.fetchall()))
 
-    _, cursor = await read_page(recorder.database.readers, Wanted(limit=1, **wanted))
-    await read_page(recorder.database.readers, Wanted(limit=1, cursor=cursor, **wanted))
+    _, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=1, **wanted))
+    await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor, **wanted))
 
     first, second = plans
     assert index in first
     assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
-    assert "SEARCH said USING INDEX ix_resultados_prediccion_id_timestamp" in outcomes[0]
+    assert "SEARCH feedback USING INDEX ix_resultados_prediccion_id_timestamp" in outcomes[0]
     assert "SCAN" not in "".join(outcomes).replace("SCAN CONSTANT ROW", "")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def add(database: Database, first: int, number: int) -> None:
     rows = list(made_up(first, number))
-    await database.writer.transaction(partial(write_batch, rows=rows, poison=(), now=START))
+    await database.writer.transaction(partial(write_batch, rows=rows, dead_letters=(), now=START))
 
 
 async def test_what_is_recorded_while_it_copies_is_left_for_the_next_run(tmp_path: Path) -> None:

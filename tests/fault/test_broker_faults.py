@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from services.recorder.accounting.outbox_reports import OutboxReports
-    from services.recorder.ingest.parsing import Poison
+    from services.recorder.accounting.outbox_reports import OutboxReport
+    from services.recorder.ingest.parsing import DeadLetter
     from shared.contracts.transport import Delivery
     from tests.support.broker import Broker
     from tests.support.zygote import Zygote
@@ -57,7 +57,7 @@ class Buggy(Store):
         """Never down."""
 
     async def record(
-        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[OutboxReports] = ()
+        self, batch: Sequence[Delivery], unreadable: Sequence[DeadLetter] = (), heard: Sequence[OutboxReport] = ()
     ) -> set[int]:
         del heard
         raise RuntimeError(f"{len(batch)} and {len(unreadable)} are too many")

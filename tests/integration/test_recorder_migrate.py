@@ -70,7 +70,7 @@ async def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
     code, stdout, stderr = migrate(tmp_path, url)
 
     assert (code, stdout) == (69, "")
-    assert stderr.startswith("migrate: the database's tables cannot be brought up to date: ")
+    assert stderr.startswith("migrate: the tables of the database cannot be upgraded: ")
     assert stderr.count("\n") == 1
 
 

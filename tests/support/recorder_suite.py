@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, func, inspect, select
 
 from services.recorder.accounting.reconcile import Account, reconcile
-from services.recorder.api.queries import BadCursorError, Wanted, read_one, read_page
+from services.recorder.api.queries import BadCursorError, PredictionFilter, read_one, read_page
 from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
@@ -155,9 +155,9 @@ def delivery(seq: int, body: bytes | None = None, *, gateway: str = "g1") -> Del
     return Delivery(gateway, seq, event() if body is None else body)
 
 
-def account(gateway_id: str, answered: int, *, seen: datetime | None = NOW, **counts: int) -> Account:
-    parts = ("recorded", "duplicates", "quarantined", "in_outbox", "on_the_way", "missing")
-    return Account(gateway_id, answered, **dict.fromkeys(parts, 0) | counts, seen=seen)
+def account(gateway_id: str, answered: int, *, last_report: datetime | None = NOW, **counts: int) -> Account:
+    parts = ("recorded", "duplicates", "quarantined", "in_outbox", "in_transit", "missing")
+    return Account(gateway_id, answered, **dict.fromkeys(parts, 0) | counts, last_report=last_report)
 
 
 async def test_a_recorded_row_holds_the_event_exactly(recorder: Recording) -> None:
@@ -223,7 +223,7 @@ async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantin
 
     assert [row.seq for row in await recorder.rows()] == [1]
     assert [row.seq for row in await recorder.rows(CUARENTENA)] == [2]
-    assert await recorder.account() == {"g1": account("g1", 2, recorded=1, quarantined=1, seen=None)}
+    assert await recorder.account() == {"g1": account("g1", 2, recorded=1, quarantined=1, last_report=None)}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,8 @@ async def test_a_hole_in_what_left_the_outbox_is_reported(recorder: Recording) -
 async def test_a_hole_of_a_gateway_without_an_outbox_here_is_reported(recorder: Recording) -> None:
     await recorder.store.record([delivery(2, gateway="away"), delivery(5, b"poison", gateway="away")])
 
-    assert await recorder.account() == {"away": account("away", 5, recorded=1, quarantined=1, missing=3, seen=None)}
+    expected = account("away", 5, recorded=1, quarantined=1, missing=3, last_report=None)
+    assert await recorder.account() == {"away": expected}
 
 
 async def test_a_gateway_that_lost_everything_is_reported(recorder: Recording) -> None:
@@ -363,7 +364,7 @@ async def test_a_gateway_is_known_by_its_last_outcome_and_a_seq_counts_once(reco
         await recorder.store.record([each])
 
     accounts = await recorder.account()
-    assert accounts["g1"] == account("g1", 3, recorded=3, seen=None)
+    assert accounts["g1"] == account("g1", 3, recorded=3, last_report=None)
     assert (accounts["g2"].answered, accounts["g2"].recorded, accounts["g2"].quarantined) == (7, 1, 0)
 
 
@@ -447,7 +448,7 @@ async def test_pages_are_newest_first_and_complete_even_with_equal_times(recorde
     seen: list[Any] = []
     cursor = None
     while True:
-        rows, cursor = await read_page(recorder.database.readers, Wanted(limit=13, cursor=cursor))
+        rows, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=13, cursor=cursor))
         seen += rows
         if cursor is None:
             break
@@ -467,8 +468,8 @@ async def test_filters_narrow_by_time_class_and_model_version(recorder: Recordin
         ]
     )
 
-    async def found(**wanted: Any) -> list[int]:  # noqa: ANN401 - any of Wanted's
-        rows, _ = await read_page(recorder.database.readers, Wanted(limit=10, **wanted))
+    async def found(**wanted: Any) -> list[int]:  # noqa: ANN401 - any of PredictionFilter's
+        rows, _ = await read_page(recorder.database.readers, PredictionFilter(limit=10, **wanted))
         return [row["seq"] for row in rows]
 
     assert await found() == [3, 2, 1]
@@ -493,12 +494,12 @@ async def test_a_page_and_one_prediction_tell_what_the_doctor_said_last(recorder
     await recorder.store.record([delivery(seq, body) for seq, body in enumerate([*bodies, *said], 1)])
 
     readers = recorder.database.readers
-    rows, _ = await read_page(readers, Wanted(limit=10))
+    rows, _ = await read_page(readers, PredictionFilter(limit=10))
     assert [row["resultado"] and row["resultado"]["diagnostico"] for row in rows] == [None, None, "hipertiroidismo"]
     assert [row["resultado"] is None for row in rows] == [False, True, False]
-    [newest], cursor = await read_page(readers, Wanted(limit=1, reference=reference))
+    [newest], cursor = await read_page(readers, PredictionFilter(limit=1, reference=reference))
     assert (newest["id"], newest["resultado"]["aceptada"]) == (of[2], True)
-    [other], end = await read_page(readers, Wanted(limit=1, reference=reference, cursor=cursor))
+    [other], end = await read_page(readers, PredictionFilter(limit=1, reference=reference, cursor=cursor))
     assert (other["id"], end) == (of[1], None)
 
     one = await read_one(readers, of[0])
@@ -516,7 +517,7 @@ async def test_of_two_outcomes_of_one_moment_the_same_one_counts_everywhere(reco
         said = [outcome(of, "hipertiroidismo" if one == later else None, event_id=one) for one in order]
         await recorder.store.record([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
 
-    [listed], _ = await read_page(recorder.database.readers, Wanted(limit=1))
+    [listed], _ = await read_page(recorder.database.readers, PredictionFilter(limit=1))
     one = await read_one(recorder.database.readers, of)
     assert one is not None
     assert [str(row["id"]) for row in one["resultados"]] == [later, earlier]
@@ -526,7 +527,7 @@ async def test_of_two_outcomes_of_one_moment_the_same_one_counts_everywhere(reco
 async def test_a_cursor_that_no_page_gave_is_refused(recorder: Recording) -> None:
     for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
         with pytest.raises(BadCursorError):
-            await read_page(recorder.database.readers, Wanted(limit=1, cursor=cursor))
+            await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor))
 
 
 async def test_one_prediction_is_found_by_its_id(recorder: Recording) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from services.recorder.accounting.outbox_reports import (
     SETTLED_AFTER,
-    OutboxReports,
-    adopt_reports,
-    keep_reports,
+    OutboxReport,
+    merge_reports,
     read_reports,
+    store_reports,
 )
 from services.recorder.db.tables import PREDICCIONES
 from shared.contracts.outbox_status import OutboxStatus
@@ -39,12 +39,12 @@ async def hear(  # noqa: PLR0913 - each is one fact of a report
 ) -> None:
     """Keep a report that was made and read `at` seconds after NOW."""
     moment = NOW + timedelta(seconds=at)
-    heard = OutboxReports(OutboxStatus(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
+    heard = OutboxReport(OutboxStatus(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
     await recorder.database.writer.transaction(partial(_keep, heard, moment))
 
 
-def _keep(heard: OutboxReports, now: datetime, connection: Connection) -> None:
-    keep_reports(connection, [heard], now)
+def _keep(heard: OutboxReport, now: datetime, connection: Connection) -> None:
+    store_reports(connection, [heard], now)
 
 
 async def delete_by_hand(recorder: Recording, seq: int) -> None:
@@ -66,13 +66,13 @@ async def test_what_left_the_outbox_and_never_arrived_is_missed_once_it_cannot_b
 
     before, after = await recorder.account(later=SETTLED - 1), await recorder.account(later=SETTLED)
 
-    assert before == {"g1": account("g1", 9, recorded=5, in_outbox=2, on_the_way=2)}
+    assert before == {"g1": account("g1", 9, recorded=5, in_outbox=2, in_transit=2)}
     assert after == {"g1": account("g1", 9, recorded=5, in_outbox=2, missing=2)}
 
 
 async def test_a_state_that_was_read_before_its_rows_misses_none(recorder: Recording) -> None:
     await hear(recorder, answered=500, oldest_pending=501, at=0)
-    assert await recorder.account() == {"g1": account("g1", 500, on_the_way=500)}
+    assert await recorder.account() == {"g1": account("g1", 500, in_transit=500)}
 
     await recorder.store.record([delivery(seq) for seq in range(1, 501)])
 
@@ -91,11 +91,11 @@ async def test_as_long_as_events_wait_in_the_queue_none_is_missed_however_long_t
     assert (await recorder.account(later=3600 + SETTLED))["g1"].missing == 100
 
 
-async def test_rows_that_came_in_after_the_state_count_and_holes_among_them_are_on_the_way(recorder: Recording) -> None:
+async def test_rows_that_came_in_after_the_state_count_and_holes_among_them_are_in_transit(recorder: Recording) -> None:
     await hear(recorder, answered=3, oldest_pending=2)
     await recorder.store.record([delivery(seq) for seq in (1, 2, 3, 5, 7)])
 
-    assert await recorder.account() == {"g1": account("g1", 7, recorded=5, on_the_way=2)}
+    assert await recorder.account() == {"g1": account("g1", 7, recorded=5, in_transit=2)}
 
 
 async def test_under_load_the_account_is_settled_from_one_state_to_the_next(recorder: Recording) -> None:
@@ -125,25 +125,23 @@ async def test_an_older_state_that_comes_late_changes_nothing(recorder: Recordin
     await hear(recorder, answered=10, oldest_pending=11, at=0)
     await hear(recorder, answered=5, oldest_pending=3, at=1)
 
-    assert await recorder.account() == {"g1": account("g1", 10, on_the_way=10)}
+    assert await recorder.account() == {"g1": account("g1", 10, in_transit=10)}
 
 
 async def test_a_gateway_whose_clock_is_ahead_is_not_seen_in_the_future(recorder: Recording) -> None:
     report = OutboxStatus(OutboxState("g1", 1, 2), seen(3600))
-    await recorder.database.writer.transaction(partial(_keep, OutboxReports(report, caught_up=True), NOW))
+    await recorder.database.writer.transaction(partial(_keep, OutboxReport(report, caught_up=True), NOW))
 
-    assert (await recorder.account())["g1"].seen == NOW
+    assert (await recorder.account())["g1"].last_report == NOW
 
 
 async def test_reports_are_kept_in_the_transaction_of_what_came_with_them(recorder: Recording) -> None:
-    reports = [
-        OutboxReports(OutboxStatus(OutboxState(name, 2, 3), NOW), caught_up=False) for name in ("g2", "g1", "g2")
-    ]
+    reports = [OutboxReport(OutboxStatus(OutboxState(name, 2, 3), NOW), caught_up=False) for name in ("g2", "g1", "g2")]
     await recorder.store.record([delivery(1)], (), reports)
 
     assert await recorder.account() == {
-        "g1": account("g1", 2, recorded=1, on_the_way=1),
-        "g2": account("g2", 2, on_the_way=2),
+        "g1": account("g1", 2, recorded=1, in_transit=1),
+        "g2": account("g2", 2, in_transit=2),
     }
 
 
@@ -154,7 +152,7 @@ async def test_reports_taken_over_from_another_database_bring_forward_and_never_
         rows = await read_reports(connection)
     theirs = [row | {"respondidas": 20 if row["gateway_id"] == "behind" else 5} for row in rows]
 
-    await recorder.database.writer.transaction(partial(adopt_reports, theirs, NOW))
+    await recorder.database.writer.transaction(partial(merge_reports, theirs, NOW))
 
     accounts = await recorder.account()
     assert (accounts["behind"].answered, accounts["ahead"].answered) == (20, 10)

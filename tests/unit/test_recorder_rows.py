@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from services.recorder.db.rows import FeedbackRow, PredictionRow
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
 from services.recorder.db.types import UtcTimestamp, iso_utc
-from services.recorder.ingest.parsing import Poison, read_row
+from services.recorder.ingest.parsing import DeadLetter, read_row
 from tests.support.recorder_suite import START, delivery, event
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_the_fields_of_a_row_are_the_columns_of_its_table(row: type[EventRow], t
 def test_what_one_of_the_databases_could_not_hold_is_poison(body: bytes, reason: str) -> None:
     poison = read_row(delivery(1, body), START)
 
-    assert isinstance(poison, Poison)
+    assert isinstance(poison, DeadLetter)
     assert (poison.kind, poison.reason) == ("unreadable", reason)
 
 
@@ -65,7 +65,7 @@ def test_poison_never_quotes_the_patient() -> None:
 
     poison = read_row(delivery(1, body), START)
 
-    assert isinstance(poison, Poison)
+    assert isinstance(poison, DeadLetter)
     assert "secreto" not in poison.reason
     assert poison.body == body
 

@@ -1,8 +1,8 @@
-"""What gateways say of their outboxes, kept so that an answer that never arrived is missed.
+"""Reports of gateways on their outboxes, stored in `gateways` to detect answers that never arrive.
 
-What left an outbox lies in the queue, or in the hands of a recorder, before it is a row. So a state alone proves
-nothing missing. It does once it was read with no event waiting in the queue, and whatever a recorder held then is in,
-or was given back and taken again: `SETTLED_AFTER` later. `asentado` is how far that holds.
+An event that left an outbox is in the queue, or with a recorder, before it is a row. So a report alone proves no answer
+missing. It does if no event waited in the queue when it was read, and `SETTLED_AFTER` has passed: by then the events
+that a recorder had received are recorded, or redelivered and recorded. Every `seq` below `asentado` is settled thus.
 """
 
 from __future__ import annotations
@@ -26,33 +26,31 @@ if TYPE_CHECKING:
     from shared.contracts.outbox_status import OutboxStatus
 
 SETTLED_AFTER = timedelta(seconds=24)
-"""Longer than the broker leaves messages with a recorder that hangs, shorter than from one state to the next."""
+"""Longer than the broker leaves messages with a recorder that hangs, shorter than the interval of reports."""
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxReports:
-    """A gateway's report, and whether no event waited in the queue when it was read."""
+class OutboxReport:
+    """A gateway's report; `caught_up`: no event waited in the queue when it was read."""
 
     report: OutboxStatus
     caught_up: bool
 
 
-def keep_reports(connection: Connection, heard: Iterable[OutboxReports], now: datetime) -> None:
-    """Keep the newest report of each gateway; `now` is when it was read."""
-    newest: dict[str, OutboxReports] = {}
-    for each in heard:  # in the order of the queue
-        newest[each.report.state.gateway_id] = each
-    adopt_reports(
+def store_reports(connection: Connection, reports: Iterable[OutboxReport], now: datetime) -> None:
+    """Store the newest report of each gateway; `reports` are in the order of the queue and were read `now`."""
+    newest = {received.report.state.gateway_id: received for received in reports}
+    merge_reports(
         [
             {
                 "gateway_id": gateway_id,
-                "respondidas": each.report.state.answered,
-                "pendiente_desde": each.report.state.oldest_pending,
-                "visto": min(each.report.time, now),  # a clock that is ahead must not hide a silence
-                "al_dia": now if each.caught_up else None,
+                "respondidas": received.report.state.answered,
+                "pendiente_desde": received.report.state.oldest_pending,
+                "visto": min(received.report.time, now),  # a gateway whose clock is ahead must not hide its silence
+                "al_dia": now if received.caught_up else None,
                 "asentado": 1,
             }
-            for gateway_id, each in sorted(newest.items())  # in order, so that two recorders wait and do not deadlock
+            for gateway_id, received in sorted(newest.items())  # sorted, so that two recorders do not deadlock
         ],
         now,
         connection,
@@ -60,32 +58,32 @@ def keep_reports(connection: Connection, heard: Iterable[OutboxReports], now: da
 
 
 async def read_reports(reading: AsyncConnection) -> list[dict[str, Any]]:
-    """Read all that is kept."""
+    """Return all rows of `gateways`."""
     return [dict(row) for row in (await reading.execute(select(GATEWAYS))).mappings()]
 
 
-def adopt_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Connection) -> None:
-    """Insert `rows`, or bring those that are there forward to them. Counts only grow: an older one changes nothing."""
+def merge_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Connection) -> None:
+    """Insert `rows`, or update existing ones. Counts only grow: an older report changes nothing."""
     if not rows:
         return
     insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(GATEWAYS)
-    held, new = GATEWAYS.c, insert.excluded
-    proven = case((held.al_dia <= now - SETTLED_AFTER, held.pendiente_desde), else_=held.asentado)
+    current, new = GATEWAYS.c, insert.excluded
+    settled_below = case((current.al_dia <= now - SETTLED_AFTER, current.pendiente_desde), else_=current.asentado)
     statement = insert.on_conflict_do_update(
-        index_elements=[held.gateway_id],
+        index_elements=[current.gateway_id],
         set_={
             "respondidas": new.respondidas,
             "pendiente_desde": new.pendiente_desde,
             "visto": new.visto,
             "al_dia": new.al_dia,
-            "asentado": case((new.asentado > proven, new.asentado), else_=proven),
+            "asentado": case((new.asentado > settled_below, new.asentado), else_=settled_below),
         },
-        where=and_(new.respondidas >= held.respondidas, new.pendiente_desde >= held.pendiente_desde),
+        where=and_(new.respondidas >= current.respondidas, new.pendiente_desde >= current.pendiente_desde),
     )
     connection.execute(statement, rows)
 
 
 def settled(row: Any, now: datetime) -> int:  # noqa: ANN401 - a row of `gateways`
-    """Say below which `seq` everything must be recorded or set aside by `now`."""
+    """Return the `seq` below which every event must be recorded or quarantined by `now`."""
     proven = row.al_dia is not None and row.al_dia <= now - SETTLED_AFTER
     return int(max(row.asentado, row.pendiente_desde) if proven else row.asentado)

@@ -1,4 +1,4 @@
-"""The account of every gateway: all it answered is recorded, set aside, or on its way."""
+"""Reconciliation: for every gateway, each answer is recorded, quarantined, in the outbox or in transit."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One gateway: `answered` is the sum of all that follows up to `missing`; `seen`: when it last said so.
+    """The account of one gateway: `answered` is the sum of the counts that follow; `last_report` is None without one.
 
-    Outcomes are counted with the predictions: a gateway numbers both together.
+    Feedback is counted with the predictions: a gateway numbers both together.
     """
 
     gateway_id: str
@@ -33,43 +33,43 @@ class Account:
     duplicates: int
     quarantined: int
     in_outbox: int
-    on_the_way: int
+    in_transit: int
     missing: int
-    seen: datetime | None
+    last_report: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of a gateway without its rows; every `seq` below `settled` must be among them."""
+class _Progress:
+    """How far a gateway is, apart from its rows; every `seq` below `settled` must be among them."""
 
     answered: int
     oldest_pending: int
     settled: int
-    seen: datetime | None
+    last_report: datetime | None
 
 
 async def reconcile(
     readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[OutboxState]]], now: datetime
 ) -> list[Account]:
-    """Draw up the account of each gateway, those known only from the database included.
+    """Return the account of each gateway, including those known only from the database.
 
-    The outboxes of this process are read first: a row leaves such an outbox only after it is in the database, so
-    whatever lies below `oldest_pending` then must be found in the database now. Gateways elsewhere have said how far
-    they are (`outbox_reports`), and those that never did are measured up to the highest `seq` they are known by.
+    The outboxes of this process are read first: a row leaves such an outbox only after it is in the database, so every
+    `seq` below `oldest_pending` must be in the database now. Other gateways report how far they are
+    (`outbox_reports`). Those without a report are accounted for up to the highest `seq` in the database.
     """
-    here = {
-        state.gateway_id: _Known(state.answered, state.oldest_pending, state.oldest_pending, now)
+    local = {
+        state.gateway_id: _Progress(state.answered, state.oldest_pending, state.oldest_pending, now)
         for state in await outboxes()
     }
     async with readers.connect() as connection:
-        known = {
-            row.gateway_id: _Known(row.respondidas, row.pendiente_desde, settled(row, now), row.visto)
+        progress = {
+            row.gateway_id: _Progress(row.respondidas, row.pendiente_desde, settled(row, now), row.visto)
             for row in await connection.execute(select(GATEWAYS))
-        } | here
+        } | local
         highest = await _highest(connection)
         return [
-            await _account(connection, gateway_id, known.get(gateway_id), highest.get(gateway_id, 0))
-            for gateway_id in sorted(known.keys() | highest.keys())
+            await _account(connection, gateway_id, progress.get(gateway_id), highest.get(gateway_id, 0))
+            for gateway_id in sorted(progress.keys() | highest.keys())
         ]
 
 
@@ -77,19 +77,19 @@ async def _highest(connection: AsyncConnection) -> dict[str, int]:
     highest: dict[str, int] = {}
     for table in (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA):
         greatest = select(table.c.gateway_id, func.max(table.c.seq)).group_by(table.c.gateway_id)
-        found = await connection.execute(greatest.where(table.c.seq >= 1))  # below: a message that no gateway sent
-        for gateway_id, seq in found:
+        rows = await connection.execute(greatest.where(table.c.seq >= 1))  # below: a message that no gateway sent
+        for gateway_id, seq in rows:
             highest[gateway_id] = max(seq, highest.get(gateway_id, 0))
     return highest
 
 
-async def _account(connection: AsyncConnection, gateway_id: str, known: _Known | None, highest: int) -> Account:
-    known = known or _Known(highest, highest + 1, highest + 1, None)
-    # Rows may have come in since it said how far it is.
-    answered, left = max(known.answered, highest), max(known.oldest_pending - 1, highest)
-    asked = {"gateway": gateway_id, "settled": known.settled}
-    counted = [
-        (await connection.execute(statement, asked)).one()
+async def _account(connection: AsyncConnection, gateway_id: str, progress: _Progress | None, highest: int) -> Account:
+    progress = progress or _Progress(highest, highest + 1, highest + 1, None)
+    # Rows may have been recorded since its report.
+    answered, left = max(progress.answered, highest), max(progress.oldest_pending - 1, highest)
+    parameters = {"gateway": gateway_id, "settled": progress.settled}
+    counts = [
+        (await connection.execute(statement, parameters)).one()
         for statement in (
             _count(PREDICCIONES),
             _count(RESULTADOS, PREDICCIONES),
@@ -97,9 +97,9 @@ async def _account(connection: AsyncConnection, gateway_id: str, known: _Known |
             _count(CUARENTENA, PREDICCIONES, RESULTADOS, DUPLICADOS),
         )
     ]
-    predictions, outcomes, duplicates, quarantined = (row.found for row in counted)
-    recorded = predictions + outcomes
-    missing = known.settled - 1 - sum(row.found_below for row in counted)
+    predictions, feedback, duplicates, quarantined = (row.total for row in counts)
+    recorded = predictions + feedback
+    missing = progress.settled - 1 - sum(row.below for row in counts)
     return Account(
         gateway_id,
         answered,
@@ -107,19 +107,19 @@ async def _account(connection: AsyncConnection, gateway_id: str, known: _Known |
         duplicates,
         quarantined,
         in_outbox=answered - left,
-        on_the_way=left - recorded - duplicates - quarantined - missing,
+        in_transit=left - recorded - duplicates - quarantined - missing,
         missing=missing,
-        seen=known.seen,
+        last_report=progress.last_report,
     )
 
 
 def _count(table: Table, *others: Table) -> Select[int, int]:
-    """Count the gateway's `seq` in `table`, in all and below `settled`. What `others` hold is left out: it counted."""
-    elsewhere = [
+    """Return a query for the number of a gateway's `seq` in `table` but not in `others`: all, and below `settled`."""
+    not_in_others = [
         ~exists().where(and_(other.c.gateway_id == table.c.gateway_id, other.c.seq == table.c.seq)) for other in others
     ]
-    found = func.count(distinct(table.c.seq))
-    below = found.filter(table.c.seq < bindparam("settled", type_=BigInteger))
-    return select(found.label("found"), below.label("found_below")).where(
-        table.c.gateway_id == bindparam("gateway"), table.c.seq >= 1, *elsewhere
+    count = func.count(distinct(table.c.seq))
+    below = count.filter(table.c.seq < bindparam("settled", type_=BigInteger))
+    return select(count.label("total"), below.label("below")).where(
+        table.c.gateway_id == bindparam("gateway"), table.c.seq >= 1, *not_in_others
     )

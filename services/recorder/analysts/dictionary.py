@@ -1,6 +1,6 @@
-"""The analysts' dictionary, `diccionario`: what each column of the view means, filled from the patient class.
+"""The data dictionary `diccionario`: the meaning of each column of the analysts' view, from the patient class.
 
-A column whose meaning changed keeps its former line, with the moment it ended, so that old rows can still be read.
+A column whose meaning changed keeps its former entry, with the time of the change, so that old rows can still be read.
 """
 
 from __future__ import annotations
@@ -23,69 +23,70 @@ if TYPE_CHECKING:
 
 _KINDS = {"number": "número", "integer": "entero", "flag": "sí o no", "choice": "categoría"}
 _WORDING = "significado"
-"""May be corrected in place; a change in anything else is another meaning."""
-Line = dict[str, Any]
+"""May be corrected in place; a change of any other fact is another meaning."""
+Entry = dict[str, Any]
+"""A row of `diccionario`."""
 
 
-def write_lines(patient: type[Patient]) -> list[Line]:
-    """Write a line per column of the view, without the moments: names as in the view, ranges in `unidad`."""
+def column_entries(patient: type[Patient]) -> list[Entry]:
+    """Return an entry per column of the view, without times: names as in the view, ranges in `unidad`."""
     names = column_names(patient)
     diagnoses = "; ".join(f"{diagnosis.code} = {diagnosis.label}" for diagnosis in patient.disease.diagnoses)
     fixed = [
-        _line(column.name, column.kind, column.meaning, valores=diagnoses if column.kind == "categoría" else None)
+        _entry(column.name, column.kind, column.meaning, valores=diagnoses if column.kind == "categoría" else None)
         for column in FIXED_COLUMNS
     ]
-    return [*fixed, *(_feature_line(feature, names[feature.name]) for feature in patient.features)]
+    return [*fixed, *(_feature_entry(feature, names[feature.name]) for feature in patient.features)]
 
 
-def keep_dictionary(connection: Connection, patient: type[Patient], now: datetime) -> None:
-    """Bring the dictionary in step with `patient`: end what changed or is gone, begin what is new, correct wording."""
+def update_dictionary(connection: Connection, patient: type[Patient], now: datetime) -> None:
+    """Update the dictionary to `patient`: end entries that changed or are gone, insert new ones, correct wording."""
     table, view = DICCIONARIO.c, view_name(patient)
     current = select(DICCIONARIO).where(table.vista == view, table.hasta.is_(None))
-    held = {row["nombre"]: dict(row) for row in connection.execute(current).mappings()}
-    lines = {line["nombre"]: line for line in write_lines(patient)}
-    for name, line in held.items():
-        found = DICCIONARIO.update().where(table.vista == view, table.nombre == name, table.hasta.is_(None))
-        if name not in lines or not _same(line, lines[name]):
-            connection.execute(found.values(hasta=now))
-        elif line[_WORDING] != lines[name][_WORDING]:
-            connection.execute(found.values({_WORDING: lines[name][_WORDING]}))
-    fresh = [line for name, line in lines.items() if name not in held or not _same(held[name], line)]
-    if fresh:
-        begun = {"vista": view, "desde": now, "desde_paciente": patient.digest, "hasta": None}
-        connection.execute(DICCIONARIO.insert(), [line | begun for line in fresh])
+    former = {row["nombre"]: dict(row) for row in connection.execute(current).mappings()}
+    entries = {entry["nombre"]: entry for entry in column_entries(patient)}
+    for name, entry in former.items():
+        update = DICCIONARIO.update().where(table.vista == view, table.nombre == name, table.hasta.is_(None))
+        if name not in entries or not _same_meaning(entry, entries[name]):
+            connection.execute(update.values(hasta=now))
+        elif entry[_WORDING] != entries[name][_WORDING]:
+            connection.execute(update.values({_WORDING: entries[name][_WORDING]}))
+    new = [entry for name, entry in entries.items() if name not in former or not _same_meaning(former[name], entry)]
+    if new:
+        since = {"vista": view, "desde": now, "desde_paciente": patient.digest, "hasta": None}
+        connection.execute(DICCIONARIO.insert(), [entry | since for entry in new])
 
 
-async def read_dictionary(reading: AsyncConnection) -> list[Line]:
-    """Read all lines."""
+async def read_dictionary(reading: AsyncConnection) -> list[Entry]:
+    """Return all entries."""
     return [dict(row) for row in (await reading.execute(select(DICCIONARIO))).mappings()]
 
 
-def adopt_dictionary(lines: Sequence[Line], connection: Connection) -> int:
-    """Take over another database's `lines` of each view that it has described for longer; returns how many.
+def merge_dictionary(entries: Sequence[Entry], connection: Connection) -> int:
+    """Replace the entries of each view that another database has described for longer; return how many are inserted.
 
-    They are the older history of the same columns. Lines that were begun here later are begun again at the next start,
-    if the class is another one by then.
+    `entries` are those of the other database: the older history of the same columns. An entry that is newer here is
+    inserted again at the next start, if the patient class is another one by then.
     """
-    adopted = 0
-    for view in {line["vista"] for line in lines}:
-        theirs = [line for line in lines if line["vista"] == view]
-        here = select(func.min(DICCIONARIO.c.desde)).where(DICCIONARIO.c.vista == view)
-        began = connection.execute(here).scalar_one()
-        if began is None or min(line["desde"] for line in theirs) < began:
+    inserted = 0
+    for view in {entry["vista"] for entry in entries}:
+        of_view = [entry for entry in entries if entry["vista"] == view]
+        oldest = select(func.min(DICCIONARIO.c.desde)).where(DICCIONARIO.c.vista == view)
+        began = connection.execute(oldest).scalar_one()
+        if began is None or min(entry["desde"] for entry in of_view) < began:
             connection.execute(DICCIONARIO.delete().where(DICCIONARIO.c.vista == view))
-            connection.execute(DICCIONARIO.insert(), theirs)
-            adopted += len(theirs)
-    return adopted
+            connection.execute(DICCIONARIO.insert(), of_view)
+            inserted += len(of_view)
+    return inserted
 
 
-def _same(held: Line, line: Line) -> bool:
-    return all(held[name] == value for name, value in line.items() if name != _WORDING)
+def _same_meaning(former: Entry, entry: Entry) -> bool:
+    return all(former[name] == value for name, value in entry.items() if name != _WORDING)
 
 
-def _feature_line(feature: Feature, name: str) -> Line:
+def _feature_entry(feature: Feature, name: str) -> Entry:
     meaning = ". ".join(part.rstrip(".") for part in (feature.label, feature.description) if part)
-    return _line(
+    return _entry(
         name,
         _KINDS[feature.kind],
         meaning,
@@ -96,11 +97,11 @@ def _feature_line(feature: Feature, name: str) -> Line:
     )
 
 
-def _line(name: str, kind: str, meaning: str, **facts: Any) -> Line:  # noqa: ANN401 - text or numbers
+def _entry(name: str, kind: str, meaning: str, **facts: Any) -> Entry:  # noqa: ANN401 - text or numbers
     empty = dict.fromkeys(("unidad", "minimo", "maximo", "referencia_minimo", "referencia_maximo", "valores"))
     return {"nombre": name, "tipo": kind, "significado": meaning, **empty, **facts}
 
 
-def _range(prefix: str, limits: tuple[float, float] | None) -> Line:
+def _range(prefix: str, limits: tuple[float, float] | None) -> Entry:
     low, high = limits or (None, None)
     return {f"{prefix}minimo": low, f"{prefix}maximo": high}

@@ -1,8 +1,8 @@
 """The analysts' view: one typed column per feature of the patient class, the same on SQLite and PostgreSQL.
 
-A value of another type than the class declares today (an older class, another producer) is NULL in the view instead of
-an error in every query; it stays as it was in `predicciones.inputs`. What the doctor said of an answer is there by its
-last outcome; the reason given and the reference to the patient are not: they are about persons.
+A value of another type than the class declares now (an older class, another producer) is NULL in the view instead of an
+error in every query; `predicciones.inputs` keeps it unchanged. The view shows the doctor's last feedback on a
+prediction. It omits the doctor's reason and the reference to the patient, because they identify persons.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.patient import Feature, Kind, Patient
 
 _LONGEST_NAME = 63
-"""Bytes of a name in PostgreSQL; it cuts longer ones without a word."""
+"""Bytes of a name in PostgreSQL, which truncates longer ones without an error."""
 _EXACT = 2**53
 """Integers beyond this are not exact in every client."""
 
@@ -99,12 +99,12 @@ FIXED_COLUMNS = _in_order((*_prediction_columns(), *_CALENDAR, *_feedback_column
 
 
 def view_name(patient: type[Patient]) -> str:
-    """Give the name of the disease's view."""
+    """Return the name of the disease's view."""
     return _shortened(f"predicciones_{patient.disease.name.lower()}")
 
 
 def column_names(patient: type[Patient]) -> dict[str, str]:
-    """Map each feature to its column: lower case, and `paciente_…` where the view has such a column already."""
+    """Return the column of each feature: lower case, and `paciente_…` where the view has such a column already."""
     taken = {column.name for column in FIXED_COLUMNS}
     names: dict[str, str] = {}
     for feature in patient.features:
@@ -121,7 +121,7 @@ def column_names(patient: type[Patient]) -> dict[str, str]:
 
 
 def view_sql(patient: type[Patient], dialect: str) -> str:
-    """Write the statement that makes the view; `dialect` is sqlite or postgresql."""
+    """Return the statement that creates the view; `dialect` is sqlite or postgresql."""
     typed = _typed_postgresql if dialect == "postgresql" else _typed_sqlite
     names = column_names(patient)
     columns = [
@@ -134,7 +134,7 @@ def view_sql(patient: type[Patient], dialect: str) -> str:
 
 
 def refresh_view(connection: Connection, patient: type[Patient]) -> bool:
-    """Make the view, or make it anew if its statement changed; returns whether it did."""
+    """Create the view, or replace it if its statement changed; return whether it did."""
     name, dialect = view_name(patient), connection.dialect.name
     statement = view_sql(patient, dialect)
     mark = hashlib.sha256(statement.encode()).hexdigest() if dialect == "postgresql" else statement
@@ -148,19 +148,19 @@ def refresh_view(connection: Connection, patient: type[Patient]) -> bool:
 
 
 def quoted(name: str) -> str:
-    """Quote a name for SQL."""
+    """Return a name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def _mark(connection: Connection, name: str) -> str | None:
-    """Read what the view that is there was made from: SQLite keeps the statement, PostgreSQL our comment."""
+    """Return what the existing view was created from: SQLite stores the statement, PostgreSQL our comment."""
     if connection.dialect.name == "postgresql":
         query = "SELECT obj_description(to_regclass(:name), 'pg_class')"
-        found = connection.execute(text(query), {"name": quoted(name)})
+        result = connection.execute(text(query), {"name": quoted(name)})
     else:
         query = "SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :name"
-        found = connection.execute(text(query), {"name": name})
-    mark: str | None = found.scalar_one_or_none()
+        result = connection.execute(text(query), {"name": name})
+    mark: str | None = result.scalar_one_or_none()
     return mark
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from services.recorder.api.queries import MOST_OUTCOMES, Wanted
+from services.recorder.api.queries import MOST_FEEDBACK, PredictionFilter
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class PrediccionConResultados(Prediccion):
     """Una predicción registrada, con todo lo que el médico dijo de ella."""
 
     resultados: list[ResultadoRegistrado] = Field(
-        description=f"Los resultados, del más nuevo al más antiguo; los últimos {MOST_OUTCOMES}, si hay más."
+        description=f"Los resultados, del más nuevo al más antiguo; los últimos {MOST_FEEDBACK}, si hay más."
     )
 
 
@@ -103,10 +103,12 @@ class Filtro(BaseModel):
     limite: int = Field(50, ge=1, le=LARGEST_PAGE, description="Cuántas como máximo.")
     cursor: str | None = Field(None, description="El valor de `siguiente` de la página anterior.")
 
-    def wanted(self) -> Wanted:
-        """Translate for the query."""
+    def to_query(self) -> PredictionFilter:
+        """Return the filter in the terms of the query."""
         since, until = _utc(self.desde), _utc(self.hasta)
-        return Wanted(self.limite, since, until, self.output, self.modelo_version, self.referencia, self.cursor)
+        return PredictionFilter(
+            self.limite, since, until, self.output, self.modelo_version, self.referencia, self.cursor
+        )
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Reading recorded predictions, newest first, page by page, each with what the doctor said of it."""
+"""Queries of recorded predictions with the doctor's feedback: newest first, in pages, or one by its id."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-_TABLE, _OUTCOME = PREDICCIONES.c, RESULTADOS.c
-MOST_OUTCOMES = 100
-"""Outcomes that are read with one prediction."""
+_PREDICTION, _FEEDBACK = PREDICCIONES.c, RESULTADOS.c
+MOST_FEEDBACK = 100
+"""Rows of feedback that are read with one prediction."""
 
 
 class BadCursorError(Exception):
-    """A cursor that no page gave."""
+    """A cursor that no page returned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which predictions: `since` inclusive, `until` exclusive, after the row `cursor` points at; None is any."""
+class PredictionFilter:
+    """Which predictions to return: `since` is inclusive, `until` exclusive; they follow the row of `cursor`.
+
+    None does not filter.
+    """
 
     limit: int
     since: datetime | None = None
@@ -41,11 +44,11 @@ class Wanted:
     cursor: str | None = None
 
 
-async def read_page(readers: AsyncEngine, wanted: Wanted) -> tuple[list[dict[str, Any]], str | None]:
-    """Read one page and the cursor of the next, or None at the end. A row's `resultado` is its last outcome, or None.
+async def read_page(readers: AsyncEngine, filters: PredictionFilter) -> tuple[list[dict[str, Any]], str | None]:
+    """Return one page, and the cursor of the next or None at the end. `resultado` is a row's last feedback or None.
 
-    The cursor is the last row's place in the order, so a page costs the same however deep it is, and rows that arrive
-    meanwhile shift nothing.
+    The cursor holds the time and id of the last row. So the cost of a page does not depend on its number, and new rows
+    do not shift pages.
 
     Raises:
         BadCursorError: the cursor cannot be read.
@@ -53,65 +56,68 @@ async def read_page(readers: AsyncEngine, wanted: Wanted) -> tuple[list[dict[str
     """
     statement = (
         select(PREDICCIONES)
-        .where(*_conditions(wanted))
-        .order_by(_TABLE.timestamp.desc(), _TABLE.id.desc())
-        .limit(wanted.limit + 1)
+        .where(*_conditions(filters))
+        .order_by(_PREDICTION.timestamp.desc(), _PREDICTION.id.desc())
+        .limit(filters.limit + 1)
     )
     async with readers.connect() as connection:
-        found = (await connection.execute(statement)).mappings().all()
-        outcomes = await _last_outcomes(connection, [row["id"] for row in found[: wanted.limit]])
-    rows = [{**row, "resultado": outcomes.get(row["id"])} for row in found[: wanted.limit]]
-    more = len(found) > wanted.limit
+        predictions = (await connection.execute(statement)).mappings().all()
+        more = len(predictions) > filters.limit
+        predictions = predictions[: filters.limit]
+        feedback = await _last_feedback(connection, [row["id"] for row in predictions])
+    rows = [{**row, "resultado": feedback.get(row["id"])} for row in predictions]
     return rows, _write_cursor(rows[-1]["timestamp"], rows[-1]["id"]) if more else None
 
 
 async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] | None:
-    """Read one prediction by its id (a canonical UUID), with its last outcomes, newest first."""
+    """Return one prediction by its id (a canonical UUID) with its feedback, newest first; None if there is none."""
     async with readers.connect() as connection:
         row = (
-            (await connection.execute(select(PREDICCIONES).where(_TABLE.id == prediction_id))).mappings().one_or_none()
+            (await connection.execute(select(PREDICCIONES).where(_PREDICTION.id == prediction_id)))
+            .mappings()
+            .one_or_none()
         )
         if row is None:
             return None
-        said = select(RESULTADOS).where(_OUTCOME.prediccion_id == prediction_id)
-        newest_first = said.order_by(_OUTCOME.timestamp.desc(), _OUTCOME.id.desc()).limit(MOST_OUTCOMES)
-        outcomes = (await connection.execute(newest_first)).mappings().all()
-    return {**row, "resultado": outcomes[0] if outcomes else None, "resultados": outcomes}
+        of_prediction = select(RESULTADOS).where(_FEEDBACK.prediccion_id == prediction_id)
+        newest_first = of_prediction.order_by(_FEEDBACK.timestamp.desc(), _FEEDBACK.id.desc()).limit(MOST_FEEDBACK)
+        feedback = (await connection.execute(newest_first)).mappings().all()
+    return {**row, "resultado": feedback[0] if feedback else None, "resultados": feedback}
 
 
-async def _last_outcomes(connection: AsyncConnection, prediction_ids: Sequence[str]) -> dict[str, RowMapping]:
-    """Read the last outcome of each of these predictions that has one.
+async def _last_feedback(connection: AsyncConnection, prediction_ids: Sequence[str]) -> dict[str, RowMapping]:
+    """Return the last feedback on each of these predictions that has any, by the id of the prediction.
 
-    By way of ids, which are unique: then PostgreSQL takes the indexes even before it has statistics of the table.
+    The query selects ids, which are unique, so that PostgreSQL uses the indexes even before it has statistics.
     """
-    said = RESULTADOS.alias("said")
+    feedback = RESULTADOS.alias("feedback")
     last = (
-        select(said.c.id)
-        .where(said.c.prediccion_id == _TABLE.id)
-        .order_by(said.c.timestamp.desc(), said.c.id.desc())
+        select(feedback.c.id)
+        .where(feedback.c.prediccion_id == _PREDICTION.id)
+        .order_by(feedback.c.timestamp.desc(), feedback.c.id.desc())
         .limit(1)
         .scalar_subquery()
     )
-    lasts = select(last).where(_TABLE.id.in_(prediction_ids))
-    found = await connection.execute(select(RESULTADOS).where(_OUTCOME.id.in_(lasts)))
-    return {row["prediccion_id"]: row for row in found.mappings()}
+    lasts = select(last).where(_PREDICTION.id.in_(prediction_ids))
+    rows = await connection.execute(select(RESULTADOS).where(_FEEDBACK.id.in_(lasts)))
+    return {row["prediccion_id"]: row for row in rows.mappings()}
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(filters: PredictionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.since is not None:
-        conditions.append(_TABLE.timestamp >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(_TABLE.timestamp < wanted.until)
-    if wanted.output is not None:
-        conditions.append(_TABLE.output == wanted.output)
-    if wanted.model_version is not None:
-        conditions.append(_TABLE.modelo_version == wanted.model_version)
-    if wanted.reference is not None:
-        conditions.append(_TABLE.referencia == wanted.reference)
-    if wanted.cursor is not None:
-        moment, prediction_id = _read_cursor(wanted.cursor)
-        conditions.append(tuple_(_TABLE.timestamp, _TABLE.id) < (moment, prediction_id))
+    if filters.since is not None:
+        conditions.append(_PREDICTION.timestamp >= filters.since)
+    if filters.until is not None:
+        conditions.append(_PREDICTION.timestamp < filters.until)
+    if filters.output is not None:
+        conditions.append(_PREDICTION.output == filters.output)
+    if filters.model_version is not None:
+        conditions.append(_PREDICTION.modelo_version == filters.model_version)
+    if filters.reference is not None:
+        conditions.append(_PREDICTION.referencia == filters.reference)
+    if filters.cursor is not None:
+        moment, prediction_id = _read_cursor(filters.cursor)
+        conditions.append(tuple_(_PREDICTION.timestamp, _PREDICTION.id) < (moment, prediction_id))
     return conditions
 
 

@@ -1,4 +1,4 @@
-"""The read API: what was recorded, and the account of what was answered."""
+"""The read API: recorded predictions, and the reconciliation of each gateway's answers."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _READERS = frozenset({Role.MEDICO, Role.ANALISTA})
 T = TypeVar("T")
 _RETRY_SECONDS = 2
 _SILENT_AFTER = timedelta(minutes=1)
-"""Of two reports that should have come (`services.gateway.outbox.status_reports`)."""
+"""Two intervals of reports (`services.gateway.outbox.status_reports`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDeps:
-    """What the routes need: the database to read, and the state of the gateways' outboxes known in this process."""
+    """Dependencies of the routes: the database, and the outboxes of the gateways in this process."""
 
     readers: AsyncEngine
     outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]
 
 
 def read_router(deps: ReadDeps) -> Router:
-    """Build the routes."""
+    """Return the routes."""
     down: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "La base de datos no responde"}}
     router = Router(tags=["historial"], responses=down)
 
@@ -53,10 +53,10 @@ def read_router(deps: ReadDeps) -> Router:
         if analyst and filtro.referencia is not None:
             raise ProblemError(403, "rol", "Su clave no permite buscar por la referencia de un paciente.")
         try:
-            rows, following = await _answered(read_page(deps.readers, filtro.wanted()))
+            rows, following = await _queried(read_page(deps.readers, filtro.to_query()))
         except BadCursorError:
-            listed = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
-            raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed) from None
+            errors = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
+            raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=errors) from None
         shown = map(_impersonal, rows) if analyst else rows
         return Pagina(predicciones=[Prediccion.model_validate(row) for row in shown], siguiente=following)
 
@@ -68,7 +68,7 @@ def read_router(deps: ReadDeps) -> Router:
     )
     async def prediccion(id: str, request: Request) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
-            row = await _answered(read_one(deps.readers, str(UUID(id))))
+            row = await _queried(read_one(deps.readers, str(UUID(id))))
         except ValueError:
             row = None
         if row is None:
@@ -81,23 +81,23 @@ def read_router(deps: ReadDeps) -> Router:
     )
     async def conciliacion() -> Conciliacion:
         now = datetime.now(UTC)
-        accounts = await _answered(reconcile(deps.readers, deps.outboxes, now))
-        listed = [
+        accounts = await _queried(reconcile(deps.readers, deps.outboxes, now))
+        gateways = [
             Cuenta(
                 gateway_id=account.gateway_id,
                 respondidas=account.answered,
                 registradas=account.recorded,
                 duplicadas=account.duplicates,
                 en_outbox=account.in_outbox,
-                en_camino=account.on_the_way,
+                en_camino=account.in_transit,
                 en_cuarentena=account.quarantined,
                 diferencia=account.missing,
-                visto=account.seen,
-                en_silencio=account.seen is None or now - account.seen > _SILENT_AFTER,
+                visto=account.last_report,
+                en_silencio=account.last_report is None or now - account.last_report > _SILENT_AFTER,
             )
             for account in accounts
         ]
-        return Conciliacion(gateways=listed, diferencia=sum(account.missing for account in accounts))
+        return Conciliacion(gateways=gateways, diferencia=sum(account.missing for account in accounts))
 
     return router
 
@@ -115,7 +115,8 @@ def _impersonal(row: dict[str, Any]) -> dict[str, Any]:
     return row | without
 
 
-async def _answered(reading: Coroutine[Any, Any, T]) -> T:
+async def _queried(reading: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `reading`, or raise the problem that the database is down."""
     try:
         return await reading
     except DATABASE_ERRORS:

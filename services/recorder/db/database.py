@@ -1,4 +1,4 @@
-"""The database: who writes, who reads, and what it says when it cannot be used."""
+"""The database: connections that write and read, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""All that a database may answer instead of doing its work; connecting raises the driver's own, unwrapped."""
+"""Every error of a database; connecting raises those of the driver, unwrapped."""
 CONNECTIONS = 4
-"""To read, and as many to write on PostgreSQL."""
+"""Connections that read; as many write on PostgreSQL."""
 T = TypeVar("T")
 
 
 class Writer(Protocol):
-    """Who may write."""
+    """Runs transactions that write."""
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction, all or nothing, and return what it returns."""
+        """Run `work` in one transaction, all or nothing, and return its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +44,27 @@ class Database:
     writer: Writer
     readers: AsyncEngine
     migrated: Migrated
-    """What opening it changed."""
+    """The migration at its opening."""
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line what a database answered; details that could quote values are in later lines and left out."""
+    """Return the first line of a database's error; the others may quote values."""
     original = getattr(error, "orig", None) or error
     cause = original.__cause__ if isinstance(error, DBAPIError) and original.__cause__ else original
     return next(iter(str(cause).splitlines()), "") or type(cause).__name__
 
 
-def refuses_values(error: BaseException) -> bool:
-    """Whether the fault is in what was written (SQLSTATE classes 22 and 23), so that trying again cannot help."""
+def rejects_values(error: BaseException) -> bool:
+    """Return whether the database rejects a value (SQLSTATE classes 22 and 23), so that a retry cannot succeed."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return isinstance(error, DataError | IntegrityError) or state.startswith(("22", "23"))
 
 
 def read_url(text: str) -> URL:
-    """Check `DATABASE_URL`; which driver serves it is our business.
+    """Parse `DATABASE_URL`, which names no driver.
 
     Raises:
-        SettingsError: it has neither of the two forms.
+        SettingsError: it is neither of the two forms.
 
     """
     try:
@@ -86,13 +86,13 @@ def read_url(text: str) -> URL:
 
 @asynccontextmanager
 async def open_database(url: URL, *, busy_seconds: float = 5, statement_seconds: float = 30) -> AsyncIterator[Database]:
-    """Connect, create or upgrade the tables, and close everything at the end.
+    """Connect, create or upgrade the tables, and close the connections at the end.
 
-    `busy_seconds` is how long SQLite waits while another program holds its lock, `statement_seconds` how long one
-    statement may take PostgreSQL.
+    SQLite waits at most `busy_seconds` for the lock of another program; PostgreSQL cancels a statement after
+    `statement_seconds`.
 
     Raises:
-        StartError: it cannot be reached, opened, written or upgraded.
+        StartError: the database cannot be reached, opened, written or upgraded.
 
     """
     writer: SqliteWriter | PostgresWriter
@@ -125,5 +125,5 @@ def _advice(error: BaseException, url: URL) -> str:
     if isinstance(error, FileNotFoundError):
         return "create its folder, or change DATABASE_URL"
     if "not a database" in str(error) or "already exists" in str(error):
-        return "it is not ours: move it away, or change DATABASE_URL"
+        return "another program's database: move it away, or change DATABASE_URL"
     return "check its permissions and its disk" if not url.host else "check that it runs and that DATABASE_URL is right"

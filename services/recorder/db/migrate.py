@@ -42,7 +42,7 @@ def migrate(connection: Connection) -> Migrated:
     try:
         command.upgrade(alembic_config(connection), "head")
     except CommandError as error:
-        message = f"the database's tables cannot be brought up to date: {error}; was it used by a newer version?"
+        message = f"the tables of the database cannot be upgraded: {error}; did a newer version create them?"
         raise StartError(message) from None
     return Migrated(before, _revision(connection))
 

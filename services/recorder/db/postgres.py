@@ -1,4 +1,4 @@
-"""PostgreSQL: a few writing connections, and a few that only read."""
+"""PostgreSQL: a pool of connections that write, and a pool of read-only ones."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _CONNECT_SECONDS = 5
 
 
 class PostgresWriter:
-    """Runs transactions side by side, at most `size` of them."""
+    """Runs at most `size` transactions at once."""
 
     def __init__(self, url: URL, *, size: int, statement_seconds: float) -> None:
-        """Write to `url`; one statement may take `statement_seconds`."""
+        """Write to `url`; a statement is cancelled after `statement_seconds`."""
         self._engine = _engine(url, "predecir-recorder", size=size, statement_seconds=statement_seconds)
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction. Cancelling it can leak the connection: shield it."""
+        """Run `work` in one transaction. Cancelling it can leak the connection: shield it."""
         async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
@@ -35,7 +35,7 @@ class PostgresWriter:
 
 
 def postgres_readers(url: URL, *, size: int, statement_seconds: float) -> AsyncEngine:
-    """Read from `url` over at most `size` connections that cannot write; each transaction sees one moment."""
+    """Return an engine of at most `size` read-only connections to `url`; each transaction reads one snapshot."""
     session = {"default_transaction_read_only": "on"}
     return _engine(
         url,

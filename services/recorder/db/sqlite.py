@@ -1,7 +1,7 @@
-"""SQLite: one file, one writing connection on a thread of its own, and readers beside it.
+"""SQLite: one file, one writing connection on a thread of its own, and a pool of read-only connections.
 
-One writing connection: before 3.51.3, two that write or checkpoint one WAL file can corrupt it
-(https://www.sqlite.org/wal.html). It writes with synchronous=FULL, so a commit is on disk.
+There is one writing connection because, before SQLite 3.51.3, two that write or checkpoint one WAL file can corrupt it
+(https://www.sqlite.org/wal.html). It uses synchronous=FULL, so a commit is on disk.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 T = TypeVar("T")
-_LOCK_SECONDS = 0.01
+_RETRY_SECONDS = 0.01
 
 
 class SqliteWriter:
     """Runs transactions one after the other on one connection and one thread.
 
-    A whole transaction is one hop to that thread. In the local profile the gateway's event loop shares the process:
-    each hop, and each statement, has to win the interpreter lock back from it.
+    A whole transaction is one call on that thread. In the local profile the gateway's event loop shares the process:
+    each call, and each statement, has to win the interpreter lock back from it.
     """
 
     def __init__(self, url: URL, *, busy_seconds: float) -> None:
-        """Write to `url`, waiting `busy_seconds` while another program holds SQLite's lock."""
+        """Write to `url`; wait at most `busy_seconds` for the lock of another program."""
         options = {"timeout": busy_seconds, "check_same_thread": False}
         engine = create_engine(
             url.set(drivername="sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
         )
-        # In memory, what SQLite keeps to take back one statement of many rows; else a file of patients each time.
+        # Keep the rollback data of a statement of many rows in memory, not in a temporary file of patients.
         _prepare(engine, ("synchronous=FULL", "temp_store=MEMORY"), begin="BEGIN IMMEDIATE")
         self._engine = engine
         self._path = Path(url.database or "")
@@ -51,19 +51,19 @@ class SqliteWriter:
         self._thread = ThreadPoolExecutor(1, "recorder-writer")
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction, which is finished even if the caller is cancelled."""
+        """Run `work` in one transaction, which ends even if the caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
     async def close(self) -> None:
-        """Wait for what is being written, and close the connection."""
+        """Wait for the running transaction, and close the connection."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown()
 
     def create(self) -> None:
-        """Create the file, readable by its owner only: it holds patients. SQLite's companion files follow its mode.
+        """Create the file in WAL mode, readable by its owner only: it contains patients.
 
-        The file stays in WAL mode from here on. While it changes to that, SQLite does not wait for a lock that another
-        recorder at its start holds, so we do.
+        SQLite's companion files get the same mode. When SQLite changes to WAL mode, it does not wait for the lock of
+        another recorder that starts, so this method retries.
         """
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         deadline = time.monotonic() + self._busy_seconds
@@ -74,7 +74,7 @@ class SqliteWriter:
                 except sqlite3.OperationalError:
                     if time.monotonic() > deadline:
                         raise
-                    time.sleep(_LOCK_SECONDS)
+                    time.sleep(_RETRY_SECONDS)
                 else:
                     return
 
@@ -84,7 +84,7 @@ class SqliteWriter:
 
 
 def sqlite_readers(url: URL, *, size: int, busy_seconds: float) -> AsyncEngine:
-    """Read from `url` over at most `size` connections that cannot write."""
+    """Return an engine of at most `size` read-only connections to `url`."""
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         pool_size=size,
@@ -97,10 +97,10 @@ def sqlite_readers(url: URL, *, size: int, busy_seconds: float) -> AsyncEngine:
 
 
 def _prepare(engine: Engine, pragmas: tuple[str, ...], *, begin: str) -> None:
-    """Begin transactions with `begin`, not where the driver guesses, and set `pragmas` on every connection."""
+    """Begin each transaction with `begin`, instead of the driver, and set `pragmas` on every connection."""
 
     @event.listens_for(engine, "connect")
-    def connected(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's connection
+    def on_connect(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's connection
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in pragmas:
@@ -108,5 +108,5 @@ def _prepare(engine: Engine, pragmas: tuple[str, ...], *, begin: str) -> None:
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def began(connection: Connection) -> None:
+    def on_begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)

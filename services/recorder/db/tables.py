@@ -1,4 +1,4 @@
-"""The tables. Every change here needs a migration; a test compares the two."""
+"""The tables. A change needs a migration; a test compares the two."""
 
 from __future__ import annotations
 

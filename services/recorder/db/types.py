@@ -1,4 +1,4 @@
-"""Column types that mean the same on SQLite and PostgreSQL."""
+"""Column types that behave alike on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def iso_utc(moment: datetime) -> str:
-    """Write `moment` (UTC) as text of fixed width, which sorts as the moments do: 2026-01-31T09:05:00.000000Z."""
+    """Return `moment` (UTC) as text of fixed width, which sorts by time: 2026-01-31T09:05:00.000000Z."""
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
@@ -26,22 +26,22 @@ class UtcTimestamp(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the column type of the database."""
+        """Return the column type of the database."""
         if dialect.name == "postgresql":
             return dialect.type_descriptor(DateTime(timezone=True))
         return dialect.type_descriptor(Text())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - the driver's type
-        """Turn an aware datetime into what the driver takes."""
+        """Convert an aware datetime to the type of the driver."""
         if value is None:
             return None
         value = value.astimezone(UTC)
         return value if dialect.name == "postgresql" else iso_utc(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - the driver's type
-        """Turn what the driver gives into an aware datetime in UTC."""
+        """Convert the value of the driver to an aware datetime in UTC."""
         if value is None or dialect.name == "postgresql":
-            return value  # type: ignore[no-any-return] # asyncpg gives aware datetimes in UTC
+            return value  # type: ignore[no-any-return] # asyncpg returns aware datetimes in UTC
         return datetime.fromisoformat(value)
 
 
@@ -50,4 +50,4 @@ UUID_TEXT = String(36).with_variant(UUID(as_uuid=False), "postgresql")
 JSON_DOCUMENT = JSON().with_variant(JSONB(), "postgresql")
 """A JSON document: text on SQLite, `jsonb` on PostgreSQL."""
 BIG_KEY = BigInteger().with_variant(Integer(), "sqlite")
-"""A key the database counts up; SQLite does so only for INTEGER."""
+"""A key that the database generates; SQLite does so only for INTEGER."""

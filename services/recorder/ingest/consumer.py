@@ -1,8 +1,8 @@
-"""From RabbitMQ to the store: what is there goes into one transaction, and is acknowledged after its commit.
+"""Consumer of RabbitMQ: records all delivered messages in one transaction, and acknowledges them after its commit.
 
-Nothing else is ever said to the broker about a message: whatever goes wrong, the connection is closed, and what was
-not acknowledged comes again. A plain connection and a loop of our own, because robust ones have stopped consuming
-silently after a reconnect.
+It never rejects a message: on any error it closes the connection, and the broker delivers unacknowledged messages
+again. It uses plain connections and reconnects by itself, because robust connections have stopped consuming silently
+after a reconnect.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import aio_pika
 import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from services.recorder.accounting.outbox_reports import OutboxReports
-from services.recorder.ingest.parsing import Poison
-from shared.broker.settings import reason
+from services.recorder.accounting.outbox_reports import OutboxReport
+from services.recorder.ingest.parsing import DeadLetter
+from shared.broker.settings import reason as error_reason
 from shared.broker.topology import SETTLE_SECONDS, bind, declare
 from shared.contracts.event_batches import BatchError, unpack
 from shared.contracts.events import EventError
@@ -36,53 +36,53 @@ if TYPE_CHECKING:
     from shared.contracts.outbox_status import OutboxStatus
     from shared.contracts.transport import Delivery
 
-_FIRST_WAIT = 0.1
-_LONGEST_WAIT = 5.0
+_MIN_RETRY_SECONDS = 0.1
+_MAX_RETRY_SECONDS = 5.0
 _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
 _HEARTBEAT_SECONDS = 6
-"""The broker gives what a recorder holds to another after two to three of these without a sign of life."""
+"""The broker redelivers unacknowledged messages to another recorder after two to three missed heartbeats."""
 _log = structlog.get_logger()
 
 
 class ConsumerLostError(Exception):
-    """The broker delivers no more on this connection; another is needed."""
+    """The broker no longer delivers on this connection; a new one is needed."""
 
 
 class Consumer:
-    """Takes messages as long as it runs."""
+    """Records messages of the broker."""
 
-    def __init__(self, url: str, wanted: Topology, store: Store, *, prefetch: int, silence_seconds: float) -> None:
-        """Consume at `url`, at most `prefetch` messages ahead; ask the broker after `silence_seconds` without any."""
-        self._url, self._topology, self._store = url, wanted, store
+    def __init__(self, url: str, topology: Topology, store: Store, *, prefetch: int, silence_seconds: float) -> None:
+        """Consume at `url`, at most `prefetch` messages ahead; check the queue after `silence_seconds` without any."""
+        self._url, self._topology, self._store = url, topology, store
         self._prefetch, self._silence = prefetch, silence_seconds
         self.consuming = False
 
     async def run(self) -> None:
-        """Consume until cancelled, through every restart of broker and database."""
-        wait = _FIRST_WAIT
+        """Consume until cancelled; reconnect after every restart of broker or database."""
+        retry_seconds = _MIN_RETRY_SECONDS
         while True:
             await self._store.writable()
             try:
-                async with self._delivered() as inbox:
-                    wait = _FIRST_WAIT
+                async with self._connected() as inbox:
+                    retry_seconds = _MIN_RETRY_SECONDS
                     await inbox.record_all(self._store)
             except TransportDownError:
-                continue  # the store has said why; all that was delivered is back in the queue
+                continue  # logged by the store; closing the connection requeued the messages
             except ConsumerLostError as error:
                 _log.warning("broker_lost", reason=str(error))
             finally:
                 self.consuming = False
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(retry_seconds)
+            retry_seconds = min(retry_seconds * 2, _MAX_RETRY_SECONDS)
 
     @asynccontextmanager
-    async def _delivered(self) -> AsyncIterator[_Inbox]:
-        with _translated():
+    async def _connected(self) -> AsyncIterator[_Inbox]:
+        with _client_errors():
             async with asyncio.timeout(_RPC_SECONDS):
                 connection = await aio_pika.connect(self._url, heartbeat=_HEARTBEAT_SECONDS)
         try:
-            with _translated():
+            with _client_errors():
                 async with asyncio.timeout(_RPC_SECONDS):
                     inbox = await self._consume(connection)
             self.consuming = True
@@ -94,7 +94,7 @@ class Consumer:
                 binding.cancel()
                 await asyncio.wait({binding})
         finally:
-            with suppress(ConsumerLostError), _translated():
+            with suppress(ConsumerLostError), _client_errors():
                 async with asyncio.timeout(_RPC_SECONDS):
                     await connection.close()
 
@@ -103,7 +103,7 @@ class Consumer:
         await channel.set_qos(prefetch_count=self._prefetch)
         events, states = await declare(channel, self._topology)
         inbox = _Inbox(channel, events, self._silence)
-        # The client only logs that the broker cancelled its consumer, and drops what is delivered to it after that.
+        # When the broker cancels a consumer, the client only logs it, and drops later deliveries.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(inbox.end)
         await events.consume(inbox.put)
         await states.consume(inbox.put)
@@ -111,7 +111,7 @@ class Consumer:
 
 
 class _Inbox:
-    """What one channel delivered and nobody has recorded yet, in the order of its delivery tags."""
+    """Messages of one channel that are not recorded yet, in the order of their delivery tags."""
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, silence_seconds: float) -> None:
         self._channel, self._queue, self._silence = channel, queue, silence_seconds
@@ -121,16 +121,16 @@ class _Inbox:
         channel.close_callbacks.add(self.end)
 
     def end(self, *_: object) -> None:
-        """Let `record_all` end: no more will come."""
+        """End `record_all`: no more messages are delivered."""
         self._arrived.put_nowait(None)
 
-    async def open_to_publishers(self, wanted: Topology) -> None:
-        """Bind the queues once they are sure to outlive the broker; where they were bound before, nothing changes."""
+    async def open_to_publishers(self, topology: Topology) -> None:
+        """Bind the queues as soon as they survive a restart of the broker; it does not matter if they are bound."""
         await asyncio.sleep(SETTLE_SECONDS)
         try:
-            with _translated():
+            with _client_errors():
                 async with asyncio.timeout(_RPC_SECONDS):
-                    await bind(self._channel, wanted)
+                    await bind(self._channel, topology)
         except ConsumerLostError as error:
             _log.warning("broker_not_bound", reason=str(error))
             self.end()
@@ -139,19 +139,18 @@ class _Inbox:
         self._arrived.put_nowait(message)
 
     async def record_all(self, store: Store) -> None:
-        """Record what comes, until no more will."""
+        """Record messages until the broker delivers no more."""
         while True:
-            read = _Read()
-            read.add(last := await self._next())
-            while len(read.deliveries) < _EVENTS_PER_TRANSACTION and not self._arrived.empty():
-                read.add(last := await self._next())
-            # Asked after the reports came: no event waits that was in the queue before one of them was written.
-            caught_up = bool(read.reports) and await self._is_empty()
-            await store.record(
-                read.deliveries, read.poison, [OutboxReports(report, caught_up) for report in read.reports]
-            )
+            batch = _Batch()
+            batch.add(last := await self._next())
+            while len(batch.deliveries) < _EVENTS_PER_TRANSACTION and not self._arrived.empty():
+                batch.add(last := await self._next())
+            # Checked after the reports arrived: then every event that was queued before a report is delivered.
+            caught_up = bool(batch.reports) and await self._is_empty()
+            reports = [OutboxReport(report, caught_up) for report in batch.reports]
+            await store.record(batch.deliveries, batch.dead_letters, reports)
             failpoint("recorder.committed")
-            with _translated():
+            with _client_errors():
                 await last.ack(multiple=True)
 
     async def _next(self) -> AbstractIncomingMessage:
@@ -165,41 +164,41 @@ class _Inbox:
         if message is None:
             raise ConsumerLostError("the broker ended the channel or its consumer")
         self._last_tag += 1
-        if message.delivery_tag != self._last_tag:  # acknowledging several at once would cover what was not recorded
+        if message.delivery_tag != self._last_tag:  # acknowledging several at once would include unrecorded ones
             raise ConsumerLostError("deliveries came out of order")
         if message.routing_key != GATEWAY_STATE:
             self._last_event = asyncio.get_running_loop().time()
         return message
 
     async def _is_empty(self) -> bool:
-        """Say whether no event waits to be delivered, and find out if the broker has forgotten us."""
-        with _translated():
+        """Return whether no event waits in the queue; raise if the broker has lost this consumer."""
+        with _client_errors():
             async with asyncio.timeout(_RPC_SECONDS):
-                found = await self._channel.declare_queue(self._queue.name, passive=True)
-        ready = found.declaration_result.message_count
+                queue = await self._channel.declare_queue(self._queue.name, passive=True)
+        ready = queue.declaration_result.message_count
         silent = asyncio.get_running_loop().time() - self._last_event >= self._silence
         if ready and silent and self._arrived.empty():
             raise ConsumerLostError("messages are ready, but none is delivered")
-        if not found.declaration_result.consumer_count:
+        if not queue.declaration_result.consumer_count:
             raise ConsumerLostError("the queue has no consumer any more")
         return not ready
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Call whatever the client raises by one name: its errors include RuntimeError, which from elsewhere is a bug."""
+def _client_errors() -> Iterator[None]:
+    """Raise any error of the client as ConsumerLostError. They include RuntimeError, which elsewhere is a bug."""
     try:
         yield
     except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
-        raise ConsumerLostError(reason(error)) from None
+        raise ConsumerLostError(error_reason(error)) from None
 
 
-class _Read:
-    """What several messages hold, for one transaction."""
+class _Batch:
+    """The contents of several messages, for one transaction."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
-        self.poison: list[Poison] = []
+        self.dead_letters: list[DeadLetter] = []
         self.reports: list[OutboxStatus] = []
 
     def add(self, message: AbstractIncomingMessage) -> None:
@@ -209,13 +208,14 @@ class _Read:
         try:
             self.deliveries += unpack(message.content_type, message.headers, message.body)
         except BatchError as error:
-            # Nobody's number, so a negative one that is the same whenever this message comes again.
+            # No gateway's seq, so a negative one, the same at every redelivery of this message.
             number = int.from_bytes(hashlib.sha256(message.body).digest()[:7])
-            poison = Poison("unreadable", f"not a batch of events: {error}", "", -number, message.body, None)
-            self.poison.append(poison)
+            reason = f"not a batch of events: {error}"
+            self.dead_letters.append(DeadLetter("unreadable", reason, "", -number, message.body, None))
 
     def _add_report(self, body: bytes) -> None:
         try:
             self.reports.append(read_status(body))
         except EventError as error:
-            _log.warning("gateway_state_unreadable", reason=str(error))  # nothing is lost: the next one says it all
+            # Nothing is lost: the next report contains the same facts.
+            _log.warning("gateway_state_unreadable", reason=str(error))

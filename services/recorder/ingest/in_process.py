@@ -1,4 +1,4 @@
-"""The way from a gateway to the recorder when both run in one process."""
+"""Transport from a gateway to the recorder in the same process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """A `shared.contracts.transport.Transport` that is done when the database has committed."""
+    """A `shared.contracts.transport.Transport` that returns after the database's commit."""
 
     record: Callable[[Sequence[Delivery]], Awaitable[set[int]]]
 

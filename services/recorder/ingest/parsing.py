@@ -1,4 +1,4 @@
-"""From a delivery to the row it becomes, or to the reason why it becomes none."""
+"""Parsing of a delivery: it becomes a row, or a dead letter with the reason."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Poison:
-    """A delivery that cannot be recorded. `kind` counts in metrics, `reason` is a line without patient values."""
+class DeadLetter:
+    """A delivery that cannot be recorded and goes to quarantine.
+
+    `kind` is its label in metrics. `reason` is one line without patient values. `event_id` is None if it is unreadable.
+    """
 
     kind: Literal["unreadable", "conflict", "refused"]
     reason: str
@@ -34,8 +37,8 @@ class Poison:
     event_id: str | None
 
 
-def read_row(delivery: Delivery, now: datetime) -> EventRow | Poison:
-    """Read one delivery that is recorded `now`; both databases take the same ids: canonical lower-case UUIDs."""
+def read_row(delivery: Delivery, now: datetime) -> EventRow | DeadLetter:
+    """Return the row of a delivery that is recorded `now`. Its ids must be canonical lower-case UUIDs."""
     try:
         event = read_event(delivery.body)
         if not _UUID.fullmatch(event.id):
@@ -92,14 +95,14 @@ def _feedback(event: FeedbackRegistered, moment: datetime, delivery: Delivery, n
     )
 
 
-def poisoned(row: EventRow, kind: Literal["conflict", "refused"], reason: str) -> Poison:
-    """Set aside a row that could be read."""
-    return Poison(kind, reason, row.gateway_id, row.seq, row.body, row.id)
+def dead_letter(row: EventRow, kind: Literal["conflict", "refused"], reason: str) -> DeadLetter:
+    """Return the dead letter of a row that could be read but not recorded."""
+    return DeadLetter(kind, reason, row.gateway_id, row.seq, row.body, row.id)
 
 
-def _unreadable(delivery: Delivery, reason: str) -> Poison:
+def _unreadable(delivery: Delivery, reason: str) -> DeadLetter:
     event_id = _id_in(delivery.body)
-    return Poison("unreadable", reason, delivery.gateway_id, delivery.seq, delivery.body, event_id)
+    return DeadLetter("unreadable", reason, delivery.gateway_id, delivery.seq, delivery.body, event_id)
 
 
 def _id_in(body: bytes) -> str | None:

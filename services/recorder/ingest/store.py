@@ -1,4 +1,4 @@
-"""Recording: a batch of deliveries becomes rows in one transaction, or nothing happened and the reason is known."""
+"""The store: records a batch of deliveries in one transaction, all or nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from services.recorder.accounting.outbox_reports import OutboxReports, keep_reports
-from services.recorder.db.database import DATABASE_ERRORS, reason, refuses_values
-from services.recorder.ingest.parsing import Poison, read_row
-from services.recorder.ingest.writes import Outcome, touch, write_batch, write_each
+from services.recorder.accounting.outbox_reports import OutboxReport, store_reports
+from services.recorder.db.database import DATABASE_ERRORS, reason, rejects_values
+from services.recorder.ingest.parsing import DeadLetter, read_row
+from services.recorder.ingest.writes import BatchStats, touch, write_batch, write_each
 from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
@@ -29,66 +29,65 @@ if TYPE_CHECKING:
     from shared.contracts.transport import Delivery
 
 T = TypeVar("T")
-_Write = Callable[["Connection", "Sequence[EventRow]", "Sequence[Poison]", datetime], Outcome]
+_Write = Callable[["Connection", "Sequence[EventRow]", "Sequence[DeadLetter]", datetime], BatchStats]
 _READ_AT_ONCE = 100
-"""Events read before the event loop gets its turn: about a millisecond. A busy loop's turns are longer than that."""
+"""Events parsed before the event loop runs other tasks: about a millisecond, less than a turn of a busy loop."""
 _log = structlog.get_logger()
 
 
 class Store:
-    """The one writer of the database."""
+    """The only writer of the database."""
 
     def __init__(self, writer: Writer, metrics: Metrics) -> None:
         """Write through `writer`."""
         self._writer = writer
         self._metrics = metrics
-        self._writing: set[asyncio.Task[Outcome]] = set()
+        self._writing: set[asyncio.Task[BatchStats]] = set()
         self._failure: str | None = None
         self._failed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
     async def record(
-        self, batch: Sequence[Delivery], unreadable: Sequence[Poison] = (), heard: Sequence[OutboxReports] = ()
+        self, batch: Sequence[Delivery], unreadable: Sequence[DeadLetter] = (), reports: Sequence[OutboxReport] = ()
     ) -> set[int]:
-        """Record or quarantine every delivery of `batch`, in one transaction; returns their `seq`, all durable now.
+        """Record or quarantine every delivery of `batch` in one transaction; return their `seq`, all durable now.
 
-        `unreadable` is quarantined with it, and what was `heard` of gateways is kept. What was recorded before is
-        absorbed. Cancelling the caller does not cut the transaction short.
+        The same transaction quarantines `unreadable` and stores `reports` of gateways. Deliveries that are recorded
+        already change nothing. Cancelling the caller does not interrupt the transaction.
 
         Raises:
-            TransportDownError: the database cannot be written; nothing was done.
+            TransportDownError: the database cannot be written; nothing was changed.
 
         """
         now = datetime.now(UTC)
         rows: list[EventRow] = []
-        poison = list(unreadable)
+        dead_letters = list(unreadable)
         for start in range(0, len(batch), _READ_AT_ONCE):
             for delivery in batch[start : start + _READ_AT_ONCE]:
-                read = read_row(delivery, now)
-                if isinstance(read, Poison):
-                    poison.append(read)
+                row = read_row(delivery, now)
+                if isinstance(row, DeadLetter):
+                    dead_letters.append(row)
                 else:
-                    rows.append(read)
+                    rows.append(row)
             await asyncio.sleep(0)
-        writing = asyncio.create_task(self._write(rows, poison, heard, now))
+        writing = asyncio.create_task(self._write(rows, dead_letters, reports, now))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
-        outcome = await asyncio.shield(writing)
-        self._metrics.count(outcome)
+        self._metrics.count(await asyncio.shield(writing))
         return {delivery.seq for delivery in batch}
 
     def down(self) -> str | None:
-        """Why the database cannot be written, as of the last attempt, or None."""
+        """Return why the last attempt could not write the database, or None."""
         return self._failure
 
     async def writable(self) -> None:
-        """Wait as long as the database is known not to be; needs `watched`."""
+        """Wait until the database can be written, as far as is known; needs `watched`."""
         await self._writable.wait()
 
     @asynccontextmanager
     async def watched(self, every_seconds: float = 1) -> AsyncIterator[None]:
-        """Notice by itself when a database that was down works again; at the end, wait for what is being written."""
+        """Probe a database that is down until it can be written; at the end, wait for running transactions."""
         watch = asyncio.create_task(self._watch(every_seconds))
         try:
             yield
@@ -97,22 +96,26 @@ class Store:
             await asyncio.gather(watch, *self._writing, return_exceptions=True)
 
     async def _write(
-        self, rows: Sequence[EventRow], poison: Sequence[Poison], heard: Sequence[OutboxReports], now: datetime
-    ) -> Outcome:
-        def written(connection: Connection, write: _Write) -> Outcome:
-            outcome = write(connection, rows, poison, now)
-            keep_reports(connection, heard, now)
+        self,
+        rows: Sequence[EventRow],
+        dead_letters: Sequence[DeadLetter],
+        reports: Sequence[OutboxReport],
+        now: datetime,
+    ) -> BatchStats:
+        def work(connection: Connection, write: _Write) -> BatchStats:
+            stats = write(connection, rows, dead_letters, now)
+            store_reports(connection, reports, now)
             failpoint("recorder.write")
-            return outcome
+            return stats
 
-        with self._metrics.batch(len(rows) + len(poison)):
+        with self._metrics.batch(len(rows) + len(dead_letters)):
             try:
-                return await self._transaction(partial(written, write=write_batch))
+                return await self._transaction(partial(work, write=write_batch))
             except DATABASE_ERRORS as error:
-                if not refuses_values(error):
+                if not rejects_values(error):
                     raise self._is_down(error) from None
             try:
-                return await self._transaction(partial(written, write=write_each))
+                return await self._transaction(partial(work, write=write_each))
             except DATABASE_ERRORS as error:
                 raise self._is_down(error) from None
 

@@ -1,4 +1,4 @@
-"""What one batch does to the tables, inside the transaction it is given. The same steps on both databases."""
+"""Writes of one batch inside a transaction of the caller. The steps are the same on both databases."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from services.recorder.db.database import refuses_values
+from services.recorder.db.database import rejects_values
 from services.recorder.db.inserts import bulk_insert
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
-from services.recorder.ingest.parsing import Poison, poisoned
+from services.recorder.ingest.parsing import DeadLetter, dead_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from services.recorder.db.inserts import BulkInsert
 
-_LOOKED_UP = 500
-"""Ids per look-up, far below what either database takes."""
+_IDS_PER_QUERY = 500
+"""Far below the limits of both databases."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    """How rows of one kind are recorded: their table, their values, their insert, and the count of new ones."""
+    """How rows of one kind are recorded: table, values of a row, insert statement; new ones are `counted` as this."""
 
     table: Table
     counted: str
@@ -48,79 +48,83 @@ def _recording(table: Table, counted: str) -> _Recording:
 
 
 _RECORDINGS: dict[type[EventRow], _Recording] = {
-    PredictionRow: _recording(PREDICCIONES, "recorded"),
-    FeedbackRow: _recording(RESULTADOS, "outcomes"),
+    PredictionRow: _recording(PREDICCIONES, "predictions"),
+    FeedbackRow: _recording(RESULTADOS, "feedback"),
 }
 
 
-class Outcome(Counter[str]):
-    """How many of a batch were `recorded` predictions, recorded `outcomes`, `duplicate`, or newly set aside.
+class BatchStats(Counter[str]):
+    """Counts of one batch: new `predictions`, new `feedback`, `duplicates`, and new dead letters by their kind."""
 
-    What was set aside is `unreadable`, a `conflict` or `refused`.
+
+def write_batch(
+    connection: Connection, rows: Sequence[EventRow], dead_letters: Sequence[DeadLetter], now: datetime
+) -> BatchStats:
+    """Record `rows` and quarantine `dead_letters`; existing rows stay as they are.
+
+    Rows are inserted by kind and id, so that two recorders with the same events wait for each other and do not
+    deadlock.
     """
-
-
-def write_batch(connection: Connection, rows: Sequence[EventRow], poison: Sequence[Poison], now: datetime) -> Outcome:
-    """Record `rows` and quarantine `poison`; whatever was there already stays as it is.
-
-    Rows go in by kind and id, so that two recorders with the same events wait for each other instead of deadlocking.
-    """
-    outcome, aside = Outcome(), list(poison)
+    stats, rejected = BatchStats(), list(dead_letters)
     for kind, recording in _RECORDINGS.items():
-        own = sorted((row for row in rows if type(row) is kind), key=lambda row: row.id)
-        if not own:
+        of_kind = sorted((row for row in rows if type(row) is kind), key=lambda row: row.id)
+        if not of_kind:
             continue
-        new = recording.insert.run(connection, list(map(recording.values, own)))
-        outcome[recording.counted] += new
-        if new < len(own):
-            repeated, conflicts = _known(connection, recording.table, own)
-            _keep_duplicates(connection, repeated, now)
-            outcome["duplicate"] += len(own) - new - len(conflicts)
-            aside += conflicts
-    for each in aside:
-        outcome[each.kind] += _quarantine(connection, each, now)
-    return outcome
+        new = recording.insert.run(connection, list(map(recording.values, of_kind)))
+        stats[recording.counted] += new
+        if new < len(of_kind):
+            repeated, conflicts = _repeated_and_conflicting(connection, recording.table, of_kind)
+            _insert_duplicates(connection, repeated, now)
+            stats["duplicates"] += len(of_kind) - new - len(conflicts)
+            rejected += conflicts
+    for letter in rejected:
+        stats[letter.kind] += _quarantine(connection, letter, now)
+    return stats
 
 
-def write_each(connection: Connection, rows: Sequence[EventRow], poison: Sequence[Poison], now: datetime) -> Outcome:
-    """Do the same row by row, for a batch with a value that the database refuses, such as NUL in PostgreSQL's text."""
-    outcome = write_batch(connection, (), poison, now)
+def write_each(
+    connection: Connection, rows: Sequence[EventRow], dead_letters: Sequence[DeadLetter], now: datetime
+) -> BatchStats:
+    """Write row by row, for a batch with a value that the database rejects, such as NUL in PostgreSQL's text."""
+    stats = write_batch(connection, (), dead_letters, now)
     for row in rows:
         try:
             with connection.begin_nested():
-                outcome.update(write_batch(connection, [row], (), now))
+                stats.update(write_batch(connection, [row], (), now))
         except DBAPIError as error:
-            if not refuses_values(error):
+            if not rejects_values(error):
                 raise
-            refused = poisoned(row, "refused", "the database refuses a value in it")
-            outcome[refused.kind] += _quarantine(connection, refused, now)
-    return outcome
+            rejected = dead_letter(row, "refused", "the database refuses a value in it")
+            stats[rejected.kind] += _quarantine(connection, rejected, now)
+    return stats
 
 
 def touch(connection: Connection) -> None:
-    """Write something that changes nothing, to learn whether it can be written."""
+    """Write without a change, to find out whether the database can be written."""
     connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
 
 
-def _known(connection: Connection, table: Table, rows: Sequence[EventRow]) -> tuple[list[EventRow], list[Poison]]:
-    """Find which `rows` are held under another gateway or seq, and which contradict the row of their id."""
+def _repeated_and_conflicting(
+    connection: Connection, table: Table, rows: Sequence[EventRow]
+) -> tuple[list[EventRow], list[DeadLetter]]:
+    """Return the `rows` recorded under another gateway or seq, and those that contradict the row of their id."""
     c = table.c
-    held: dict[str, tuple[str, int, str]] = {}
-    for start in range(0, len(rows), _LOOKED_UP):
-        ids = [row.id for row in rows[start : start + _LOOKED_UP]]
-        found = connection.execute(select(c.id, c.gateway_id, c.seq, c.hash).where(c.id.in_(ids)))
-        held |= {event_id: (gateway_id, seq, digest) for event_id, gateway_id, seq, digest in found}
+    recorded: dict[str, tuple[str, int, str]] = {}
+    for start in range(0, len(rows), _IDS_PER_QUERY):
+        ids = [row.id for row in rows[start : start + _IDS_PER_QUERY]]
+        existing = connection.execute(select(c.id, c.gateway_id, c.seq, c.hash).where(c.id.in_(ids)))
+        recorded |= {event_id: (gateway_id, seq, digest) for event_id, gateway_id, seq, digest in existing}
     repeated, conflicts = [], []
     for row in rows:
-        gateway_id, seq, digest = held[row.id]
+        gateway_id, seq, digest = recorded[row.id]
         if digest != row.hash:
-            conflicts.append(poisoned(row, "conflict", "its id is recorded with another question or answer"))
+            conflicts.append(dead_letter(row, "conflict", "its id is recorded with another question or answer"))
         elif (gateway_id, seq) != (row.gateway_id, row.seq):
             repeated.append(row)
     return repeated, conflicts
 
 
-def _keep_duplicates(connection: Connection, rows: Sequence[EventRow], now: datetime) -> None:
+def _insert_duplicates(connection: Connection, rows: Sequence[EventRow], now: datetime) -> None:
     if rows:
         values = [
             {"gateway_id": row.gateway_id, "seq": row.seq, "prediccion_id": row.id, "recibido": now} for row in rows
@@ -128,15 +132,15 @@ def _keep_duplicates(connection: Connection, rows: Sequence[EventRow], now: date
         connection.execute(_upsert(connection, DUPLICADOS).on_conflict_do_nothing(), values)
 
 
-def _quarantine(connection: Connection, poison: Poison, now: datetime) -> int:
+def _quarantine(connection: Connection, letter: DeadLetter, now: datetime) -> int:
     statement = _upsert(connection, CUARENTENA).on_conflict_do_nothing(index_elements=["gateway_id", "seq"])
     values = {
         "recibido": now,
-        "motivo": poison.reason,
-        "gateway_id": poison.gateway_id,
-        "seq": poison.seq,
-        "cuerpo": poison.body,
-        "prediccion_id": poison.event_id,
+        "motivo": letter.reason,
+        "gateway_id": letter.gateway_id,
+        "seq": letter.seq,
+        "cuerpo": letter.body,
+        "prediccion_id": letter.event_id,
     }
     return connection.execute(statement, values).rowcount
 

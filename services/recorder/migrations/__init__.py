@@ -1,1 +1,1 @@
-"""The history of the tables."""
+"""Migrations of the schema, run by Alembic."""

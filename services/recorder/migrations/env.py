@@ -1,4 +1,4 @@
-"""Run by Alembic: migrate over the connection and inside the transaction that `db.migrate` opened."""
+"""Alembic's environment: migrate on the connection and in the transaction of `db.migrate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.failpoints import failpoint
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
-    transactional_ddl=True,  # SQLite's too: the transaction is opened by us, not by the driver
+    transactional_ddl=True,  # on SQLite, too: we begin the transaction, not the driver
     render_as_batch=True,
     on_version_apply=lambda **_: failpoint("migration.revision"),
 )

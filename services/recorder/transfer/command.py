@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from services.recorder.accounting.outbox_reports import adopt_reports, read_reports
-from services.recorder.analysts.dictionary import adopt_dictionary, read_dictionary
+from services.recorder.accounting.outbox_reports import merge_reports, read_reports
+from services.recorder.analysts.dictionary import merge_dictionary, read_dictionary
 from services.recorder.commands import fail, run_command, say
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
@@ -108,10 +108,10 @@ async def _transfer(source_url: URL, target_url: URL) -> int:
         tables = [table for table in METADATA.sorted_tables if table not in _MERGED]
         comparisons = [await _transfer_table(reading, target, table) for table in tables]
         reports = await read_reports(reading)  # after the rows that they report on
-        await target.writer.transaction(partial(adopt_reports, reports, datetime.now(UTC)))
+        await target.writer.transaction(partial(merge_reports, reports, datetime.now(UTC)))
         say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
-        adopted = await target.writer.transaction(partial(adopt_dictionary, await read_dictionary(reading)))
-        say(f"diccionario: {adopted} lines taken over; the recorder keeps the rest in step at its start")
+        merged = await target.writer.transaction(partial(merge_dictionary, await read_dictionary(reading)))
+        say(f"diccionario: {merged} lines taken over; the recorder keeps the rest in step at its start")
     wrong = sum(len(comparison.missing) + len(comparison.different) for comparison in comparisons)
     if wrong:
         return fail("transfer", f"{wrong} rows differ; they are listed above. Nothing was overwritten", DIFFERENT)

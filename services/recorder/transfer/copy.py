@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, ColumnElement, Select, Table, Text, UniqueConstraint, cast, func, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
-from services.recorder.db.database import refuses_values
+from services.recorder.db.database import rejects_values
 from services.recorder.db.inserts import bulk_insert
 from shared.failpoints import failpoint
 
@@ -108,7 +108,7 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
         with connection.begin_nested():
             inserted = bulk_insert(table, copied_columns(table)).run(connection, rows)
     except DBAPIError as error:
-        if not refuses_values(error):
+        if not rejects_values(error):
             raise
     else:
         failpoint("copy.write")

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this revision."""
     op.create_table(
         "predicciones",
         sa.Column("id", UUID_TEXT, nullable=False, comment="the prediction's, a UUID: makes recording idempotent"),
@@ -60,6 +60,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Revert this revision."""
     for table in ("cuarentena", "duplicados", "predicciones"):
         op.drop_table(table)

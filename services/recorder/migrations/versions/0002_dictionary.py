@@ -1,4 +1,4 @@
-"""Create the analysts' dictionary."""
+"""Create the data dictionary of the analysts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this revision."""
     op.create_table(
         "diccionario",
         sa.Column("vista", sa.Text, nullable=False, comment="the view that has the column"),
@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. The views go as well: they came with the dictionary, and hold on to the columns of `predicciones`."""
+    """Revert this revision. Drop the views, too: they depend on columns of `predicciones`."""
     for name in sa.inspect(op.get_bind()).get_view_names():
         if name.startswith("predicciones_"):
             op.execute(f'DROP VIEW "{name}"')

@@ -1,4 +1,4 @@
-"""Create the gateways' own account of what they answered."""
+"""Create the gateways' reports on their outboxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this revision."""
     op.create_table(
         "gateways",
         sa.Column("gateway_id", sa.Text, nullable=False),
@@ -36,5 +36,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Revert this revision."""
     op.drop_table("gateways")

@@ -1,4 +1,4 @@
-"""Create the outcomes, and give predictions the doctor's reference to the patient."""
+"""Create the feedback of doctors, and add their reference to the patient to predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this revision."""
     reference = sa.Column(
         "referencia", sa.Text, nullable=True, comment="the doctor's reference to the patient, as keyed hash"
     )
@@ -44,7 +44,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. The views go as well: they hold on to the outcomes, and are made anew at the next start."""
+    """Revert this revision. Drop the views, which depend on `resultados`; the next start creates them again."""
     for name in sa.inspect(op.get_bind()).get_view_names():
         if name.startswith("predicciones_"):
             op.execute(f'DROP VIEW "{name}"')

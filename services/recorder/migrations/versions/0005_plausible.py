@@ -1,4 +1,4 @@
-"""Give predictions the classes that the doctor was told cannot be ruled out."""
+"""Add the plausible classes, those not ruled out, to predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this revision."""
     plausible = sa.Column(
         "plausibles", JSON_DOCUMENT, nullable=True, comment="classes not ruled out, likeliest first; NULL: not known"
     )
@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. The views go as well: they hold on to the column, and are made anew at the next start."""
+    """Revert this revision. Drop the views, which depend on the column; the next start creates them again."""
     for name in sa.inspect(op.get_bind()).get_view_names():
         if name.startswith("predicciones_"):
             op.execute(f'DROP VIEW "{name}"')

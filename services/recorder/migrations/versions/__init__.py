@@ -1,1 +1,1 @@
-"""One file per change, oldest first."""
+"""Revisions of the schema, one file each."""
