@@ -24,15 +24,15 @@ class Metrics:
         self._predictions = Counter(
             "predecir_recorder_predictions_recorded", "Predictions recorded.", registry=registry
         )
-        self._feedback = Counter("predecir_recorder_outcomes_recorded", "Outcomes recorded.", registry=registry)
+        self._feedback = Counter("predecir_recorder_outcomes_recorded", "Feedback recorded.", registry=registry)
         self._duplicates = Counter(
-            "predecir_recorder_duplicates", "Deliveries of what was recorded.", registry=registry
+            "predecir_recorder_duplicates", "Deliveries that were recorded before.", registry=registry
         )
         self._quarantined = Counter(
-            "predecir_recorder_quarantined", "Deliveries set aside.", ["kind"], registry=registry
+            "predecir_recorder_quarantined", "Deliveries quarantined.", ["kind"], registry=registry
         )
         self._failed = Counter(
-            "predecir_recorder_batches_failed", "Batches that the database did not take.", registry=registry
+            "predecir_recorder_batches_failed", "Batches that could not be written.", registry=registry
         )
         self._seconds = Histogram(
             "predecir_recorder_batch_seconds",

@@ -1,4 +1,4 @@
-"""What analysts are promised, on SQLite."""
+"""The contract of the analysts' view and dictionary on SQLite."""
 
 from __future__ import annotations
 

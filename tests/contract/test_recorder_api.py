@@ -1,4 +1,4 @@
-"""The read API in process: what analysts, and whoever checks the account, get to see."""
+"""The read API in process, for doctors, analysts and operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.contracts.transport import OutboxState, TransportDownError
 from shared.settings import SettingsError
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.hosting import StartError, edge_app, http_app
-from tests.support.recorder_suite import START, delivery, event, outcome
+from tests.support.recorder_suite import START, delivery, event, feedback_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -44,7 +44,7 @@ async def served(folder: Path, *states: OutboxState) -> AsyncIterator[tuple[Reco
             yield recorder, client
 
 
-async def test_what_the_relay_hands_over_is_listed_and_found(tmp_path: Path) -> None:
+async def test_a_published_event_is_listed_and_found_by_its_id(tmp_path: Path) -> None:
     body = event()
     sent = orjson.loads(body)
     async with served(tmp_path) as (recorder, client):
@@ -80,7 +80,7 @@ async def test_the_fields_of_a_prediction_keep_their_order(tmp_path: Path) -> No
     body = event()
     of = orjson.loads(body)["id"]
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(1, body), delivery(2, outcome(of))])
+        await recorder.transport.publish([delivery(1, body), delivery(2, feedback_event(of))])
         [listed] = (await client.get("/predicciones")).json()["predicciones"]
         one = (await client.get(f"/predicciones/{of}")).json()
 
@@ -93,12 +93,15 @@ async def test_the_fields_of_a_prediction_keep_their_order(tmp_path: Path) -> No
     assert list(listed["resultado"]) == ["aceptada", "diagnostico", "motivo", "timestamp"]
 
 
-async def test_what_the_doctor_said_is_listed_the_last_thing_first(tmp_path: Path) -> None:
+async def test_feedback_is_listed_newest_first(tmp_path: Path) -> None:
     body = event(reference="5f" * 32, plausible=["negativo", "hipertiroidismo"])
     of = orjson.loads(body)["id"]
-    said = [outcome(of), outcome(of, "hipertiroidismo", time=START + timedelta(hours=1), reason="otra prueba")]
+    feedback = [
+        feedback_event(of),
+        feedback_event(of, "hipertiroidismo", time=START + timedelta(hours=1), reason="otra prueba"),
+    ]
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
+        await recorder.transport.publish([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
         page = (await client.get("/predicciones", params={"referencia": "5f" * 32})).json()
         one = (await client.get(f"/predicciones/{of}")).json()
         nobody = (await client.get("/predicciones", params={"referencia": "a" * 64})).json()
@@ -122,8 +125,8 @@ async def test_an_analyst_gets_neither_references_nor_reasons(tmp_path: Path) ->
     of = orjson.loads(body)["id"]
     keys = {role: create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.ANALISTA)}
     async with served(tmp_path) as (recorder, _):
-        said = outcome(of, "hipertiroidismo", reason="otra prueba")
-        await recorder.transport.publish([delivery(1, body), delivery(2, said)])
+        feedback = feedback_event(of, "hipertiroidismo", reason="otra prueba")
+        await recorder.transport.publish([delivery(1, body), delivery(2, feedback)])
         app = http_app("test", recorder.part, registry=CollectorRegistry())
         transport = httpx.ASGITransport(edge_app(app, "localhost", ApiKeyStore(tmp_path / "access.json")))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -139,16 +142,16 @@ async def test_an_analyst_gets_neither_references_nor_reasons(tmp_path: Path) ->
     assert not any("5f5f" in answer.text or "otra prueba" in answer.text for answer in answers[Role.ANALISTA])
     assert {answer.headers["cache-control"] for answer in answers[Role.MEDICO]} == {"no-store"}
     one = answers[Role.ANALISTA][1].json()
-    assert [said["diagnostico"] for said in one["resultados"]] == ["hipertiroidismo"]
+    assert [row["diagnostico"] for row in one["resultados"]] == ["hipertiroidismo"]
 
 
-async def test_a_hundred_outcomes_are_shown_at_most_the_last_ones(tmp_path: Path) -> None:
+async def test_at_most_the_last_hundred_rows_of_feedback_are_shown(tmp_path: Path) -> None:
     body = event()
     of = orjson.loads(body)["id"]
-    said = [outcome(of, time=START + timedelta(minutes=minute)) for minute in range(102)]
+    feedback = [feedback_event(of, time=START + timedelta(minutes=minute)) for minute in range(102)]
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
-        times = [each["timestamp"] for each in (await client.get(f"/predicciones/{of}")).json()["resultados"]]
+        await recorder.transport.publish([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
+        times = [row["timestamp"] for row in (await client.get(f"/predicciones/{of}")).json()["resultados"]]
 
     assert (len(times), times[0], times[-1]) == (100, "2026-03-01T13:41:00Z", "2026-03-01T12:02:00Z")
 
@@ -156,14 +159,14 @@ async def test_a_hundred_outcomes_are_shown_at_most_the_last_ones(tmp_path: Path
 async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
     async with served(tmp_path) as (recorder, client):
         await recorder.transport.publish([delivery(seq) for seq in range(1, 8)])
-        seen: list[int] = []
+        read: list[int] = []
         query: dict[str, Any] | None = {"limite": 3, "desde": "2026-03-01", "hasta": "2026-03-01T12:00:01Z"}
         while query is not None:
             page = (await client.get("/predicciones", params=query)).json()
-            seen += [row["seq"] for row in page["predicciones"]]
+            read += [row["seq"] for row in page["predicciones"]]
             query = {**query, "cursor": page["siguiente"]} if page["siguiente"] else None
 
-    assert sorted(seen) == [1, 2, 3, 4, 5, 6, 7]
+    assert sorted(read) == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_filters_reach_the_query(tmp_path: Path) -> None:
@@ -172,14 +175,14 @@ async def test_filters_reach_the_query(tmp_path: Path) -> None:
             [delivery(1, event(version="4")), delivery(2, event(output="hipertiroidismo"))]
         )
 
-        async def found(**query: str) -> list[int]:
+        async def seqs(**query: str) -> list[int]:
             return [row["seq"] for row in (await client.get("/predicciones", params=query)).json()["predicciones"]]
 
-        assert await found(modelo_version="4") == [1]
-        assert await found(output="hipertiroidismo") == [2]
-        assert await found(desde="2026-03-01T12:00:00") != []
-        assert await found(desde="2026-03-01T12:00:00-05:00") == []
-        assert await found(hasta="2026-03-01T12:00:00") == []
+        assert await seqs(modelo_version="4") == [1]
+        assert await seqs(output="hipertiroidismo") == [2]
+        assert await seqs(desde="2026-03-01T12:00:00") != []
+        assert await seqs(desde="2026-03-01T12:00:00-05:00") == []
+        assert await seqs(hasta="2026-03-01T12:00:00") == []
 
 
 @pytest.mark.parametrize(
@@ -211,10 +214,12 @@ async def test_an_unknown_prediction_is_a_problem_in_spanish(tmp_path: Path, unk
     assert answer.json()["detail"] == "No hay ninguna predicción registrada con ese id."
 
 
-async def test_the_account_closes_over_rows_duplicates_quarantine_and_outbox(tmp_path: Path) -> None:
+async def test_the_account_sums_rows_duplicates_quarantine_and_outbox(tmp_path: Path) -> None:
     body = event()
     async with served(tmp_path, OutboxState("g1", 6, 5)) as (recorder, client):
-        await recorder.transport.publish([delivery(1), delivery(2, body), delivery(3, body), delivery(4, b"poison")])
+        await recorder.transport.publish(
+            [delivery(1), delivery(2, body), delivery(3, body), delivery(4, b"unreadable")]
+        )
         account = (await client.get("/conciliacion")).json()
 
     expected = {"respondidas": 6, "registradas": 2, "duplicadas": 1, "en_outbox": 2, "en_cuarentena": 1}
@@ -233,7 +238,7 @@ async def test_missing_answers_of_all_gateways_are_summed(tmp_path: Path) -> Non
     assert account["diferencia"] == 4
 
 
-async def test_readiness_tells_that_the_database_cannot_be_written(tmp_path: Path) -> None:
+async def test_readiness_fails_while_the_database_cannot_be_written(tmp_path: Path) -> None:
     async with served(tmp_path) as (recorder, client):
         assert (await client.get("/health/ready")).status_code == 200
         other = sqlite3.connect(tmp_path / "predicciones.db", isolation_level=None)
@@ -255,7 +260,7 @@ async def test_readiness_tells_that_the_database_cannot_be_written(tmp_path: Pat
 
 async def test_metrics_count_without_patients(tmp_path: Path) -> None:
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(1), delivery(2, b"poison")])
+        await recorder.transport.publish([delivery(1), delivery(2, b"unreadable")])
         metrics = (await client.get("/metrics")).text
 
     assert "predecir_recorder_predictions_recorded_total 1.0" in metrics
@@ -294,7 +299,7 @@ async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", ["text", "folder", "table", "newer"])
-async def test_a_file_that_is_not_our_database_is_refused_and_left_alone(tmp_path: Path, made: str) -> None:
+async def test_another_programs_file_is_rejected_and_not_changed(tmp_path: Path, made: str) -> None:
     path = tmp_path / "predicciones.db"
     statements = {
         "table": "CREATE TABLE predicciones (id INTEGER)",

@@ -1,4 +1,4 @@
-"""The store's promises on SQLite, and what only SQLite has."""
+"""The contract of the store on SQLite, and properties of SQLite only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.recorder.api.queries import PredictionFilter, read_page
 from shared.contracts.transport import TransportDownError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import START, Recording, Target, delivery, event
-from tests.support.reports_suite import *  # noqa: F403 - what gateways elsewhere report
+from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class SqliteTarget:
 
     @contextmanager
     def unwritable(self) -> Iterator[None]:
-        """Hold the lock, as an analyst's program in the middle of a change does."""
+        """Hold the lock, as a program of an analyst does during a change."""
         other = sqlite3.connect(self.path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
@@ -63,7 +63,7 @@ def target(tmp_path: Path) -> Target:
     return SqliteTarget(tmp_path / "predicciones.db")
 
 
-async def test_a_disk_without_room_takes_nothing_and_then_recovers(recorder: Recording, tmp_path: Path) -> None:
+async def test_the_store_recovers_after_a_full_disk(recorder: Recording, tmp_path: Path) -> None:
     await recorder.store.record([delivery(1)])
     size = (tmp_path / "predicciones.db-wal").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -89,13 +89,13 @@ async def test_times_are_text_that_sorts(recorder: Recording, tmp_path: Path) ->
     await recorder.store.record([delivery(1)])
 
     other = sqlite3.connect(tmp_path / "predicciones.db")
-    found = other.execute("SELECT timestamp, typeof(probabilidad), inputs ->> 'edad' FROM predicciones").fetchone()
+    row = other.execute("SELECT timestamp, typeof(probabilidad), inputs ->> 'edad' FROM predicciones").fetchone()
     other.close()
-    assert found == ("2026-03-01T12:00:00.000000Z", "real", 41)
+    assert row == ("2026-03-01T12:00:00.000000Z", "real", 41)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "index"),
+    ("filters", "index"),
     [
         ({}, "ix_predicciones_timestamp"),
         ({"since": START, "until": START + timedelta(days=1)}, "ix_predicciones_timestamp"),
@@ -104,32 +104,32 @@ async def test_times_are_text_that_sorts(recorder: Recording, tmp_path: Path) ->
         ({"reference": "5f" * 32}, "ix_predicciones_referencia_timestamp"),
     ],
 )
-async def test_every_page_is_read_along_an_index_from_where_the_cursor_points(
-    recorder: Recording, wanted: dict[str, Any], index: str
+async def test_every_page_is_an_index_search_from_the_cursor(
+    recorder: Recording, filters: dict[str, Any], index: str
 ) -> None:
     await recorder.store.record([delivery(seq, event(reference="5f" * 32)) for seq in range(1, 4)])
     plans: list[str] = []
-    outcomes: list[str] = []
+    feedback: list[str] = []
 
     @sqlalchemy.event.listens_for(recorder.database.readers.sync_engine, "before_cursor_execute")
     def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:  # noqa: ANN401 - the driver's
         if statement.startswith("SELECT "):
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            kind = plans if statement.startswith("SELECT predicciones.") else outcomes
+            kind = plans if statement.startswith("SELECT predicciones.") else feedback
             kind.append(" / ".join(row[3] for row in cursor.fetchall()))
 
-    _, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=1, **wanted))
-    await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor, **wanted))
+    _, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=1, **filters))
+    await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor, **filters))
 
     first, second = plans
     assert index in first
     assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
-    assert "SEARCH feedback USING INDEX ix_resultados_prediccion_id_timestamp" in outcomes[0]
-    assert "SCAN" not in "".join(outcomes).replace("SCAN CONSTANT ROW", "")
+    assert "SEARCH feedback USING INDEX ix_resultados_prediccion_id_timestamp" in feedback[0]
+    assert "SCAN" not in "".join(feedback).replace("SCAN CONSTANT ROW", "")
 
 
 async def test_no_statement_leaves_patients_in_a_temporary_file(recorder: Recording) -> None:
-    """What takes back a statement of many rows is a copy of pages, which SQLite would otherwise write to /tmp."""
+    """To roll back a statement of many rows, SQLite copies pages, by default to a temporary file."""
     setting = await recorder.database.writer.transaction(
         lambda connection: connection.exec_driver_sql("PRAGMA temp_store").scalar_one()
     )

@@ -1,4 +1,4 @@
-"""Copying and comparing in process, where the moment of every step can be chosen."""
+"""Copy and comparison in process, where a test controls the order of steps."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ async def add(database: Database, first: int, number: int) -> None:
     await database.writer.transaction(partial(write_batch, rows=rows, dead_letters=(), now=START))
 
 
-async def test_what_is_recorded_while_it_copies_is_left_for_the_next_run(tmp_path: Path) -> None:
+async def test_rows_recorded_during_a_copy_are_copied_by_the_next(tmp_path: Path) -> None:
     first, later = BATCH + 1, 7
-    told: list[int] = []
+    batches: list[int] = []
     async with (
         open_database(read_url(f"sqlite:///{tmp_path}/one.db")) as source,
         open_database(read_url(f"sqlite:///{tmp_path}/two.db")) as target,
@@ -35,19 +35,23 @@ async def test_what_is_recorded_while_it_copies_is_left_for_the_next_run(tmp_pat
         async with source.readers.connect() as reading:
             assert await count(reading, PREDICCIONES) == first
             await add(source, first + 1, later)
-            assert await copy_table(reading, target, PREDICCIONES, told.append) == (first, [])
-            result = await compare_table(reading, target, PREDICCIONES, told.append)
-        assert (result.equal, result.source_rows, result.target_rows) == (True, first, first)
-        assert told == [BATCH, 1] * 2
+            assert await copy_table(reading, target, PREDICCIONES, batches.append) == (first, [])
+            comparison = await compare_table(reading, target, PREDICCIONES, batches.append)
+        assert (comparison.equal, comparison.source_rows, comparison.target_rows) == (True, first, first)
+        assert batches == [BATCH, 1] * 2
 
         async with source.readers.connect() as reading:
-            assert await copy_table(reading, target, PREDICCIONES, told.append) == (later, [])
-            result = await compare_table(reading, target, PREDICCIONES, told.append)
-        assert (result.equal, result.source_rows, result.target_rows) == (True, first + later, first + later)
+            assert await copy_table(reading, target, PREDICCIONES, batches.append) == (later, [])
+            comparison = await compare_table(reading, target, PREDICCIONES, batches.append)
+        assert (comparison.equal, comparison.source_rows, comparison.target_rows) == (
+            True,
+            first + later,
+            first + later,
+        )
 
 
-async def test_a_row_that_lacks_is_told_by_its_key_and_by_digests_that_differ(tmp_path: Path) -> None:
-    told: list[int] = []
+async def test_a_missing_row_is_reported_by_its_key_and_the_digests(tmp_path: Path) -> None:
+    batches: list[int] = []
     async with (
         open_database(read_url(f"sqlite:///{tmp_path}/one.db")) as source,
         open_database(read_url(f"sqlite:///{tmp_path}/two.db")) as target,
@@ -55,9 +59,9 @@ async def test_a_row_that_lacks_is_told_by_its_key_and_by_digests_that_differ(tm
         await add(source, 1, 3)
         await add(target, 1, 2)
         async with source.readers.connect() as reading:
-            result = await compare_table(reading, target, PREDICCIONES, told.append)
+            comparison = await compare_table(reading, target, PREDICCIONES, batches.append)
 
-    (lacking,) = made_up(3, 1)
-    assert result.missing == [(lacking.id,)]
-    assert not result.equal
-    assert result.digests[0] != result.digests[1]
+    (absent,) = made_up(3, 1)
+    assert comparison.missing == [(absent.id,)]
+    assert not comparison.equal
+    assert comparison.digests[0] != comparison.digests[1]

@@ -1,4 +1,4 @@
-"""What analysts are promised, on PostgreSQL, and the role that only PostgreSQL has."""
+"""The contract of the analysts' view and dictionary on PostgreSQL, and the role, which only PostgreSQL has."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
 from tests.support.analysts_suite import (
-    QUESTIONS,
+    QUERIES,
     Anemia,
     Renamed,
     a_year_of_patients,
-    answers,
-    ask,
     described,
+    query,
+    query_plain,
     record,
 )
 from tests.support.postgres import PostgresServer, postgres_server
@@ -51,16 +51,16 @@ def url_of(user: str, target: PostgresTarget) -> str:
     return f"postgresql://{user}:{user}@127.0.0.1:{target.server.port}/{target.database}"
 
 
-async def test_every_question_is_answered_alike_by_both_databases(target: Target, tmp_path: Path) -> None:
+async def test_both_databases_answer_every_query_alike(target: Target, tmp_path: Path) -> None:
     async with (
         described(target, DatosPaciente) as postgres,
         described(SqliteTarget(tmp_path / "p.db"), DatosPaciente) as sqlite,
     ):
         for database in (postgres, sqlite):
             await record(database, *a_year_of_patients())
-        for question in QUESTIONS:
-            if not re.search(r"\bdesde\b", question):  # these two tell when each database was first described
-                assert await answers(postgres, question) == await answers(sqlite, question), question
+        for sql in QUERIES:
+            if not re.search(r"\bdesde\b", sql):  # these depend on the time of each database's first start
+                assert await query_plain(postgres, sql) == await query_plain(sqlite, sql), sql
 
 
 async def test_the_role_reads_views_and_dictionary_and_nothing_else(
@@ -79,15 +79,15 @@ async def test_the_role_reads_views_and_dictionary_and_nothing_else(
         assert await refused(ana, change)
 
 
-async def test_a_recorder_that_may_not_create_roles_says_once_what_an_administrator_runs() -> None:
-    with postgres_server() as alone:  # roles belong to a whole server: one where no recorder has made it yet
+async def test_a_recorder_without_createrole_logs_the_sql_for_it() -> None:
+    with postgres_server() as alone:  # roles belong to a whole server: one without the role
         target = PostgresTarget(alone, "clinic")
         create = "CREATE ROLE recorder LOGIN PASSWORD 'recorder'", "CREATE ROLE ana LOGIN PASSWORD 'ana'"
         alone.query("postgres", *create, "CREATE DATABASE clinic OWNER recorder")
         for _ in range(2):
             with capture_logs() as logs:
                 async with described(OwnedBy("recorder", target), Anemia) as database:
-                    assert await ask(database, "SELECT * FROM diccionario")
+                    assert await query(database, "SELECT * FROM diccionario")
             (advice,) = [log["run_as_administrator"] for log in logs if log["event"] == "analysts_role_missing"]
 
         alone.query("clinic", *advice.rstrip(";").split("; "), "GRANT predecir_analista TO ana")
@@ -115,7 +115,7 @@ async def test_an_analysts_own_view_on_ours_keeps_no_recorder_from_starting(targ
 
     with capture_logs() as logs:
         async with described(target, Renamed) as database:
-            assert await ask(database, "SELECT paciente_output FROM predicciones_anemia") == []
+            assert await query(database, "SELECT paciente_output FROM predicciones_anemia") == []
 
     assert [(log["event"], log["view"]) for log in logs] == [("analysts_view_not_refreshed", "predicciones_anemia")]
     assert logs[0]["reason"].startswith("cannot drop view predicciones_anemia because other objects depend on it")
@@ -138,4 +138,4 @@ async def test_an_analysts_long_query_keeps_no_recorder_from_starting(target: Po
         ("analysts_view_not_refreshed", "canceling statement due to lock timeout")
     ]
     async with described(target, Renamed) as database:
-        assert await ask(database, "SELECT ferritina FROM predicciones_anemia") == []
+        assert await query(database, "SELECT ferritina FROM predicciones_anemia") == []

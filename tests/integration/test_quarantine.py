@@ -28,7 +28,7 @@ def target(tmp_path: Path) -> SqliteTarget:
 
 @pytest.fixture
 async def recorder(target: SqliteTarget) -> AsyncIterator[Recording]:
-    """A database whose rows 1 and 2 in quarantine are poison."""
+    """Return a recorder with two unreadable rows in quarantine, 1 and 2."""
     async with recording(target) as opened:
         await opened.store.record([delivery(1), delivery(2, b'{"tsh": 7.77'), delivery(3, b"\x1b[2J\xff")])
         yield opened
@@ -50,31 +50,29 @@ async def missing(recorder: Recording) -> int:
     return (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing
 
 
-async def test_list_says_what_and_why_but_no_patient_value(recorder: Recording, target: SqliteTarget) -> None:
-    code, said, _ = quarantine(target, "list")
-    lines = said.decode().splitlines()
+async def test_list_shows_the_reason_but_no_patient_value(recorder: Recording, target: SqliteTarget) -> None:
+    code, output, _ = quarantine(target, "list")
+    lines = output.decode().splitlines()
     assert (code, len(lines)) == (0, len(await recorder.rows(CUARENTENA)))
     assert lines[0].startswith("1  2")
     assert lines[0].endswith("  g1  2  12 bytes  not JSON")
-    assert b"7.77" not in said
+    assert b"7.77" not in output
 
 
-async def test_show_gives_the_bytes_as_they_came(recorder: Recording, target: SqliteTarget) -> None:
+async def test_show_prints_the_bytes_unchanged(recorder: Recording, target: SqliteTarget) -> None:
     assert quarantine(target, "show", "2") == (0, b"\x1b[2J\xff", "")
     assert len(await recorder.rows(CUARENTENA)) == 2
 
 
-async def test_what_still_cannot_be_recorded_stays_and_says_why(recorder: Recording, target: SqliteTarget) -> None:
-    code, said, _ = quarantine(target, "replay", "1", "2")
-    assert (code, said) == (1, b"1: stays: not JSON\n2: stays: not JSON\n")
+async def test_replay_keeps_an_unreadable_row_and_prints_why(recorder: Recording, target: SqliteTarget) -> None:
+    code, output, _ = quarantine(target, "replay", "1", "2")
+    assert (code, output) == (1, b"1: stays: not JSON\n2: stays: not JSON\n")
     assert len(await recorder.rows(CUARENTENA)) == 2
 
 
-async def test_what_can_be_read_after_an_upgrade_becomes_a_prediction(
-    recorder: Recording, target: SqliteTarget
-) -> None:
+async def test_replay_records_an_event_that_became_readable(recorder: Recording, target: SqliteTarget) -> None:
     def upgraded(connection: object) -> None:
-        """Stand in for newer code, which reads what older code could not."""
+        """Replace the event with a readable one, as if newer code could read it."""
         connection.execute(CUARENTENA.update().where(CUARENTENA.c.seq == 2).values(cuerpo=event()))  # type: ignore[attr-defined]
 
     await recorder.database.writer.transaction(upgraded)
@@ -85,20 +83,18 @@ async def test_what_can_be_read_after_an_upgrade_becomes_a_prediction(
     assert await missing(recorder) == 0
 
 
-async def test_a_contradiction_cannot_be_replayed_over_what_is_recorded(
-    recorder: Recording, target: SqliteTarget
-) -> None:
+async def test_replay_never_overwrites_a_recorded_row(recorder: Recording, target: SqliteTarget) -> None:
     await recorder.store.record([delivery(4, event(event_id=UUID)), delivery(5, event(event_id=UUID, tsh=9.0))])
     [conflict] = [row for row in await recorder.rows(CUARENTENA) if row.seq == 5]
 
-    code, said, _ = quarantine(target, "replay", str(conflict.id))
+    code, output, _ = quarantine(target, "replay", str(conflict.id))
 
     assert code == 1
-    assert b"stays: its id is recorded with another question or answer" in said
+    assert b"stays: its id is recorded with another question or answer" in output
     assert len(await recorder.rows(CUARENTENA)) == 3
 
 
-async def test_what_is_discarded_loses_its_bytes_but_not_its_account(recorder: Recording, target: SqliteTarget) -> None:
+async def test_a_discarded_row_loses_its_bytes_but_is_accounted_for(recorder: Recording, target: SqliteTarget) -> None:
     assert quarantine(target, "discard", "1", "--reason", "sent by a test")[:2] == (0, b"1: discarded\n")
 
     [row, _] = await recorder.rows(CUARENTENA)
@@ -109,11 +105,11 @@ async def test_what_is_discarded_loses_its_bytes_but_not_its_account(recorder: R
 
 
 @pytest.mark.parametrize("action", ["show", "replay"])
-async def test_a_row_that_is_not_there_is_said(recorder: Recording, target: SqliteTarget, action: str) -> None:
+async def test_an_unknown_row_is_reported(recorder: Recording, target: SqliteTarget, action: str) -> None:
     assert recorder.store.down() is None
     assert quarantine(target, action, "99")[:2] == (1, b"99: no such row\n")
 
 
-def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
-    code, _, said = quarantine(SqliteTarget(tmp_path / "nowhere" / "p.db"), "list")
-    assert (code, said.count("\n")) == (69, 1)
+def test_an_unusable_database_is_one_line(tmp_path: Path) -> None:
+    code, _, output = quarantine(SqliteTarget(tmp_path / "nowhere" / "p.db"), "list")
+    assert (code, output.count("\n")) == (69, 1)

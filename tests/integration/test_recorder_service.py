@@ -1,4 +1,4 @@
-"""`python -m services.recorder` as a process: its exit codes, its lines, its read API."""
+"""`python -m services.recorder` as a process: exit codes, error lines, read API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_it_serves_an_empty_history_and_stops_when_told(tmp_path: Path) -> None:
+def test_it_serves_an_empty_history_and_stops_on_sigterm(tmp_path: Path) -> None:
     with running("services.recorder", tmp_path, {"DATABASE_URL": "sqlite:///./predicciones.db"}) as process:
         assert process.get("/predicciones").json() == {"predicciones": [], "siguiente": None}
         assert process.stop() == 0
@@ -20,16 +20,16 @@ def test_it_serves_an_empty_history_and_stops_when_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "code", "said"),
+    ("url", "code", "message"),
     [
         ("mysql://u:secreto@localhost/db", 78, "recorder: settings: DATABASE_URL: expected"),
         ("sqlite:///./nowhere/p.db", 69, "recorder: cannot use the database ./nowhere/p.db: "),
         ("postgresql://u:secreto@127.0.0.1:1/db", 69, "recorder: cannot use the database db on 127.0.0.1 port 1: "),
     ],
 )
-def test_a_database_it_cannot_use_is_one_line_and_an_exit_code(tmp_path: Path, url: str, code: int, said: str) -> None:
+def test_an_unusable_database_is_one_line_and_an_exit_code(tmp_path: Path, url: str, code: int, message: str) -> None:
     ended_with, errors = refused("services.recorder", tmp_path, {"DATABASE_URL": url})
     assert ended_with == code
-    assert errors.startswith(said)
+    assert errors.startswith(message)
     assert errors.count("\n") == 1
     assert "secreto" not in errors

@@ -1,4 +1,4 @@
-"""The store's promises on PostgreSQL, and what only PostgreSQL has."""
+"""The contract of the store on PostgreSQL, and properties of PostgreSQL only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import Recording, Target, delivery, event, recording
-from tests.support.reports_suite import *  # noqa: F403 - what gateways elsewhere report
+from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class PostgresTarget:
 
     @contextmanager
     def unwritable(self) -> Iterator[None]:
-        """Make the database read-only, as after a failover to a standby, for connections made from now on."""
+        """Make the database read-only for new connections, as after a failover to a standby."""
         self._become("SET default_transaction_read_only = on")
         yield
         self._become("RESET default_transaction_read_only")
@@ -44,7 +44,7 @@ class PostgresTarget:
         self.server.query("postgres", f"ALTER DATABASE {self.database} {setting}", cut)
 
     def open_transactions(self) -> int:
-        """Count sessions that hold a transaction and do nothing."""
+        """Return the number of sessions that are idle in a transaction."""
         where = f"datname = '{self.database}' AND state LIKE 'idle in transaction%'"
         return len(self.server.query("postgres", f"SELECT pid FROM pg_stat_activity WHERE {where}"))  # noqa: S608 - ours
 
@@ -54,9 +54,7 @@ def target(postgres: PostgresServer) -> Target:
     return PostgresTarget(postgres, postgres.new_database())
 
 
-async def test_a_server_that_stops_and_starts_again_loses_nothing(
-    recorder: Recording, postgres: PostgresServer
-) -> None:
+async def test_a_restart_of_the_server_loses_nothing(recorder: Recording, postgres: PostgresServer) -> None:
     first = delivery(1)
     await recorder.store.record([first])
     postgres.stop()
@@ -71,8 +69,8 @@ async def test_a_server_that_stops_and_starts_again_loses_nothing(
     assert [row.seq for row in await recorder.rows()] == [1, 2]
 
 
-async def test_a_value_that_postgresql_refuses_is_quarantined_and_its_batch_recorded(recorder: Recording) -> None:
-    batch = [delivery(1), delivery(2, event(note="NUL: \0")), delivery(3, b"poison")]
+async def test_only_the_event_that_postgresql_rejects_is_quarantined(recorder: Recording) -> None:
+    batch = [delivery(1), delivery(2, event(note="NUL: \0")), delivery(3, b"unreadable")]
 
     for _ in range(2):
         assert await recorder.store.record(batch) == {1, 2, 3}
@@ -82,7 +80,7 @@ async def test_a_value_that_postgresql_refuses_is_quarantined_and_its_batch_reco
     assert recorder.registry.get_sample_value("predecir_recorder_quarantined_total", {"kind": "refused"}) == 1
 
 
-async def test_recorders_that_write_the_same_events_in_opposite_orders_do_not_deadlock(target: Target) -> None:
+async def test_recorders_with_the_same_events_do_not_deadlock(target: Target) -> None:
     batch = [delivery(seq) for seq in range(1, 4001)]
     async with recording(target) as one, recording(target) as other:
         for start in range(0, 4000, 1000):
@@ -91,7 +89,7 @@ async def test_recorders_that_write_the_same_events_in_opposite_orders_do_not_de
         assert len(await one.rows()) == 4000
 
 
-async def test_the_columns_are_what_analysts_expect(recorder: Recording, target: PostgresTarget) -> None:
+async def test_the_columns_have_their_postgresql_types(recorder: Recording, target: PostgresTarget) -> None:
     await recorder.store.record([delivery(1)])
 
     types = "SELECT data_type FROM information_schema.columns WHERE table_name = 'predicciones' AND column_name = "

@@ -16,8 +16,8 @@ import pytest
 from bench.rows import made_up
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
-from tests.support.analysts_suite import Anemia, Renamed, ask, described, plain
-from tests.support.recorder_suite import START, delivery, event, outcome, recording
+from tests.support.analysts_suite import Anemia, Renamed, described, plain, query
+from tests.support.recorder_suite import START, delivery, event, feedback_event, recording
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def transfer(
     source: str, target: str, folder: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(environment or {})}
-    given = [part for option, url in (("--from", source), ("--to", target)) if url for part in (option, url)]
+    arguments = [part for option, url in (("--from", source), ("--to", target)) if url for part in (option, url)]
     return subprocess.run(
-        [sys.executable, "-m", "services.recorder", "transfer", *given],
+        [sys.executable, "-m", "services.recorder", "transfer", *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -69,15 +69,15 @@ async def fill(target: Any, batch: Sequence[Delivery]) -> None:  # noqa: ANN401 
 
 
 def awkward() -> list[Delivery]:
-    """Give numbers that two databases spell differently, text in any script, a repetition, outcomes, and poison."""
+    """Return numbers that the databases spell differently, any script, a duplicate, feedback and unreadable bytes."""
     good = [event(tsh=value, note='日本語 "\\ \u2028 😀', probability=1 / 3) for value in AWKWARD]
     times = [
         event(time=START.replace(microsecond=micro), reference="5f" * 32, plausible=["negativo", "ñ"])
         for micro in (0, 1, 999_999)
     ]
     of = orjson.loads(good[0])["id"]
-    outcomes = [outcome(of, "hipertiroidismo", reason='«ñ» "\\ \u2028\n😀'), outcome(of)]
-    batch = [delivery(seq, body) for seq, body in enumerate([*good, *times, *outcomes], 1)]
+    feedback = [feedback_event(of, "hipertiroidismo", reason='«ñ» "\\ \u2028\n😀'), feedback_event(of)]
+    batch = [delivery(seq, body) for seq, body in enumerate([*good, *times, *feedback], 1)]
     return [*batch, delivery(1, good[0], gateway="g2"), delivery(90, b"\x00\xff"), delivery(91, b"{", gateway="g2")]
 
 
@@ -90,7 +90,7 @@ def all_rows(path: Path, table: str, columns: str, order: str) -> list[Any]:
 
 
 def by_hand(path: Path, statement: str) -> None:
-    """Change a row as somebody with an SQLite browser can."""
+    """Change a row directly, as with an SQLite browser."""
     connection = sqlite3.connect(path)
     try:
         with connection:
@@ -99,18 +99,20 @@ def by_hand(path: Path, statement: str) -> None:
         connection.close()
 
 
-async def test_there_and_back_every_row_is_the_same(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
+async def test_rows_are_equal_after_a_transfer_there_and_back(
+    tmp_path: Path, postgres: PostgresServer, database: str
+) -> None:
     await fill(file(tmp_path / "one.db"), awkward())
 
-    there = transfer("sqlite:///./one.db", postgres.url(database), tmp_path)
+    forth = transfer("sqlite:///./one.db", postgres.url(database), tmp_path)
     back = transfer(postgres.url(database), "sqlite:///./two.db", tmp_path)
 
-    assert (there.returncode, back.returncode) == (0, 0), there.stderr + back.stderr
-    assert "predicciones: 13 rows in the source, 13 in the target; 13 new; digest " in there.stdout
-    assert "duplicados: 1 rows in the source, 1 in the target; 1 new" in there.stdout
-    assert "resultados: 2 rows in the source, 2 in the target; 2 new" in there.stdout
-    assert "cuarentena: 2 rows in the source, 2 in the target; 2 new" in there.stdout
-    assert there.stdout.splitlines() == back.stdout.splitlines()
+    assert (forth.returncode, back.returncode) == (0, 0), forth.stderr + back.stderr
+    assert "predicciones: 13 rows in the source, 13 in the target; 13 new; digest " in forth.stdout
+    assert "duplicados: 1 rows in the source, 1 in the target; 1 new" in forth.stdout
+    assert "resultados: 2 rows in the source, 2 in the target; 2 new" in forth.stdout
+    assert "cuarentena: 2 rows in the source, 2 in the target; 2 new" in forth.stdout
+    assert forth.stdout.splitlines() == back.stdout.splitlines()
     plain = (
         "id, timestamp, output, probabilidad, modelo, modelo_version, modelo_digest, paciente_digest, gateway_id, seq"
     )
@@ -124,17 +126,15 @@ async def test_there_and_back_every_row_is_the_same(tmp_path: Path, postgres: Po
         assert rows
         assert all_rows(tmp_path / "two.db", table, columns, order) == rows
     documents = [
-        [tuple(map(orjson.loads, row)) for row in all_rows(tmp_path / name, "predicciones", *what)]
-        for name, what in (
+        [tuple(map(orjson.loads, row)) for row in all_rows(tmp_path / name, "predicciones", *query)]
+        for name, query in (
             (name, ("inputs, probabilidades, coalesce(plausibles, 'null')", "id")) for name in ("one.db", "two.db")
         )
     ]
     assert documents[0] == documents[1]
 
 
-async def test_it_may_be_run_again_and_then_copies_what_is_new(
-    tmp_path: Path, postgres: PostgresServer, database: str
-) -> None:
+async def test_a_second_transfer_copies_only_new_rows(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     source = file(tmp_path / "one.db")
     await fill(source, [delivery(seq) for seq in range(1, 6)])
     assert transfer(source.url, postgres.url(database), tmp_path).returncode == 0
@@ -147,20 +147,20 @@ async def test_it_may_be_run_again_and_then_copies_what_is_new(
     assert "8 rows in the source, 8 in the target; 0 new" in again[1].stdout
 
 
-async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
+async def test_a_target_in_use_keeps_its_rows_and_its_sequence(
     tmp_path: Path, postgres: PostgresServer, database: str
 ) -> None:
     source, target = file(tmp_path / "one.db"), Place(postgres.url(database))
-    await fill(source, [delivery(1), delivery(2, b"poison"), delivery(3, b"poison")])
-    await fill(target, [delivery(1, gateway="g9"), delivery(2, b"other poison", gateway="g9")])
+    await fill(source, [delivery(1), delivery(2, b"unreadable"), delivery(3, b"unreadable")])
+    await fill(target, [delivery(1, gateway="g9"), delivery(2, b"other unreadable", gateway="g9")])
 
     ended = transfer(source.url, target.url, tmp_path)
-    await fill(target, [delivery(3, b"more poison", gateway="g9")])
+    await fill(target, [delivery(3, b"more unreadable", gateway="g9")])
 
     assert ended.returncode == 0, ended.stdout
     assert "predicciones: 1 rows in the source, 2 in the target; 1 new" in ended.stdout
     bodies = postgres.query(database, "SELECT convert_from(cuerpo, 'UTF8') FROM cuarentena ORDER BY gateway_id, seq")
-    assert bodies == ["poison", "poison", "other poison", "more poison"]
+    assert bodies == ["unreadable", "unreadable", "other unreadable", "more unreadable"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ async def test_a_target_in_use_keeps_its_own_rows_and_goes_on_counting(
         "probabilidades = probabilidades || '{\"otra\": 0}'",
     ],
 )
-async def test_one_row_that_differs_is_named_without_its_values_and_not_overwritten(
+async def test_a_different_row_is_named_without_values_and_not_overwritten(
     tmp_path: Path, postgres: PostgresServer, database: str, change: str
 ) -> None:
     source = file(tmp_path / "one.db")
@@ -191,7 +191,7 @@ async def test_one_row_that_differs_is_named_without_its_values_and_not_overwrit
 
 
 @pytest.mark.parametrize("change", ["inputs = inputs", "inputs = '{\"edad\": 4'", "probabilidad = 'mucha'"])
-async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
+async def test_a_row_that_postgresql_rejects_is_named_and_the_rest_copied(
     tmp_path: Path, postgres: PostgresServer, database: str, change: str
 ) -> None:
     source = file(tmp_path / "one.db")
@@ -208,9 +208,7 @@ async def test_a_value_that_postgresql_refuses_is_named_and_the_rest_is_copied(
     assert f"  missing in the target: {bad}\n" in ended.stdout
 
 
-async def test_a_time_that_somebody_mistyped_is_one_line(
-    tmp_path: Path, postgres: PostgresServer, database: str
-) -> None:
+async def test_a_malformed_time_is_one_line(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     source = file(tmp_path / "one.db")
     await fill(source, [delivery(1)])
     by_hand(tmp_path / "one.db", "UPDATE predicciones SET timestamp = 'ayer'")
@@ -222,8 +220,8 @@ async def test_a_time_that_somebody_mistyped_is_one_line(
     assert "Traceback" not in ended.stderr
 
 
-def cut_off(source: str, target: str, postgres: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
-    """Cut the copying short once some rows are there; returns how many are, its exit code and what it said."""
+def interrupt(source: str, target: str, postgres: PostgresServer, how: signal.Signals) -> tuple[int, int, str]:
+    """Send a signal once some rows are copied; return how many are, the exit code and stderr."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "services.recorder", "transfer", "--from", source, "--to", postgres.url(target)]
     counted = "SELECT count(*) FROM predicciones"
@@ -234,71 +232,71 @@ def cut_off(source: str, target: str, postgres: PostgresServer, how: signal.Sign
         until_now(lambda: postgres.query(target, made) == [1], seconds=SECONDS)
         until_now(lambda: postgres.query(target, counted)[0] > 0, seconds=SECONDS)
         ran.send_signal(how)
-        _, said = ran.communicate(timeout=SECONDS)
-    return int(postgres.query(target, counted)[0]), ran.returncode, said
+        _, stderr = ran.communicate(timeout=SECONDS)
+    return int(postgres.query(target, counted)[0]), ran.returncode, stderr
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "said"),
+    ("how", "code", "message"),
     [
         (signal.SIGKILL, -signal.SIGKILL, ""),
         (signal.SIGINT, 130, "transfer: interrupted; run the same command again: it resumes where it stopped\n"),
     ],
 )
-async def test_cut_in_the_middle_it_goes_on_from_there(  # noqa: PLR0913, PLR0917 - three cases, three fixtures
-    tmp_path: Path, postgres: PostgresServer, database: str, how: signal.Signals, code: int, said: str
+async def test_an_interrupted_transfer_resumes(  # noqa: PLR0913, PLR0917 - three cases, three fixtures
+    tmp_path: Path, postgres: PostgresServer, database: str, how: signal.Signals, code: int, message: str
 ) -> None:
     total = 30_000
     source = f"sqlite:///{tmp_path}/one.db"
     async with open_database(read_url(source)) as opened:
         rows = list(made_up(1, total))
         await opened.writer.transaction(lambda connection: write_batch(connection, rows, [], START))
-    there, ended_with, spoke = cut_off(source, database, postgres, how)
-    assert 0 < there < total
+    copied, ended_with, stderr = interrupt(source, database, postgres, how)
+    assert 0 < copied < total
     assert ended_with == code
-    assert spoke.endswith(said)
-    assert "Traceback" not in spoke
+    assert stderr.endswith(message)
+    assert "Traceback" not in stderr
 
     ended = transfer(source, postgres.url(database), tmp_path)
 
     assert ended.returncode == 0, ended.stderr
-    assert f"30,000 rows in the source, 30,000 in the target; {total - there:,} new" in ended.stdout
+    assert f"30,000 rows in the source, 30,000 in the target; {total - copied:,} new" in ended.stdout
 
 
-async def test_the_dictionary_goes_with_its_history_and_a_longer_one_stays(
+async def test_the_longer_history_of_the_dictionary_is_kept(
     tmp_path: Path, postgres: PostgresServer, database: str
 ) -> None:
     async with described(file(tmp_path / "one.db"), Anemia, Renamed) as opened:
-        lines = await ask(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
+        lines = await query(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
     target = Place(postgres.url(database))
     async with described(target, Renamed):  # type: ignore[arg-type] # only its URL is needed
         pass
 
     ended = [transfer(f"sqlite:///{tmp_path}/one.db", target.url, tmp_path) for _ in range(2)]
     async with described(target, Renamed) as opened:  # type: ignore[arg-type] # the same
-        found = await ask(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
+        merged = await query(opened, "SELECT vista, nombre, desde, hasta FROM diccionario ORDER BY nombre, desde")
 
-    assert [each.returncode for each in ended] == [0, 0]
+    assert [process.returncode for process in ended] == [0, 0]
     assert f"diccionario: {len(lines)} lines taken over" in ended[0].stdout
     assert "diccionario: 0 lines taken over" in ended[1].stdout
-    assert [[plain(value) for value in line.values()] for line in found] == [list(line.values()) for line in lines]
+    assert [[plain(value) for value in line.values()] for line in merged] == [list(line.values()) for line in lines]
 
 
-async def test_the_url_left_out_is_database_url(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
+async def test_an_omitted_url_is_database_url(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     await fill(file(tmp_path / "one.db"), [delivery(1)])
     clinic = {"DATABASE_URL": postgres.url(database)}
 
-    there = transfer("sqlite:///./one.db", "", tmp_path, clinic)
+    forth = transfer("sqlite:///./one.db", "", tmp_path, clinic)
     back = transfer("", "sqlite:///./two.db", tmp_path, clinic)
     neither = transfer("", "", tmp_path, clinic)
 
-    assert [there.returncode, back.returncode, neither.returncode] == [0, 0, 78]
+    assert [forth.returncode, back.returncode, neither.returncode] == [0, 0, 78]
     assert all_rows(tmp_path / "two.db", "predicciones", "id", "id")
     assert neither.stderr == "transfer: --from and --to are the same database; name two\n"
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "code", "said"),
+    ("source", "target", "code", "message"),
     [
         ("sqlite:///./none.db", "sqlite:///./b.db", 78, "transfer: --from: there is no file ./none.db; name the "),
         ("sqlite:///./a.db", "sqlite:///./a.db", 78, "transfer: --from and --to are the same database; name two"),
@@ -307,8 +305,8 @@ async def test_the_url_left_out_is_database_url(tmp_path: Path, postgres: Postgr
         ("sqlite:///./text.db", "sqlite:///./b.db", 69, "transfer: cannot use the database ./text.db: "),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_an_exit_code(
-    tmp_path: Path, source: str, target: str, code: int, said: str
+def test_an_impossible_transfer_is_one_line_and_an_exit_code(
+    tmp_path: Path, source: str, target: str, code: int, message: str
 ) -> None:
     sqlite3.connect(tmp_path / "a.db").close()
     (tmp_path / "a.db").touch()
@@ -317,6 +315,6 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     ended = transfer(source, target, tmp_path)
 
     assert (ended.returncode, ended.stdout) == (code, "")
-    assert ended.stderr.startswith(said)
+    assert ended.stderr.startswith(message)
     assert ended.stderr.count("\n") == 1
     assert "secreto" not in ended.stderr

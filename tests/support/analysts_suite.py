@@ -1,6 +1,6 @@
-"""What analysts are promised, written once and run on SQLite and on PostgreSQL.
+"""Contract of the analysts' view and dictionary, run on SQLite and on PostgreSQL.
 
-A test file imports everything from here and gives the fixture `target`, as for `tests.support.recorder_suite`.
+A test file imports everything from this module and defines the fixture `target`, as for `tests.support.recorder_suite`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from tests.support.recorder_suite import START, outcome
+from tests.support.recorder_suite import START, feedback_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.support.recorder_suite import Target
 
 PAGE = Path(__file__).parents[2] / "docs/analysts.md"
-QUESTIONS = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 LONG = "x" * 70
 
 
@@ -70,16 +70,16 @@ class Long(Patient):
 
 @asynccontextmanager
 async def described(target: Target, *patients: type[Patient]) -> AsyncIterator[Database]:
-    """Open the database and start on it once per patient class, one after the other."""
+    """Open the database and create the view of each patient class, one after the other."""
     async with open_database(read_url(target.url), busy_seconds=20) as database:
         for patient in patients:
             await serve_analysts(database.writer, patient)
         yield database
 
 
-async def ask(database: Database, question: str) -> list[dict[str, Any]]:
+async def query(database: Database, sql: str) -> list[dict[str, Any]]:
     async with database.readers.connect() as connection:
-        return [dict(row) for row in (await connection.execute(text(question))).mappings()]
+        return [dict(row) for row in (await connection.execute(text(sql))).mappings()]
 
 
 def answered(seq: int, patient: type[Patient], inputs: dict[str, Any], **facts: Any) -> Delivery:  # noqa: ANN401
@@ -115,7 +115,7 @@ async def record(database: Database, *batch: Delivery) -> None:
 
 
 def a_year_of_patients() -> Sequence[Delivery]:
-    """Make up a few hundred answers, in which every question of the page finds something."""
+    """Return a few hundred synthetic answers, in which every query of the docs finds rows."""
     classes = DatosPaciente.disease.classes
     deliveries = []
     for n in range(1, 361):
@@ -129,12 +129,15 @@ def a_year_of_patients() -> Sequence[Delivery]:
         facts = {"probability": 0.5 + n % 50 / 100, "version": str(1 + n // 200), "output": classes[n % len(classes)]}
         deliveries.append(answered(n, DatosPaciente, patient.__dict__, time=START + timedelta(days=n), **facts))
     of = [str(uuid.UUID(int=n)) for n in range(1, 361)]
-    said = [outcome(of[n], classes[n % 2] if n % 4 else None, time=START + timedelta(days=n)) for n in range(0, 360, 3)]
-    return [*deliveries, *(Delivery("g1", 361 + n, body) for n, body in enumerate(said))]
+    feedback = [
+        feedback_event(of[n], classes[n % 2] if n % 4 else None, time=START + timedelta(days=n))
+        for n in range(0, 360, 3)
+    ]
+    return [*deliveries, *(Delivery("g1", 361 + n, body) for n, body in enumerate(feedback))]
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a column's value
-    """Write a value as either database would: times and dates as ISO text, truth as a number."""
+    """Convert a value of either database to one form: times and dates to ISO text, booleans to numbers."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     if isinstance(value, date | uuid.UUID):
@@ -142,28 +145,28 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - a column's value
     return round(float(value), 9) if isinstance(value, int | float) or hasattr(value, "as_tuple") else value
 
 
-async def answers(database: Database, question: str) -> list[list[Any]]:
-    """Ask, and write the rows so that they compare across databases, in an order of their own."""
-    return sorted(([plain(value) for value in row.values()] for row in await ask(database, question)), key=str)
+async def query_plain(database: Database, sql: str) -> list[list[Any]]:
+    """Return the rows of a query in a form and order that compare across databases."""
+    return sorted(([plain(value) for value in row.values()] for row in await query(database, sql)), key=str)
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.splitlines()[0].strip("- "))
-async def test_every_question_of_the_page_finds_something(target: Target, question: str) -> None:
+@pytest.mark.parametrize("sql", QUERIES, ids=lambda sql: sql.splitlines()[0].strip("- "))
+async def test_every_query_of_the_docs_returns_rows(target: Target, sql: str) -> None:
     async with described(target, DatosPaciente) as database:
         await record(database, *a_year_of_patients())
-        assert await ask(database, question)
+        assert await query(database, sql)
 
 
 async def test_the_view_has_a_typed_column_per_feature(target: Target) -> None:
     patient = DatosPaciente(edad=41, sexo="F", tsh=0.1 + 0.2, t4_total=90, bocio=True)
     async with described(target, DatosPaciente) as database:
         await record(database, answered(1, DatosPaciente, patient.__dict__, version="7"))
-        (row,) = await ask(database, "SELECT * FROM predicciones_tiroides")
+        (row,) = await query(database, "SELECT * FROM predicciones_tiroides")
 
-    found = {name: row[name] for name in DatosPaciente.columns}
-    assert found == patient.__dict__
-    assert all(isinstance(found[name], float) for name in ("tsh", "t4_total"))
-    assert isinstance(found["edad"], int)
+    values = {name: row[name] for name in DatosPaciente.columns}
+    assert values == patient.__dict__
+    assert all(isinstance(values[name], float) for name in ("tsh", "t4_total"))
+    assert isinstance(values["edad"], int)
     assert (plain(row["timestamp"]), plain(row["dia"]), row["mes"]) == (plain(START), "2026-03-01", "2026-03")
     assert (row["output"], row["probabilidad"], row["modelo_version"]) == ("sin_alteracion", 0.75, "7")
     assert row["paciente_digest"] == DatosPaciente.digest
@@ -172,8 +175,8 @@ async def test_the_view_has_a_typed_column_per_feature(target: Target) -> None:
 async def test_the_columns_of_the_view_keep_their_order_and_kinds(target: Target) -> None:
     async with described(target, Anemia) as database:
         await record(database, answered(1, Anemia, {}))
-        (row,) = await ask(database, "SELECT * FROM predicciones_anemia")
-        kinds = {line["nombre"]: line["tipo"] for line in await ask(database, "SELECT * FROM diccionario")}
+        (row,) = await query(database, "SELECT * FROM predicciones_anemia")
+        kinds = {line["nombre"]: line["tipo"] for line in await query(database, "SELECT * FROM diccionario")}
 
     fixed = {
         "id": "texto",
@@ -197,22 +200,22 @@ async def test_the_columns_of_the_view_keep_their_order_and_kinds(target: Target
     assert {name: kinds[name] for name in fixed} == fixed
 
 
-async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> None:
+async def test_the_view_shows_the_last_feedback(target: Target) -> None:
     of = [str(uuid.UUID(int=n)) for n in (1, 2, 3, 5)]
     later, latest = START + timedelta(hours=1), START + timedelta(hours=2)
-    said = [
-        outcome(of[0], "hipotiroidismo", time=later),
-        outcome(of[1], "hipotiroidismo", time=latest),
-        outcome(of[1], time=later),
-        outcome(of[2], "hipotiroidismo", time=later, event_id=str(uuid.UUID(int=8))),
-        outcome(of[2], time=later, event_id=str(uuid.UUID(int=9))),
-        outcome(of[3], "sin_alteracion", time=later),
+    feedback = [
+        feedback_event(of[0], "hipotiroidismo", time=later),
+        feedback_event(of[1], "hipotiroidismo", time=latest),
+        feedback_event(of[1], time=later),
+        feedback_event(of[2], "hipotiroidismo", time=later, event_id=str(uuid.UUID(int=8))),
+        feedback_event(of[2], time=later, event_id=str(uuid.UUID(int=9))),
+        feedback_event(of[3], "sin_alteracion", time=later),
     ]
     async with described(target, DatosPaciente) as database:
-        await record(database, *(Delivery("g1", 9 + n, body) for n, body in enumerate(said)))
+        await record(database, *(Delivery("g1", 9 + n, body) for n, body in enumerate(feedback)))
         await record(database, *(answered(n, DatosPaciente, {}) for n in range(1, 6)))
-        question = "SELECT aceptada, diagnostico_medico, resultado_timestamp FROM predicciones_tiroides ORDER BY id"
-        rows = [[plain(value) for value in row.values()] for row in await ask(database, question)]
+        sql = "SELECT aceptada, diagnostico_medico, resultado_timestamp FROM predicciones_tiroides ORDER BY id"
+        rows = [[plain(value) for value in row.values()] for row in await query(database, sql)]
 
     assert rows == [
         [0, "hipotiroidismo", plain(later)],
@@ -233,39 +236,39 @@ async def test_the_last_thing_a_doctor_said_is_in_the_view(target: Target) -> No
         ({}, (None, None, None, None)),
     ],
 )
-async def test_values_of_another_type_than_the_class_declares_are_null_and_break_no_query(
+async def test_values_of_another_type_are_null_in_the_view(
     target: Target, inputs: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     async with described(target, DatosPaciente) as database:
         await record(database, answered(1, DatosPaciente, inputs))
-        (row,) = await ask(database, "SELECT edad, tsh, sexo, bocio FROM predicciones_tiroides")
+        (row,) = await query(database, "SELECT edad, tsh, sexo, bocio FROM predicciones_tiroides")
 
     assert tuple(row.values()) == expected
 
 
-async def test_diseases_share_a_database_and_names_that_are_taken_give_way(target: Target) -> None:
+async def test_diseases_share_a_database_and_taken_names_are_prefixed(target: Target) -> None:
     inputs = {"Hemoglobina": 9.5, "output": "d'or", "id": 7, "paciente_id": True}
     async with described(target, DatosPaciente, Anemia, Long) as database:
         await record(database, answered(1, Anemia, inputs), answered(2, Long, {f"{LONG}a": 1, f"{LONG}b": 2}))
-        assert await ask(database, "SELECT * FROM predicciones_tiroides") == []
-        (anemia,) = await ask(
+        assert await query(database, "SELECT * FROM predicciones_tiroides") == []
+        (anemia,) = await query(
             database, "SELECT hemoglobina, paciente_output, paciente_id, paciente_paciente_id FROM predicciones_anemia"
         )
-        (long,) = await ask(database, f'SELECT * FROM "{("predicciones_" + "larga" * 20)[:63]}"')  # noqa: S608 - ours
-        names = await ask(database, "SELECT nombre FROM diccionario WHERE vista = 'predicciones_anemia'")
+        (long,) = await query(database, f'SELECT * FROM "{("predicciones_" + "larga" * 20)[:63]}"')  # noqa: S608 - ours
+        names = await query(database, "SELECT nombre FROM diccionario WHERE vista = 'predicciones_anemia'")
 
     assert list(anemia.values()) == [9.5, "d'or", 7, True]
     assert list(long.values())[-2:] == [1.0, 2.0]
     assert set(anemia) <= {row["nombre"] for row in names}
 
 
-async def test_the_dictionary_says_what_the_class_says(target: Target) -> None:
+async def test_the_dictionary_describes_the_patient_class(target: Target) -> None:
     async with described(target, DatosPaciente) as database:
-        lines = {row["nombre"]: row for row in await ask(database, "SELECT * FROM diccionario")}
+        lines = {row["nombre"]: row for row in await query(database, "SELECT * FROM diccionario")}
         columns = [row["nombre"] for row in lines.values()]
-        view = await ask(database, "SELECT * FROM predicciones_tiroides")
+        view = await query(database, "SELECT * FROM predicciones_tiroides")
         await record(database, answered(1, DatosPaciente, {}))
-        view = await ask(database, "SELECT * FROM predicciones_tiroides")
+        view = await query(database, "SELECT * FROM predicciones_tiroides")
 
     assert set(view[0]) == set(columns)
     tsh = lines["tsh"]
@@ -282,18 +285,18 @@ async def test_the_dictionary_says_what_the_class_says(target: Target) -> None:
     assert tsh["hasta"] is None
 
 
-async def test_a_class_that_changed_gives_a_new_view_and_keeps_what_columns_meant(target: Target) -> None:
+async def test_a_changed_class_replaces_the_view_and_keeps_old_meanings(target: Target) -> None:
     async with described(target, Anemia, Renamed) as database:
         await record(database, answered(1, Anemia, {"Hemoglobina": 9.5}), answered(2, Renamed, {"ferritina": 3.5}))
-        rows = await ask(database, "SELECT hemoglobina, ferritina FROM predicciones_anemia ORDER BY id")
-        lines = await ask(database, "SELECT * FROM diccionario ORDER BY nombre, desde")
+        rows = await query(database, "SELECT hemoglobina, ferritina FROM predicciones_anemia ORDER BY id")
+        lines = await query(database, "SELECT * FROM diccionario ORDER BY nombre, desde")
 
     assert [tuple(row.values()) for row in rows] == [(9.5, None), (None, 3.5)]
-    held = {
+    meanings = {
         name: [(row["maximo"], row["desde_paciente"], row["hasta"] is None) for row in lines if row["nombre"] == name]
         for name in ("hemoglobina", "paciente_id", "paciente_output", "ferritina")
     }
-    assert held == {
+    assert meanings == {
         "hemoglobina": [(25, Anemia.digest, True)],
         "paciente_id": [(9, Anemia.digest, False), (99, Renamed.digest, True)],
         "paciente_output": [(None, Anemia.digest, False)],
@@ -305,22 +308,22 @@ async def test_a_class_that_changed_gives_a_new_view_and_keeps_what_columns_mean
 async def test_a_start_with_the_same_class_changes_nothing(target: Target) -> None:
     with capture_logs() as logs:
         async with described(target, Anemia) as database:
-            before = await ask(database, "SELECT * FROM diccionario ORDER BY nombre")
+            before = await query(database, "SELECT * FROM diccionario ORDER BY nombre")
             await serve_analysts(database.writer, Anemia)
-            assert await ask(database, "SELECT * FROM diccionario ORDER BY nombre") == before
+            assert await query(database, "SELECT * FROM diccionario ORDER BY nombre") == before
 
     assert [log["event"] for log in logs] == ["analysts_view_refreshed"]
 
 
-async def test_recorders_that_start_at_once_make_one_view_and_one_dictionary(target: Target) -> None:
+async def test_concurrent_starts_create_one_view_and_one_dictionary(target: Target) -> None:
     async def start() -> int:
         async with described(target, DatosPaciente) as database:
-            return len(await ask(database, "SELECT * FROM diccionario"))
+            return len(await query(database, "SELECT * FROM diccionario"))
 
     assert len(set(await asyncio.gather(*(start() for _ in range(4))))) == 1
 
 
-async def test_the_migrations_can_be_undone_under_the_views(target: Target) -> None:
+async def test_migrations_can_be_reverted_below_the_views(target: Target) -> None:
     def undo(connection: Connection) -> tuple[list[str], list[str]]:
         command.downgrade(alembic_config(connection), "base")
         return inspect(connection).get_table_names(), inspect(connection).get_view_names()

@@ -1,6 +1,6 @@
-"""What the recorder's store promises, written once and run on SQLite and on PostgreSQL.
+"""Contract of the recorder's store, run on SQLite and on PostgreSQL.
 
-A test file imports everything from here and gives the fixture `target`: a fresh database and ways to disturb it.
+A test file imports everything from this module and defines the fixture `target`: a new database that can be disturbed.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class Target(Protocol):
         """Its `DATABASE_URL`."""
 
     def unwritable(self) -> AbstractContextManager[None]:
-        """Refuse every write meanwhile."""
+        """Reject every write in this context."""
 
     def open_transactions(self) -> int:
-        """Count transactions that someone left open."""
+        """Return the number of transactions left open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """An open store and what reads behind its back."""
+    """An open store, and its database to read directly."""
 
     store: Store
     database: Database
@@ -71,7 +71,7 @@ class Recording:
             return (await connection.execute(select(table).order_by(table.c.seq))).all()
 
     async def account(self, *states: OutboxState, later: float = 0) -> dict[str, Account]:
-        """Draw up the accounts as of `later` seconds after NOW."""
+        """Return the accounts at `later` seconds after NOW."""
 
         async def outboxes() -> Sequence[OutboxState]:
             return states
@@ -137,7 +137,7 @@ def event(  # noqa: PLR0913 - each is one fact of the event
     )
 
 
-def outcome(
+def feedback_event(
     prediction_id: str,
     diagnosis: str | None = None,
     *,
@@ -145,9 +145,9 @@ def outcome(
     time: datetime = START,
     reason: str | None = None,
 ) -> bytes:
-    said = Feedback(prediccion=prediction_id, aceptada=diagnosis is None, diagnostico=diagnosis, motivo=reason)
+    feedback = Feedback(prediccion=prediction_id, aceptada=diagnosis is None, diagnostico=diagnosis, motivo=reason)
     return write_feedback(
-        event_id=event_id or str(uuid.uuid4()), source="gateway", time=time.isoformat(), feedback=said
+        event_id=event_id or str(uuid.uuid4()), source="gateway", time=time.isoformat(), feedback=feedback
     )
 
 
@@ -181,11 +181,11 @@ async def test_a_recorded_row_holds_the_event_exactly(recorder: Recording) -> No
     assert before <= row.registrado <= datetime.now(UTC)
 
 
-async def test_nothing_to_record_is_done_at_once(recorder: Recording) -> None:
+async def test_an_empty_batch_records_nothing(recorder: Recording) -> None:
     assert await recorder.store.record([]) == set()
 
 
-async def test_a_batch_delivered_again_is_absorbed(recorder: Recording) -> None:
+async def test_a_redelivered_batch_changes_nothing(recorder: Recording) -> None:
     batch = [delivery(seq) for seq in range(1, 301)]
     await recorder.store.record(batch[:200])
 
@@ -197,7 +197,7 @@ async def test_a_batch_delivered_again_is_absorbed(recorder: Recording) -> None:
     assert (await recorder.account(OutboxState("g1", 300, 301)))["g1"] == account("g1", 300, recorded=300)
 
 
-async def test_the_same_id_with_another_answer_is_quarantined_and_never_overwrites(recorder: Recording) -> None:
+async def test_another_answer_under_the_same_id_is_quarantined(recorder: Recording) -> None:
     first = event(event_id="0190a1b2-0000-7000-8000-000000000001", tsh=1)
     other = event(event_id="0190a1b2-0000-7000-8000-000000000001", tsh=2)
     await recorder.store.record([delivery(1, first)])
@@ -215,7 +215,7 @@ async def test_the_same_id_with_another_answer_is_quarantined_and_never_overwrit
     assert recorder.registry.get_sample_value("predecir_recorder_quarantined_total", {"kind": "conflict"}) == 1
 
 
-async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantines_the_other(
+async def test_two_answers_of_one_id_in_a_batch_keep_the_first(
     recorder: Recording,
 ) -> None:
     same = "0190a1b2-0000-7000-8000-000000000002"
@@ -242,7 +242,7 @@ async def test_the_same_id_with_two_answers_in_one_batch_keeps_one_and_quarantin
         ),
     ],
 )
-async def test_what_cannot_be_read_is_quarantined_once_with_its_bytes(
+async def test_an_unreadable_event_is_quarantined_once_with_its_bytes(
     recorder: Recording, body: bytes, reason: str
 ) -> None:
     batch = [delivery(1), delivery(2, body), delivery(3)]
@@ -256,7 +256,7 @@ async def test_what_cannot_be_read_is_quarantined_once_with_its_bytes(
     assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
 
 
-async def test_one_request_answered_by_two_gateways_is_one_row_and_both_accounts_close(recorder: Recording) -> None:
+async def test_a_request_answered_by_two_gateways_is_one_row(recorder: Recording) -> None:
     body = event()
     await recorder.store.record([delivery(1), delivery(2, body), delivery(3)])
 
@@ -272,7 +272,7 @@ async def test_one_request_answered_by_two_gateways_is_one_row_and_both_accounts
     }
 
 
-async def test_one_request_answered_twice_in_one_batch_is_one_row_and_the_account_closes(recorder: Recording) -> None:
+async def test_a_request_answered_twice_in_one_batch_is_one_row(recorder: Recording) -> None:
     body = event()
     await recorder.store.record([delivery(1, body), delivery(2, body)])
 
@@ -288,36 +288,36 @@ async def test_a_seq_that_is_recorded_and_quarantined_counts_once(recorder: Reco
     assert (await recorder.account(OutboxState("g1", 1, 2)))["g1"] == account("g1", 1, recorded=1)
 
 
-async def test_a_hole_in_what_left_the_outbox_is_reported(recorder: Recording) -> None:
-    await recorder.store.record([delivery(1), delivery(2, b"poison"), delivery(4), delivery(5)])
+async def test_a_gap_below_the_oldest_pending_seq_is_missing(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1), delivery(2, b"unreadable"), delivery(4), delivery(5)])
 
     accounts = await recorder.account(OutboxState("g1", answered=7, oldest_pending=5))
 
     assert accounts["g1"] == account("g1", 7, recorded=3, quarantined=1, in_outbox=2, missing=1)
 
 
-async def test_a_hole_of_a_gateway_without_an_outbox_here_is_reported(recorder: Recording) -> None:
-    await recorder.store.record([delivery(2, gateway="away"), delivery(5, b"poison", gateway="away")])
+async def test_a_gap_of_a_gateway_without_a_report_is_missing(recorder: Recording) -> None:
+    await recorder.store.record([delivery(2, gateway="away"), delivery(5, b"unreadable", gateway="away")])
 
     expected = account("away", 5, recorded=1, quarantined=1, missing=3, last_report=None)
     assert await recorder.account() == {"away": expected}
 
 
-async def test_a_gateway_that_lost_everything_is_reported(recorder: Recording) -> None:
+async def test_all_answers_of_a_gateway_without_rows_are_missing(recorder: Recording) -> None:
     accounts = await recorder.account(OutboxState("g1", answered=3, oldest_pending=4))
 
     assert accounts["g1"].missing == 3
 
 
-async def test_an_outcome_is_recorded_exactly_even_before_its_prediction_and_absorbed_when_it_comes_again(
+async def test_feedback_may_arrive_before_its_prediction_and_twice(
     recorder: Recording,
 ) -> None:
     body = event()
     of = orjson.loads(body)["id"]
     batch = [
-        delivery(1, outcome(of, "hipertiroidismo", time=START + timedelta(hours=1), reason='«ñ» "\n😀')),
+        delivery(1, feedback_event(of, "hipertiroidismo", time=START + timedelta(hours=1), reason='«ñ» "\n😀')),
         delivery(2, body),
-        delivery(3, outcome(of)),
+        delivery(3, feedback_event(of)),
     ]
     for part in (batch[:1], batch[1:], batch):
         assert await recorder.store.record(part) == {one.seq for one in part}
@@ -333,14 +333,17 @@ async def test_an_outcome_is_recorded_exactly_even_before_its_prediction_and_abs
     assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"] == account("g1", 3, recorded=3)
 
 
-async def test_one_outcome_of_two_gateways_is_one_row_and_another_under_its_id_is_quarantined(
+async def test_feedback_of_two_gateways_is_one_row_unless_it_differs(
     recorder: Recording,
 ) -> None:
     of, same = str(uuid.uuid4()), "0190a1b2-0000-7000-8000-000000000004"
-    first = outcome(of, event_id=same)
+    first = feedback_event(of, event_id=same)
     await recorder.store.record([delivery(1, first)])
     await recorder.store.record(
-        [delivery(1, first, gateway="g2"), delivery(2, outcome(of, "hipertiroidismo", event_id=same), gateway="g2")]
+        [
+            delivery(1, first, gateway="g2"),
+            delivery(2, feedback_event(of, "hipertiroidismo", event_id=same), gateway="g2"),
+        ]
     )
 
     assert [row.aceptada for row in await recorder.rows(RESULTADOS)] == [True]
@@ -350,52 +353,50 @@ async def test_one_outcome_of_two_gateways_is_one_row_and_another_under_its_id_i
     assert accounts == {"g1": account("g1", 1, recorded=1), "g2": account("g2", 2, duplicates=1, quarantined=1)}
 
 
-async def test_a_gateway_is_known_by_its_last_outcome_and_a_seq_counts_once(recorder: Recording) -> None:
+async def test_feedback_counts_in_the_account_once_per_seq(recorder: Recording) -> None:
     of, same, other = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
     batch = [
         delivery(1),
-        delivery(2, outcome(of)),
-        delivery(7, outcome(of, event_id=other), gateway="g2"),
-        delivery(2, outcome(of, event_id=other)),  # a duplicate under a seq that is recorded
-        delivery(3, outcome(of, event_id=same)),
-        delivery(3, outcome(of, "hipertiroidismo", event_id=same)),  # quarantined under a seq that is recorded
+        delivery(2, feedback_event(of)),
+        delivery(7, feedback_event(of, event_id=other), gateway="g2"),
+        delivery(2, feedback_event(of, event_id=other)),  # a duplicate under a seq that is recorded
+        delivery(3, feedback_event(of, event_id=same)),
+        delivery(3, feedback_event(of, "hipertiroidismo", event_id=same)),  # quarantined under a seq that is recorded
     ]
-    for each in batch:
-        await recorder.store.record([each])
+    for one in batch:
+        await recorder.store.record([one])
 
     accounts = await recorder.account()
     assert accounts["g1"] == account("g1", 3, recorded=3, last_report=None)
     assert (accounts["g2"].answered, accounts["g2"].recorded, accounts["g2"].quarantined) == (7, 1, 0)
 
 
-async def test_an_outcome_of_what_is_no_prediction_is_quarantined(recorder: Recording) -> None:
-    await recorder.store.record([delivery(1, outcome("UNA"))])
+async def test_feedback_on_an_id_that_is_no_uuid_is_quarantined(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1, feedback_event("UNA"))])
 
     (quarantined,) = await recorder.rows(CUARENTENA)
     assert quarantined.motivo == "its prediction is not a canonical UUID"
 
 
-async def test_a_prediction_keeps_the_reference_and_the_plausible_classes_it_came_with(recorder: Recording) -> None:
+async def test_reference_and_plausible_classes_are_recorded(recorder: Recording) -> None:
     plausible = ["negativo", "hipertiroidismo"]
     await recorder.store.record([delivery(1, event(reference="5f" * 32, plausible=plausible)), delivery(2)])
 
     assert [(row.referencia, row.plausibles) for row in await recorder.rows()] == [("5f" * 32, plausible), (None, None)]
 
 
-async def test_a_database_that_cannot_be_written_takes_nothing_and_then_recovers_by_itself(
-    recorder: Recording, target: Target
-) -> None:
+async def test_the_store_recovers_when_the_database_can_be_written_again(recorder: Recording, target: Target) -> None:
     await recorder.store.record([delivery(1)])
     with target.unwritable():
         with pytest.raises(TransportDownError, match=r"^the database cannot be written: .+") as caught:
-            await recorder.store.record([delivery(2), delivery(3, b"poison")])
+            await recorder.store.record([delivery(2), delivery(3, b"unreadable")])
         assert "\n" not in str(caught.value)
         assert recorder.store.down() == str(caught.value)
         assert [row.seq for row in await recorder.rows()] == [1]
         assert not await recorder.rows(CUARENTENA)
 
     await until(lambda: recorder.store.down() is None)
-    assert await recorder.store.record([delivery(2), delivery(3, b"poison")]) == {2, 3}
+    assert await recorder.store.record([delivery(2), delivery(3, b"unreadable")]) == {2, 3}
     assert [row.seq for row in await recorder.rows()] == [1, 2]
 
 
@@ -416,7 +417,7 @@ async def test_a_cancelled_caller_leaves_no_open_transaction(recorder: Recording
 
 
 class Announcing:
-    """A writer that says when a transaction is about to begin."""
+    """A writer that signals that a transaction is about to begin."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -427,7 +428,7 @@ class Announcing:
         return await self._writer.transaction(work)
 
 
-async def test_closing_waits_for_what_a_cancelled_caller_was_writing(target: Target) -> None:
+async def test_closing_waits_for_the_transaction_of_a_cancelled_caller(target: Target) -> None:
     async with open_database(read_url(target.url)) as database:
         writer = Announcing(database.writer)
         store = Store(writer, Metrics(CollectorRegistry()))
@@ -442,20 +443,20 @@ async def test_closing_waits_for_what_a_cancelled_caller_was_writing(target: Tar
 async def test_pages_are_newest_first_and_complete_even_with_equal_times(recorder: Recording) -> None:
     times = [START + timedelta(seconds=n // 10) for n in range(60)]
     batch = [delivery(n + 1, event(time=time)) for n, time in enumerate(times)]
-    for n in range(10):  # rows of one time in ten transactions, so that they do not lie in the order of their ids
+    for n in range(10):  # rows of one time in ten transactions, so that they are not stored in the order of their ids
         await recorder.store.record(batch[n::10])
 
-    seen: list[Any] = []
+    read: list[Any] = []
     cursor = None
     while True:
         rows, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=13, cursor=cursor))
-        seen += rows
+        read += rows
         if cursor is None:
             break
-        await recorder.store.record([delivery(1000 + len(seen), event(time=START + timedelta(days=1)))])
+        await recorder.store.record([delivery(1000 + len(read), event(time=START + timedelta(days=1)))])
 
-    assert [len(seen), len({row["id"] for row in seen})] == [60, 60]
-    assert [row["timestamp"] for row in seen] == sorted(times, reverse=True)
+    assert [len(read), len({row["id"] for row in read})] == [60, 60]
+    assert [row["timestamp"] for row in read] == sorted(times, reverse=True)
 
 
 async def test_filters_narrow_by_time_class_and_model_version(recorder: Recording) -> None:
@@ -468,30 +469,30 @@ async def test_filters_narrow_by_time_class_and_model_version(recorder: Recordin
         ]
     )
 
-    async def found(**wanted: Any) -> list[int]:  # noqa: ANN401 - any of PredictionFilter's
-        rows, _ = await read_page(recorder.database.readers, PredictionFilter(limit=10, **wanted))
+    async def seqs(**filters: Any) -> list[int]:  # noqa: ANN401 - any of PredictionFilter's
+        rows, _ = await read_page(recorder.database.readers, PredictionFilter(limit=10, **filters))
         return [row["seq"] for row in rows]
 
-    assert await found() == [3, 2, 1]
-    assert await found(since=START + day) == [3, 2]
-    assert await found(until=START + day) == [1]
-    assert await found(since=START + day, until=START + 2 * day) == [2]
-    assert await found(output="hipertiroidismo") == [2]
-    assert await found(model_version="4") == [3]
-    assert await found(output="hipertiroidismo", model_version="4") == []
+    assert await seqs() == [3, 2, 1]
+    assert await seqs(since=START + day) == [3, 2]
+    assert await seqs(until=START + day) == [1]
+    assert await seqs(since=START + day, until=START + 2 * day) == [2]
+    assert await seqs(output="hipertiroidismo") == [2]
+    assert await seqs(model_version="4") == [3]
+    assert await seqs(output="hipertiroidismo", model_version="4") == []
 
 
-async def test_a_page_and_one_prediction_tell_what_the_doctor_said_last(recorder: Recording) -> None:
+async def test_a_page_and_one_prediction_show_the_last_feedback(recorder: Recording) -> None:
     reference = "5f" * 32
     bodies = [event(time=START + timedelta(seconds=n), reference=reference if n else None) for n in range(3)]
     of = [orjson.loads(body)["id"] for body in bodies]
     hour = timedelta(hours=1)
-    said = [
-        outcome(of[0], "hipertiroidismo", time=START + 2 * hour, reason="otra prueba"),
-        outcome(of[0], time=START + hour),
-        outcome(of[2]),
+    feedback = [
+        feedback_event(of[0], "hipertiroidismo", time=START + 2 * hour, reason="otra prueba"),
+        feedback_event(of[0], time=START + hour),
+        feedback_event(of[2]),
     ]
-    await recorder.store.record([delivery(seq, body) for seq, body in enumerate([*bodies, *said], 1)])
+    await recorder.store.record([delivery(seq, body) for seq, body in enumerate([*bodies, *feedback], 1)])
 
     readers = recorder.database.readers
     rows, _ = await read_page(readers, PredictionFilter(limit=10))
@@ -509,13 +510,13 @@ async def test_a_page_and_one_prediction_tell_what_the_doctor_said_last(recorder
     assert one["resultado"]["motivo"] == "otra prueba"
 
 
-async def test_of_two_outcomes_of_one_moment_the_same_one_counts_everywhere(recorder: Recording) -> None:
+async def test_feedback_with_equal_times_has_one_order_in_all_queries(recorder: Recording) -> None:
     body = event()
     of = orjson.loads(body)["id"]
     earlier, later = (str(uuid.UUID(int=number)) for number in (8, 9))
     for order in ((earlier, later), (later, earlier)):
-        said = [outcome(of, "hipertiroidismo" if one == later else None, event_id=one) for one in order]
-        await recorder.store.record([delivery(seq, each) for seq, each in enumerate([body, *said], 1)])
+        feedback = [feedback_event(of, "hipertiroidismo" if one == later else None, event_id=one) for one in order]
+        await recorder.store.record([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
 
     [listed], _ = await read_page(recorder.database.readers, PredictionFilter(limit=1))
     one = await read_one(recorder.database.readers, of)
@@ -524,7 +525,7 @@ async def test_of_two_outcomes_of_one_moment_the_same_one_counts_everywhere(reco
     assert listed["resultado"]["diagnostico"] == one["resultado"]["diagnostico"] == "hipertiroidismo"
 
 
-async def test_a_cursor_that_no_page_gave_is_refused(recorder: Recording) -> None:
+async def test_a_cursor_of_no_page_is_rejected(recorder: Recording) -> None:
     for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
         with pytest.raises(BadCursorError):
             await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor))
@@ -534,10 +535,10 @@ async def test_one_prediction_is_found_by_its_id(recorder: Recording) -> None:
     body = event()
     await recorder.store.record([delivery(1, body)])
 
-    found = await read_one(recorder.database.readers, orjson.loads(body)["id"])
+    prediction = await read_one(recorder.database.readers, orjson.loads(body)["id"])
 
-    assert found is not None
-    assert found["seq"] == 1
+    assert prediction is not None
+    assert prediction["seq"] == 1
     assert await read_one(recorder.database.readers, str(uuid.uuid4())) is None
 
 
@@ -555,7 +556,7 @@ async def test_several_recorders_that_start_at_once_migrate_once(target: Target)
     assert await asyncio.gather(*(start() for _ in range(6))) == [0] * 6
 
 
-async def test_the_migrations_build_exactly_the_schema_and_can_be_undone(recorder: Recording) -> None:
+async def test_migrations_create_exactly_the_schema_and_can_be_reverted(recorder: Recording) -> None:
     def difference(connection: Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(connection), METADATA))
 

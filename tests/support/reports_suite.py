@@ -1,4 +1,4 @@
-"""What is promised of gateways that report from elsewhere, written once and run on SQLite and on PostgreSQL."""
+"""Contract of the reports of gateways in other processes, run on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SETTLED = SETTLED_AFTER.total_seconds()
 
 
-async def hear(  # noqa: PLR0913 - each is one fact of a report
+async def report(  # noqa: PLR0913 - each is one fact of a report
     recorder: Recording,
     answered: int,
     oldest_pending: int,
@@ -37,14 +37,14 @@ async def hear(  # noqa: PLR0913 - each is one fact of a report
     gateway: str = "g1",
     caught_up: bool = True,
 ) -> None:
-    """Keep a report that was made and read `at` seconds after NOW."""
+    """Store a report that was written and read `at` seconds after NOW."""
     moment = NOW + timedelta(seconds=at)
-    heard = OutboxReport(OutboxStatus(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
-    await recorder.database.writer.transaction(partial(_keep, heard, moment))
+    received = OutboxReport(OutboxStatus(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
+    await recorder.database.writer.transaction(partial(_store, received, moment))
 
 
-def _keep(heard: OutboxReport, now: datetime, connection: Connection) -> None:
-    store_reports(connection, [heard], now)
+def _store(received: OutboxReport, now: datetime, connection: Connection) -> None:
+    store_reports(connection, [received], now)
 
 
 async def delete_by_hand(recorder: Recording, seq: int) -> None:
@@ -54,15 +54,15 @@ async def delete_by_hand(recorder: Recording, seq: int) -> None:
     await recorder.database.writer.transaction(delete)
 
 
-def seen(at: float) -> datetime:
+def after(at: float) -> datetime:
     return NOW + timedelta(seconds=at)
 
 
-async def test_what_left_the_outbox_and_never_arrived_is_missed_once_it_cannot_be_on_its_way(
+async def test_an_answer_that_never_arrives_is_missing_once_it_is_settled(
     recorder: Recording,
 ) -> None:
     await recorder.store.record([delivery(seq) for seq in range(1, 6)])
-    await hear(recorder, answered=9, oldest_pending=8)
+    await report(recorder, answered=9, oldest_pending=8)
 
     before, after = await recorder.account(later=SETTLED - 1), await recorder.account(later=SETTLED)
 
@@ -70,8 +70,8 @@ async def test_what_left_the_outbox_and_never_arrived_is_missed_once_it_cannot_b
     assert after == {"g1": account("g1", 9, recorded=5, in_outbox=2, missing=2)}
 
 
-async def test_a_state_that_was_read_before_its_rows_misses_none(recorder: Recording) -> None:
-    await hear(recorder, answered=500, oldest_pending=501, at=0)
+async def test_a_report_read_before_its_rows_reports_none_missing(recorder: Recording) -> None:
+    await report(recorder, answered=500, oldest_pending=501, at=0)
     assert await recorder.account() == {"g1": account("g1", 500, in_transit=500)}
 
     await recorder.store.record([delivery(seq) for seq in range(1, 501)])
@@ -80,28 +80,28 @@ async def test_a_state_that_was_read_before_its_rows_misses_none(recorder: Recor
         assert await recorder.account(later=later) == {"g1": account("g1", 500, recorded=500)}
 
 
-async def test_as_long_as_events_wait_in_the_queue_none_is_missed_however_long_that_takes(recorder: Recording) -> None:
+async def test_no_answer_is_missing_while_events_wait_in_the_queue(recorder: Recording) -> None:
     for at in range(0, 3600, 25):
-        await hear(recorder, answered=100, oldest_pending=101, at=at, caught_up=False)
+        await report(recorder, answered=100, oldest_pending=101, at=at, caught_up=False)
 
     assert (await recorder.account(later=3600))["g1"].missing == 0
 
-    await hear(recorder, answered=100, oldest_pending=101, at=3600, caught_up=True)
+    await report(recorder, answered=100, oldest_pending=101, at=3600, caught_up=True)
     assert (await recorder.account(later=3600 + SETTLED - 1))["g1"].missing == 0
     assert (await recorder.account(later=3600 + SETTLED))["g1"].missing == 100
 
 
-async def test_rows_that_came_in_after_the_state_count_and_holes_among_them_are_in_transit(recorder: Recording) -> None:
-    await hear(recorder, answered=3, oldest_pending=2)
+async def test_gaps_above_the_reported_seq_are_in_transit(recorder: Recording) -> None:
+    await report(recorder, answered=3, oldest_pending=2)
     await recorder.store.record([delivery(seq) for seq in (1, 2, 3, 5, 7)])
 
     assert await recorder.account() == {"g1": account("g1", 7, recorded=5, in_transit=2)}
 
 
-async def test_under_load_the_account_is_settled_from_one_state_to_the_next(recorder: Recording) -> None:
+async def test_under_load_each_report_settles_the_one_before(recorder: Recording) -> None:
     await recorder.store.record([delivery(seq) for seq in range(1, 301)])
     for minute in range(10):
-        await hear(recorder, answered=25 * (minute + 1), oldest_pending=25 * minute + 1, at=25 * minute)
+        await report(recorder, answered=25 * (minute + 1), oldest_pending=25 * minute + 1, at=25 * minute)
 
     await delete_by_hand(recorder, 150)
 
@@ -110,10 +110,10 @@ async def test_under_load_the_account_is_settled_from_one_state_to_the_next(reco
 
 @pytest.mark.parametrize("seq", [1, 40, 99, 100])
 async def test_a_row_deleted_by_hand_shows_within_a_minute(recorder: Recording, seq: int) -> None:
-    """However fresh it is: the last one as well, and while no newer state comes."""
-    await hear(recorder, answered=90, oldest_pending=91, at=0)
+    """However new it is: also the last one, and while no newer report arrives."""
+    await report(recorder, answered=90, oldest_pending=91, at=0)
     await recorder.store.record([delivery(n) for n in range(1, 101)])
-    await hear(recorder, answered=100, oldest_pending=101, at=25)
+    await report(recorder, answered=100, oldest_pending=101, at=25)
 
     await delete_by_hand(recorder, seq)
 
@@ -121,21 +121,21 @@ async def test_a_row_deleted_by_hand_shows_within_a_minute(recorder: Recording, 
     assert 25 + SETTLED < 60
 
 
-async def test_an_older_state_that_comes_late_changes_nothing(recorder: Recording) -> None:
-    await hear(recorder, answered=10, oldest_pending=11, at=0)
-    await hear(recorder, answered=5, oldest_pending=3, at=1)
+async def test_an_older_report_that_arrives_late_changes_nothing(recorder: Recording) -> None:
+    await report(recorder, answered=10, oldest_pending=11, at=0)
+    await report(recorder, answered=5, oldest_pending=3, at=1)
 
     assert await recorder.account() == {"g1": account("g1", 10, in_transit=10)}
 
 
-async def test_a_gateway_whose_clock_is_ahead_is_not_seen_in_the_future(recorder: Recording) -> None:
-    report = OutboxStatus(OutboxState("g1", 1, 2), seen(3600))
-    await recorder.database.writer.transaction(partial(_keep, OutboxReport(report, caught_up=True), NOW))
+async def test_a_report_of_a_clock_that_is_ahead_is_stored_as_now(recorder: Recording) -> None:
+    early = OutboxStatus(OutboxState("g1", 1, 2), after(3600))
+    await recorder.database.writer.transaction(partial(_store, OutboxReport(early, caught_up=True), NOW))
 
     assert (await recorder.account())["g1"].last_report == NOW
 
 
-async def test_reports_are_kept_in_the_transaction_of_what_came_with_them(recorder: Recording) -> None:
+async def test_reports_are_stored_in_the_transaction_of_their_batch(recorder: Recording) -> None:
     reports = [OutboxReport(OutboxStatus(OutboxState(name, 2, 3), NOW), caught_up=False) for name in ("g2", "g1", "g2")]
     await recorder.store.record([delivery(1)], (), reports)
 
@@ -145,9 +145,9 @@ async def test_reports_are_kept_in_the_transaction_of_what_came_with_them(record
     }
 
 
-async def test_reports_taken_over_from_another_database_bring_forward_and_never_back(recorder: Recording) -> None:
-    await hear(recorder, answered=10, oldest_pending=11, at=0, gateway="behind")
-    await hear(recorder, answered=10, oldest_pending=11, at=0, gateway="ahead")
+async def test_merged_reports_never_decrease_a_count(recorder: Recording) -> None:
+    await report(recorder, answered=10, oldest_pending=11, at=0, gateway="behind")
+    await report(recorder, answered=10, oldest_pending=11, at=0, gateway="ahead")
     async with recorder.database.readers.connect() as connection:
         rows = await read_reports(connection)
     theirs = [row | {"respondidas": 20 if row["gateway_id"] == "behind" else 5} for row in rows]

@@ -1,4 +1,4 @@
-"""From deliveries to rows, and times as text."""
+"""Parsing of deliveries into rows, and times as text."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def test_the_fields_of_a_row_are_the_columns_of_its_table(row: type[EventRow], t
         (event(event_id="0190A1B2-0000-7000-8000-000000000001"), "its id is not a canonical UUID"),
     ],
 )
-def test_what_one_of_the_databases_could_not_hold_is_poison(body: bytes, reason: str) -> None:
-    poison = read_row(delivery(1, body), START)
+def test_an_event_that_a_database_cannot_hold_is_a_dead_letter(body: bytes, reason: str) -> None:
+    letter = read_row(delivery(1, body), START)
 
-    assert isinstance(poison, DeadLetter)
-    assert (poison.kind, poison.reason) == ("unreadable", reason)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.kind, letter.reason) == ("unreadable", reason)
 
 
-def test_poison_never_quotes_the_patient() -> None:
+def test_a_dead_letters_reason_never_quotes_the_patient() -> None:
     body = event(note="secreto").replace(b'"probabilidad":0.', b'"probabilidad":"secreto",', 1)
 
-    poison = read_row(delivery(1, body), START)
+    letter = read_row(delivery(1, body), START)
 
-    assert isinstance(poison, DeadLetter)
-    assert "secreto" not in poison.reason
-    assert poison.body == body
+    assert isinstance(letter, DeadLetter)
+    assert "secreto" not in letter.reason
+    assert letter.body == body
 
 
 def test_sqlite_text_without_an_offset_never_leaves() -> None:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from services.recorder.db.rows import EventRow, RowColumn, ViewColumn
+    from services.recorder.db.rows import EventRow
     from shared.patient import Feature, Kind, Patient
 
 _LONGEST_NAME = 63
 """Bytes of a name in PostgreSQL, which truncates longer ones without an error."""
 _EXACT = 2**53
-"""Integers beyond this are not exact in every client."""
+"""Larger integers are not exact in every client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +44,20 @@ class FixedColumn:
     after: str | None = None
 
 
-def _prediction_columns() -> Iterator[FixedColumn]:
-    for column, view in _viewed(PredictionRow):
-        expression = view.expression or f'"{column.name}"'
-        kind = view.kind or column.type.kind
-        yield FixedColumn(view.name or column.name, kind, view.meaning, expression, expression, view.after)
+_LAST_FEEDBACK = (
+    "(SELECT {} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "
+    'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
+)
+"""An expression over the last feedback. A query that does not name its column does not pay for it."""
 
 
-def _feedback_columns() -> Iterator[FixedColumn]:
-    """Yield the columns of the last feedback. A query that does not name one does not pay for it."""
-    for column, view in _viewed(FeedbackRow):
-        expression = view.expression or f'r."{column.name}"'
-        subquery = (
-            f"(SELECT {expression} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "  # noqa: S608 - our names
-            'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
-        )
-        kind = view.kind or column.type.kind
-        yield FixedColumn(view.name or column.name, kind, view.meaning, subquery, subquery, view.after)
-
-
-def _viewed(row: type[EventRow]) -> list[tuple[RowColumn, ViewColumn]]:
-    return [(column, column.info.view) for column in row_columns(row) if column.info.view]
+def _declared(row: type[EventRow], prefix: str, template: str) -> Iterator[FixedColumn]:
+    """Yield the columns of the view that `row` declares; `template` is the SQL around their expressions."""
+    for column in row_columns(row):
+        if view := column.info.view:
+            expression = template.format(view.expression or f'{prefix}"{column.name}"')
+            kind = view.kind or column.type.kind
+            yield FixedColumn(view.name or column.name, kind, view.meaning, expression, expression, view.after)
 
 
 def _in_order(columns: Iterable[FixedColumn]) -> tuple[FixedColumn, ...]:
@@ -94,7 +87,9 @@ _CALENDAR = (
         after="dia",
     ),
 )
-FIXED_COLUMNS = _in_order((*_prediction_columns(), *_CALENDAR, *_feedback_columns()))
+FIXED_COLUMNS = _in_order(
+    (*_declared(PredictionRow, "", "{}"), *_CALENDAR, *_declared(FeedbackRow, "r.", _LAST_FEEDBACK))
+)
 """The columns of every disease's view, as the rows declare them, in the order of the view."""
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while rows move."""
+"""The progress of a transfer, on a terminal and in a file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from services.recorder.transfer.command import Progress
 
 
 class Terminal(io.StringIO):
-    """A stream that a person watches."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_a_terminal_gets_a_bar_that_ends_its_line() -> None:
+def test_a_terminal_shows_a_bar_that_ends_its_line() -> None:
     stream = Terminal()
     progress = Progress("predicciones copied", 4, stream)
     for _ in range(2):

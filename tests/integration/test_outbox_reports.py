@@ -1,4 +1,4 @@
-"""What a gateway says of its outbox, through a real broker, to recorders that know it and to those that do not."""
+"""Reports of gateways through a real broker, to recorders with and without the queue of reports."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ async def recorder(tmp_path: Path) -> AsyncIterator[Recording]:
         yield opened
 
 
-async def heard(recorder: Recording) -> Any:  # noqa: ANN401 - a row
-    """Wait for the one gateway that was heard of."""
+async def only_gateway(recorder: Recording) -> Any:  # noqa: ANN401 - a row
+    """Return the row of the only gateway, once it has reported."""
     rows: list[Any] = []
 
-    async def there() -> bool:
+    async def reported() -> bool:
         async with recorder.database.readers.connect() as connection:
             rows[:] = (await connection.execute(select(GATEWAYS))).all()
         return bool(rows)
 
-    await until(there)
+    await until(reported)
     (row,) = rows
     return row
 
 
-async def test_a_gateway_that_said_how_far_it_is_is_seen(recorder: Recording, broker: Broker) -> None:
+async def test_a_report_reaches_the_database(recorder: Recording, broker: Broker) -> None:
     await broker.declare()
     async with broker.transport() as transport, broker.consumer(recorder.store):
         await transport.publish([delivery(seq) for seq in range(1, 11)])
         await transport.report(OutboxState("g1", 12, 11))
-        row = await heard(recorder)
+        row = await only_gateway(recorder)
 
     assert (row.gateway_id, row.respondidas, row.pendiente_desde) == ("g1", 12, 11)
     assert row.al_dia is not None  # nothing else waited
@@ -56,22 +56,22 @@ async def test_a_gateway_that_said_how_far_it_is_is_seen(recorder: Recording, br
     assert (account.recorded, account.in_outbox, account.missing) == (10, 2, 0)
 
 
-async def test_a_state_that_overtakes_its_events_proves_nothing(recorder: Recording, broker: Broker) -> None:
+async def test_a_report_that_overtakes_its_events_is_not_caught_up(recorder: Recording, broker: Broker) -> None:
     await broker.declare()
     async with broker.transport() as transport:
         for seq in range(1, 201):
             await transport.publish([delivery(seq)])
         await transport.report(OutboxState("g1", 200, 201))
         async with broker.consumer(recorder.store):
-            row = await heard(recorder)
+            row = await only_gateway(recorder)
 
     assert row.al_dia is None
 
 
-async def test_a_recorder_that_knows_no_states_meets_none(broker: Broker) -> None:
+async def test_a_recorder_without_the_queue_of_reports_gets_none(broker: Broker) -> None:
     await broker.declare()
     async with broker.channel() as channel:
-        await channel.queue_delete(broker.topology.states.name)  # as an older recorder leaves it
+        await channel.queue_delete(broker.topology.states.name)  # as before the first start of a newer recorder
     async with broker.transport() as transport:
         await transport.report(OutboxState("g1", 1, 1))
         assert await transport.publish([delivery(1)]) == {1}
@@ -80,20 +80,20 @@ async def test_a_recorder_that_knows_no_states_meets_none(broker: Broker) -> Non
     assert b"prediccion.realizada" in batch
 
 
-async def test_a_state_that_cannot_be_read_stops_nobody(recorder: Recording, broker: Broker) -> None:
+async def test_an_unreadable_report_is_logged_and_skipped(recorder: Recording, broker: Broker) -> None:
     await broker.declare()
     async with broker.transport() as transport, broker.consumer(recorder.store):
         with capture_logs() as logs:
             for body in (b"\xff", b'{"type":"gateway.estado","version":2}', uuid.uuid4().bytes):
                 await broker.put(body, "text/plain", {}, broker.topology.states)
             await transport.report(OutboxState("g1", 1, 2))
-            await heard(recorder)
+            await only_gateway(recorder)
 
     assert [line["event"] for line in logs].count("gateway_state_unreadable") == 3
     assert await broker.take(broker.topology.states.name) == []
 
 
-async def test_reports_that_nobody_takes_keep_to_a_bound_and_the_newest_stays(broker: Broker) -> None:
+async def test_the_queue_of_reports_is_bounded_and_keeps_the_newest(broker: Broker) -> None:
     await broker.declare()
     async with broker.transport() as transport:
         for answered in range(1200):
@@ -104,7 +104,7 @@ async def test_reports_that_nobody_takes_keep_to_a_bound_and_the_newest_stays(br
     assert b'"respondidas":1199' in waiting[-1]
 
 
-async def test_a_report_that_cannot_be_made_is_said_in_a_line(broker: Broker) -> None:
+async def test_a_report_without_an_exchange_raises_one_line(broker: Broker) -> None:
     async with broker.transport() as transport:
         with pytest.raises(TransportDownError, match="no exchange"):  # no recorder has started yet
             await transport.report(OutboxState("g1", 1, 2))
