@@ -13,6 +13,7 @@ from services.recorder.db.types import UUID_TEXT, UtcTimestamp, iso_utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Column, Connection, Table
 
@@ -20,7 +21,6 @@ _SIZES = (256, 32, 4, 1)
 """Rows per statement on SQLite. Few sizes, because its driver keeps statements prepared by their text; many rows at
 once, because each statement has to win the interpreter lock back."""
 _ARRAYS = {"BIGINT": "bigint", "BOOLEAN": "boolean", "DOUBLE": "float8", "BLOB": "bytea"}
-_text = lru_cache(maxsize=8)(iso_utc)  # all rows of a transaction have one moment of recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,21 @@ class BulkInsert:
         inserted = start = 0
         while start < len(rows):
             size = next(size for size in self.sqlite if size <= len(rows) - start)
-            values = tuple(chain.from_iterable(map(self._sqlite_values, rows[start : start + size])))
+            values = self._sqlite_values(rows[start : start + size])
             inserted += connection.exec_driver_sql(self.sqlite[size], values).rowcount
             start += size
         return inserted
 
-    def _sqlite_values(self, row: Sequence[Any]) -> Sequence[Any]:
-        values = list(row)
+    def _sqlite_values(self, rows: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+        values, width = list(chain.from_iterable(rows)), len(rows[0])
         for place in self.timestamps:
-            if values[place] is not None:
-                values[place] = _text(values[place])
-        return values
+            values[place::width] = map(_text, values[place::width])
+        return tuple(values)
+
+
+@lru_cache(maxsize=8)  # all rows of a transaction have one moment of recording
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else iso_utc(moment)
 
 
 @cache
