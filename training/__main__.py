@@ -1,44 +1,89 @@
-"""`python -m training COMMAND`: the stages of the pipeline, promotion and rollback, and reports on both."""
+"""Command line of training: `python -m training COMMAND`.
+
+The module of a command is imported only when the command runs or shows its help: MLflow, scikit-learn and pandas take
+seconds to import.
+"""
 
 from __future__ import annotations
+
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if Ctrl-C comes while a command's module is imported
 
 import argparse
 import sys
 from functools import partial
 from importlib import import_module
+from inspect import cleandoc
 
-from training.stage_runner import run
+from training.context import TrainingContext
+from training.stage_runner import heartbeat, log_line, run
 
+STAGES = {
+    "prepare": "read data/raw.csv through the patient class and write the cases",
+    "check": "check the cases against `checks` of params.yaml",
+    "train": "choose, calibrate and fit the model",
+    "evaluate": "evaluate the model on the reported cases and compare ONNX with the pickle",
+    "register": "register the model, sign its bundle, run its gates and promote it",
+}
+"""Commands that `pipeline` runs through DVC, in this order. They take no arguments."""
 COMMANDS = {
     "pipeline": "run the stages whose inputs changed (`make train`)",
-    "prepare": "stage: read data/raw.csv through the patient class and write the cases",
-    "check": "stage: validate the cases against `checks` of params.yaml",
-    "train": "stage: choose, calibrate and fit the model",
-    "evaluate": "stage: report on the later cases and compare ONNX with the pickle",
-    "register": "stage: register the model, sign its bundle and promote it if it passes its gates",
+    **{name: f"stage {number}: {text}" for number, (name, text) in enumerate(STAGES.items(), start=1)},
     "promote": "move staging or production to a version",
-    "rollback": "move production back to the version before",
-    "history": "list who moved which alias, when and why",
-    "trigger": "start the pipeline if recent patients or outcomes differ from the training data",
+    "rollback": "move production back to the previous version",
+    "history": "list the promotion log: every move of an alias with its user, time and reason",
+    "trigger": "run the pipeline if recent patients or outcomes differ from the training data",
     "reproduce": "compute a recorded answer again with the version that gave it",
 }
-"""Each is a module of `training.commands` with `main(arguments)`, and `add_arguments(parser)` if it takes any."""
+"""Each is a module of `training.commands` with `main(arguments, context)`; one with arguments has `add_arguments`."""
+_EXIT_CODES = """\
+exit codes:
+  0    done
+  1    a gate failed, an alias was not moved, or an answer was not reproduced
+  2    wrong command line
+  65   the data are missing or break a rule
+  69   the model registry, a database or the disk cannot be used
+  75   another run of the pipeline is active in this folder
+  78   a setting or params.yaml is wrong
+  130  interrupted (Ctrl-C)
+"""
 
 
 def main(words: list[str]) -> int:
-    """Run the command in `words`; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train, promote and trace models.")
+    """Run the command in `words`; return its exit code. A stage prints a line at least every ten seconds."""
+    if len(words) != 1 or words[0] not in STAGES:
+        return _run(words)
+    (stage,) = words
+    log_line(stage, f"stage {list(STAGES).index(stage) + 1} of {len(STAGES)}: {STAGES[stage]}")
+    with heartbeat(stage):
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Train, evaluate, promote and trace models.",
+        epilog=f"`python -m training COMMAND --help` describes a command.\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    for name, help_text in COMMANDS.items():
-        command = commands.add_parser(name, help=help_text, description=help_text)
-        if name != chosen:
-            continue  # its module is not imported: MLflow and scikit-learn take seconds
-        module = import_module(f"training.commands.{name}")
-        if hasattr(module, "add_arguments"):
-            module.add_arguments(command)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if words[:1] == [name]:
+            module = import_module(f"training.commands.{name}")
+            command.description = f"{summary}\n\n{_details(module.__doc__)}"
+            command.set_defaults(main=module.main)
+            if hasattr(module, "add_arguments"):
+                module.add_arguments(command)
     arguments = parser.parse_args(words)
-    return run(arguments.command, partial(module.main, arguments))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run(arguments.command, partial(arguments.main, arguments, TrainingContext()))
+
+
+def _details(docstring: str | None) -> str:
+    """Return what follows the first paragraph, which has the usage line that argparse prints itself."""
+    return cleandoc(docstring or "").partition("\n\n")[2]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What training reads from the environment (or a `.env` beside the run): which patient, and where the registry is."""
+"""Settings of training, from the environment or a `.env` in the current folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from shared.settings import ProcessSettings
 
 
 class TrainingSettings(ProcessSettings):
-    """Read by the stages and the pipeline, once each."""
+    """Settings of all training commands."""
 
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
     """The patient class, as package.module:Class."""
     var: Path = Field(default=Path("var"), alias="PREDECIR_VAR")
     """Folder for the registry, the published models and the keys."""
     mlflow_tracking_uri: str | None = None
-    """The MLflow server to register with; without one, an SQLite file under the folder above."""
-
-
-class TriggerSettings(TrainingSettings):
-    """Read by `training trigger` and `training reproduce`, besides the above."""
-
+    """URI of an MLflow server to register with. Without one, the registry is an SQLite file in PREDECIR_VAR."""
     database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
-    """The recorder's database, read only: sqlite:///./FILE or postgresql://user:password@host:5432/database."""
+    """The recorder's database, read by `trigger` and `reproduce`, never written:
+    sqlite:///./FILE or postgresql://user:password@host:5432/database."""
+
+    @property
+    def registry_file(self) -> Path:
+        """The SQLite file of a local registry."""
+        return self.var / "mlflow.db"

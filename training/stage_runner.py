@@ -1,10 +1,12 @@
-"""How a stage runs: its summary on one line, its failure on one line, its exit code."""
+"""Running a command: progress lines, one line for the summary or the error, and the exit code."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shared.artifacts.errors import BundleError
@@ -15,24 +17,48 @@ from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_s
 from training.errors import RegistryError, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 and SIGINT, as in shells."""
+_HEARTBEAT_SECONDS = 8
+"""Below ten seconds by what a process needs to start."""
+_line_printed = threading.Event()
 
 
-def say(name: str, text: str) -> None:
-    """Tell whoever watches what stage `name` is doing."""
-    print(f"{name:<9} {text}", flush=True)  # noqa: T201 - the pipeline's one output
+def log_line(name: str, text: str) -> None:
+    """Print one line of progress of stage or command `name`."""
+    print(f"{name:<9} {text}", flush=True)  # noqa: T201 - the pipeline's output for people
+    _line_printed.set()
+
+
+@contextmanager
+def heartbeat(name: str, seconds: float = _HEARTBEAT_SECONDS) -> Iterator[None]:
+    """Print that `name` is running whenever this process has printed no line for `seconds`."""
+    started, ended = time.perf_counter(), threading.Event()
+
+    def beat() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the main thread takes Ctrl-C
+        while not ended.is_set():
+            if not _line_printed.wait(seconds):
+                log_line(name, f"running for {time.perf_counter() - started:.0f} s")
+            _line_printed.clear()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        _line_printed.set()
+        thread.join()
 
 
 def run(name: str, work: Callable[[], str]) -> int:
-    """Run `work`, which returns its summary (empty: none is shown), as stage `name`; returns the exit code."""
+    """Run `work` as command `name` and print the summary that it returns, unless empty; return the exit code."""
     started = time.perf_counter()
     try:
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, {signal.SIGINT}
-        )  # what the pipeline holds back while we are imported
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `pipeline` blocks it while modules are imported
         arm(read_settings(ProcessSettings).failpoint)
         summary = work()
     except TrainingError as error:
@@ -47,10 +73,10 @@ def run(name: str, work: Callable[[], str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     if summary:
-        say(name, f"{summary} ({time.perf_counter() - started:.1f} s)")
+        log_line(name, f"{summary} ({time.perf_counter() - started:.1f} s)")
     return 0
 
 
 def _failed(name: str, error: Exception | str, code: int) -> int:
-    print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - a person reads this, in one line
+    print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the command's error for people
     return code

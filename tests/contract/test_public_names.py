@@ -25,7 +25,7 @@ from shared.contracts.events import KINDS
 from shared.contracts.outbox_status import json_schema
 from shared.patient import load_patient
 from tests.support.processes import ROOT
-from training.settings import TriggerSettings
+from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -148,11 +148,11 @@ def test_every_service_starts_as_a_module_and_reads_its_variables(service: str) 
         (GatewaySettings, SERVICE_VARIABLES + GATEWAY_VARIABLES),
         (InferenceSettings, SERVICE_VARIABLES + INFERENCE_VARIABLES),
         (RecorderSettings, SERVICE_VARIABLES + RECORDER_VARIABLES),
-        (TriggerSettings, TRAINING_VARIABLES),
+        (TrainingSettings, TRAINING_VARIABLES),
     ],
 )
 def test_every_environment_variable_keeps_its_name(
-    kind: type[GatewaySettings | InferenceSettings | RecorderSettings | TriggerSettings], names: str
+    kind: type[GatewaySettings | InferenceSettings | RecorderSettings | TrainingSettings], names: str
 ) -> None:
     read = {(field.alias or name).upper() for name, field in kind.model_fields.items()}
     assert set(names.split()) - read == set()

@@ -14,6 +14,7 @@ from tests.support.builds import good_build
 from tests.support.bundles import RevisedThyroid, make_bundle
 from tests.support.data import dvc_project
 from training.commands import pipeline
+from training.context import TrainingContext
 from training.errors import BusyError, ParametersError
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 ARGUMENTS = Namespace(unless_served=True, until=None)
 
 
+def run_pipeline() -> str:
+    """Run the command as `make run` does."""
+    return pipeline.main(ARGUMENTS, TrainingContext())
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder without parameters: whoever wants to train there is told so."""
@@ -36,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_nothing_is_trained_where_a_model_for_the_class_is_in_production(folder: Path) -> None:
     make_bundle(folder / "var", DatosPaciente, version="7", pickled=b"never opened")
-    assert pipeline.main(ARGUMENTS) == "version 7 is in production"
+    assert run_pipeline() == "version 7 is in production"
 
 
 @pytest.mark.parametrize("patient", [None, RevisedThyroid])
@@ -46,14 +52,14 @@ def test_it_goes_on_to_train_where_nothing_or_a_model_for_another_class_is(
     if patient:
         make_bundle(folder / "var", patient, pickled=b"never opened")
     with pytest.raises(ParametersError, match=r"params\.yaml: cannot be read"):
-        pipeline.main(ARGUMENTS)
+        run_pipeline()
 
 
 def test_a_model_that_was_tampered_with_does_not_count_as_served(folder: Path) -> None:
     bundle = make_bundle(folder / "var", DatosPaciente, pickled=b"never opened")
     (bundle / "model.pkl").write_bytes(b"another")
     with pytest.raises(ParametersError):
-        pipeline.main(ARGUMENTS)
+        run_pipeline()
 
 
 def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
@@ -73,7 +79,7 @@ def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
     dvc_project(folder)
     (folder / ".dvc/tmp").mkdir()
     with make_lock(str(folder / ".dvc/tmp/lock")), pytest.raises(BusyError, match="try again") as caught:
-        pipeline.main(Namespace(unless_served=False, until=None))
+        pipeline.main(Namespace(unless_served=False, until=None), TrainingContext())
     assert caught.value.exit_code == 75
 
 
@@ -100,7 +106,7 @@ def test_what_is_damaged_or_lost_comes_back_from_the_registry_without_training(
     registered: Place, trouble: Callable[[Place], None]
 ) -> None:
     trouble(registered)
-    assert pipeline.main(ARGUMENTS).startswith("version 1 is in production; it was lost or damaged here")
+    assert run_pipeline().startswith("version 1 is in production; it was lost or damaged here")
     assert registered.model_store.opened("1") is not None
     assert registered.links() == ("1", "1")
 
@@ -112,5 +118,5 @@ def test_it_goes_on_to_train_where_the_registry_has_lost_it_too(
     shutil.rmtree(registered.var / "mlartifacts")
     (registered.var.parent / "params.yaml").unlink()
     with pytest.raises(ParametersError, match=r"params\.yaml: cannot be read"):
-        pipeline.main(ARGUMENTS)
+        run_pipeline()
     assert "cannot be fetched: the bundle of version 1" in capsys.readouterr().out

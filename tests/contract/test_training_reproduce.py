@@ -17,10 +17,8 @@ from tests.support.training_cases import made_up_cases
 from training.commands.reproduce import find, provenance
 from training.errors import RegistryError
 from training.monitoring.predictions_db import Prediction
-from training.settings import TrainingSettings
 from training.stage_files import CASES, METRICS, MODEL, ONNX, PICTURES, PROOF, TRAINING
 
-SETTINGS = TrainingSettings(PREDECIR_VAR=Place.var, mlflow_tracking_uri=None)
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,22 +33,22 @@ def test_the_version_that_answered_comes_from_the_shelf_or_else_from_the_registr
     bundle = place.model_store.opened("1")
     assert bundle is not None
     asked = answered_by("1", bundle.digest)
-    assert find(asked, SETTINGS, place.model_store) == bundle
+    assert find(asked, place.context) == bundle
     model = place.model_store.folder / "1/model.onnx"
     model.write_bytes(b"tampered")
-    assert find(asked, SETTINGS, place.model_store) == bundle
+    assert find(asked, place.context) == bundle
     shutil.rmtree(place.model_store.folder)
-    assert find(asked, SETTINGS, place.model_store) == bundle
+    assert find(asked, place.context) == bundle
     assert not place.model_store.folder.exists(), "looking back publishes nothing"
     with pytest.raises(RegistryError, match="version 1 here is not the one that answered: its digest is"):
-        find(answered_by("1", "f" * 64), SETTINGS, place.model_store)
+        find(answered_by("1", "f" * 64), place.context)
     with pytest.raises(
         RegistryError, match="version 9 is not in var/models/inventada, nor to be had from the model reg"
     ):
-        find(answered_by("9", bundle.digest), SETTINGS, place.model_store)
+        find(answered_by("9", bundle.digest), place.context)
     shutil.rmtree(place.var / "keys")
     with pytest.raises(RegistryError, match="and the one in the registry cannot be verified"):
-        find(asked, SETTINGS, place.model_store)
+        find(asked, place.context)
 
 
 def test_what_it_came_from_is_told_in_lines_that_a_person_can_read(place: Place) -> None:

@@ -18,6 +18,7 @@ from tests.support.database import query
 from tests.support.processes import running
 from tests.support.waiting import until_now
 from training.commands import reproduce
+from training.context import TrainingContext
 from training.errors import DatabaseError, DataError, NotReproducedError, RegistryError, TrainingError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def change(folder: Path, assignment: str) -> None:
 def reproduced(folder: Path, identifier: str | None = None) -> str:
     """Reproduce the answer `identifier`, or the only one that is recorded in `folder`."""
     [(recorded,)] = query(folder, "SELECT id FROM predicciones")
-    return reproduce.main(Namespace(id=UUID(identifier or recorded)))
+    return reproduce.main(Namespace(id=UUID(identifier or recorded)), TrainingContext())
 
 
 def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
@@ -153,4 +154,4 @@ def test_a_database_that_is_not_there_is_one_line(folder: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"DATABASE_URL: the predictions there cannot be read: predicciones\.db: No such file"
     ):
-        reproduce.main(Namespace(id=UUID(identifier)))
+        reproduce.main(Namespace(id=UUID(identifier)), TrainingContext())

@@ -12,7 +12,7 @@ from bench.field.report import summary
 from services.gateway.settings import GatewaySettings
 from services.inference.settings import InferenceSettings
 from services.recorder.settings import RecorderSettings
-from training.settings import TriggerSettings
+from training.settings import TrainingSettings
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(page for page in ROOT.glob("**/*.md") if not {".venv", "var"} & set(page.relative_to(ROOT).parts))
@@ -25,7 +25,7 @@ def variables() -> dict[str, str]:
     """Each variable that a service or the training reads, with its default as text."""
     return {
         (info.alias or name).upper(): str(info.default.get_secret_value() if name == "database_url" else info.default)
-        for kind in (TriggerSettings, RecorderSettings, InferenceSettings, GatewaySettings)
+        for kind in (TrainingSettings, RecorderSettings, InferenceSettings, GatewaySettings)
         for name, info in kind.model_fields.items()
     }
 

@@ -14,7 +14,6 @@ import numpy as np
 import yaml
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
-from shared.artifacts.store import ModelStore
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.card.render import Version
@@ -24,6 +23,7 @@ from training.commands.promote import promote
 from training.commands.register import register
 from training.commands.rollback import rollback
 from training.commands.train import train
+from training.context import TrainingContext
 from training.data import distribution, population
 from training.data.cases import Cases, Example, write_cases
 from training.data.splitting import reported
@@ -31,12 +31,13 @@ from training.evaluation.report import report
 from training.model import boosting
 from training.model.onnx import convert
 from training.registry.mlflow_registry import Registry
+from training.settings import TrainingSettings
 from training.stage_files import CASES, CHECKS, PICTURES, PREPARATION, Build, Checks, Finding, Preparation, Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OTHER_DIGEST = "f" * 64
+    from shared.artifacts.store import ModelStore
 
 
 class MadeUpPatient(Patient):
@@ -48,6 +49,12 @@ class MadeUpPatient(Patient):
     b: float | None = measure("B", unit="u", limits=(-100, 100))
     c: float | None = measure("C", unit="u", limits=(-100, 100))
     d: float | None = measure("D", unit="u", limits=(-100, 100))
+
+
+class RevisedMadeUpPatient(MadeUpPatient):
+    """Alguien con una enfermedad inventada, cuya última medida tiene ahora otros límites."""
+
+    d: float | None = measure("D", unit="u", limits=(-200, 200))
 
 
 @functools.cache
@@ -91,7 +98,9 @@ def another(build: Build, low_prevalence: float = 0.1) -> Build:
 
 def for_another_class(build: Build) -> Build:
     """The same model, trained for a patient class that was changed since."""
-    return replace(build, preparation=build.preparation.model_copy(update={"patient_digest": OTHER_DIGEST}))
+    return replace(
+        build, preparation=build.preparation.model_copy(update={"patient_digest": RevisedMadeUpPatient.digest})
+    )
 
 
 def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some, temperature: float = 1.0) -> Build:
@@ -156,31 +165,36 @@ class Place:
     """One registry and model_store in the current folder, opened anew for every use, as every command does."""
 
     var = Path("var")
-    digest = MadeUpPatient.digest
+    patient: ClassVar[type[Patient]] = MadeUpPatient
 
-    def __init__(self, uri: str | None = None) -> None:
-        self.uri = uri
+    @property
+    def context(self) -> TrainingContext:
+        """Give the context of a new command."""
+        path = f"{__name__}:{self.patient.__name__}"
+        return TrainingContext(
+            TrainingSettings(PREDECIR_VAR=self.var, predecir_paciente=path, mlflow_tracking_uri=None)
+        )
 
     def register(self, build: Build, cases: Cases | None = None) -> str:
         """Run the last stage on `build`, as if the others had run here before on `cases`."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         (PICTURES / "roc.png").write_bytes(b"picture")
         lay_down(build, cases or made_up_cases())
-        return register(build, self.registry, self.model_store, self.var)
+        return register(build, self.context)
 
     def promote(self, version: str, alias: str = PRODUCTION, *, force: bool = False) -> str:
-        return promote(version, alias, "a test", self.registry, self.model_store, force=force)
+        return promote(version, alias, "a test", self.context, force=force)
 
     def rollback(self) -> str:
-        return rollback("a test", self.registry, self.model_store)
+        return rollback("a test", self.context)
 
     @property
     def registry(self) -> Registry:
-        return Registry(MadeUpPatient.disease.name, uri=self.uri, var=self.var)
+        return self.context.registry
 
     @property
     def model_store(self) -> ModelStore:
-        return ModelStore(self.var, MadeUpPatient.disease.name, self.digest)
+        return self.context.model_store
 
     def entries(self) -> list[int]:
         """Every entry of the history."""
@@ -204,7 +218,7 @@ class Place:
 class OtherClass(Place):
     """The same place, after the patient class was changed."""
 
-    digest = OTHER_DIGEST
+    patient = RevisedMadeUpPatient
 
 
 def lay_down(build: Build, cases: Cases) -> None:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.patient import load_patient
-from shared.settings import read_settings
 from training.config import read_parameters
 from training.data import leakage
 from training.data.cases import read_cases, read_lines
@@ -19,7 +17,6 @@ from training.data.raw import RAW
 from training.data.schema import breaches
 from training.data.splitting import reported
 from training.errors import DataError
-from training.settings import TrainingSettings
 from training.stage_files import CASES, CHECKS, Checks, Finding, read_preparation
 
 if TYPE_CHECKING:
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from training.config import DataLimits
+    from training.context import TrainingContext
     from training.data.cases import Cases, Labels, Mask
 
 _SHOWN = 3
@@ -55,17 +53,16 @@ def findings(data: Data, limits: DataLimits) -> list[Finding]:
     return [number, *_missing(data, limits), *_classes(data, limits), *_repeated(data, limits), *_leaking(data, limits)]
 
 
-def main(_: argparse.Namespace) -> str:
+def main(_: argparse.Namespace, context: TrainingContext) -> str:
     """Run the stage; returns its summary.
 
     Raises:
         DataError: a row is outside what its class allows, or a check failed.
 
     """
-    patient = load_patient(read_settings(TrainingSettings).predecir_paciente)
     parameters, preparation = read_parameters(), read_preparation()
     cases, lines = read_cases(CASES, preparation.classes), read_lines(CASES)
-    if broken := breaches(cases.rows, preparation.columns, lines, patient):
+    if broken := breaches(cases.rows, preparation.columns, lines, context.patient):
         message = f"{RAW}, {broken[0]}{_more(len(broken) - 1)}; correct the file, or mend from_row or derived"
         raise DataError(message)
     later = reported(cases, parameters.split)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    from training.context import TrainingContext
     from training.data.cases import Floats, Rows
 
 
@@ -50,7 +51,7 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
     )
 
 
-def main(_: argparse.Namespace) -> str:
+def main(_: argparse.Namespace, __: TrainingContext) -> str:
     """Run the stage; returns its summary."""
     parameters, preparation = read_parameters(), read_preparation()
     parameters.check_bands(preparation.features)

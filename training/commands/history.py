@@ -6,14 +6,10 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from shared.patient import load_patient
-from shared.settings import read_settings
-from training.registry.open import open_registry
-from training.settings import TrainingSettings
-
 if TYPE_CHECKING:
     import argparse
 
+    from training.context import TrainingContext
     from training.registry.promotion_log import History, Kept
 
 _COLUMNS = ("entry", "when (UTC)", "alias", "from", "to", "action", "who", "gates", "reason")
@@ -24,11 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="every entry with its gate report, one JSON object a line")
 
 
-def main(arguments: argparse.Namespace) -> str:
+def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Run the command; what it prints is all it has to say."""
-    settings = read_settings(TrainingSettings)
-    name = load_patient(settings.predecir_paciente).disease.name
-    history = open_registry(settings, name).history()
+    history = context.registry.history()
     lines = [as_json(one, history) for one in history.kept] if arguments.json else as_table(history)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return ""

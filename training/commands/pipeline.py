@@ -22,21 +22,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import ModelStore
-from shared.patient import load_patient
-from shared.settings import read_settings
 from training.config import FILE, read_parameters
 from training.data.raw import RAW
 from training.dvc_project import check_data, check_owner, lay_out
 from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
-from training.registry.open import open_registry
 from training.registry.promotion import follow
-from training.settings import TrainingSettings
-from training.stage_runner import INTERRUPTED, say
+from training.stage_runner import INTERRUPTED, log_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
+
+    from shared.artifacts.store import ModelStore
+    from training.context import TrainingContext
 
 _PULL = "pull"
 _BUSY = "DVC is at work in this folder, for another run of the pipeline most likely; try again when that is done"
@@ -50,14 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("until", nargs="?", metavar="STAGE", help="end after this stage; pull: after fetching the data")
 
 
-def main(arguments: argparse.Namespace) -> str:
+def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Check everything that can be checked at once, then let DVC run; returns the summary."""
-    settings = read_settings(TrainingSettings)
+    settings, patient = context.settings, context.patient
     _check_name(os.environ)
-    patient = load_patient(settings.predecir_paciente)
-    if arguments.unless_served and (
-        said := _standing(settings, ModelStore(settings.var, patient.disease.name, patient.digest))
-    ):
+    if arguments.unless_served and (said := _standing(context)):
         return said
     check_owner(settings.predecir_paciente)
     parameters = read_parameters()
@@ -65,26 +60,26 @@ def main(arguments: argparse.Namespace) -> str:
     parameters.check_bands(patient.features)
     parameters.check_columns(patient.columns)
     pull = check_data(anew=arguments.until == _PULL)
-    say("pipeline", f"{patient.disease.name} in {Path.cwd()}")
+    log_line("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if lay_out(patient, settings.predecir_paciente):
-        say("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
+        log_line("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
     site = Path("var/dvc/site").resolve()
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, writable for everyone
     os.environ.update(_quiet(os.environ, site))
     return _reproduce(arguments.until, pull=pull)
 
 
-def _standing(settings: TrainingSettings, model_store: ModelStore) -> str | None:
+def _standing(context: TrainingContext) -> str | None:
     """Say what serves without training, after fetching from the registry what is lost or damaged here; else None."""
-    if version := _served(model_store):
+    if version := _served(context.model_store):
         return f"version {version} is in production"
-    if settings.mlflow_tracking_uri is None and not (settings.var / "mlflow.db").exists():
+    if not context.registry_exists:
         return None
     try:
-        follow(open_registry(settings, model_store.folder.name), model_store)
+        follow(context.registry, context.model_store)
     except RegistryError as error:
-        say("pipeline", f"what is in production cannot be fetched: {error}")
-    if version := _served(model_store):
+        log_line("pipeline", f"what is in production cannot be fetched: {error}")
+    if version := _served(context.model_store):
         return (
             f"version {version} is in production; it was lost or damaged here, and is fetched from the registry again"
         )
@@ -172,7 +167,7 @@ def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types
     except DvcException as error:
         message = f"{RAW}: DVC cannot pull it from its remote ({_one_line(error)}); see .dvc/config"
         raise DataError(message) from error
-    say("pull", f"{RAW}, {RAW.stat().st_size / 1e6:.1f} MB ({time.perf_counter() - started:.1f} s)")
+    log_line("pull", f"{RAW}, {RAW.stat().st_size / 1e6:.1f} MB ({time.perf_counter() - started:.1f} s)")
 
 
 def _failure(error: Exception) -> BaseException:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from shared.patient import Case, DiscardedRowError, PatientClassError, load_patient
-from shared.settings import read_settings
+from shared.patient import Case, DiscardedRowError, PatientClassError
 from training.data.cases import Example, write_cases
 from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
-from training.settings import TrainingSettings
 from training.stage_files import CASES, PREPARATION, Preparation
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from shared.patient import Patient
+    from training.context import TrainingContext
 
 _MEASURED_KINDS = {"number", "integer"}
 _FREE_TEXT = {"value_error", "assertion_error"}
@@ -73,12 +72,11 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     )
 
 
-def main(_: argparse.Namespace) -> str:
+def main(_: argparse.Namespace, context: TrainingContext) -> str:
     """Run the stage; returns its summary."""
-    patient = load_patient(read_settings(TrainingSettings).predecir_paciente)
-    examples, report = prepare(RAW, patient)
+    examples, report = prepare(RAW, context.patient)
     CASES.parent.mkdir(parents=True, exist_ok=True)
-    write_cases(CASES, patient.columns, examples)
+    write_cases(CASES, report.columns, examples)
     PREPARATION.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     left_out = ", ".join(f"{count:,} ({reason})" for reason, count in report.discarded.items())
     return f"{len(examples):,} cases of {report.rows_read:,} rows" + (f"; left out: {left_out}" if left_out else "")

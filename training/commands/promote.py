@@ -8,20 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
-from shared.artifacts.store import ModelStore
-from shared.patient import load_patient
-from shared.settings import read_settings
 from training.arguments import add_reason
 from training.errors import GatesFailedError, PromotionError
 from training.registry.gate_run import run_gates
-from training.registry.open import open_registry
 from training.registry.promotion import Change, carry_out, fetched, follow, look
-from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import argparse
 
-    from training.registry.mlflow_registry import Registry
+    from training.context import TrainingContext
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="past the gates that it fails; the history says so")
 
 
-def main(arguments: argparse.Namespace) -> str:
+def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Run the command; returns its summary."""
-    settings = read_settings(TrainingSettings)
-    patient = load_patient(settings.predecir_paciente)
-    registry = open_registry(settings, patient.disease.name)
-    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
-    return promote(arguments.version, arguments.to, arguments.reason, registry, model_store, force=arguments.force)
+    return promote(arguments.version, arguments.to, arguments.reason, context, force=arguments.force)
 
 
-def promote(  # noqa: PLR0913 - one per word of the command
-    version: str, alias: str, reason: str, registry: Registry, model_store: ModelStore, *, force: bool = False
-) -> str:
+def promote(version: str, alias: str, reason: str, context: TrainingContext, *, force: bool = False) -> str:
     """Move `alias` to `version`; returns what happened.
 
     Raises:
@@ -53,6 +42,7 @@ def promote(  # noqa: PLR0913 - one per word of the command
         ModelStoreError: the disk does not let us.
 
     """
+    registry, model_store = context.registry, context.model_store
     if not registry.has(version):
         known = [int(one) for one in registry.versions()]
         there = f"there are {len(known)}, {min(known)} to {max(known)}" if known else "there is none yet (`make train`)"

@@ -24,24 +24,21 @@ from shared.artifacts.bundle import (
     seal,
 )
 from shared.artifacts.signing import signing_key
-from shared.artifacts.store import ModelStore, ModelStoreError
-from shared.patient import load_patient
-from shared.settings import read_settings
+from shared.artifacts.store import ModelStoreError
 from training.card.render import Version, render
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
 from training.registry.build_cache import remember, unchanged
 from training.registry.gate_run import run_gates
-from training.registry.open import open_registry
 from training.registry.promotion import Change, View, carry_out, fetched, follow, look, usable
 from training.registry.provenance import code_commit, library_versions
-from training.settings import TrainingSettings
 from training.stage_files import CHECKS, PICTURES, read_build
-from training.stage_runner import say
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from training.context import TrainingContext
     from training.registry.mlflow_registry import Registry
     from training.stage_files import Build
 
@@ -52,23 +49,20 @@ _ATTEMPTS = 10
 _DIRTY = {True: "yes", False: "no", None: "unknown"}
 
 
-def main(_: argparse.Namespace) -> str:
+def main(_: argparse.Namespace, context: TrainingContext) -> str:
     """Run the stage; returns its summary."""
-    settings = read_settings(TrainingSettings)
-    patient = load_patient(settings.predecir_paciente)
     build = read_build()
-    if build.preparation.patient_digest != patient.digest:
+    if build.preparation.patient_digest != context.patient.digest:
         message = "var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again"
         raise DataError(message)
-    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
-    if said := unchanged(build.id, settings, model_store):
+    if said := unchanged(build.id, context.settings, context.model_store):
         return f"nothing to do: {said}"
-    said = register(build, open_registry(settings, patient.disease.name), model_store, settings.var)
-    remember(build.id, said, settings, model_store)
+    said = register(build, context)
+    remember(build.id, said, context.settings, context.model_store)
     return said
 
 
-def register(build: Build, registry: Registry, model_store: ModelStore, var: Path) -> str:
+def register(build: Build, context: TrainingContext) -> str:
     """Bring `build` into the registry and onto the model store; returns what happened.
 
     Staging takes it in any case. Production takes it if it passes its gates and is new, or if nothing that could serve
@@ -81,29 +75,31 @@ def register(build: Build, registry: Registry, model_store: ModelStore, var: Pat
         ModelStoreError: the disk does not let us.
 
     """
+    registry, model_store = context.registry, context.model_store
     version = registry.version_of(build.id)
     known = version is not None and usable(version, registry, model_store) is None
     if version is None or not known:
-        version = _register_anew(build, registry, model_store, var)
+        version = _register_anew(build, context)
     try:
-        _to_staging(version, registry, model_store)
+        _to_staging(version, context)
         seen = look(registry, PRODUCTION, wanted=version)
         settled = known and seen.version is not None and _for_this_class(seen.version, registry, build)
         if settled and seen.version is not None and not _was_only_slow(version, seen, registry):
             outcome = _stays(version, seen.version, registry)
         else:
-            outcome = _to_production(version, build, seen, registry, model_store)
+            outcome = _to_production(version, build, seen, context)
     except (TrainingError, ModelStoreError):
         try:
             follow(registry, model_store)
         except (TrainingError, ModelStoreError) as error:  # the first one is raised, and decides the exit code
-            say("links", str(error))
+            log_line("links", str(error))
         raise
     follow(registry, model_store)
     return f"version {version}{' again' if known else ''}, {outcome}"
 
 
-def _to_staging(version: str, registry: Registry, model_store: ModelStore) -> None:
+def _to_staging(version: str, context: TrainingContext) -> None:
+    registry, model_store = context.registry, context.model_store
     for left in reversed(range(_ATTEMPTS)):
         seen = look(registry, STAGING)
         if seen.version == version:
@@ -117,7 +113,8 @@ def _to_staging(version: str, registry: Registry, model_store: ModelStore) -> No
             return
 
 
-def _to_production(version: str, build: Build, seen: View, registry: Registry, model_store: ModelStore) -> str:
+def _to_production(version: str, build: Build, seen: View, context: TrainingContext) -> str:
+    registry, model_store = context.registry, context.model_store
     report = run_gates(fetched(version, registry, model_store), seen.version, registry, model_store)
     if not report.failed and seen.version != version:
         carry_out(Change("register", version, _REASON, report), seen, registry, model_store)
@@ -152,7 +149,8 @@ def _for_this_class(version: str, registry: Registry, build: Build) -> bool:
     return registry.run_tag(version, _PATIENT) == build.preparation.patient_digest
 
 
-def _register_anew(build: Build, registry: Registry, model_store: ModelStore, var: Path) -> str:
+def _register_anew(build: Build, context: TrainingContext) -> str:
+    registry = context.registry
     code = code_commit()
     tags = {
         "data_hash": build.preparation.data_hash,
@@ -169,10 +167,10 @@ def _register_anew(build: Build, registry: Registry, model_store: ModelStore, va
             [f"{name}=={library_version(name)}" for name in _REQUIREMENTS],
         )
         bundle = Path(temporary)
-        _seal(bundle, build, version, run_id, code, var)
+        _seal(bundle, build, version, run_id, code, context.settings.var)
         registry.log_bundle(bundle)
         registry.log_card(bundle / CARD)
-        model_store.publish(model_store.check(bundle, version))
+        context.model_store.publish(context.model_store.check(bundle, version))
     return version
 
 

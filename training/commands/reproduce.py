@@ -19,17 +19,12 @@ import numpy as np
 import orjson
 
 from shared.artifacts.errors import BundleError
-from shared.artifacts.store import ModelStore
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import Score
-from shared.patient import load_patient
-from shared.settings import read_settings
 from training.errors import DataError, NotReproducedError, RegistryError
 from training.monitoring.predictions_db import place, read_patient, recorded
-from training.registry.open import open_registry
 from training.registry.provenance import code_commit, library_versions
-from training.settings import TriggerSettings
-from training.stage_runner import say
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     import argparse
@@ -37,8 +32,8 @@ if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle, Manifest
     from shared.contracts.scoring import ModelFacts
     from shared.patient import Patient
+    from training.context import TrainingContext
     from training.monitoring.predictions_db import Prediction
-    from training.settings import TrainingSettings
 
 _WIDTH = 110
 """Characters of a line, at most, where there would be over a thousand."""
@@ -49,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", type=uuid.UUID, help="of the prediction, as the answer gave it")
 
 
-def main(arguments: argparse.Namespace) -> str:
+def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Read, compute and compare; returns the summary.
 
     Raises:
@@ -59,9 +54,8 @@ def main(arguments: argparse.Namespace) -> str:
 
     """
     identifier = str(arguments.id)
-    settings = read_settings(TriggerSettings)
-    patient = load_patient(settings.predecir_paciente)
-    database = settings.database_url.get_secret_value()
+    patient = context.patient
+    database = context.settings.database_url.get_secret_value()
     found = asyncio.run(_read(database, identifier))
     if found is None:
         message = f"{identifier}: no such prediction is recorded in {place(database)} (DATABASE_URL)"
@@ -72,13 +66,13 @@ def main(arguments: argparse.Namespace) -> str:
             f"{patient.digest[:12]}; name that class, or check out the code of then"
         )
         raise DataError(message)
-    bundle = find(found, settings, ModelStore(settings.var, patient.disease.name, patient.digest))
+    bundle = find(found, context)
     for line in provenance(found, bundle.manifest):
-        say("reproduce", line)
+        log_line("reproduce", line)
     return compare(found, bundle, read_patient(patient, found.inputs))
 
 
-def find(prediction: Prediction, settings: TrainingSettings, model_store: ModelStore) -> Bundle:
+def find(prediction: Prediction, context: TrainingContext) -> Bundle:
     """Open the version that answered: from the model store, or else from the registry.
 
     Raises:
@@ -86,9 +80,9 @@ def find(prediction: Prediction, settings: TrainingSettings, model_store: ModelS
 
     """
     version = prediction.version
-    bundle = model_store.opened(version)
+    bundle = context.model_store.opened(version)
     if bundle is None or bundle.digest != prediction.digest:
-        bundle = _from_registry(version, settings, model_store)
+        bundle = _from_registry(version, context)
     if bundle.digest != prediction.digest:
         message = (
             f"version {version} here is not the one that answered: its digest is {bundle.digest[:12]}, "
@@ -161,15 +155,15 @@ def row_hash(prediction: Prediction, model: ModelFacts, asked: Patient) -> str:
     return str(orjson.loads(event)["datahash"])
 
 
-def _from_registry(version: str, settings: TrainingSettings, model_store: ModelStore) -> Bundle:
+def _from_registry(version: str, context: TrainingContext) -> Bundle:
+    model_store = context.model_store
     gone = f"version {version} is not in {model_store.folder}"
-    if settings.mlflow_tracking_uri is None and not (settings.var / "mlflow.db").exists():
+    if not context.registry_exists:
         message = f"{gone}, and there is no registry here; MLFLOW_TRACKING_URI names one elsewhere"
         raise RegistryError(message)
-    registry = open_registry(settings, model_store.folder.name)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            fetched = registry.fetch_bundle(version, Path(folder))
+            fetched = context.registry.fetch_bundle(version, Path(folder))
         except RegistryError as error:
             message = f"{gone}, nor to be had from the {error}"
             raise RegistryError(message) from None

@@ -9,19 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
-from shared.artifacts.store import ModelStore
-from shared.patient import load_patient
-from shared.settings import read_settings
 from training.arguments import add_reason
 from training.errors import PromotionError
-from training.registry.open import open_registry
 from training.registry.promotion import Change, carry_out, fetched, look
-from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import argparse
 
-    from training.registry.mlflow_registry import Registry
+    from training.context import TrainingContext
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reason(parser)
 
 
-def main(arguments: argparse.Namespace) -> str:
+def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Run the command; returns its summary."""
-    settings = read_settings(TrainingSettings)
-    patient = load_patient(settings.predecir_paciente)
-    registry = open_registry(settings, patient.disease.name)
-    return rollback(arguments.reason, registry, ModelStore(settings.var, patient.disease.name, patient.digest))
+    return rollback(arguments.reason, context)
 
 
-def rollback(reason: str, registry: Registry, model_store: ModelStore) -> str:
+def rollback(reason: str, context: TrainingContext) -> str:
     """Move production to the version before; returns what happened.
 
     Raises:
@@ -46,6 +38,7 @@ def rollback(reason: str, registry: Registry, model_store: ModelStore) -> str:
         ModelStoreError: the disk does not let us.
 
     """
+    registry, model_store = context.registry, context.model_store
     seen = look(registry, PRODUCTION)
     version = seen.history.before(PRODUCTION)
     if version is None:

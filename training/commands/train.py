@@ -15,7 +15,7 @@ from training.errors import DataError
 from training.evaluation.metrics import figures
 from training.model import boosting, conformal
 from training.stage_files import CASES, MODEL, TRAINING, Candidate, Training, read_preparation
-from training.stage_runner import say
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from training.config import Parameters
+    from training.context import TrainingContext
     from training.data.cases import Cases, Floats
     from training.data.splitting import Fold
 
@@ -46,7 +47,7 @@ def train(
     for power in parameters.choice.class_weight_powers:
         candidate = _validated(power, cases, classes, parts, parameters)
         found = candidate.figures
-        say(
+        log_line(
             "train",
             f"class weights to the power {power:g}: accuracy {found['accuracy']:.3f}, "
             f"balanced {found['balanced_accuracy']:.3f} inside the training period",
@@ -57,7 +58,7 @@ def train(
     return boosting.merge(members, chosen.temperature), candidates, chosen
 
 
-def main(_: argparse.Namespace) -> str:
+def main(_: argparse.Namespace, __: TrainingContext) -> str:
     """Run the stage; returns its summary."""
     parameters, preparation = read_parameters(), read_preparation()
     cases = read_cases(CASES, preparation.classes)

@@ -20,18 +20,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from shared.artifacts.bundle import PRODUCTION, open_bundle
 from shared.artifacts.errors import BundleError
-from shared.artifacts.store import ModelStore
 from shared.files import locked, replace_file
-from shared.patient import load_patient
-from shared.settings import read_settings
 from training.config import FILE, read_parameters
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
 from training.monitoring.drift import Recent, agreement
 from training.monitoring.predictions_db import Asked, read_patient, recorded
-from training.registry.open import open_registry
 from training.registry.promotion import follow
-from training.settings import TriggerSettings
-from training.stage_runner import say
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     import argparse
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
     from shared.patient import Patient
     from training.config import Trigger
+    from training.context import TrainingContext
     from training.monitoring.drift import Finding
 
 _FOLDER = "trigger"
@@ -48,27 +44,26 @@ _REPORT = "report.json"
 _LEDGER = "started.jsonl"
 
 
-def main(_: argparse.Namespace) -> str:
+def main(_: argparse.Namespace, context: TrainingContext) -> str:
     """Look, report, and start the pipeline if it is due; returns the summary."""
-    settings = read_settings(TriggerSettings)
-    patient = load_patient(settings.predecir_paciente)
+    settings = context.settings
     limits = read_parameters().trigger
     if limits is None:
         message = f"{FILE}: trigger: missing; docs/training.md has its keys"
         raise ParametersError(message)
-    production = _production(settings, patient)
+    production = _production(context)
     version = production.manifest.version
     now = dt.datetime.now(dt.UTC)
-    recent, findings = asyncio.run(
-        look(
-            settings.database_url.get_secret_value(), patient, production, limits, now - dt.timedelta(days=limits.days)
-        )
-    )
+    since = now - dt.timedelta(days=limits.days)
+    database_url = settings.database_url.get_secret_value()
+    recent, findings = asyncio.run(look(database_url, context.patient, production, limits, since))
     told = [finding for finding in findings if finding.figure is not None]
     for finding in told:
-        say("trigger", str(finding))
+        log_line("trigger", str(finding))
     if few := len(findings) - len(told):
-        say("trigger", f"too few  for {few} of {len(findings)} figures; {settings.var / _FOLDER / _REPORT} names them")
+        log_line(
+            "trigger", f"too few  for {few} of {len(findings)} figures; {settings.var / _FOLDER / _REPORT} names them"
+        )
     beyond = [finding.name for finding in findings if finding.beyond]
     folder = settings.var / _FOLDER
     started = bool(beyond) and claim(folder, now, limits, beyond)
@@ -85,7 +80,7 @@ def main(_: argparse.Namespace) -> str:
         return f"{seen}: nothing beyond its limit"
     if not started:
         return f"{seen}: beyond its limit: {', '.join(beyond)}; started within {limits.period_days:g} days already"
-    say("trigger", f"{seen}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
+    log_line("trigger", f"{seen}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
     ended = subprocess.run([sys.executable, "-m", "training", "pipeline"], check=False)
     if ended.returncode == BusyError.exit_code:
         withdraw(folder, now)
@@ -174,14 +169,14 @@ def _locked(folder: Path) -> Iterator[TextIO]:
         raise RegistryError(message) from None
 
 
-def _production(settings: TriggerSettings, patient: type[Patient]) -> Bundle:
+def _production(context: TrainingContext) -> Bundle:
     """Give the model in production; where the registry is a server, it is asked which one that is."""
-    model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
+    settings, model_store = context.settings, context.model_store
     if settings.mlflow_tracking_uri is not None:
-        follow(open_registry(settings, patient.disease.name), model_store)
+        follow(context.registry, model_store)
     public = settings.var / "keys/bundle.pub"
     try:
-        return open_bundle(model_store.folder / PRODUCTION, public, patient_digest=patient.digest)
+        return open_bundle(model_store.folder / PRODUCTION, public, patient_digest=context.patient.digest)
     except BundleError as error:
         raise RegistryError(str(error)) from None
 

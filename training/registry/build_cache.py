@@ -33,7 +33,7 @@ class Standing(BaseModel):
     @classmethod
     def now(cls, build: str, said: str, settings: TrainingSettings, model_store: ModelStore) -> Self | None:
         """See how `build` stands; None with a registry on a server, which only MLflow can ask, or one not there yet."""
-        file = settings.var / "mlflow.db"
+        file = settings.registry_file
         if settings.mlflow_tracking_uri is not None or not file.exists():
             return None
         links = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import PromotionError
 from training.registry.promotion import available
-from training.stage_runner import say
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
@@ -35,7 +35,7 @@ def run_gates(bundle: Bundle, production: str | None, registry: Registry, model_
     report = GateRunner.from_pipeline().report(bundle, present, refusal=refusal)
     text = report.text()
     for line in text.splitlines():
-        say("gates", line)
+        log_line("gates", line)
     now = dt.datetime.now(dt.UTC)
     registry.keep_report(
         bundle.manifest.version, f"{now:%Y%m%dT%H%M%S.%fZ}", text=text + "\n", json=report.model_dump_json(indent=1)

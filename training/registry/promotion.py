@@ -19,7 +19,7 @@ from shared.artifacts.errors import BundleError
 from shared.failpoints import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
 from training.registry.promotion_log import Entry, History
-from training.stage_runner import say
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
@@ -159,7 +159,7 @@ def follow(registry: Registry, model_store: ModelStore) -> None:
             return
         for alias, version in sorted(now.items() - aliases.items()):
             if refusal := usable(version, registry, model_store):
-                say("links", f"the link {alias} stays as it is: {refusal}")
+                log_line("links", f"the link {alias} stays as it is: {refusal}")
             else:
                 model_store.point(alias, version)
         aliases = now

@@ -1,15 +1,17 @@
-"""How a stage ends."""
+"""Progress lines, error lines and exit codes of a command."""
 
 from __future__ import annotations
 
 import errno
+import threading
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from shared.artifacts.errors import BundleTamperedError
+from tests.support.waiting import until_now
 from training.errors import DataError
-from training.stage_runner import run
+from training.stage_runner import heartbeat, log_line, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
         (OSError(errno.ENOSPC, "No space left on device"), 69, "No space left on device"),
     ],
 )
-def test_what_can_go_wrong_is_one_line_and_an_exit_code(
+def test_an_error_is_one_line_and_an_exit_code(
     error: Exception, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> NoReturn:
@@ -41,3 +43,24 @@ def test_what_can_go_wrong_is_one_line_and_an_exit_code(
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("stage", lambda: str((tmp_path / "none/model.pkl").write_bytes(b"model"))) == 69
     assert capsys.readouterr().err == f"stage: {tmp_path}/none/model.pkl: No such file or directory\n"
+
+
+def test_a_silent_stage_prints_that_it_is_running_and_stops_at_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+
+    def has_beaten(times: int) -> bool:
+        shown.append(capsys.readouterr().out)
+        return "".join(shown).count("train     running for 0 s\n") >= times
+
+    with heartbeat("train", seconds=0.01):
+        until_now(lambda: has_beaten(3))
+    capsys.readouterr()
+    log_line("train", "done")
+    assert capsys.readouterr().out == "train     done\n"
+    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_stage_that_prints_needs_no_heartbeat(capsys: pytest.CaptureFixture[str]) -> None:
+    with heartbeat("train", seconds=60):
+        log_line("train", "fold 1 of 3")
+    assert capsys.readouterr().out == "train     fold 1 of 3\n"
