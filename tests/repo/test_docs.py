@@ -90,3 +90,8 @@ def test_every_page_is_in_the_index_of_docs() -> None:
     pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
     unlisted = {page for page in pages if not page.startswith(("benchmarks/", "proof/")) and f"({page})" not in index}
     assert unlisted == {"README.md"}
+
+
+def test_every_finding_is_in_the_index_of_findings() -> None:
+    scripts = {path.name for path in (ROOT / "findings").iterdir()} - {"README.md"}
+    assert scripts == set(re.findall(r"^\| \[([^\]]+)\]", (ROOT / "findings/README.md").read_text(), re.MULTILINE))
