@@ -1,7 +1,7 @@
 """From 1 to 4 replicas of inference behind HAProxy, everything durable: the rate, and the CPU of every part.
 
 All parts share this machine. Where its cores are busy already, more replicas cannot raise the rate; what each part
-costs a request then says what they would do on machines of their own (docs/scale.md).
+costs a request then says what they would do on machines of their own (docs/operations/scale.md).
 """
 
 from __future__ import annotations

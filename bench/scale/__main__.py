@@ -1,6 +1,6 @@
 """`python -m bench.scale`: how far it goes; from the reports in docs/benchmarks/ and a few measurements of its own.
 
-Writes docs/benchmarks/scale.* and the figures of docs/scale.md, between its markers. Part of `make bench`.
+Writes docs/benchmarks/scale.* and the figures of docs/operations/scale.md, between its markers. Part of `make bench`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.servers import ROOT
 if TYPE_CHECKING:
     from bench.plots import Panel
 
-TEXT = ROOT / "docs" / "scale.md"
+TEXT = ROOT / "docs" / "operations" / "scale.md"
 RATES = (10.0, 1_000.0, 100_000.0)
 _DRAWN = tuple(10 ** (power / 4) for power in range(4, 21))
 

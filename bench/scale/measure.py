@@ -1,4 +1,4 @@
-"""What the model of docs/scale.md needs and no other benchmark measures: a call of inference by its rows, and bytes."""
+"""Inputs of docs/operations/scale.md that no other benchmark measures: a call of inference by its rows, and bytes."""
 
 from __future__ import annotations
 

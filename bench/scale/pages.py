@@ -1,4 +1,4 @@
-"""The report of `bench.scale`, and the same tables between the markers of docs/scale.md."""
+"""The report of `bench.scale`, and the same tables between the markers of docs/operations/scale.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ def page(report: dict[str, Any]) -> str:
     """Give the whole report."""
     parts = blocks(report)
     titles = {"costs": "What a prediction costs", "replicas": "Predicted and measured", "needs": "What a rate needs"}
-    lines = ["# Scale", "", "What the figures mean, and what follows: [docs/scale.md](../scale.md).", ""]
+    lines = [
+        "# Scale",
+        "",
+        "What the figures mean, and what follows: [docs/operations/scale.md](../operations/scale.md).",
+        "",
+    ]
     for name, title in {**titles, "carried": "What the overlays carry"}.items():
         lines += [f"## {title}", "", parts[name], ""]
     return "\n".join([*lines, "![Predicted and measured replicas; replicas for a rate](scale.svg)", ""])

@@ -1,4 +1,4 @@
-"""The formulas of docs/scale.md. Times are in one unit throughout, rates in its inverse; nothing here is measured."""
+"""The formulas of docs/operations/scale.md, without measurements. Times share one unit, rates are in its inverse."""
 
 from __future__ import annotations
 

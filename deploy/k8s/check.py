@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 KUBERNETES = "1.33"
-"""The oldest supported version (docs/kubernetes.md); all used features are stable or on by default in it."""
+"""The oldest supported version (docs/operations/kubernetes.md); all used features are stable or on by default in it."""
 
 
 class ManifestError(Exception):

@@ -246,6 +246,6 @@ async def test_rejections_are_logged_with_the_key_s_id_and_never_the_key(tmp_pat
 
 @pytest.mark.parametrize("role", Role)
 def test_the_page_for_operators_says_what_a_role_opens(role: Role) -> None:
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (ROOT / "docs" / "operations" / "security.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith(f"| `{role}` |")]
     assert set(re.findall(r"`([A-Z]+ /[^`]*)`", row)) == OPENS[role] - ANYBODY - DOCS - MODEL - INFER

@@ -1,4 +1,4 @@
-"""The trigger on the drift that the thyroid data are known for (docs/model.md)."""
+"""The trigger on the drift that the thyroid data are known for (docs/reference/model.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disease of docs/another-disease.md, outside the repository: trained, served, and its answer recorded."""
+"""The disease of docs/guides/another-disease.md, outside the repository: trained, served, and its answer recorded."""
 
 from __future__ import annotations
 

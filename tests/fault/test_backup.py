@@ -1,4 +1,4 @@
-"""Backups as docs/operations.md has them, made under load, and what is in them when they are needed."""
+"""Backups as docs/operations/running.md has them, made under load, and what is in them when they are needed."""
 
 from __future__ import annotations
 

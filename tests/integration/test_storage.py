@@ -1,4 +1,4 @@
-"""Data and models on S3: a server that speaks it, reached by the settings that docs/operations.md names."""
+"""Data and models on S3: a server that speaks it, reached by the settings that docs/operations/running.md names."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from tests.support.recorder_suite import Target
 
-PAGE = Path(__file__).parents[2] / "docs/analysts.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/analysts.md"
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 LONG = "x" * 70
 

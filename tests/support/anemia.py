@@ -1,4 +1,4 @@
-"""`python3 -m tests.support.anemia FOLDER`: lay down the disease of docs/another-disease.md, with made-up patients."""
+"""`python3 -m tests.support.anemia FOLDER`: write the disease of docs/guides/another-disease.md, with 420 patients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENT = "anemia:DatosPaciente"
-PAGE = (ROOT / "docs/another-disease.md").read_text()
+PAGE = (ROOT / "docs/guides/another-disease.md").read_text()
 
 
 def example(language: str) -> str:

@@ -45,7 +45,7 @@ def collection(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "info": {
             "name": document["info"]["title"],
-            "description": "Sin claves, deje vacía la variable «clave». Véase docs/security.md.",
+            "description": "Sin claves, deje vacía la variable «clave». Véase docs/operations/security.md.",
             "schema": _SCHEMA,
         },
         "auth": {"type": "bearer", "bearer": [{"key": "token", "value": "{{clave}}", "type": "string"}]},

@@ -1,4 +1,4 @@
-"""The pictures of docs/doctor.md, taken of the real page: `python -m tests.support.screenshots`, after `make train`.
+"""Take the pictures of docs/guides/doctor.md: `python -m tests.support.screenshots`, after `make train`.
 
 They show the model in production in var/, in a folder of their own, so that no prediction of anybody gets into them.
 """

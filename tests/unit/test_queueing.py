@@ -1,4 +1,4 @@
-"""The formulas of docs/scale.md against values that others worked out, or that follow by hand."""
+"""The formulas of docs/operations/scale.md against values that others worked out, or that follow by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/scale.md has the figures of the last report, and the plan behind them keeps its own limits."""
+"""docs/operations/scale.md has the figures of the last report, and the plan behind them keeps its own limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def report() -> dict[str, Any]:
 
 
 def test_the_page_has_the_figures_of_the_last_report() -> None:
-    text = (ROOT / "docs/scale.md").read_text()
+    text = (ROOT / "docs/operations/scale.md").read_text()
     assert renewed(text, blocks(report())) == text
     assert page(report()) == (ROOT / "docs/benchmarks/scale.md").read_text()
 

@@ -49,7 +49,7 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
     settings = context.settings
     limits = read_parameters().trigger
     if limits is None:
-        message = f"{FILE}: trigger: missing; docs/training.md has its keys"
+        message = f"{FILE}: trigger: missing; docs/guides/training.md has its keys"
         raise ParametersError(message)
     production = _production(context)
     version = production.manifest.version
