@@ -16,9 +16,10 @@ FOLDER := $(patsubst %/,%,$(dir $(abspath $(PREDECIR_PARAMS))))
 export PREDECIR_PACIENTE ?= shared.diseases.thyroid:DatosPaciente
 export PYTHONPATH := $(ROOT):$(FOLDER)
 
-# Prints the elapsed time and the size of the folder $(1) every 10 s while the rest of the recipe line runs. The loop reads
-# from the recipe's shell, so it ends with that shell, however that ends, and does not change its exit code.
-PROGRESS_SECONDS := 10
+# Prints the elapsed time and the size of the folder $(1) while the rest of the recipe line runs: about every 10 s, of
+# which du takes up to 2 s on a busy machine. The loop reads from the recipe's shell, so it ends with that shell, however
+# that ends, and does not change its exit code.
+PROGRESS_SECONDS := 8
 PROGRESS = exec 3> >(while read -rt $(PROGRESS_SECONDS); (($$? > 128)); do \
 	echo "environment: $$SECONDS s, $$(du -sh $(1) | cut -f1) installed"; done);
 
