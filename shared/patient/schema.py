@@ -2,7 +2,7 @@
 
 A disease subclasses `Patient`, declares each feature with `measure`, `choice` or `flag`, and sets `disease`. Request
 validation, OpenAPI, the model's columns, the reference-range warnings, the data dictionary and the digest that keeps
-gateway and model together all come from that class; nothing repeats it. `docs/another-disease.md` walks through one.
+gateway and model together all come from that class; nothing repeats it. `docs/guides/another-disease.md` walks through one.
 """
 
 from __future__ import annotations
