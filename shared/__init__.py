@@ -1,1 +1,1 @@
-"""Contracts between the parts of Predecir: patient, model, events, bundle, hosting. It imports nothing of ours."""
+"""Code that services and training share: patient, contracts, bundles, HTTP hosting. It imports neither of them."""

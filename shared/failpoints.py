@@ -1,7 +1,7 @@
-"""Named lines at which a process kills itself, so that tests can hit the moment between two steps.
+"""Failpoints: named lines at which a process kills itself, so that a test can stop it between two steps.
 
-Each splits something that must not be split: what is before it has happened, what is after it has not. Armed by the
-setting PREDECIR_FAILPOINT, for tests alone; otherwise passing one costs a look at an empty dictionary.
+The step before the line is done, the step after it is not. The setting PREDECIR_FAILPOINT arms one, for tests only. A
+failpoint that is not armed costs one look at an empty dictionary.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal, get_args
 
 Failpoint = Literal[
     "outbox.write",  # keys are taken | their answers are in the outbox, and committed with them
-    "outbox.written",  # an answer is on disk | given
-    "outbox.delete",  # what was handed over is deleted | that is committed
-    "relay.handed-over",  # a batch is durable elsewhere | it leaves the outbox
+    "outbox.written",  # an answer is on disk | sent
+    "outbox.delete",  # delivered events are deleted | the deletion is committed
+    "relay.handed-over",  # a batch is durable elsewhere | it is deleted from the outbox
     "broker.publish",  # a message is made | published
     "broker.published",  # a message is confirmed | the rest of its batch is
     "recorder.write",  # a batch is written to the database | committed
@@ -24,33 +24,33 @@ Failpoint = Literal[
     "migration.migrated",  # the tables are migrated | the views are made
     "copy.write",  # a batch is written to the other database | committed
     "copy.committed",  # a batch is in the other database | the next
-    "mirror.fetched",  # a version is fetched and verified | on the model store
-    "store.copy",  # one file of a version is on the model store | the next
-    "store.publish",  # a version is complete on the model store | in its place
+    "mirror.fetched",  # a version is fetched and checked | in the model store
+    "store.copy",  # one file of a version is in the model store | the next
+    "store.publish",  # a version is complete in the model store | in its place
     "store.link",  # a new link is made | it replaces the old one
     "model.loaded",  # a new model is loaded | it serves
-    "model.swapped",  # a new model serves | the model store knows
+    "model.swapped",  # a new model serves | the link leads to it
     "promotion.recorded",  # a promotion is in the history | the alias is moved
-    "promotion.pointed",  # the alias is moved | that is noted
-    "promotion.applied",  # that is noted | the links follow
+    "promotion.pointed",  # the alias is moved | the history entry is marked as applied
+    "promotion.applied",  # the entry is marked as applied | the links follow
 ]
-"""What is done | what is not, when the process dies there."""
+"""The last step that is done | the first that is not, when the process dies there."""
 
 _left: dict[str, int] = {}
-"""How often the armed one is still passed alive; empty unless one is armed."""
+"""How many more passes the armed failpoint survives; empty unless one is armed."""
 
 
 def failpoint(name: Failpoint) -> None:
-    """Kill this process with SIGKILL, if `name` is armed and this is the pass that was asked for."""
+    """Kill this process with SIGKILL if `name` is armed and this is its pass."""
     if _left:
         _passed(name)
 
 
 def parse(text: str) -> tuple[str, int]:
-    """Read `NAME`, or `NAME:N` for the N-th pass.
+    """Parse `NAME`, or `NAME:N` for the N-th pass.
 
     Raises:
-        ValueError: no failpoint has that name, or N is no number from 1.
+        ValueError: no failpoint has that name, or N is not a number from 1.
 
     """
     name, _, number = text.partition(":")
@@ -62,23 +62,23 @@ def parse(text: str) -> tuple[str, int]:
 
 
 def arm(text: str | None) -> None:
-    """Arm the failpoint that a setting asks for, if it does, and warn of it."""
+    """Arm the failpoint of a setting, if it names one, and log a warning."""
     _left.clear()
     if text is not None:
         name, number = parse(text)
         _left[name] = number - 1
-        _say("failpoint_armed", name)
+        _warn("failpoint_armed", name)
 
 
 def _passed(name: str) -> None:
     left = _left.get(name)
     if left == 0:
-        _say("failpoint_hit", name)
+        _warn("failpoint_hit", name)
         os.kill(os.getpid(), signal.SIGKILL)
     elif left is not None:
         _left[name] = left - 1
 
 
-def _say(event: str, name: str) -> None:
-    """Write a line as the log has them: at once and by ourselves, since commands that have no log may be armed, too."""
+def _warn(event: str, name: str) -> None:
+    """Write one line in the log's format, unbuffered: commands without a log can be armed, too."""
     os.write(2, json.dumps({"failpoint": name, "event": event, "level": "warning"}).encode() + b"\n")

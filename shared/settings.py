@@ -1,6 +1,6 @@
-"""Settings: environment variables (or a `.env` beside the run), read once at the edge into frozen classes.
+"""Settings: environment variables (or `.env` in the working folder), read once at the edge into frozen classes.
 
-Each service declares its own class; `.env.example` lists them all, and a test compares the two.
+Each service declares its own class. `.env.example` lists all variables, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from shared.failpoints import parse
 S = TypeVar("S", bound=BaseSettings)
 
 BAD_SETTINGS = 78
-"""Exit code for a setting that is wrong or missing: EX_CONFIG of sysexits(3)."""
+"""Exit code for a wrong or missing setting: EX_CONFIG of sysexits(3)."""
 
 
 class SettingsError(Exception):
-    """A setting is wrong or missing; the message names it and what is expected, never its value."""
+    """A setting is wrong or missing. The message has its name and the expected form, never its value."""
 
 
 class ProcessSettings(BaseSettings):
-    """What every process reads, services and commands alike."""
+    """Settings of every process, services and commands."""
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     failpoint: str | None = Field(default=None, alias="PREDECIR_FAILPOINT")
-    """For tests: the line of `shared/failpoints.py` at which the process kills itself, as NAME or NAME:PASS."""
+    """For tests: the failpoint (`shared/failpoints.py`) at which the process kills itself, as NAME or NAME:PASS."""
 
     @field_validator("failpoint")
     @classmethod
@@ -40,32 +40,32 @@ class ProcessSettings(BaseSettings):
 
 
 class ServiceSettings(ProcessSettings):
-    """What every service reads."""
+    """Settings of every service."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback needs keys and ALLOWED_HOSTS."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """TCP port; 0 takes a free one and prints it."""
+    """TCP port; 0 takes a free port and prints it."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severe event that is logged."""
     drain_seconds: float = Field(default=0, ge=0)
-    """How long readiness fails before the service stops, so that a balancer notices first."""
+    """How long readiness fails before the service stops, so that a load balancer stops sending requests first."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
-    """Host names a request may be addressed to, comma separated, without port."""
+    """Accepted host names of requests, comma separated, without port."""
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
     """The patient class, as package.module:Class."""
     var: Path = Field(default=Path("var"), alias="PREDECIR_VAR")
     """Folder for all state but the database."""
     keys: Path | None = Field(default=None, alias="PREDECIR_KEYS")
-    """File of the keys that all replicas share, instead of keys/access.json under PREDECIR_VAR."""
+    """File of the API keys, shared by all replicas, instead of keys/access.json under PREDECIR_VAR."""
     key_rate: float = Field(default=1000, ge=0)
-    """Requests per second that one key may make of one replica; 0 for any number. Keys of services have no limit."""
+    """Requests per second of one API key to one replica; 0: no limit. Keys of services have no limit."""
     key_burst: int = Field(default=1000, ge=1)
-    """Requests that one key may make at once after a rest."""
+    """Requests that one API key may send at once after a pause."""
 
     @property
     def keys_file(self) -> Path:
-        """The file of the keys."""
+        """The file of the API keys."""
         return self.keys or self.var / "keys" / "access.json"
 
 
@@ -73,13 +73,13 @@ def read_settings(kind: type[S]) -> S:
     """Read `kind` from the environment.
 
     Raises:
-        SettingsError: one line that names each variable that is wrong.
+        SettingsError: one line with the name of each wrong variable.
 
     """
     try:
         return kind()
     except UnicodeDecodeError:
-        raise SettingsError("settings: .env is not UTF-8 text; save it as such") from None
+        raise SettingsError("settings: .env is not UTF-8 text; save it as UTF-8") from None
     except ValidationError as error:
         wrong = "; ".join(
             f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"

@@ -1,4 +1,4 @@
-"""Logs and metrics, the same in every service. Event names are stable snake_case; patient values never come here."""
+"""Logging, the same in every service. Event names are stable snake_case; patient values are never logged."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def configure_logging(level: str, *, service: str) -> None:
-    """Send structured logs to standard error: JSON lines, or readable ones where a person is watching."""
-    watched = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if watched else structlog.processors.JSONRenderer()
+    """Write structured logs to standard error: JSON lines, or readable lines on a terminal."""
+    on_terminal = sys.stderr.isatty()
+    renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -30,19 +30,19 @@ def configure_logging(level: str, *, service: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: _StandardError(sys.stderr),
     )
-    # Libraries that log through the standard library: only what someone must act on.
+    # Libraries that log through the standard library: warnings and errors only.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 
 def described(error: BaseException) -> str:
-    """Say what was raised and where, and nothing of what it says: a message may hold a patient's values."""
+    """Return the type and place of an error without its message, which may hold a patient's values."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
 
 
 class _StandardError(structlog.PrintLogger):
-    """Drops a line that cannot be written: a log on a full disk must not end what it tells about."""
+    """Drops a line that cannot be written: a log on a full disk must not stop the process."""
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError):

@@ -1,1 +1,1 @@
-"""The inference service: one verified model in memory, asked in batches, over HTTP or in process."""
+"""The inference service: one verified model in memory, called in batches, over HTTP or in process."""

@@ -1,10 +1,10 @@
-"""`python -m services.inference`: the Open Inference Protocol alone, on its own port."""
+"""`python -m services.inference`: the inference service as a process of its own."""
 
 from __future__ import annotations
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own handler
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service installs its own handler
 
 import sys
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The running service: its routes and readiness, and its model and card for callers in the same process."""
+    """The running service: its routes and readiness, and its scorer and card for callers in the same process."""
 
     part: Part
     scorer: Scorer
@@ -42,10 +42,10 @@ class Inference:
 
 @contextlib.asynccontextmanager
 async def open_inference(
-    settings: InferenceSettings, registry: CollectorRegistry, patient: type[Patient]
+    settings: InferenceSettings, metrics_registry: CollectorRegistry, patient: type[Patient]
 ) -> AsyncIterator[Inference]:
     """Run the service. The version in production was polled once when this yields, and is polled from then on."""
-    metrics = Metrics(registry)
+    metrics = Metrics(metrics_registry)
     batcher = Batcher(max_batch=settings.inference_max_batch, max_queue=settings.inference_max_queue, metrics=metrics)
     model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
     async with contextlib.AsyncExitStack() as stack:
@@ -82,7 +82,7 @@ def unready(batcher: Batcher) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def alone(settings: InferenceSettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
+async def alone(settings: InferenceSettings, metrics_registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
     """Run inference as a service of its own."""
-    async with open_inference(settings, registry, load_patient(settings.predecir_paciente)) as inference:
+    async with open_inference(settings, metrics_registry, load_patient(settings.predecir_paciente)) as inference:
         yield (inference.part,)

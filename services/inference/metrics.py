@@ -1,4 +1,4 @@
-"""What Prometheus sees of the model: how much it answers, how fast, and which version it is."""
+"""Prometheus metrics of the inference service: batches, load failures, the serving version, the registry."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ _SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 
 
 class Metrics:
-    """The inference service's metrics on one registry."""
+    """The inference service's metrics on one metrics registry."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics_registry: CollectorRegistry) -> None:
         """Register them; no model is loaded yet."""
         self._rows = Histogram(
-            "inference_batch_rows", "Patients per model call", registry=registry, buckets=_BATCH_SIZES
+            "inference_batch_rows", "Patients per model call", registry=metrics_registry, buckets=_BATCH_SIZES
         )
         self._seconds = Histogram(
-            "inference_batch_seconds", "Duration of a model call", registry=registry, buckets=_SECONDS
+            "inference_batch_seconds", "Duration of a model call", registry=metrics_registry, buckets=_SECONDS
         )
-        self._failures = Counter("inference_batch_failures", "Model calls that failed", registry=registry)
-        self._loads = Counter("inference_load_failures", "Models that were refused or missing", registry=registry)
-        self._loaded = Gauge("inference_model_loaded", "1 while a model serves", registry=registry)
+        self._failures = Counter("inference_batch_failures", "Model calls that failed", registry=metrics_registry)
+        self._loads = Counter(
+            "inference_load_failures", "Models that were refused or missing", registry=metrics_registry
+        )
+        self._loaded = Gauge("inference_model_loaded", "1 while a model serves", registry=metrics_registry)
         self._refused = Gauge(
             "inference_model_refused",
             "The version that production leads to and that must not serve",
             ["version"],
-            registry=registry,
+            registry=metrics_registry,
         )
         self._registry_seen = Gauge(
             "inference_registry_seen_timestamp_seconds",
             "When the registry last said what has this alias; absent if no registry is followed",
             ["alias"],
-            registry=registry,
+            registry=metrics_registry,
         )
-        self._info = Gauge("inference_model", "The model that serves", ["name", "version", "digest"], registry=registry)
+        self._info = Gauge(
+            "inference_model", "The model that serves", ["name", "version", "digest"], registry=metrics_registry
+        )
 
     def answered(self, rows: int, seconds: float) -> None:
         """Count one model call."""
@@ -51,21 +55,21 @@ class Metrics:
         self._seconds.observe(seconds)
 
     def failed(self) -> None:
-        """Count one model call that gave no answer."""
+        """Count one model call without an answer."""
         self._failures.inc()
 
     def not_loaded(self) -> None:
-        """Count one attempt to load a model that failed."""
+        """Count one failed attempt to load a model."""
         self._loads.inc()
 
     def refused(self, version: str | None) -> None:
-        """Show `version` as refused, and no other; None if none is."""
+        """Show `version` as rejected, and no other; None if none is."""
         self._refused.clear()
         if version is not None:
             self._refused.labels(version).set(1)
 
     def registry_seen(self, moment: float) -> None:
-        """Show when the registry last answered, in seconds since 1970; 0 for never."""
+        """Show when the model registry last answered, in seconds since 1970; 0 for never."""
         self._registry_seen.labels(PRODUCTION).set(moment)
 
     def serving(self, facts: ModelFacts) -> None:

@@ -1,4 +1,4 @@
-"""What the gateway and the recorder both need to know to talk to the broker."""
+"""Settings of the broker, for the gateway and the recorder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from shared.settings import ServiceSettings, SettingsError
 
 
 class BrokerSettings(ServiceSettings):
-    """Environment variables of every service that talks to the broker."""
+    """Settings of every service that uses the broker."""
 
     broker_url: SecretStr | None = None
-    """Where RabbitMQ is: amqp://user:password@host:5672/vhost, or amqps://. Unset: no broker."""
+    """RabbitMQ's URL: amqp://user:password@host:5672/vhost, or amqps://. Unset: no broker."""
     broker_prefix: str = Field(default="predecir", pattern=r"^[a-z][a-z0-9_-]{0,39}$")
-    """What the names of exchanges and queues begin with; systems that share a broker need different ones."""
+    """Prefix of the names of exchanges and queues; systems that share a broker need different prefixes."""
 
 
 def read_broker_url(url: SecretStr) -> str:
-    """Check `BROKER_URL`.
+    """Return `BROKER_URL` as text.
 
     Raises:
-        SettingsError: it has not the form of one.
+        SettingsError: it is not an AMQP URL with user and host.
 
     """
     text = url.get_secret_value()
@@ -36,5 +36,5 @@ def read_broker_url(url: SecretStr) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line what the client met; it never quotes the password."""
+    """Return an error of the AMQP client as one line; it never contains the password."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,7 +1,7 @@
-"""What exists on the broker, as data, and the one place that declares it. Operators see these names.
+"""The exchanges and queues on the broker, as data, and their declaration. Operators see these names.
 
-The recorder declares; the gateway only publishes, and finds out by returned messages that nobody declared yet. So the
-gateway's user needs to write to one exchange, and nothing else.
+The recorder declares them. The gateway only publishes: a returned message tells it that they are not declared yet. So
+the gateway's user needs no right but to write to one exchange.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _UNLIMITED_DELIVERIES = 1_000_000
 """A crash of a consumer counts as a delivery, so any small limit loses good messages; -1 drops at once before 4.0."""
 _STATES_KEPT = 1000
-"""Older ones are dropped where nobody takes them: a newer one says all that they said."""
+"""Beyond this number the oldest status is dropped: a newer status supersedes it."""
 
 SETTLE_SECONDS = 3
-"""How long a declaration may take to reach the broker's disk; killed 1 second after one, it was there."""
+"""How long a declaration may take to reach the broker's disk; a broker killed 1 second after one still had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The ways to a recorder: `events`, with what the broker itself gives up on in `dead`; and `states` of gateways.
+    """The queues of a recorder: `events`, with the broker's own dead letters in `dead`; and `states` of outboxes.
 
-    States have a queue of their own, so that a recorder that knows none of them meets none.
+    States have a queue of their own, so that a recorder that does not know them never receives one.
     """
 
     events: Queue
@@ -50,7 +50,7 @@ class Topology:
 
 
 def topology(prefix: str) -> Topology:
-    """Name everything after `prefix`; several systems can so share one broker."""
+    """Return the topology with names that begin with `prefix`, so that several systems can share one broker."""
     dead = Queue(f"{prefix}.dead", f"{prefix}.dead", PREDICTION_MADE)
     events = Queue(
         prefix,
@@ -60,7 +60,7 @@ def topology(prefix: str) -> Topology:
             "x-delivery-limit": _UNLIMITED_DELIVERIES,
             "x-dead-letter-exchange": dead.exchange,
             "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",  # the strategy needs it; a full queue refuses instead of dropping
+            "x-overflow": "reject-publish",  # the strategy needs it; a full queue rejects instead of dropping
         },
     )
     bounded: dict[str, str | int] = {"x-max-length": _STATES_KEPT, "x-overflow": "drop-head"}
@@ -68,12 +68,12 @@ def topology(prefix: str) -> Topology:
 
 
 async def declare(channel: AbstractChannel, wanted: Topology) -> tuple[AbstractQueue, AbstractQueue]:
-    """Make what is missing, check what is there, and return the queues of events and of states.
+    """Create missing exchanges and queues, check existing ones, and return the queues of events and of states.
 
-    A queue that is new takes nothing before `bind`.
+    A new queue receives nothing before `bind`.
 
     Raises:
-        aio_pika.exceptions.AMQPError: something of that name exists and differs, or it is not allowed.
+        aio_pika.exceptions.AMQPError: one of that name exists with other arguments, or the user lacks the right.
 
     """
     await _declare(channel, wanted.dead)
@@ -81,14 +81,14 @@ async def declare(channel: AbstractChannel, wanted: Topology) -> tuple[AbstractQ
 
 
 async def bind(channel: AbstractChannel, wanted: Topology) -> None:
-    """Let the declared queues be published to.
+    """Bind the declared queues to their exchanges.
 
-    A broker confirms what a new queue holds before it has the queue itself on disk: RabbitMQ 3.10, killed 0.7 seconds
-    after a declaration, came back without the queue and the confirmed messages in it, or could not lead it any more.
-    So a declaration needs `SETTLE_SECONDS` first; until then a publisher is told that nobody takes its message.
+    A broker confirms messages of a new queue before the queue itself is on disk: RabbitMQ 3.10, killed 0.7 seconds
+    after a declaration, came back without the queue and its confirmed messages, or the queue had no leader. So wait
+    `SETTLE_SECONDS` after a declaration; until then the broker returns messages to their publisher.
 
     Raises:
-        aio_pika.exceptions.AMQPError: a queue or an exchange is gone, or it is not allowed.
+        aio_pika.exceptions.AMQPError: a queue or an exchange is gone, or the user lacks the right.
 
     """
     for queue in (wanted.dead, wanted.events, wanted.states):

@@ -1,1 +1,1 @@
-"""What crosses a process boundary: events, the scoring protocol, the transport, the gateway's outbox status."""
+"""Contracts between processes: events, the scoring protocol, the transport, the status of an outbox."""

@@ -1,4 +1,4 @@
-"""Thyroid disease, from laboratory requests: the patient, the diagnoses and the cleaning. All that is thyroid is here.
+"""Thyroid disease, from laboratory requests: the patient, the diagnoses and the cleaning of the data.
 
 Data: Quinlan, R. (1986), Thyroid Disease, UCI Machine Learning Repository, DOI 10.24432/C5D010, file `thyroid0387`
 (Garvan Institute, Sydney, 1984 to 1987), CC BY 4.0. The codebook gives no units; those below are inferred.
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 LABORATORY = ("tsh", "t3", "t4_total", "captacion_t4", "indice_t4_libre")
 OLDEST = 120
-"""Years. Four rows of the raw file claim 455 and more; their age is unknown, the rest of the row is good."""
+"""Years. Four rows of the raw file have 455 and more; their age counts as missing, the rest of the row is used."""
 INDEX_TOLERANCE = 0.05
-"""How far, relative to itself, the free T4 index may lie from T4 / T4 uptake before it is remarked upon."""
+"""Largest relative difference of the free T4 index from T4 / T4 uptake without a remark."""
 TSH_REFERENCE, T3_REFERENCE, INDEX_REFERENCE = (0.2, 6.0), (1.1, 3.1), (65.0, 155.0)
 LATE_PREGNANCY_AGE = 55
-"""Years, above which a pregnancy is remarked upon."""
+"""Years; a pregnancy above this age causes a remark."""
 
 _T4_PER_UG_DL = 12.87
 """nmol/L in 1 µg/dL of thyroxine: 10 µg/L over its molar mass, 776.87 g/mol (PubChem CID 5819)."""
@@ -170,30 +170,30 @@ class DatosPaciente(Patient):
         return self
 
     def derived(self) -> dict[str, float]:
-        """The free T4 index, where its two parts are known and it is not."""
+        """Return the free T4 index if it is missing and its two parts are not."""
         if self.indice_t4_libre is None and self.t4_total is not None and self.captacion_t4 is not None:
             return {"indice_t4_libre": self.t4_total / self.captacion_t4}
         return {}
 
     def by_rule(self) -> str:
-        """TSH first, then what it should have moved."""
+        """Decide by TSH first, then by T3 and the free T4 index."""
         index = self.indice_t4_libre or self.derived().get("indice_t4_libre")
-        moved = any(
+        raised = any(
             value is not None and value > high
             for value, (_, high) in ((self.t3, T3_REFERENCE), (index, INDEX_REFERENCE))
         )
         if self.tsh is not None and self.tsh > TSH_REFERENCE[1]:
             return "hipotiroidismo"
-        if self.tsh is not None and self.tsh < TSH_REFERENCE[0] and moved:
+        if self.tsh is not None and self.tsh < TSH_REFERENCE[0] and raised:
             return "hipertiroidismo"
         return "sin_alteracion"
 
     def remarks(self) -> list[Remark]:
-        """A pregnancy late in life, and an index that contradicts its parts."""
-        found = []
+        """Return remarks on a pregnancy late in life, and on an index that contradicts its parts."""
+        remarks: list[Remark] = []
         if self.embarazo and self.edad is not None and self.edad > LATE_PREGNANCY_AGE:
             text = f"Embarazo: poco habitual después de los {LATE_PREGNANCY_AGE} años; compruebe la edad."
-            found.append(Remark("embarazo", "embarazo_y_edad", text))
+            remarks.append(Remark("embarazo", "embarazo_y_edad", text))
         index, total, uptake = self.indice_t4_libre, self.t4_total, self.captacion_t4
         if (
             index is not None
@@ -202,12 +202,12 @@ class DatosPaciente(Patient):
             and abs(index - total / uptake) > INDEX_TOLERANCE * index
         ):
             text = "Índice de T4 libre: no coincide con T4 total dividida por la captación; compruebe los tres valores."
-            found.append(Remark("indice_t4_libre", "indice_contradictorio", text))
-        return found
+            remarks.append(Remark("indice_t4_libre", "indice_contradictorio", text))
+        return remarks
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Case:
-        """Read one laboratory request, with the rules of `data/README.md`."""
+        """Convert one laboratory request by the rules of `data/README.md`."""
         laboratory = {name: float(row[column]) if row[column] else None for column, name in _MEASURED.items()}
         if all(value is None for value in laboratory.values()):
             raise DiscardedRowError("only TBG was measured" if row["TBG"] else "no laboratory value")
@@ -255,7 +255,7 @@ _DIAGNOSIS_OF = {letter: code for letters, code in _LETTERS.items() for letter i
 
 
 def _diagnosis(comment: str) -> str:
-    """Read the laboratory's comment: `X|Y` is "consistent with X, more likely Y"; otherwise the first letter counts."""
+    """Map the laboratory's comment to a code: `X|Y` means "X, more likely Y"; otherwise the first letter counts."""
     letter = comment.partition("|")[2][:1] or comment[:1]
     try:
         return _DIAGNOSIS_OF[letter]
@@ -265,5 +265,5 @@ def _diagnosis(comment: str) -> str:
 
 
 def _date(record_id: str) -> dt.date:
-    """Read the date of the request, the first six digits of its id (`YYMMDDnnn`)."""
+    """Return the date of the request: the first six digits of its id (`YYMMDDnnn`)."""
     return dt.datetime.strptime(record_id[:6], "%y%m%d").replace(tzinfo=dt.UTC).date()

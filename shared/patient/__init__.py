@@ -1,4 +1,4 @@
-"""The patient class of a disease: import from here what declares one, reads one and lists its parts."""
+"""The patient class of a disease: every public name of this package is imported from here."""
 
 from shared.patient.card_text import UNDECLARED, About
 from shared.patient.schema import (

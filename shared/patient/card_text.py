@@ -1,4 +1,4 @@
-"""What the author of a disease says of its data and of what the model is for: Spanish, for the model card."""
+"""Texts of the model card that the author of a disease writes, in Spanish: the data and the purpose of the model."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Sentences that no figure can give. Of what is left empty the card says that nobody declared it."""
+    """Texts that cannot be computed. For an empty text, the card states that nobody declared it."""
 
     purpose: str = ""
-    """What an answer is for, who reads it, and when."""
+    """The purpose of an answer, its reader, and when it is read."""
     not_for: tuple[str, ...] = ()
-    """What it must not be used for."""
+    """Uses that are excluded."""
     source: str = ""
-    """Where the data come from, and how to cite them."""
+    """The source of the data, and how to cite them."""
     licence: str = ""
     population: str = ""
-    """Which patients, of which place and care."""
+    """The patients: place, time and kind of care."""
     exclusions: str = ""
-    """Which rows are left out, and why."""
+    """The rows that are left out, and why."""
     outcome: str = ""
-    """How, and by whom, the diagnosis of a case was made."""
+    """How the diagnosis of a case was made, and by whom."""
     units: str = ""
-    """How sure the units and reference ranges are."""
+    """How certain the units and reference ranges are."""
     rule: str = ""
     """The rule of `Patient.by_rule`, if there is one."""
     limits: tuple[str, ...] = ()
-    """What a reader must keep in mind."""
+    """Limitations that a reader must know."""
     ethics: str = ""
 
 

@@ -1,8 +1,9 @@
-"""The patient: one Pydantic class per disease, from which everything else is derived.
+"""The patient schema: one Pydantic class per disease, from which everything else is derived.
 
 A disease subclasses `Patient`, declares each feature with `measure`, `choice` or `flag`, and sets `disease`. Request
-validation, OpenAPI, the model's columns, the reference-range warnings, the data dictionary and the digest that keeps
-gateway and model together all come from that class; nothing repeats it. `docs/guides/another-disease.md` walks through one.
+validation, OpenAPI, the model's columns, the reference-range warnings, the data dictionary and the digest that ties
+gateway and model together are derived from that class; nothing repeats it. The example is
+`docs/guides/another-disease.md`.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _MISSING = math.nan
 
 
 class PatientClassError(Exception):
-    """The patient class cannot be used: not found, or declared wrongly. The message says what to change."""
+    """The patient class cannot be used: not found, or declared wrongly. The message names the necessary change."""
 
 
 class DiscardedRowError(Exception):
-    """A raw row that training leaves out; the message is the reason, without any value of the row."""
+    """A raw row that training leaves out. The message is the reason, without any value of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Disease:
-    """What is diagnosed: `name` is also the model's name in the registry; `title` is shown to the doctor.
+    """A disease. `name` is also the model's name in the registry; `title` is shown to the doctor.
 
     Raise `revision` when a rule, a derivation or the cleaning changes meaning without changing a declaration:
-    it is part of the digest, so models trained before the change are refused instead of served wrongly.
+    it is part of the digest, so models trained before the change are rejected instead of served wrongly.
     """
 
     name: str
@@ -68,19 +69,19 @@ class Disease:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The codes, in declaration order."""
+        """The diagnosis codes, in declaration order."""
         return tuple(diagnosis.code for diagnosis in self.diagnoses)
 
     def label(self, code: str) -> str:
-        """The Spanish label of `code`."""
+        """Return the Spanish label of `code`."""
         return next(diagnosis.label for diagnosis in self.diagnoses if diagnosis.code == code)
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One declared feature, as derived from its field: limits and reference are in `unit`.
+    """One declared feature, derived from its field. `limits` and `reference` are in `unit`.
 
-    `other_units` are those a laboratory may report instead, each with the factor that turns it into `unit`.
+    `other_units` are other units of laboratory reports, each with the factor that converts it into `unit`.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One training example: a patient, the diagnosis code, and the date it was seen (None where unknown)."""
+    """One training example: a patient, the diagnosis code, and the date of the visit (None if unknown)."""
 
     patient: Patient
     diagnosis: str
@@ -125,10 +126,10 @@ def measure(  # noqa: PLR0913 - each is one fact of a measurement
     description: str = "",
     other_units: Mapping[str, float] | None = None,
 ) -> Any:  # noqa: ANN401 - stands as the default of a field of any numeric type
-    """Declare a number: outside `limits` it is refused, outside `reference` it is warned about.
+    """Declare a number. A value outside `limits` is rejected; outside `reference` it causes a warning.
 
-    `other_units` maps a unit that reports also use to the factor into `unit`, so that the page can suspect a slip. It
-    is not part of the digest: no value is ever converted unasked.
+    `other_units` maps another unit of laboratory reports to the factor into `unit`, so that the page can warn of a
+    mistaken unit. It is not part of the digest: the system never converts a value by itself.
     """
     extra: dict[str, Any] = {"unidad": unit, "grupo": group}
     if reference is not None:
@@ -153,12 +154,12 @@ def choice(label: str, *, required: bool = False, group: str = _DEFAULT_GROUP, d
 
 
 def flag(label: str, *, group: str = _DEFAULT_GROUP, description: str = "") -> Any:  # noqa: ANN401
-    """Declare a yes or no that is false unless said."""
+    """Declare a yes or no that is false by default."""
     return Field(default=False, title=label, description=description or None, json_schema_extra={"grupo": group})
 
 
 def rule_broken(field: str, rule: str, message: str) -> PydanticCustomError:
-    """Build the error that a cross-field rule raises: it names `field` and `rule`, in Spanish, without a value."""
+    """Build the error of a cross-field rule: `field`, `rule` and a Spanish message without a value."""
     return PydanticCustomError("regla", "{mensaje}", {"campo": field, "regla": rule, "mensaje": message})
 
 
@@ -183,32 +184,37 @@ class Patient(BaseModel):
         """
         super().__pydantic_init_subclass__(**kwargs)
         if disease := getattr(cls, "disease", None):
-            _refuse(disease_fault(disease.name, disease.classes))
+            _raise_fault(disease_fault(disease.name, disease.classes))
         cls.features = tuple(_feature(name, info) for name, info in cls.model_fields.items())
         cls.columns = tuple(feature.name for feature in cls.features)
         cls._codes = tuple((feature.name, _category_codes(feature)) for feature in cls.features)
         cls.digest = _digest(cls)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, str]) -> Case:  # noqa: ARG003 - for those who override it
-        """Turn one row of the raw CSV into a case, or raise `DiscardedRowError` with the reason it is left out."""
+    def from_row(cls, row: Mapping[str, str]) -> Case:  # noqa: ARG003 - for subclasses
+        """Convert one row of the raw CSV into a case.
+
+        Raises:
+            DiscardedRowError: training leaves the row out; the message is the reason.
+
+        """
         message = f"{cls.__name__} has no from_row: it cannot be trained"
         raise PatientClassError(message)
 
     def derived(self) -> dict[str, Any]:
-        """Values that follow from others, for features the doctor left empty. Training and serving both use them."""
+        """Return values that follow from others, for features without a value. Training and serving both use them."""
         return {}
 
     def remarks(self) -> list[Remark]:
-        """Cross-field remarks of this disease (reference ranges are checked for every disease by the gateway)."""
+        """Return cross-field remarks of this disease. The gateway checks the reference ranges of every disease."""
         return []
 
     def by_rule(self) -> str | None:
-        """The diagnosis that a simple rule of the textbooks gives, to hold a model against; None if there is none."""
+        """Return the diagnosis by a simple textbook rule, to compare a model with; None if there is no rule."""
         return None
 
     def encode(self) -> list[float]:
-        """Give the row a model reads: one number per column, NaN where missing, 0 or 1 for a flag, a choice's index."""
+        """Return a model's input row: a number per column; NaN if missing, 0 or 1 for a flag, an index for a choice."""
         values = self.__dict__
         if derived := self.derived():
             values = values | derived
@@ -222,43 +228,43 @@ def load_patient(path: str) -> type[Patient]:
     """Import the patient class named `package.module:Class`.
 
     Raises:
-        PatientClassError: the path cannot be imported or is not a usable `Patient`.
+        PatientClassError: the path cannot be imported, or the object is not a usable `Patient`.
 
     """
     module_name, _, class_name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # a disease's own module may fail in any way; its author needs one line
-        place = _place(error, module_name)
-        said = error.msg if isinstance(error, SyntaxError) else error  # str() of it would name the line once more
-        reason = f"{type(error).__name__}: {said}".splitlines()[0]
+        loaded = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:  # a disease's own module may raise anything; its author needs one line
+        location = _location(error, module_name)
+        text = error.msg if isinstance(error, SyntaxError) else error  # its str() repeats the line number
+        reason = f"{type(error).__name__}: {text}".splitlines()[0]
         if isinstance(error, PatientClassError):
-            message = f"PREDECIR_PACIENTE={path}: {error}{f' ({place})' if place else ''}"
-        elif place:
-            message = f"PREDECIR_PACIENTE={path}: cannot import it ({place}: {reason})"
+            message = f"PREDECIR_PACIENTE={path}: {error}{f' ({location})' if location else ''}"
+        elif location:
+            message = f"PREDECIR_PACIENTE={path}: cannot import it ({location}: {reason})"
         else:
             message = f"PREDECIR_PACIENTE={path}: cannot import it ({reason}); expected package.module:Class"
         raise PatientClassError(message) from error
-    if not (isinstance(found, type) and issubclass(found, Patient) and hasattr(found, "disease")):
+    if not (isinstance(loaded, type) and issubclass(loaded, Patient) and hasattr(loaded, "disease")):
         message = f"PREDECIR_PACIENTE={path}: not a subclass of shared.patient.Patient with a `disease`"
         raise PatientClassError(message)
-    return found
+    return loaded
 
 
-def _place(error: Exception, module_name: str) -> str:
-    """Say in which line of the module its author has to look: "anemia.py, line 12"; empty if the error is elsewhere."""
+def _location(error: Exception, module_name: str) -> str:
+    """Return the line of the module that raised, such as "anemia.py, line 12"; empty if the error is elsewhere."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}, line {error.lineno}"
     imported = error.__traceback__.tb_next if error.__traceback__ else None  # the first frame is load_patient's own
-    places = [
+    lines = [
         f"{Path(frame.f_code.co_filename).name}, line {line}"
         for frame, line in traceback.walk_tb(imported)
         if frame.f_globals.get("__name__") == module_name
     ]
-    return places[-1] if places else ""
+    return lines[-1] if lines else ""
 
 
-def _refuse(fault: str | None) -> None:
+def _raise_fault(fault: str | None) -> None:
     if fault is not None:
         raise PatientClassError(fault)
 
@@ -268,12 +274,12 @@ def _feature(name: str, info: FieldInfo) -> Feature:
     types = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
     lower = next((m.ge for m in info.metadata if isinstance(m, Ge)), None)
     upper = next((m.le for m in info.metadata if isinstance(m, Le)), None)
-    given: Any = extra.get("referencia")
+    declared: Any = extra.get("referencia")
     limits = None if lower is None or upper is None else (float(lower), float(upper))  # type: ignore[arg-type]
-    reference = None if given is None else (float(given[0]), float(given[1]))
+    reference = None if declared is None else (float(declared[0]), float(declared[1]))
     kind, choices = _kind(name, types)
     others: Any = extra.get("otras_unidades", {})
-    _refuse(range_fault(name, limits, reference) or units_fault(name, others))
+    _raise_fault(range_fault(name, limits, reference) or units_fault(name, others))
     return Feature(
         name=name,
         kind=kind,

@@ -71,7 +71,7 @@ async def test_every_fact_of_today_is_recorded_whoever_wrote_it(
 
 
 @pytest.mark.parametrize("name", FACTS)
-async def test_a_fact_of_the_next_version_waits_whole_for_a_recorder_that_knows_it(tmp_path: Path, name: str) -> None:
+async def test_an_event_of_the_next_version_is_quarantined_whole(tmp_path: Path, name: str) -> None:
     body = of_the_next_version(GOLDEN[name])
     async with recording(SqliteTarget(tmp_path / "p.db")) as recorder:
         assert await recorder.store.record([Delivery("g1", 1, body), Delivery("g1", 2, GOLDEN[name])]) == {1, 2}
@@ -92,7 +92,7 @@ def test_the_first_recorder_reads_what_is_written_today_and_tomorrow(
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_state_is_read_with_an_addition_and_left_alone_in_the_next_version(name: str) -> None:
+def test_a_status_of_the_next_version_is_rejected_and_additions_are_read(name: str) -> None:
     assert read_status(with_an_addition(GOLDEN[name])) == read_status(GOLDEN[name])
     with pytest.raises(EventError):
         read_status(of_the_next_version(GOLDEN[name]))

@@ -72,7 +72,7 @@ async def test_onnx_and_pickle_give_the_same_answers(tmp_path: Path) -> None:
     assert np.ptp(onnx, axis=0).min() > 0.1  # they differ from row to row
 
 
-async def test_without_a_model_it_says_so_and_serves_as_soon_as_there_is_one(tmp_path: Path) -> None:
+async def test_without_a_model_it_is_unready_and_serves_as_soon_as_there_is_one(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     async with running(tmp_path, registry) as inference:
         reason = inference.part.unready()["modelo"]
@@ -96,7 +96,7 @@ async def test_a_tampered_model_never_serves(tmp_path: Path) -> None:
         assert "SHA-256" in inference.part.unready()["modelo"]
 
 
-async def test_a_refusal_is_logged_once_and_not_at_every_attempt(
+async def test_a_rejection_is_logged_once_and_not_at_every_attempt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = CollectorRegistry()
@@ -122,7 +122,7 @@ def test_a_model_that_misses_its_golden_rows_is_refused(tmp_path: Path, serves: 
         load_model(opened(folder))
 
 
-def test_signed_bytes_that_are_no_model_are_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_signed_bytes_that_are_no_model_raise_one_sentence(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=b"no pickle")
     with pytest.raises(UnusableModelError, match="does not load"):
         load_model(opened(folder))

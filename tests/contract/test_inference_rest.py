@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from services.inference.api.errors import ahead
+from services.inference.api.errors import hot_app
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata
@@ -272,7 +272,7 @@ async def test_what_nobody_expected_is_a_500_and_a_line_that_tells_only_where() 
     async def breaks(_: Scope, __: Receive) -> Response:
         raise RuntimeError("Juana")
 
-    hot = {("POST", "/"): ahead(breaks)}
+    hot = {("POST", "/"): hot_app(breaks)}
     app = EdgeMiddleware(FastAPI(), hot, "localhost", Rejections(CollectorRegistry()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         with capture_logs() as logs:

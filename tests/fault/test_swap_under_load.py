@@ -149,7 +149,7 @@ def computed(folder: Path, key: Path) -> list[dict[str, float]]:
     return [dict(zip(model.facts.classes, row, strict=True)) for row in model.probabilities(rows).tolist()]
 
 
-async def test_2000_requests_through_a_promotion_a_rollback_and_a_tampered_version(
+async def test_2000_requests_survive_promotion_rollback_and_a_tampered_version(
     tmp_path: Path, registry: ModelRegistry
 ) -> None:
     first, first_folder = registry.register(DatosPaciente, seed=0)

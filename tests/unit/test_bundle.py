@@ -56,7 +56,7 @@ def flip(path: Path, index: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_sound_bundle_gives_the_verified_bytes_and_the_manifests_digest(sealed: Path, public_key: Path) -> None:
+def test_a_sound_bundle_has_the_checked_bytes_and_the_manifest_digest(sealed: Path, public_key: Path) -> None:
     bundle = open_bundle(sealed, public_key, patient_digest=DIGEST)
     assert bundle.files == {PICKLE: pickle.dumps("harmless")}
     assert bundle.digest == hashlib.sha256((sealed / MANIFEST).read_bytes()).hexdigest()
@@ -92,7 +92,7 @@ def test_a_missing_public_key_is_named(sealed: Path, public_key: Path) -> None:
         open_bundle(sealed, public_key, patient_digest=DIGEST)
 
 
-def test_a_bundle_signed_by_somebody_else_is_refused(sealed: Path, tmp_path: Path) -> None:
+def test_a_bundle_signed_by_another_key_is_rejected(sealed: Path, tmp_path: Path) -> None:
     signing_key(tmp_path / "other")
     with pytest.raises(BundleTamperedError, match="signature"):
         open_bundle(sealed, tmp_path / "other" / "bundle.pub", patient_digest=DIGEST)
@@ -111,7 +111,7 @@ def test_a_model_is_unpickled_only_after_its_digest_held(sealed: Path, public_ke
     assert not marker.exists()
 
 
-def test_the_same_model_signed_is_unpickled_and_then_refused_for_it_is_none(tmp_path: Path, public_key: Path) -> None:
+def test_signed_bytes_are_unpickled_and_rejected_if_they_are_no_model(tmp_path: Path, public_key: Path) -> None:
     marker = tmp_path / "executed"
     folder = make_bundle(tmp_path, PacienteDePrueba, serves="pickle", pickled=pickle.dumps(Marker(marker)))
     with pytest.raises(UnusableModelError, match="golden"):
@@ -119,13 +119,13 @@ def test_the_same_model_signed_is_unpickled_and_then_refused_for_it_is_none(tmp_
     assert marker.exists()
 
 
-def test_a_class_is_plausible_from_the_probability_that_the_manifest_says(sealed: Path, public_key: Path) -> None:
+def test_the_plausibility_threshold_is_that_of_the_manifest(sealed: Path, public_key: Path) -> None:
     bundle = open_bundle(sealed, public_key, patient_digest=DIGEST)
     assert bundle.manifest.conformal is not None
     assert bundle.facts.plausible_at == bundle.manifest.conformal.plausible_at
 
 
-def test_a_manifest_from_before_there_was_a_plausible_set_says_that_there_is_none(
+def test_a_manifest_without_conformal_has_no_plausibility_threshold(
     sealed: Path, public_key: Path, tmp_path: Path
 ) -> None:
     older = json.loads((sealed / MANIFEST).read_bytes())
@@ -134,7 +134,7 @@ def test_a_manifest_from_before_there_was_a_plausible_set_says_that_there_is_non
     assert open_bundle(sealed, public_key, patient_digest=DIGEST).facts.plausible_at is None
 
 
-def test_a_key_pair_that_lost_its_public_half_gets_it_back(tmp_path: Path) -> None:
+def test_a_lost_public_key_is_written_again(tmp_path: Path) -> None:
     private = signing_key(tmp_path).private_bytes_raw()
     before = (tmp_path / "bundle.pub").read_bytes()
     (tmp_path / "bundle.pub").unlink()  # as after a crash between the two
@@ -144,22 +144,20 @@ def test_a_key_pair_that_lost_its_public_half_gets_it_back(tmp_path: Path) -> No
     assert (tmp_path / "bundle.key").stat().st_mode & 0o077 == 0
 
 
-def test_trainings_that_make_the_first_pair_at_once_have_the_same(tmp_path: Path) -> None:
+def test_concurrent_trainings_generate_one_key_pair(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         keys = list(pool.map(lambda _: signing_key(tmp_path / "keys").private_bytes_raw(), range(8)))
     assert len(set(keys)) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\n"])
-def test_a_private_key_that_is_none_is_told_and_kept(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_private_key_raises_and_is_kept(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bundle.key").write_bytes(content)
     with pytest.raises(BundleError, match="not an Ed25519 key; move it away"):
         signing_key(tmp_path)
     assert (tmp_path / "bundle.key").read_bytes() == content
 
 
-def test_a_public_key_that_cannot_be_looked_at_is_told_as_any_other_trouble_with_a_bundle(
-    sealed: Path, tmp_path: Path
-) -> None:
+def test_an_unreadable_public_key_raises_a_bundle_error(sealed: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleMissingError, match="cannot be read"):
         open_bundle(sealed, tmp_path / ("k" * 300), patient_digest=DIGEST)

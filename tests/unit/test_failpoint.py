@@ -69,9 +69,7 @@ def test_one_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, wro
 @pytest.mark.parametrize(
     "words", [("services.recorder",), ("services.recorder", "transfer"), ("training", "history")], ids=" ".join
 )
-def test_services_and_commands_refuse_to_start_with_one_that_does_not_exist(
-    tmp_path: Path, words: tuple[str, ...]
-) -> None:
+def test_services_and_commands_do_not_start_with_an_unknown_failpoint(tmp_path: Path, words: tuple[str, ...]) -> None:
     ended = command(words, tmp_path, {"PREDECIR_FAILPOINT": "outbox.wrote"})
     assert ended.returncode == BAD_SETTINGS
     assert ended.stderr.count("\n") == 1

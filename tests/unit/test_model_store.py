@@ -51,7 +51,7 @@ def test_a_disk_that_rejects_a_write_is_one_line_and_69(
     assert capsys.readouterr().err == f"register: {tmp_path}/models/prueba/1: cannot be written (Not a directory)\n"
 
 
-def test_a_private_key_that_is_none_is_one_line_and_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_private_key_is_one_line_and_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bundle.key").touch()
     assert run("register", lambda: str(signing_key(tmp_path))) == 69
     said = f"{tmp_path}/bundle.key: not an Ed25519 key; move it away to have a new pair made"

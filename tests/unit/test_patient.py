@@ -110,7 +110,7 @@ def test_a_reference_may_reach_the_limits() -> None:
         ("../anemia", ["si", "no"], "use lower-case letters"),
         ("anemia", ["sí", "no"], r"Diagnosis\('sí'\): use lower-case letters without accents"),
         ("anemia", ["2a", "no"], "begin with a letter"),
-        ("anemia", ["si", "no", "si"], r"Diagnosis\('si'\): this code is there twice"),
+        ("anemia", ["si", "no", "si"], r"Diagnosis\('si'\): this code is declared twice"),
         ("anemia", ["si"], "diagnoses lists 1; a model needs two or more"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_wrong_path_is_one_clear_error(path: str) -> None:
         load_patient(path)
 
 
-def test_a_module_or_class_that_is_not_there_is_told_the_form_of_the_setting() -> None:
+def test_an_unknown_module_or_class_names_the_form_of_the_setting() -> None:
     for path in ("nowhere:Class", "shared.patient:Nothing"):
         with pytest.raises(PatientClassError, match=r"expected package\.module:Class"):
             load_patient(path)

@@ -34,7 +34,7 @@ def test_a_row_is_encoded_in_column_order_with_nan_for_what_is_missing() -> None
     assert math.isnan(column(patient(sexo=None).encode(), "sexo"))
 
 
-def test_the_index_is_derived_only_when_it_is_missing_and_its_parts_are_not() -> None:
+def test_the_index_is_derived_only_if_it_is_missing_and_its_parts_are_not() -> None:
     assert column(patient(t4_total=100.0, captacion_t4=0.8).encode(), "indice_t4_libre") == 125
     given = patient(t4_total=100.0, captacion_t4=0.8, indice_t4_libre=90.0)
     assert column(given.encode(), "indice_t4_libre") == 90

@@ -1,4 +1,4 @@
-"""Error mapping of `/v2`: rejections have the protocol's error body, with and without the framework."""
+"""Error mapping under `/v2`: exceptions become the protocol's error body, inside and outside the framework."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class UnknownError(Exception):
-    """The model or version asked for is not the one that is served, or it lacks what is asked for."""
+    """The requested model, version or card is not served here."""
 
 
 class TooLargeError(Exception):
-    """The request has more bytes than the most rows can need."""
+    """The request has more bytes than the largest batch needs."""
 
 
 class OpenInferenceProblemError(ProblemError):
@@ -36,32 +36,32 @@ class OpenInferenceProblemError(ProblemError):
 
 
 class OpenInferenceRoute(APIRoute):
-    """A route whose rejections have the protocol's error body."""
+    """A route that answers errors with the protocol's error body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the framework's handler, with translated errors."""
+        """Return the framework's handler, with the error mapping around it."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await _translated(handler(request))
+            return await _with_errors_mapped(handler(request))
 
         return handle
 
 
-def ahead(answer: Callable[[Scope, Receive], Awaitable[Response]]) -> ASGIApp:
-    """Make an application of `answer` to be served ahead of the framework; see `docs/adr/0002-hot-path.md`."""
+def hot_app(handler: Callable[[Scope, Receive], Awaitable[Response]]) -> ASGIApp:
+    """Wrap `handler` as an ASGI application that bypasses the framework; see `docs/adr/0002-hot-path.md`."""
 
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await _translated(answer(scope, receive))
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _with_errors_mapped(handler(scope, receive))
         response.raw_headers.append(UNSTORED)
         await response(scope, receive, send)
 
-    return served
+    return app
 
 
-async def _translated(answer: Awaitable[Response]) -> Response:
+async def _with_errors_mapped(response: Awaitable[Response]) -> Response:
     try:
-        return await answer
+        return await response
     except ProtocolError as error:
         raise OpenInferenceProblemError(400, "protocolo", str(error)) from None
     except UnknownError as error:

@@ -1,6 +1,6 @@
-"""The Open Inference Protocol v2 over REST; what it says is in `shared.contracts.open_inference`.
+"""Routes of the Open Inference Protocol v2 over REST; its messages are in `shared.contracts.open_inference`.
 
-Status: 400 not understood, 404 unknown model or version, 413 too large, 503 no model or no room; always `ErrorBody`.
+Errors have an `ErrorBody`: 400 malformed request, 404 unknown model or version, 413 too large, 503 no model or no room.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from services.inference.api.errors import OpenInferenceRoute, TooLargeError, UnknownError, ahead
+from services.inference.api.errors import OpenInferenceRoute, TooLargeError, UnknownError, hot_app
 from services.inference.api.tensors import read_rows
 from shared.contracts.open_inference import (
     EXTENSION,
@@ -48,9 +48,9 @@ _READERS = frozenset({Role.SERVICIO, Role.OPS})
 SERVER = "predecir"
 PROTOCOL_VERSION = "2"
 _LONGEST_NUMBER = 32
-"""Bytes that a number, its comma and white space take in a request body."""
+"""Most bytes of a number, its comma and white space in a request body."""
 _INLINE_BYTES = 32 * 1024
-"""Bodies above this are parsed and written in a thread."""
+"""Larger bodies are parsed and serialised in a thread."""
 
 T = TypeVar("T")
 
@@ -60,18 +60,19 @@ def protocol_routes(
 ) -> tuple[Router, Mapping[tuple[str, str], ASGIApp]]:
     """Build the routes under `/v2` for the one model of `patient`; a request may have up to `max_rows` rows.
 
-    Gateways ask on one of them, which is also served ahead of the framework, whose layers cost as much as several rows.
+    The second value is the hot route, which gateways call. It bypasses the framework, whose layers cost as much as
+    several rows.
     """
     errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 404, 413, 503)}
     routes = Router(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute, responses=errors)
-    asked_for = partial(_asked_for, batcher, patient.disease.name)
-    _add_metadata(routes, batcher, asked_for)
-    infer = _add_infer(routes, batcher, asked_for, len(patient.columns), max_rows)
+    find = partial(_find, batcher, patient.disease.name)
+    _add_metadata(routes, batcher, find)
+    infer = _add_infer(routes, batcher, find, len(patient.columns), max_rows)
     name = patient.disease.name
-    return routes, {("POST", f"/v2/models/{name}/infer"): ahead(lambda *asked: infer(Request(*asked), name))}
+    return routes, {("POST", f"/v2/models/{name}/infer"): hot_app(lambda *request: infer(Request(*request), name))}
 
 
-def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, str | None], LoadedModel | None]) -> None:
+def _add_metadata(routes: Router, batcher: Batcher, find: Callable[[str, str | None], LoadedModel | None]) -> None:
     @routes.get("", roles=_READERS)
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=[EXTENSION])
@@ -87,12 +88,12 @@ def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, st
     @routes.get("/models/{name}/ready", roles=_READERS)
     @routes.get("/models/{name}/versions/{version}/ready", roles=_READERS)
     async def model_ready(name: str, version: str | None = None) -> Response:
-        asked_for(name, version)
+        find(name, version)
         return _readiness({"name": name}, batcher.unavailable())
 
     @routes.get("/models/{name}/card", roles=_READERS, response_class=HTMLResponse)
     async def model_card(name: str) -> Response:
-        card = _serving(batcher, asked_for(name, None)).card
+        card = _serving(batcher, find(name, None)).card
         if card is None:
             raise UnknownError("this version has no model card")
         return HTMLResponse(card)
@@ -100,14 +101,14 @@ def _add_metadata(routes: Router, batcher: Batcher, asked_for: Callable[[str, st
     @routes.get("/models/{name}", roles=_READERS)
     @routes.get("/models/{name}/versions/{version}", roles=_READERS)
     async def model_metadata(name: str, version: str | None = None) -> ModelMetadata:
-        model = _serving(batcher, asked_for(name, version)).model
+        model = _serving(batcher, find(name, version)).model
         return describe(model.facts, model.platform)
 
 
 def _add_infer(
     routes: Router,
     batcher: Batcher,
-    asked_for: Callable[[str, str | None], LoadedModel | None],
+    find: Callable[[str, str | None], LoadedModel | None],
     columns: int,
     max_rows: int,
 ) -> Callable[[Request, str], Awaitable[Response]]:
@@ -115,25 +116,25 @@ def _add_infer(
     options: dict[str, Any] = {
         "response_model": InferResponse,
         "openapi_extra": {"requestBody": {"content": {"application/json": {"example": example}}, "required": True}},
-        "max_body_size": sys.maxsize,  # `_body` has the limit, so that its refusal speaks the protocol
+        "max_body_size": sys.maxsize,  # `_body` has the limit: its error has the protocol's body
     }
     largest = max_rows * columns * _LONGEST_NUMBER
 
     @routes.post("/models/{name}/infer", roles={Role.SERVICIO}, **options)
     @routes.post("/models/{name}/versions/{version}/infer", roles={Role.SERVICIO}, **options)
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        loaded = _serving(batcher, asked_for(name, version))
+        loaded = _serving(batcher, find(name, version))
         body = await _body(request, largest)
-        asked, rows = await _run(len(body), partial(_read, body, loaded, columns, max_rows))
-        answers = await batcher.infer(rows, loaded)
-        written = await _run(len(body), partial(_write, asked, loaded.model, answers))
-        return Response(written, media_type="application/json")
+        parsed, rows = await _run(len(body), partial(_parse, body, loaded, columns, max_rows))
+        probabilities = await batcher.infer(rows, loaded)
+        content = await _run(len(body), partial(_serialise, parsed, loaded.model, probabilities))
+        return Response(content, media_type="application/json")
 
     return infer
 
 
-def _asked_for(batcher: Batcher, served: str, name: str, version: str | None) -> LoadedModel | None:
-    """Give the model that serves, if any; raise if it is not the one in the path."""
+def _find(batcher: Batcher, served: str, name: str, version: str | None) -> LoadedModel | None:
+    """Return the model that serves, if any; raise `UnknownError` if the path names another."""
     loaded = batcher.loaded
     if name != served:
         raise UnknownError(f"unknown model; this server has {served}")
@@ -163,32 +164,30 @@ async def _body(request: Request, largest: int) -> bytes:
     return bytes(body)
 
 
-def _read(body: bytes, loaded: LoadedModel, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
-    asked = read_request(body)
-    if asked.parameters is not None and asked.parameters.patient_digest not in {
-        None,
-        loaded.model.facts.patient_digest,
-    }:
+def _parse(body: bytes, loaded: LoadedModel, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
+    request = read_request(body)
+    digest = request.parameters and request.parameters.patient_digest
+    if digest not in {None, loaded.model.facts.patient_digest}:
         raise ModelUnavailableError(OTHER_CLASS)
-    return asked, read_rows(asked, columns, most=max_rows)
+    return request, read_rows(request, columns, most=max_rows)
 
 
-def _write(asked: InferRequest, model: Model, answers: Probabilities) -> bytes:
-    facts, known = model.facts, None if asked.parameters is None else asked.parameters.known_digests
+def _serialise(request: InferRequest, model: Model, probabilities: Probabilities) -> bytes:
+    facts, known = model.facts, None if request.parameters is None else request.parameters.known_digests
     unknown = known is not None and facts.digest not in known.split()
     output = InferOutput.model_construct(
-        name=OUTPUT, shape=list(answers.shape), datatype="FP64", data=answers.ravel().tolist()
+        name=OUTPUT, shape=list(probabilities.shape), datatype="FP64", data=probabilities.ravel().tolist()
     )
     response = InferResponse.model_construct(
         model_name=facts.name,
         model_version=facts.version,
         parameters=ResponseParameters(digest=facts.digest, model=describe(facts, model.platform) if unknown else None),
         outputs=[output],
-        id=asked.id,
+        id=request.id,
     )
     return response.model_dump_json(exclude_none=True).encode()
 
 
 async def _run(size: int, work: Callable[[], T]) -> T:
-    """Do `work` here, or in a thread if it is about a body of many bytes."""
+    """Do `work` here, or in a thread if the body has more than `_INLINE_BYTES`."""
     return work() if size <= _INLINE_BYTES else await asyncio.to_thread(work)

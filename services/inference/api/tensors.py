@@ -1,4 +1,4 @@
-"""From the numbers of a request to the rows a model reads."""
+"""Conversion of a request's tensor to the rows of a model call."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def read_rows(request: InferRequest, columns: int, *, most: int) -> Rows:
-    """Give the rows of `request`, 1 to `most` x `columns`.
+    """Return the rows of `request`, 1 to `most` x `columns`, float32.
 
     Raises:
-        ProtocolError: the tensor is not what the model takes, or a number lies outside float32.
+        ProtocolError: the model does not accept the tensor, or a number lies outside float32.
 
     """
     elements = flat_rows(request, columns, most=most)
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+    with np.errstate(over="ignore"):  # becomes infinite, which is rejected below
         rows = np.array(elements, dtype=np.float32).reshape(-1, columns)
     if np.isinf(rows).any():
         raise ProtocolError(f"{INPUT}: data has an element outside FP32")

@@ -1,1 +1,1 @@
-"""Follow the version in production: fetch, verify, swap."""
+"""The rollout of the version in production: fetch, check, load, swap."""

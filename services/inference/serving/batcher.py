@@ -1,7 +1,7 @@
-"""Rows of concurrent callers in one model call, without a timer: what arrives during a call is the next batch.
+"""Batching without a timer: rows of concurrent callers share a model call; rows that arrive meanwhile form the next.
 
-A quick call is made in the event loop, right after the callers that are ready now have left their rows: handing over
-to a thread and back costs more than it frees. A longer one is made in a thread, one at a time.
+A quick call runs in the event loop, after all ready callers have queued their rows: a thread would cost more time than
+it frees. A longer call runs in a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _STOPPED = "the service stops"
 
 
 class Batcher:
-    """The `Scorer` of this process. It holds the one model that serves; `serve` swaps it between two batches."""
+    """The `Scorer` of this process, with the one model that serves; `serve` swaps it between two batches."""
 
     def __init__(self, *, max_batch: int, max_queue: int, metrics: Metrics) -> None:
-        """Let at most `max_queue` rows wait, and at most `max_batch` of different callers travel in one call."""
+        """Let at most `max_queue` rows wait, and put at most `max_batch` rows of different callers into one call."""
         self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
         self._loaded: LoadedModel | None = None
         self._reason = "no model has been loaded yet"
@@ -52,18 +52,18 @@ class Batcher:
         self._reason = reason
 
     def close(self) -> None:
-        """Take no more rows, and fail those that wait."""
+        """Reject new rows, and fail those that wait."""
         self._loaded, self._reason = None, _STOPPED
         self._fail(self._callers, _STOPPED)
         self._rows, self._callers = [], []
         self._thread.shutdown(wait=False)
 
     def unavailable(self) -> str | None:
-        """Why no score can be given right now, or None."""
+        """Return why no score is available now, or None."""
         return self._reason if self._loaded is None else None
 
     async def card(self) -> bytes | None:
-        """Give the card of the model that serves now; see `shared.contracts.scoring.Cards`."""
+        """Return the card of the model that serves now; see `shared.contracts.scoring.Cards`."""
         if self._loaded is None:
             raise ModelUnavailableError(self._reason)
         return self._loaded.card
@@ -84,20 +84,20 @@ class Batcher:
         return await caller
 
     async def infer(self, rows: Rows, loaded: LoadedModel) -> Probabilities:
-        """Compute the probabilities of `rows`, a batch that somebody else put together.
+        """Compute the probabilities of `rows`, the batch of one caller, by `loaded`.
 
         Raises:
-            ModelUnavailableError: too many rows wait already, or the model fails on these.
+            ModelUnavailableError: too many rows wait, or the model fails on these.
 
         """
         if len(rows) <= loaded.quick_rows:
-            return self._computed(loaded.model, rows)
+            return self._compute(loaded.model, rows)
         if self._rows_in_thread and self._rows_in_thread + len(rows) > self._max_queue:
             raise self._full()
         self._rows_in_thread += len(rows)
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._computed, loaded.model, rows)
+            return await loop.run_in_executor(self._thread, self._compute, loaded.model, rows)
         finally:
             self._rows_in_thread -= len(rows)
 
@@ -110,11 +110,11 @@ class Batcher:
         callers, self._callers = self._callers[:most], self._callers[most:]
         loop = asyncio.get_running_loop()
         if len(rows) > loaded.quick_rows:
-            call = loop.run_in_executor(self._thread, self._computed, loaded.model, rows)
+            call = loop.run_in_executor(self._thread, self._compute, loaded.model, rows)
             call.add_done_callback(partial(self._finish, callers, loaded.model))
             return
         try:
-            self._answer(callers, loaded.model, self._computed(loaded.model, rows))
+            self._answer(callers, loaded.model, self._compute(loaded.model, rows))
         except ModelUnavailableError as error:
             self._fail(callers, str(error))
         self._flush_later(loop)
@@ -132,7 +132,7 @@ class Batcher:
         if self._flushing:
             loop.call_soon(self._flush)
 
-    def _computed(self, model: Model, rows: Rows | list[list[float]]) -> Probabilities:
+    def _compute(self, model: Model, rows: Rows | list[list[float]]) -> Probabilities:
         started = time.perf_counter()
         try:
             answers = model.probabilities(np.asarray(rows, dtype=np.float32))
@@ -150,7 +150,7 @@ class Batcher:
     def _answer(callers: list[asyncio.Future[Score]], model: Model, answers: Probabilities) -> None:
         facts = model.facts
         for caller, probabilities in zip(callers, answers.tolist(), strict=True):
-            if not caller.done():  # cancelled: nobody waits, and the others do not care
+            if not caller.done():  # done: the caller was cancelled
                 caller.set_result(Score(probabilities, facts))
 
     @staticmethod

@@ -18,9 +18,9 @@ class OnnxModel:
     platform = "onnx_onnxv1"
 
     def __init__(self, content: bytes, facts: ModelFacts) -> None:
-        """Build the graph from `content`. Raises what onnxruntime raises when it is not a graph it can run."""
+        """Build the graph from `content`. Raises onnxruntime's errors if it cannot run the graph."""
         self.facts = facts
-        onnxruntime.disable_telemetry_events()  # nothing of a clinic's leaves it
+        onnxruntime.disable_telemetry_events()  # no data leaves the clinic
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # replicas share the cores, calls do not
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -30,5 +30,5 @@ class OnnxModel:
 
     def probabilities(self, rows: Rows) -> Probabilities:
         """Compute the probabilities of `rows`."""
-        found: Probabilities = self._session.run(self._outputs, {self._input: rows})[0].astype(np.float64)
-        return found
+        probabilities: Probabilities = self._session.run(self._outputs, {self._input: rows})[0].astype(np.float64)
+        return probabilities

@@ -57,6 +57,8 @@ HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}
         (CONTENT_TYPE, HEADERS, b"[{},\n{},\n{}]", "number of events"),
     ],
 )
-def test_what_is_no_batch_says_why(content_type: str | None, headers: dict[str, object], body: bytes, why: str) -> None:
+def test_a_message_that_is_no_batch_raises_the_reason(
+    content_type: str | None, headers: dict[str, object], body: bytes, why: str
+) -> None:
     with pytest.raises(BatchError, match=why):
         unpack(content_type, headers, body)

@@ -101,7 +101,7 @@ async def test_a_hundred_callers_share_two_calls_and_each_gets_its_own_answer(
     assert registry.get_sample_value("inference_batch_rows_sum") == 100
 
 
-async def test_a_quick_model_is_called_in_the_event_loop_and_a_slow_one_in_a_thread(batcher: Batcher) -> None:
+async def test_a_quick_model_runs_in_the_event_loop_and_a_slow_one_in_a_thread(batcher: Batcher) -> None:
     quick, slow = SumModel(), SumModel()
     for model, rows in ((quick, INLINE), (slow, IN_THREAD)):
         batcher.serve(LoadedModel(model, rows))
@@ -158,7 +158,7 @@ async def test_a_full_queue_refuses_one_more_at_once(batcher: Batcher) -> None:
     assert len(await asyncio.gather(*waiting)) == 200
 
 
-async def test_a_swap_lies_between_two_batches_and_each_score_says_who_computed_it(batcher: Batcher) -> None:
+async def test_a_swap_lies_between_two_batches_and_each_score_has_its_model(batcher: Batcher) -> None:
     old, new = HeldModel(), SumModel("2")
     batcher.serve(LoadedModel(old, IN_THREAD))
     before = asyncio.create_task(batcher.score([1, 0]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_promotion_swaps_the_model_and_a_rollback_brings_the_old_one_back(tmp_path: Path) -> None:
+async def test_a_promotion_swaps_the_model_and_a_rollback_swaps_it_back(tmp_path: Path) -> None:
     first = make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         before = (await service.inference.scorer.score(ROW)).probabilities
@@ -28,7 +28,7 @@ async def test_a_promotion_swaps_the_model_and_a_rollback_brings_the_old_one_bac
         assert (await service.inference.scorer.score(ROW)).probabilities == before
 
 
-async def test_the_state_says_what_serves_since_when_and_what_is_in_production(tmp_path: Path) -> None:
+async def test_the_state_has_the_serving_model_and_the_version_in_production(tmp_path: Path) -> None:
     make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         state = await service.state()
@@ -42,14 +42,14 @@ async def test_the_state_says_what_serves_since_when_and_what_is_in_production(t
     }
 
 
-async def test_without_any_model_the_state_says_that_nothing_serves_and_why(tmp_path: Path) -> None:
+async def test_the_state_without_a_model_has_the_reason(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         state = await service.state()
     assert (state["sirve"], state["produccion"]) == (None, None)
     assert "train a model first" in state["rechazada"]["motivo"]
 
 
-async def test_a_tampered_version_is_refused_once_and_visibly_and_the_old_one_goes_on(
+async def test_a_tampered_version_is_rejected_once_and_the_old_one_serves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_bundle(tmp_path, PacienteDePrueba, version="1")
@@ -95,9 +95,7 @@ async def test_a_version_that_answers_otherwise_than_in_training_is_refused(tmp_
 
 
 @pytest.mark.parametrize("rows", [[], [[1.0, 2.0], [3.0]]])
-async def test_a_signed_manifest_whose_golden_rows_cannot_be_asked_is_refused(
-    tmp_path: Path, rows: list[list[float]]
-) -> None:
+async def test_a_signed_manifest_with_unusable_golden_rows_is_rejected(tmp_path: Path, rows: list[list[float]]) -> None:
     second = make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
     reseal(second, golden=Golden(rows=rows, probabilities=[]))
     make_bundle(tmp_path, PacienteDePrueba, version="1")
@@ -108,7 +106,7 @@ async def test_a_signed_manifest_whose_golden_rows_cannot_be_asked_is_refused(
         assert await service.version() == "1"
 
 
-async def test_a_version_that_is_not_whole_is_tried_until_it_is(tmp_path: Path) -> None:
+async def test_an_incomplete_version_is_retried_until_it_is_complete(tmp_path: Path) -> None:
     second = make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1)
     aside = second.rename(tmp_path / "aside")
     make_bundle(tmp_path, PacienteDePrueba, version="1")
@@ -120,7 +118,7 @@ async def test_a_version_that_is_not_whole_is_tried_until_it_is(tmp_path: Path) 
         await until(lambda: service.shows("2"))
 
 
-async def test_a_model_that_vanishes_from_the_disk_goes_on_serving(tmp_path: Path) -> None:
+async def test_a_model_deleted_from_the_disk_keeps_serving(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         shutil.rmtree(folder)
@@ -129,7 +127,7 @@ async def test_a_model_that_vanishes_from_the_disk_goes_on_serving(tmp_path: Pat
         assert await service.version() == "1"
 
 
-async def test_the_same_bundle_laid_out_anew_is_no_swap(tmp_path: Path) -> None:
+async def test_the_same_bundle_written_anew_is_no_swap(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         since = (await service.state())["sirve"]["desde"]
@@ -141,7 +139,7 @@ async def test_the_same_bundle_laid_out_anew_is_no_swap(tmp_path: Path) -> None:
         assert (await service.state())["sirve"]["desde"] == since
 
 
-async def test_a_damaged_public_key_refuses_in_a_sentence_and_the_old_model_goes_on(tmp_path: Path) -> None:
+async def test_a_damaged_public_key_is_reported_and_the_old_model_serves(tmp_path: Path) -> None:
     make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         (tmp_path / "keys/bundle.pub").write_text("no key")

@@ -110,7 +110,7 @@ def model_store(tmp_path: Path) -> Path:
     return tmp_path / "var/models/prueba"
 
 
-async def test_what_the_registry_has_in_production_serves_from_the_start_and_is_kept(
+async def test_the_registry_s_production_serves_from_the_start_and_is_cached(
     tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
@@ -185,7 +185,7 @@ def another_patient(folder: Path) -> None:
         (another_patient, "version 2: trained for patient"),
     ],
 )
-async def test_what_is_not_what_was_signed_for_this_version_never_serves(  # noqa: PLR0913, PLR0917 - four are fixtures
+async def test_a_version_that_is_not_as_signed_never_serves(  # noqa: PLR0913, PLR0917 - four are fixtures
     tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path, harm: Callable[[Path], None], said: str
 ) -> None:
     mlflow.register("1")
@@ -206,7 +206,7 @@ async def test_what_is_not_what_was_signed_for_this_version_never_serves(  # noq
     assert (model_store / "production").resolve() == model_store / "1"
 
 
-async def test_without_the_operator_s_key_nothing_but_the_manifest_is_fetched_and_with_it_it_serves(
+async def test_without_the_operator_s_key_only_the_manifest_is_fetched(
     tmp_path: Path, mlflow: Mlflow, key: Path
 ) -> None:
     mlflow.register("1")
@@ -219,7 +219,7 @@ async def test_without_the_operator_s_key_nothing_but_the_manifest_is_fetched_an
         await until(lambda: service.serves("1"))
 
 
-async def test_a_sound_version_that_does_not_answer_as_in_training_is_not_what_the_next_start_finds(
+async def test_a_version_that_misses_its_golden_rows_is_not_linked(
     tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
@@ -278,7 +278,7 @@ async def test_each_bundle_is_read_and_checked_once(
     assert hashed.count(size) == 2
 
 
-async def test_a_registry_that_was_made_anew_may_give_a_number_again(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
+async def test_a_new_registry_may_reuse_a_version_number(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
     first = mlflow.register("1")
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
@@ -303,7 +303,7 @@ async def no_model_of_that_name() -> web.Response:
 
 
 @pytest.mark.parametrize("answer", [no_alias, no_model_of_that_name])
-async def test_a_registry_without_production_is_not_silent_and_what_served_goes_on(
+async def test_a_registry_without_production_is_not_silent(
     tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]]
 ) -> None:
     mlflow.register("1")
@@ -349,7 +349,7 @@ async def a_path_for_a_version() -> web.Response:
         (a_path_for_a_version, "does not answer as MLflow does"),
     ],
 )
-async def test_a_registry_that_does_not_answer_as_it_should_is_silent_and_comes_back(
+async def test_a_registry_with_unexpected_answers_is_silent_until_it_recovers(
     tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]], said: str
 ) -> None:
     mlflow.register("1")
@@ -370,7 +370,7 @@ async def test_a_registry_that_does_not_answer_as_it_should_is_silent_and_comes_
         assert not await silent()
 
 
-async def test_a_version_that_was_withdrawn_does_not_serve_again_though_the_shelf_could_not_be_written(
+async def test_a_withdrawn_version_stays_out_though_the_link_is_not_written(
     tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
 ) -> None:
     mlflow.register("1")
@@ -391,7 +391,7 @@ async def test_a_version_that_was_withdrawn_does_not_serve_again_though_the_shel
         await until(lambda: (model_store / "production").resolve() == model_store / "1")
 
 
-async def test_a_registry_whose_files_are_away_is_silent_until_it_has_them(
+async def test_a_registry_without_the_files_is_silent_until_it_has_them(
     tmp_path: Path, mlflow: Mlflow, key: Path
 ) -> None:
     mlflow.register("1")
@@ -419,9 +419,7 @@ async def test_a_registry_whose_files_are_away_is_silent_until_it_has_them(
         assert not await silent()
 
 
-async def test_a_refused_version_that_leaves_production_is_no_longer_told(
-    tmp_path: Path, mlflow: Mlflow, key: Path
-) -> None:
+async def test_a_rejection_ends_when_the_version_leaves_production(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
     mlflow.register("1")
     changed_model(mlflow.register("2", seed=1))
     mlflow.promote("1")
@@ -433,9 +431,7 @@ async def test_a_refused_version_that_leaves_production_is_no_longer_told(
         assert (await service.state())["rechazada"] is None
 
 
-async def test_a_registry_that_hangs_delays_a_start_by_seconds_and_the_cache_serves(
-    tmp_path: Path, mlflow: Mlflow, key: Path
-) -> None:
+async def test_a_registry_that_hangs_delays_a_start_by_seconds(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
     mlflow.register("1")
     mlflow.promote("1")
     async with listening(mlflow) as url:

@@ -21,7 +21,7 @@ def test_version_1_is_written_as_it_always_was() -> None:
     assert written | {"id": json.loads(GOLDEN)["id"]} == json.loads(GOLDEN)
 
 
-def test_the_published_schema_requires_only_what_is_written() -> None:
+def test_the_published_schema_requires_only_written_attributes() -> None:
     path = Path(__file__).parents[2] / "docs" / "events" / "gateway.estado.v1.schema.json"
     assert (
         path.read_bytes() == json_schema()
