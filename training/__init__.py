@@ -1,1 +1,1 @@
-"""From raw data to a registered, signed model: prepare, check, train, evaluate, register; each is one DVC stage."""
+"""Training: from raw data to a registered, signed model in production, and tracing answers back to it."""

@@ -1,4 +1,4 @@
-"""`params.yaml`, read through one strict and frozen model: nothing is guessed, and nothing has a hidden default."""
+"""Parameters: the strict model of `params.yaml`. Types are not converted, and no key has a default value."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class _Section(BaseModel):
 
 
 def _in_quotes(value: object) -> object:
-    """Refuse a YAML date: DVC, which reads the same file, knows none."""
+    """Reject a YAML date: DVC reads the same file and has no date type."""
     if isinstance(value, dt.date):
         raise PydanticCustomError("date_unquoted", 'put the date in quotes, "{date}"', {"date": value.isoformat()})
     return value
 
 
 class TimeSplit(_Section):
-    """Train on what was seen before `date`; report on that day and later."""
+    """Train on the cases before `date`, report on those of that day and later."""
 
     method: Literal["time"]
     date: Annotated[dt.date, Field(strict=False), BeforeValidator(_in_quotes)]
 
 
 class RandomSplit(_Section):
-    """Report on a random share of every class: for data without dates."""
+    """Report on a random share of every class, for data without dates."""
 
     method: Literal["random"]
     test_share: Annotated[float, Field(gt=0, lt=1)]
@@ -50,7 +50,7 @@ class RandomSplit(_Section):
 
 
 class ModelParameters(_Section):
-    """Gradient-boosted trees: the names are those of scikit-learn's HistGradientBoostingClassifier where it has one."""
+    """Gradient-boosted trees. Names are those of scikit-learn's HistGradientBoostingClassifier, where it has one."""
 
     max_iter: Annotated[int, Field(ge=1, le=2000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
@@ -64,20 +64,20 @@ class ModelParameters(_Section):
 
 
 class Choice(_Section):
-    """What is chosen inside the training period: how strongly rare classes are weighted, by forward or random folds."""
+    """Choice of the class weights inside the training period, by forward or random folds."""
 
     folds: Annotated[int, Field(ge=2, le=20)]
     class_weight_powers: Annotated[list[Share], Field(min_length=1, max_length=20)]
 
 
 class ConformalRule(_Section):
-    """How often the plausible classes are to hold the true one, among the cases that the threshold is set on."""
+    """Share of cases whose plausible classes include the true one, among the cases that set the threshold."""
 
     level: Annotated[float, Field(ge=0.5, lt=1)]
 
 
 class Evaluation(_Section):
-    """How the reported figures are computed."""
+    """Computation of the reported figures."""
 
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     bootstrap_resamples: Annotated[int, Field(ge=50, le=10_000)]
@@ -85,7 +85,7 @@ class Evaluation(_Section):
 
 
 class Subgroups(_Section):
-    """Which groups of patients are reported on, besides the options of every choice, and from how many cases on."""
+    """Groups of patients that are reported on, besides the options of every choice, and their least number of cases."""
 
     least_cases: Annotated[int, Field(ge=2)]
     bands: dict[str, Annotated[list[float], Field(min_length=1)]]
@@ -99,20 +99,20 @@ class Subgroups(_Section):
 
 
 class ParityRule(_Section):
-    """How equal `model.onnx` must be to `model.pkl` to serve in its place."""
+    """Largest difference of a probability at which `model.onnx` may serve instead of `model.pkl`."""
 
     tolerance: Annotated[float, Field(gt=0, le=0.01)]
 
 
 class Leakage(_Section):
-    """The balanced accuracy that one column alone may reach: between all classes, and between one and the rest."""
+    """Largest balanced accuracy of one column alone: for all classes, and for one class against the rest."""
 
     all_classes: Share
     one_class: Share
 
 
 class DataLimits(_Section):
-    """What the data must keep to be trained on; `missing_by_column` goes before `missing`."""
+    """Limits of the data checks; `missing_by_column` overrides `missing`."""
 
     least_cases: Annotated[int, Field(ge=1)]
     missing: Share
@@ -125,14 +125,14 @@ class DataLimits(_Section):
 
 
 class LatencyGate(_Section):
-    """How long the model may take, as it will serve: one row alone (99th percentile), and a row's share of 64."""
+    """Largest latency in the format that serves: one row alone (99th percentile), and per row of a batch of 64."""
 
     one_row_p99_ms: Annotated[float, Field(gt=0)]
     row_in_batch_us: Annotated[float, Field(gt=0)]
 
 
 class SubgroupGate(_Section):
-    """What every group of `subgroups` must reach that has `least_cases` reported cases or more."""
+    """Floors for every group of `subgroups` with `least_cases` reported cases or more."""
 
     least_cases: Annotated[int, Field(ge=1)]
     accuracy: Share
@@ -140,7 +140,7 @@ class SubgroupGate(_Section):
 
 
 class Gates(_Section):
-    """What a model must reach on the later period to go into production."""
+    """Bounds that a model must keep on the reported cases to go into production."""
 
     accuracy: Share
     balanced_accuracy: Share
@@ -153,12 +153,12 @@ class Gates(_Section):
 
     @property
     def classes(self) -> set[str]:
-        """The codes of the classes that a gate names."""
+        """The class codes that the gates name."""
         return {*self.average_precision, *self.recall}
 
 
 class Trigger(_Section):
-    """When what was recorded lately starts the pipeline; read by `training trigger` alone."""
+    """Limits of recent predictions beyond which `training trigger` starts the pipeline."""
 
     days: Annotated[int, Field(ge=1, le=3650)]
     period_days: Annotated[float, Field(gt=0, le=3650)]
@@ -169,7 +169,7 @@ class Trigger(_Section):
 
 
 class Parameters(_Section):
-    """Everything in `params.yaml`."""
+    """All of `params.yaml`."""
 
     split: Annotated[TimeSplit | RandomSplit, Field(discriminator="method")]
     checks: DataLimits
@@ -181,15 +181,13 @@ class Parameters(_Section):
     subgroups: Subgroups
     parity: ParityRule
     gates: Gates
-    trigger: Annotated[Trigger | None, Field(exclude=True)] = (
-        None  # no model depends on it: not part of what is registered
-    )
+    trigger: Annotated[Trigger | None, Field(exclude=True)] = None  # no model depends on it, so it is not registered
 
     def check_classes(self, classes: Iterable[str]) -> None:
-        """Refuse gates for classes that the disease does not have.
+        """Check that every class of a gate is a class of the disease.
 
         Raises:
-            ParametersError: naming them.
+            ParametersError: names the unknown ones.
 
         """
         if unknown := sorted(self.gates.classes - set(classes)):
@@ -197,23 +195,23 @@ class Parameters(_Section):
             raise ParametersError(message)
 
     def check_bands(self, features: Iterable[Feature]) -> None:
-        """Refuse bands of what the disease does not measure.
+        """Check that every band is of a measurement of the disease.
 
         Raises:
-            ParametersError: naming it.
+            ParametersError: names the unknown measurements.
 
         """
         measured = [feature.name for feature in features if feature.kind in {"number", "integer"}]
         if unknown := sorted(set(self.subgroups.bands) - set(measured)):
             known = ", ".join(measured)
-            message = f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; there are {known}"
+            message = f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; known: {known}"
             raise ParametersError(message)
 
     def check_columns(self, columns: Iterable[str]) -> None:
-        """Refuse limits for columns that the patient class does not have.
+        """Check that every column of a limit is a column of the patient class.
 
         Raises:
-            ParametersError: naming them.
+            ParametersError: names the unknown ones.
 
         """
         if unknown := sorted(set(self.checks.missing_by_column) - set(columns)):
@@ -222,16 +220,16 @@ class Parameters(_Section):
 
 
 def read_parameters(path: Path = FILE) -> Parameters:
-    """Read `path`.
+    """Read and validate `path`.
 
     Raises:
-        ParametersError: one line that names every key that is wrong.
+        ParametersError: one line that names every wrong key.
 
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}); run this in the folder that has it"
+        message = f"{path}: cannot be read ({error.strerror}); run the command in the folder of params.yaml"
         raise ParametersError(message) from None
     except yaml.YAMLError as error:
         line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"

@@ -16,7 +16,7 @@ from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from shared.patient import Patient
-    from training.registry.mlflow_registry import Registry
+    from training.registry.mlflow_registry import ModelRegistry
 
 
 class TrainingContext:
@@ -52,7 +52,7 @@ class TrainingContext:
         return ModelStore(self.settings.var, self.patient.disease.name, self.patient.digest)
 
     @cached_property
-    def registry(self) -> Registry:
+    def model_registry(self) -> ModelRegistry:
         """The model registry of this disease; opening it imports MLflow and creates a local one where none exists.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The DVC project of the current folder: this repository's own, or one laid out for a disease that lives elsewhere."""
+"""DVC project of the current folder: this repository's own, or one written for a disease in a folder of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = Path("dvc.yaml")
-POINTER = RAW.with_name(f"{RAW.name}.dvc")
-"""Where DVC keeps which file the raw data are."""
+RAW_POINTER = RAW.with_name(f"{RAW.name}.dvc")
+"""DVC's pointer file: the digest of the raw data."""
 
 _GENERATED = "# Written by training pipeline, and again at every run; without this line it is yours.\n"
 _CONFIG = """\
@@ -36,10 +36,10 @@ _CONFIG = """\
 _GITIGNORE = "var/\npredicciones.db*\n.env\n__pycache__/\n"
 
 
-def lay_out(patient: type[Patient], path: str) -> bool:
-    """Write what DVC needs to run our stages here for `patient`, named by `path`; nothing that exists is touched.
+def write_project(patient: type[Patient], path: str) -> bool:
+    """Write the files that DVC needs to run the stages here for `patient`, which is imported by `path`.
 
-    Returns whether this folder is new to the pipeline.
+    Files of the folder's owner stay as they are. Returns whether the pipeline runs here for the first time.
     """
     if _has_own_stages():
         return False
@@ -56,10 +56,10 @@ def lay_out(patient: type[Patient], path: str) -> bool:
 
 
 def check_owner(path: str) -> None:
-    """Refuse a folder whose own dvc.yaml is for a patient class other than the one named by `path`.
+    """Check that the folder's own dvc.yaml, if it has one, is for the patient class with import path `path`.
 
     Raises:
-        ParametersError: it is, as that of this repository is for its own disease.
+        ParametersError: it is for another class, as this repository's own is for thyroid disease.
 
     """
     owner = _variables(yaml.safe_load(STAGES.read_text(encoding="utf-8"))).get("patient") if _has_own_stages() else None
@@ -71,20 +71,20 @@ def check_owner(path: str) -> None:
         raise ParametersError(message)
 
 
-def check_data(*, anew: bool = False) -> bool:
-    """Say whether the raw data must be pulled: they are not there, or the newest are wanted (`anew`) and DVC has them.
+def needs_pull(*, newest: bool = False) -> bool:
+    """Return whether DVC must pull the raw data: they are missing, or `newest` is set and DVC tracks them.
 
     Raises:
-        DataError: there are none, and nothing says where they are; or they are not those that DVC knows, which it would
-            take for a change that was meant.
+        DataError: they are missing and DVC does not track them, or they differ from the file that DVC tracks: DVC would
+            take that for an intended change.
 
     """
-    known = POINTER.exists()
+    tracked = RAW_POINTER.exists()
     if RAW.exists():
-        if known and not anew:
+        if tracked and not newest:
             _check_unchanged()
-        return anew and known
-    if known:
+        return newest and tracked
+    if tracked:
         return True
     message = f"{RAW}: not there; put the data into {Path.cwd() / RAW}, one row per patient, with a header line"
     raise DataError(message)
@@ -92,16 +92,16 @@ def check_data(*, anew: bool = False) -> bool:
 
 def _check_unchanged() -> None:
     try:
-        [out] = yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"]
+        [out] = yaml.safe_load(RAW_POINTER.read_text(encoding="utf-8"))["outs"]
         digest = out["md5"]
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        message = f"{POINTER}: not as DVC writes it; bring it back from version control"
+        message = f"{RAW_POINTER}: not as DVC writes it; restore it from version control"
         raise DataError(message) from None
     if hashlib.md5(RAW.read_bytes(), usedforsecurity=False).hexdigest() != digest:
         dvc = os.path.relpath(Path(sys.executable).with_name("dvc"))
         message = (
-            f"{RAW}: not the file of {POINTER}; `{dvc} add {RAW}` if it was meant to change, "
-            f"`{dvc} pull --force {POINTER}` to get that file back"
+            f"{RAW}: not the file of {RAW_POINTER}; `{dvc} add {RAW}` if the change is intended, "
+            f"`{dvc} pull --force {RAW_POINTER}` to restore that file"
         )
         raise DataError(message)
 
@@ -116,20 +116,20 @@ def _has_own_stages() -> bool:
 
 
 def _variables(stages: object) -> dict[str, str]:
-    """Read the `vars` of a dvc.yaml, a list of one-key mappings."""
-    listed = stages.get("vars", []) if isinstance(stages, dict) else []
-    return {str(key): str(value) for entry in listed if isinstance(entry, dict) for key, value in entry.items()}
+    """Return the `vars` of a dvc.yaml, a list of one-key mappings."""
+    entries = stages.get("vars", []) if isinstance(stages, dict) else []
+    return {str(key): str(value) for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
 
 
 def _stages(patient: type[Patient], path: str) -> str:
-    """Give our dvc.yaml with its variables set for `patient`: the stages are the same for every disease."""
+    """Return this repository's dvc.yaml with its variables set for `patient`; all diseases have the same stages."""
     text = (ROOT / STAGES).read_text(encoding="utf-8")
     values = {
         "code": os.path.relpath(ROOT),
         "patient": path,
         "patient_file": os.path.relpath(inspect.getfile(patient)),
     }
-    for name, ours in _variables(yaml.safe_load(text)).items():
+    for name, default in _variables(yaml.safe_load(text)).items():
         quoted = json.dumps(values[name], ensure_ascii=False)  # a JSON string is a YAML string
-        text = text.replace(f"  - {name}: {ours}\n", f"  - {name}: {quoted}\n")
+        text = text.replace(f"  - {name}: {default}\n", f"  - {name}: {quoted}\n")
     return _GENERATED + text[text.index("vars:") :]

@@ -1,16 +1,16 @@
-"""What can go wrong in training, through no fault of the code; each message is one line for a person, without values.
+"""Errors of training that are not bugs. Each message is one line for people, without values of patients.
 
     TrainingError               exit code
-    ├── ParametersError         78  params.yaml, or a setting, is wrong or missing
+    ├── ParametersError         78  params.yaml or a setting is wrong or missing
     ├── DataError               65  the data are missing, or do not fit the patient class or the split
-    ├── BusyError               75  another run of the pipeline is under way in this folder
+    ├── BusyError               75  another run of the pipeline is active in this folder
     ├── RegistryError           69  the model registry cannot be used
-    ├── DatabaseError           69  what was recorded cannot be read
-    ├── GatesFailedError        1   registered, but not good enough for production
-    ├── NotReproducedError      1   the answer of then is not the answer of now
-    ├── PromotionError          1   an alias cannot be moved as asked; it stays where it was
-    │   └── AlreadyMovedError       somebody else moved it meanwhile
-    └── StageFailedError        that of the stage, which has said why
+    ├── DatabaseError           69  the recorder's database cannot be read
+    ├── GatesFailedError        1   the version is registered, but failed a gate of production
+    ├── NotReproducedError      1   a recorded answer cannot be reproduced
+    ├── PromotionError          1   an alias cannot be moved; it keeps its version
+    │   └── AlreadyMovedError       another process moved it meanwhile
+    └── StageFailedError        that of the stage, which has printed its error
 
 `shared.patient.PatientClassError` and `shared.settings.SettingsError` also end with 78; `ModelStoreError`,
 `BundleError` and the system's OSError (a disk that is full) with 69.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """A stage cannot do its work; the message says what, where and what to do."""
+    """A command failed; the message names the cause, the place and the remedy."""
 
     exit_code: int = 1
 
@@ -38,7 +38,7 @@ class DataError(TrainingError):
 
 
 class BusyError(TrainingError):
-    """Another run is in the way, and nothing was done; worth another try: EX_TEMPFAIL of sysexits(3)."""
+    """Another run is active and nothing was done; a retry may succeed: EX_TEMPFAIL of sysexits(3)."""
 
     exit_code = 75
 
@@ -56,25 +56,25 @@ class DatabaseError(TrainingError):
 
 
 class NotReproducedError(TrainingError):
-    """The same inputs give another answer than the one that was recorded."""
+    """The same inputs give an answer that differs from the recorded one."""
 
 
 class GatesFailedError(TrainingError):
-    """The model is in staging; production keeps what it had."""
+    """The version failed a gate; production keeps its version."""
 
 
 class PromotionError(TrainingError):
-    """What was asked cannot be done; aliases, links and history are as before."""
+    """An alias cannot be moved; aliases, links and the promotion log are unchanged."""
 
 
 class AlreadyMovedError(PromotionError):
-    """Somebody else moved the alias since it was looked at."""
+    """Another process moved the alias since it was read."""
 
 
 class StageFailedError(TrainingError):
-    """A stage of the pipeline failed, and has said why; nothing after it was run."""
+    """A stage of the pipeline failed and has printed its error; later stages did not run."""
 
     def __init__(self, stage: str, exit_code: int) -> None:
-        """Name the stage, and how its process ended."""
+        """Name the stage and the exit code of its process."""
         super().__init__(f"stopped at {stage}")
         self.exit_code = exit_code

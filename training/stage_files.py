@@ -29,12 +29,12 @@ ONNX = FOLDER / "model.onnx"
 METRICS = FOLDER / "metrics.json"
 PROOF = FOLDER / "proof.json"
 POPULATION = FOLDER / "population.json"
-PICTURES = FOLDER / "pictures"
+PLOTS = FOLDER / "pictures"
 
 Interval = tuple[float, float]
 """The ends of a 95 % interval."""
 
-_SPOKEN = {">=": "at least", "<=": "at most"}
+_RULE_WORDS = {">=": "at least", "<=": "at most"}
 
 
 class Preparation(BaseModel):
@@ -55,8 +55,8 @@ class Preparation(BaseModel):
     cases: dict[str, int]
 
 
-class Finding(BaseModel):
-    """One check of the data: the figure found, and the limit it must keep. `what` says what the figure is."""
+class CheckResult(BaseModel):
+    """Result of one data check: the figure, its description `what`, and the limit that it must keep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,33 +68,35 @@ class Finding(BaseModel):
     passed: bool
 
     @classmethod
-    def at_least(cls, check: str, figure: float, limit: float, what: str) -> Self:
+    def at_least(cls, check: str, figure: float, limit: float, description: str) -> Self:
         """Pass if `figure` reaches `limit`."""
-        return cls(check=check, what=what, figure=round(figure, 6), rule=">=", limit=limit, passed=figure >= limit)
+        passed = figure >= limit
+        return cls(check=check, what=description, figure=round(figure, 6), rule=">=", limit=limit, passed=passed)
 
     @classmethod
-    def at_most(cls, check: str, figure: float, limit: float, what: str) -> Self:
+    def at_most(cls, check: str, figure: float, limit: float, description: str) -> Self:
         """Pass if `figure` does not exceed `limit`."""
-        return cls(check=check, what=what, figure=round(figure, 6), rule="<=", limit=limit, passed=figure <= limit)
+        passed = figure <= limit
+        return cls(check=check, what=description, figure=round(figure, 6), rule="<=", limit=limit, passed=passed)
 
     @property
-    def told(self) -> str:
-        """The finding as half a sentence."""
-        return f"{self.check}: {self.what}: {self.figure:.4g}, {_SPOKEN[self.rule]} {self.limit:g}"
+    def summary(self) -> str:
+        """Check, figure and limit in one line."""
+        return f"{self.check}: {self.what}: {self.figure:.4g}, {_RULE_WORDS[self.rule]} {self.limit:g}"
 
 
 class Checks(BaseModel):
-    """What `check` found in the data; training starts only if everything passed."""
+    """Result of `check`. Training starts only if every check passed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_hash: str
     cases: int
-    findings: list[Finding]
+    findings: list[CheckResult]
 
 
 class Candidate(BaseModel):
-    """One way to weigh the classes, validated out of fold inside the training period."""
+    """One power of the class weights, with its out-of-fold figures inside the training period."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -107,7 +109,7 @@ class Candidate(BaseModel):
 
 
 class Training(BaseModel):
-    """What `train` did: what it chose among, and what others must know of the training period."""
+    """Result of `train`: the candidates, the chosen one, and facts about the training cases that serving needs."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -123,7 +125,7 @@ class Training(BaseModel):
 
 
 class CalibrationBin(BaseModel):
-    """The answers with a similar probability of the top label: its mean, and how many of how many were right."""
+    """Answers with a similar probability of the top label: mean `confidence`, accuracy `right`, number of `cases`."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -133,9 +135,9 @@ class CalibrationBin(BaseModel):
 
 
 class Subgroup(BaseModel):
-    """How the model does for one kind of patient: a band of a measured `feature` holds its lower end.
+    """Figures of one group of patients. A band of a measured `feature` includes its lower end.
 
-    Without figures, the cases are too few to say; `class_cases` has every class.
+    `figures` is empty if the group has too few cases; `class_cases` has every class.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -149,9 +151,9 @@ class Subgroup(BaseModel):
 
 
 class Rule(BaseModel):
-    """How good the disease's simple rule is, and by how much the model is better: the same cases, resampled together.
+    """Figures of the disease's simple rule, and the model's `gain` over it on the same resampled cases.
 
-    `answers` are the classes that the rule ever gives.
+    `answers` are the classes that the rule gives at least once.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -164,10 +166,10 @@ class Rule(BaseModel):
 
 
 class Period(BaseModel):
-    """A set of cases: from which day to which (None without dates), of which class, and what is known of each feature.
+    """Description of a set of cases: first and last day (None without dates), cases per class, and features.
 
-    By feature: the share of cases that lack it; of those that have it, the quartiles of a measurement, or the share of
-    each option (`no` and `yes` of a flag).
+    Per feature: the share of cases without it; in the other cases, the quartiles of a measurement, or the share of each
+    option (`no` and `yes` of a flag).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -182,7 +184,7 @@ class Period(BaseModel):
 
 
 class Population(BaseModel):
-    """Whom the model was trained on, and whom it is reported on."""
+    """Descriptions of the training cases and of the reported cases."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -191,9 +193,10 @@ class Population(BaseModel):
 
 
 class Metrics(BaseModel):
-    """What the reported cases say: every figure of the measures and of the conformal sets, with 95 % interval.
+    """Result of `evaluate`: the figures of the reported cases, with 95 % intervals.
 
-    `confusion` counts cases by true and, inside, predicted class.
+    `figures` has those of `evaluation.metrics` and `model.conformal`. `confusion` counts cases by true class and,
+    inside, by predicted class.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -208,7 +211,7 @@ class Metrics(BaseModel):
 
 
 class Proof(BaseModel):
-    """That `model.onnx` answers as `model.pkl`, and the rows by which whoever loads them can tell."""
+    """Comparison of `model.onnx` with `model.pkl`, and the golden rows that a loaded model is checked with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -280,25 +283,25 @@ def read_preparation() -> Preparation:
 
 
 def read_checks() -> Checks:
-    """Read what `check` found."""
+    """Read the result of `check`."""
     return Checks.model_validate_json(CHECKS.read_text(encoding="utf-8"))
 
 
 def read_training() -> Training:
-    """Read what `train` said."""
+    """Read the result of `train`."""
     return Training.model_validate(json.loads(TRAINING.read_text(encoding="utf-8")), strict=False)
 
 
 def read_metrics() -> Metrics:
-    """Read what `evaluate` found."""
+    """Read the figures that `evaluate` computed."""
     return Metrics.model_validate_json(METRICS.read_text(encoding="utf-8"), strict=False)
 
 
 def read_population() -> Population:
-    """Read whom the model was trained and reported on."""
+    """Read the descriptions of the cases."""
     return Population.model_validate_json(POPULATION.read_text(encoding="utf-8"))
 
 
 def read_proof() -> Proof:
-    """Read how the two forms of the model compare."""
+    """Read the comparison of ONNX with the pickle."""
     return Proof.model_validate_json(PROOF.read_text(encoding="utf-8"))

@@ -24,11 +24,11 @@ class Site:
 
     def __init__(self, folder: Path, zygote: Zygote) -> None:
         """Register two versions, and promote the first."""
-        from training.registry.mlflow_registry import Registry  # noqa: PLC0415 - seconds, for those who promote
+        from training.registry import mlflow_registry  # noqa: PLC0415 - MLflow takes seconds to import
 
         self._folder, self._zygote = folder, zygote
         (folder / "var").mkdir(parents=True)
-        self.registry = Registry(_NAME, uri=None, var=folder / "var")
+        self.registry = mlflow_registry.ModelRegistry(_NAME, uri=None, var=folder / "var")
         made = ModelRegistry(folder, f"sqlite:///{folder}/var/mlflow.db")
         self.staging, self.other = (made.register(PacienteDePrueba, seed=seed)[0] for seed in (1, 2))
         self.model_store = ModelStore(folder / "var", _NAME, PacienteDePrueba.digest)
@@ -42,8 +42,8 @@ class Site:
 
     def moves(self) -> list[str]:
         """Give the version of every move of the history that counts, oldest first."""
-        history = self.registry.history()
-        return [one.entry.version for one in history.kept if one.entry is not None and one.number not in history.lost]
+        log = self.registry.promotion_log()
+        return [stored.entry.version for stored in log.entries if stored.entry and stored.number not in log.late]
 
     def link(self) -> str | None:
         """Say which whole version the link leads to, or None."""
@@ -72,7 +72,7 @@ def hit(failpoint: str, hits: int, site: Site) -> Tally:
         tally.answered += 1
         tally.lost += moves[-1] != new
         tally.doubled += len(moves) - len(before) - 1
-        last = site.registry.history().last(STAGING)
-        tally.never(last is None or not last.kept.applied)
+        last = site.registry.promotion_log().last(STAGING)
+        tally.never(last is None or not last.stored.applied)
         tally.never({site.registry.aliases()[STAGING], site.link()} != {new})
     return tally

@@ -1,4 +1,4 @@
-"""Places to register models in, one per test."""
+"""A workspace to register models in, one per test."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.builds import Place
+    from tests.support.builds import Workspace
 
 
 @pytest.fixture(scope="session")
-def an_empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_registry_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.builds import empty_registry  # noqa: PLC0415 - MLflow: seconds, for those who use it
 
     with pytest.MonkeyPatch.context() as patch:
@@ -22,9 +22,9 @@ def an_empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, an_empty_registry: Path) -> Place:
-    from tests.support.builds import new_place  # noqa: PLC0415 - as above
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry_file: Path) -> Workspace:
+    from tests.support.builds import new_workspace  # noqa: PLC0415 - as above
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    return new_place(an_empty_registry)
+    return new_workspace(empty_registry_file)

@@ -162,8 +162,8 @@ def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page)
 def test_a_rule_is_compared_where_there_is_one(build: Build, page: Page) -> None:
     figures = {"accuracy": 0.6, "balanced_accuracy": 0.5, "recall.sano": 0.97, "precision.sano": 0.83}
     gain = {"accuracy": 0.3, "balanced_accuracy": 0.35}
-    spans = dict.fromkeys(figures, (0.25, 0.75))
-    rule = Rule(answers=["sano"], figures=figures, intervals=spans, gain=gain, gain_intervals=spans)
+    intervals = dict.fromkeys(figures, (0.25, 0.75))
+    rule = Rule(answers=["sano"], figures=figures, intervals=intervals, gain=gain, gain_intervals=intervals)
     metrics = build.metrics.model_copy(update={"rule": rule})
     about = About(rule="Fiebre: enfermo.")
     told = Page(render(with_about(dataclasses.replace(build, metrics=metrics), about), version_of(build))).words

@@ -12,7 +12,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_onnx_model_equals_the_pickle_on_training_boundary_and_golden_rows(classes: int) -> None:
+def test_onnx_equals_the_pickle_on_training_boundary_and_golden_rows(classes: int) -> None:
     cases = made_up_cases(classes=classes)
     model = boosting.merge(boosting.fit(cases, 0.5, small_parameters().model), 1.3)
     proof = prove(model, convert(model), cases.rows, TOLERANCE, seed=0)
@@ -22,7 +22,7 @@ def test_the_onnx_model_equals_the_pickle_on_training_boundary_and_golden_rows(c
     assert np.array(proof.golden.probabilities).shape == (len(proof.golden.rows), classes)
 
 
-def test_an_onnx_model_of_another_temperature_is_refused_though_no_answer_changes() -> None:
+def test_an_onnx_model_of_another_temperature_fails_parity() -> None:
     cases = made_up_cases()
     members = boosting.fit(cases, 0.0, small_parameters().model)
     model, other = boosting.merge(members, 1.0), boosting.merge(members, 1.2)
@@ -32,7 +32,7 @@ def test_an_onnx_model_of_another_temperature_is_refused_though_no_answer_change
     assert found.label_flips == 0
 
 
-def test_an_onnx_model_that_changes_an_answer_is_refused_however_little_it_differs() -> None:
+def test_an_onnx_model_that_changes_one_answer_fails_parity() -> None:
     cases = made_up_cases()
     model, other = (boosting.merge(boosting.fit(cases, power, small_parameters().model), 1.0) for power in (0.0, 1.0))
     found = parity(model, convert(other), cases.rows, tolerance=1.0)
@@ -53,8 +53,8 @@ def test_boundary_rows_lie_just_below_at_and_just_above_every_threshold() -> Non
     finite = [(column, value) for column, value in boosting.thresholds(model) if np.isfinite(value)]
     rows = boundary_rows(model, cases.rows, seed=0)
     assert len(rows) == 3 * len(finite)
-    for place, (column, value) in enumerate(finite):
-        below, at, above = rows[3 * place : 3 * place + 3, column]
+    for workspace, (column, value) in enumerate(finite):
+        below, at, above = rows[3 * workspace : 3 * workspace + 3, column]
         assert below < at == value < above
         assert not set(np.linspace(below, above, 9, dtype=np.float32)) - {below, at, above}  # nothing in between
 

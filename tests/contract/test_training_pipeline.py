@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.patient import Patient
-    from tests.support.builds import Place
+    from tests.support.builds import Workspace
 
 ARGUMENTS = Namespace(unless_served=True, until=None)
 
@@ -40,15 +40,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_nothing_is_trained_where_a_model_for_the_class_is_in_production(folder: Path) -> None:
+def test_a_model_in_production_for_the_class_needs_no_training(folder: Path) -> None:
     make_bundle(folder / "var", DatosPaciente, version="7", pickled=b"never opened")
     assert run_pipeline() == "version 7 is in production"
 
 
 @pytest.mark.parametrize("patient", [None, RevisedThyroid])
-def test_it_goes_on_to_train_where_nothing_or_a_model_for_another_class_is(
-    folder: Path, patient: type[Patient] | None
-) -> None:
+def test_it_trains_without_a_model_or_with_one_for_another_class(folder: Path, patient: type[Patient] | None) -> None:
     if patient:
         make_bundle(folder / "var", patient, pickled=b"never opened")
     with pytest.raises(ParametersError, match=r"params\.yaml: cannot be read"):
@@ -62,9 +60,7 @@ def test_a_model_that_was_tampered_with_does_not_count_as_served(folder: Path) -
         run_pipeline()
 
 
-def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_run_in_the_folder_is_exit_code_75(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.lock import make_lock  # noqa: PLC0415 - a second, for this test alone
 
     for name in (
@@ -83,27 +79,27 @@ def test_another_run_in_the_folder_is_one_line_and_its_own_exit_code(
     assert caught.value.exit_code == 75
 
 
-def _damage(place: Place) -> None:
-    (place.model_store.folder / "1/model.onnx").write_bytes(b"another")
+def _damage(workspace: Workspace) -> None:
+    (workspace.model_store.folder / "1/model.onnx").write_bytes(b"another")
 
 
-def _lose(place: Place) -> None:
-    shutil.rmtree(place.model_store.folder)
+def _lose(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.model_store.folder)
 
 
 @pytest.fixture
-def registered(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Give a place with a version in production, and the command as `make run` types it there."""
-    place.register(good_build())
+def registered(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Give a workspace with a version in production, and the command as `make run` types it there."""
+    workspace.register(good_build())
     monkeypatch.setenv("PREDECIR_PACIENTE", "tests.support.builds:MadeUpPatient")
     for name in ("PREDECIR_PARAMS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    return place
+    return workspace
 
 
 @pytest.mark.parametrize("trouble", [_damage, _lose])
-def test_what_is_damaged_or_lost_comes_back_from_the_registry_without_training(
-    registered: Place, trouble: Callable[[Place], None]
+def test_a_lost_or_damaged_model_is_fetched_from_the_registry(
+    registered: Workspace, trouble: Callable[[Workspace], None]
 ) -> None:
     trouble(registered)
     assert run_pipeline().startswith("version 1 is in production; it was lost or damaged here")
@@ -111,8 +107,8 @@ def test_what_is_damaged_or_lost_comes_back_from_the_registry_without_training(
     assert registered.links() == ("1", "1")
 
 
-def test_it_goes_on_to_train_where_the_registry_has_lost_it_too(
-    registered: Place, capsys: pytest.CaptureFixture[str]
+def test_it_trains_if_the_registry_has_lost_the_model_too(
+    registered: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _damage(registered)
     shutil.rmtree(registered.var / "mlartifacts")

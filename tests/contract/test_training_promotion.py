@@ -15,21 +15,21 @@ from shared.artifacts.bundle import PRODUCTION, STAGING
 from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStoreError
 from tests.support.builds import (
-    OtherClass,
-    Place,
+    RevisedClassWorkspace,
+    Workspace,
     another,
     good_build,
     leaking_build,
     leaking_cases,
-    new_place,
+    new_workspace,
     shuffled_build,
-    timid_build,
+    underconfident_build,
 )
 from training.commands.history import as_json, as_table
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
-from training.registry.mlflow_registry import Registry
+from training.registry.mlflow_registry import ModelRegistry
 from training.registry.open import open_registry
-from training.registry.promotion import Change, carry_out, look
+from training.registry.promotion import AliasChange, move_alias, read_alias
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -38,53 +38,59 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, an_empty_registry: Path) -> Path:
+def kept(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: Path) -> Path:
     """A folder with version 2 in production, and version 1 before it; beside it a copy to begin every test with."""
     home = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(home):
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
-        place = new_place(an_empty_registry)
-        place.register(good_build())
-        place.register(another(good_build()))
+        workspace = new_workspace(empty_registry_file)
+        workspace.register(good_build())
+        workspace.register(another(good_build()))
     shutil.copytree(home, home.with_name("kept"), symlinks=True)
     return home
 
 
 @pytest.fixture
-def two(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def two(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """That folder as it was, at the same path, which MLflow has written into its tables."""
     shutil.rmtree(kept)
     shutil.copytree(kept.with_name("kept"), kept, symlinks=True)
     monkeypatch.chdir(kept)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    return Place()
+    return Workspace()
 
 
 @contextmanager
-def untouched(place: Place) -> Iterator[None]:
+def untouched(workspace: Workspace) -> Iterator[None]:
     """Assert that what happens here moves neither alias nor link, and writes nothing down."""
-    before = place.links(), place.entries()
+    before = workspace.links(), workspace.entries()
     yield
-    assert (place.links(), place.entries()) == before
+    assert (workspace.links(), workspace.entries()) == before
 
 
-def bundle_in_registry(place: Place, version: str) -> Path:
+def change_production(workspace: Workspace, version: str, model_registry: ModelRegistry) -> None:
+    """Move production to `version` through `model_registry`."""
+    state = read_alias(workspace.model_registry, PRODUCTION)
+    move_alias(AliasChange("promote", version, "a test"), state, model_registry, workspace.model_store)
+
+
+def bundle_in_registry(workspace: Workspace, version: str) -> Path:
     (manifest,) = [
         path
-        for path in (place.var / "mlartifacts").glob("*/artifacts/bundle/manifest.json")
+        for path in (workspace.var / "mlartifacts").glob("*/artifacts/bundle/manifest.json")
         if json.loads(path.read_text())["version"] == version
     ]
     return manifest.parent
 
 
-def test_rolled_back_and_promoted_again_it_serves_what_the_history_says(two: Place) -> None:
+def test_rollback_and_promotion_move_alias_link_and_log(two: Workspace) -> None:
     assert two.rollback() == "version 1, production (was 2)"
     assert two.links() == ("2", "1")
     assert two.promote("2") == "version 2, production (was 1)"
     assert two.links() == ("2", "2")
     assert two.promote("2") == "version 2 is in production already"
-    table = as_table(two.registry.history())
+    table = as_table(two.model_registry.promotion_log())
     assert [line.split()[3:7] for line in table[1:]] == [
         ["staging", "-", "1", "register"],
         ["production", "-", "1", "register"],
@@ -95,11 +101,11 @@ def test_rolled_back_and_promoted_again_it_serves_what_the_history_says(two: Pla
     ]
 
 
-def test_the_history_holds_who_why_and_the_whole_gate_report(two: Place) -> None:
+def test_the_log_has_user_reason_and_the_whole_gate_report(two: Workspace) -> None:
     two.rollback()
     two.promote("2")
-    history = two.registry.history()
-    entry = json.loads(as_json(history.kept[-1], history))
+    history = two.model_registry.promotion_log()
+    entry = json.loads(as_json(history.entries[-1], history))
     assert (entry["reason"], entry["outcome"], entry["forced"]) == ("a test", "done", [])
     assert "@" in entry["who"]
     gates = {verdict["gate"]: verdict for verdict in entry["report"]["verdicts"]}
@@ -108,69 +114,69 @@ def test_the_history_holds_who_why_and_the_whole_gate_report(two: Place) -> None
     assert (entry["report"]["data_hash"], entry["report"]["production"]) == ("0" * 32, "1")
 
 
-def test_a_second_rollback_beyond_the_first_version_is_refused(two: Place) -> None:
+def test_a_second_rollback_beyond_the_first_version_is_refused(two: Workspace) -> None:
     two.rollback()
-    with untouched(two), pytest.raises(PromotionError, match="knows no version before"):
+    with untouched(two), pytest.raises(PromotionError, match="has no version before"):
         two.rollback()
 
 
 @pytest.mark.parametrize(
     ("model", "names"),
-    [("shuffled", "balanced_accuracy"), ("timid", "expected_calibration_error"), ("leaking", "data_checks")],
+    [("shuffled", "balanced_accuracy"), ("underconfident", "expected_calibration_error"), ("leaking", "data_checks")],
 )
-def test_a_bad_model_is_refused_by_a_gate_that_names_why(two: Place, model: str, names: str) -> None:
-    build = {"shuffled": shuffled_build, "timid": timid_build, "leaking": leaking_build}[model]()
+def test_a_bad_model_is_refused_by_a_gate_that_names_why(two: Workspace, model: str, names: str) -> None:
+    build = {"shuffled": shuffled_build, "underconfident": underconfident_build, "leaking": leaking_build}[model]()
     with pytest.raises(GatesFailedError, match=rf"version 3 stays in staging; it does not pass: .*{names}"):
         two.register(build, leaking_cases() if model == "leaking" else None)
     assert two.links() == ("3", "2")
     before = two.entries()
-    with pytest.raises(GatesFailedError, match=rf"is not promoted; it does not pass: .*{names}.*; --force goes past"):
+    with pytest.raises(GatesFailedError, match=rf"is not promoted; it does not pass: .*{names}.*; --force overrides"):
         two.promote("3")
     assert (two.links(), two.entries()) == (("3", "2"), before)
 
 
-def test_the_leaking_column_is_named(two: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_leaking_column_is_named(two: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(GatesFailedError):
         two.register(leaking_build(), leaking_cases())
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "FAILED  data_checks" in line]
     assert "leakage.d" in line
 
 
-def test_a_worse_model_is_seen_to_be_worse_than_production(two: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worse_model_is_seen_to_be_worse_than_production(two: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(GatesFailedError, match=r"production\.accuracy"):
         two.register(shuffled_build())
     assert "(worse, 95 % interval -" in capsys.readouterr().out
 
 
-def test_force_goes_past_the_gates_and_is_written_down_with_those_it_passed_by(two: Place) -> None:
+def test_force_is_logged_with_the_gates_that_failed(two: Workspace) -> None:
     with pytest.raises(GatesFailedError):
-        two.register(timid_build())
+        two.register(underconfident_build())
     assert "FORCED past expected_calibration_error" in two.promote("3", force=True)
     assert two.links() == ("3", "3")
-    history = two.registry.history()
-    assert json.loads(as_json(history.kept[-1], history))["forced"][0] == "expected_calibration_error"
+    history = two.model_registry.promotion_log()
+    assert json.loads(as_json(history.entries[-1], history))["forced"][0] == "expected_calibration_error"
     assert "FORCED past 2 gates  a test" in as_table(history)[-1]
     assert two.rollback() == "version 2, production (was 3)"
 
 
-def test_force_where_nothing_failed_is_an_ordinary_promotion(two: Place) -> None:
+def test_force_where_nothing_failed_is_an_ordinary_promotion(two: Workspace) -> None:
     two.rollback()
     assert "FORCED" not in two.promote("2", force=True)
 
 
-def test_staging_asks_no_gates(two: Place) -> None:
+def test_staging_needs_no_gates(two: Workspace) -> None:
     assert two.promote("1", STAGING) == "version 1, staging (was 2)"
     assert two.links() == ("1", "2")
 
 
 @pytest.mark.parametrize("version", ["9", "0", "-1", "two"])
-def test_an_unknown_version_is_refused(two: Place, version: str) -> None:
+def test_an_unknown_version_is_refused(two: Workspace, version: str) -> None:
     with untouched(two), pytest.raises(PromotionError, match=f"no version {version} of inventada; there are 2, 1 to 2"):
         two.promote(version)
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_tampered_bundle_is_refused_even_by_force(two: Place, *, force: bool) -> None:
+def test_a_tampered_bundle_is_refused_even_by_force(two: Workspace, *, force: bool) -> None:
     two.rollback()
     model = bundle_in_registry(two, "2") / "model.pkl"
     model.write_bytes(model.read_bytes()[:-1] + b"!")
@@ -178,14 +184,14 @@ def test_a_tampered_bundle_is_refused_even_by_force(two: Place, *, force: bool) 
         two.promote("2", force=force)
 
 
-def test_a_bundle_without_its_signature_is_refused(two: Place) -> None:
+def test_a_bundle_without_its_signature_is_refused(two: Workspace) -> None:
     two.rollback()
     (bundle_in_registry(two, "2") / "manifest.sig").unlink()
     with untouched(two), pytest.raises(PromotionError, match="version 2 is incomplete in the registry"):
         two.promote("2")
 
 
-def test_a_rollback_to_a_bundle_of_another_key_is_refused(two: Place) -> None:
+def test_a_rollback_to_a_bundle_of_another_key_is_refused(two: Workspace) -> None:
     for name in ("bundle.key", "bundle.pub"):
         (two.var / "keys" / name).unlink()
     signing_key(two.var / "keys")
@@ -193,159 +199,155 @@ def test_a_rollback_to_a_bundle_of_another_key_is_refused(two: Place) -> None:
         two.rollback()
 
 
-def test_a_version_for_another_patient_class_is_refused(two: Place) -> None:
+def test_a_version_for_another_patient_class_is_refused(two: Workspace) -> None:
     two.rollback()
     with untouched(two), pytest.raises(PromotionError, match="version 2 was trained for another patient class"):
-        OtherClass().promote("2")
+        RevisedClassWorkspace().promote("2")
 
 
-def test_a_version_made_from_other_data_may_know_the_cases_and_is_refused(two: Place) -> None:
+def test_a_version_made_from_other_data_may_know_the_cases_and_is_refused(two: Workspace) -> None:
     older = good_build().preparation.model_copy(update={"data_hash": "1" * 32})
     two.rollback()
-    two.lay_down_preparation(older)
+    two.write_preparation(older)
     with untouched(two), pytest.raises(GatesFailedError, match="it does not pass: same_data, data_checks"):
         two.promote("2")
 
 
-def test_without_cases_to_judge_on_it_says_what_to_run(two: Place) -> None:
+def test_missing_cases_for_the_gates_name_the_command_to_run(two: Workspace) -> None:
     two.rollback()
     (two.var / "pipeline/cases.csv").unlink()
     with untouched(two), pytest.raises(DataError, match=r"var/pipeline/cases\.csv: not there; `make train`"):
         two.promote("2")
 
 
-def test_cases_that_another_release_made_are_one_line(two: Place) -> None:
+def test_cases_that_another_release_made_are_one_line(two: Workspace) -> None:
     two.rollback()
     (two.var / "pipeline/preparation.json").write_text("{}")
     with untouched(two), pytest.raises(DataError, match="var/pipeline: written by another release; `make train`"):
         two.promote("2")
 
 
-def test_a_link_that_was_lost_comes_back_by_promoting_what_is_in_production(two: Place) -> None:
+def test_promoting_the_version_in_production_restores_a_lost_link(two: Workspace) -> None:
     shutil.rmtree(two.model_store.folder)
     assert two.promote("2") == "version 2 is in production already"
     assert two.links() == ("2", "2")
 
 
-def test_a_long_history_is_read_in_pages(two: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.registry.mlflow_registry._PAGE", 3)
-    assert two.entries() == [1, 2, 3, 4]
+def test_a_long_promotion_log_is_read_in_pages(two: Workspace) -> None:
+    paged = ModelRegistry(two.model_registry.name, uri=None, var=two.var, page_size=3)
+    assert [stored.number for stored in paged.promotion_log().entries] == [1, 2, 3, 4]
 
 
-def test_of_two_that_looked_at_the_same_time_one_wins_and_the_other_is_told(two: Place) -> None:
+def test_of_two_concurrent_promotions_the_second_raises(two: Workspace) -> None:
     two.register(another(good_build(), 0.15))
-    seen = look(two.registry, PRODUCTION)
+    state = read_alias(two.model_registry, PRODUCTION)
     two.promote("1")
     with untouched_but_for_the_entry(two), pytest.raises(AlreadyMovedError, match=r"meanwhile by .*@.*, to version 1"):
-        carry_out(Change("promote", "2", "too slow"), seen, two.registry, two.model_store)
-    assert "promote, too late" in as_table(two.registry.history())[-1]
+        move_alias(AliasChange("promote", "2", "too slow"), state, two.model_registry, two.model_store)
+    assert "promote, too late" in as_table(two.model_registry.promotion_log())[-1]
     assert two.promote("2") == "version 2, production (was 1)", "after another look"
 
 
 @contextmanager
-def untouched_but_for_the_entry(place: Place) -> Iterator[None]:
-    before = place.links()
+def untouched_but_for_the_entry(workspace: Workspace) -> Iterator[None]:
+    before = workspace.links()
     yield
-    assert place.links() == before
+    assert workspace.links() == before
 
 
-def test_what_a_crash_left_half_done_is_finished_by_the_next_command(two: Place) -> None:
+def test_a_crash_before_the_alias_moved_is_completed_by_the_next_command(two: Workspace) -> None:
     two.register(another(good_build(), 0.15))
     crashed = CrashesBeforeTheAlias(two)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(
-            Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.model_store
-        )
+        change_production(two, "1", crashed)
     assert two.links() == ("3", "3")
-    assert "promote, interrupted" in as_table(two.registry.history())[-1]
+    assert "promote, interrupted" in as_table(two.model_registry.promotion_log())[-1]
     assert two.rollback() == "version 3, production (was 1)"
     assert two.links() == ("3", "3")
 
 
-def test_what_a_crash_left_moved_and_not_noted_is_noted_by_the_next_command(two: Place) -> None:
+def test_a_crash_after_the_alias_moved_is_completed_by_the_next_command(two: Workspace) -> None:
     two.register(another(good_build(), 0.15))
     crashed = CrashesAfterTheAlias(two)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(
-            Change("promote", "1", "then the power failed"), look(two.registry, PRODUCTION), crashed, two.model_store
-        )
-    assert two.registry.aliases()[PRODUCTION] == "1"
-    assert "promote, interrupted" in as_table(two.registry.history())[-1]
+        change_production(two, "1", crashed)
+    assert two.model_registry.aliases()[PRODUCTION] == "1"
+    assert "promote, interrupted" in as_table(two.model_registry.promotion_log())[-1]
     assert two.promote("1") == "version 1 is in production already"
     assert two.links() == ("3", "1")
-    assert "interrupted" not in as_table(two.registry.history())[-1]
+    assert "interrupted" not in as_table(two.model_registry.promotion_log())[-1]
 
 
-class CrashesAfterTheAlias(Registry):
+class CrashesAfterTheAlias(ModelRegistry):
     """A registry whose process dies between moving an alias and saying so."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place.model_store.folder.name, uri=None, var=place.var)
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
 
-    def point(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
-        self._client.set_registered_model_alias(self._name, alias, version)
+    def set_alias(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
+        self.client.set_registered_model_alias(self.name, alias, version)
         raise KeyboardInterrupt
 
 
-class CrashesBeforeTheAlias(Registry):
+class CrashesBeforeTheAlias(ModelRegistry):
     """A registry whose process dies before it can move an alias."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place.model_store.folder.name, uri=None, var=place.var)
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
 
-    def point(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
+    def set_alias(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
         raise KeyboardInterrupt
 
 
-def test_a_winner_that_stalls_does_not_put_an_older_version_back(two: Place) -> None:
+def test_a_slow_promotion_does_not_restore_an_older_version(two: Workspace) -> None:
     two.register(another(good_build(), 0.15))
     stalled = StallsBeforeTheAlias(two)
-    carry_out(Change("promote", "1", "slow"), look(two.registry, PRODUCTION), stalled, two.model_store)
+    change_production(two, "1", stalled)
     assert two.links() == ("3", "2")
-    assert [line.split()[3:6] for line in as_table(two.registry.history())[-2:]] == [
+    assert [line.split()[3:6] for line in as_table(two.model_registry.promotion_log())[-2:]] == [
         ["production", "3", "1"],
         ["production", "1", "2"],
     ]
 
 
-class StallsBeforeTheAlias(Registry):
+class StallsBeforeTheAlias(ModelRegistry):
     """A registry whose process stalls before it moves an alias for the first time; somebody else promotes meanwhile."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place.model_store.folder.name, uri=None, var=place.var)
-        self._waiting = [place]
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
+        self._waiting = [workspace]
 
-    def point(self, alias: str, version: str, entry: int) -> None:
+    def set_alias(self, alias: str, version: str, entry: int) -> None:
         while self._waiting:
             self._waiting.pop().promote("2")
-        super().point(alias, version, entry)
+        super().set_alias(alias, version, entry)
 
 
-def test_an_alias_that_was_moved_in_mlflow_is_settled_by_promoting_one_of_the_two(two: Place) -> None:
-    two.registry.point(PRODUCTION, "1", entry=1)
-    with pytest.raises(PromotionError, match="production leads to version 1, but was promoted to 2"):
+def test_an_alias_moved_in_mlflow_is_settled_by_a_promotion(two: Workspace) -> None:
+    two.model_registry.set_alias(PRODUCTION, "1", entry=1)
+    with pytest.raises(PromotionError, match="production is version 1, but was promoted to 2"):
         two.rollback()
     assert two.promote("1") == "version 1, production (was 1)"
     assert two.links() == ("2", "1")
     assert two.rollback() == "version 2, production (was 1)"
 
 
-def test_a_history_that_was_altered_stops_every_move(two: Place) -> None:
-    client = two.registry._client  # noqa: SLF001 - what somebody could do in MLflow
-    entry = two.registry.history().kept[1].entry
+def test_an_altered_log_stops_every_move(two: Workspace) -> None:
+    client = two.model_registry.client
+    entry = two.model_registry.promotion_log().entries[1].entry
     assert entry is not None
     text = entry.model_copy(update={"who": "nobody"}).model_dump_json()
     client.set_model_version_tag("inventada-promotions", "2", "entry", text)
     for move in (two.rollback, lambda: two.promote("1"), lambda: two.register(good_build())):
-        with untouched(two), pytest.raises(RegistryError, match="entry 4 of the promotion history does not fit"):
+        with untouched(two), pytest.raises(RegistryError, match="entry 4 of the promotion log does not match"):
             move()
-    assert "does not fit" in as_table(two.registry.history())[-1]
+    assert "does not match" in as_table(two.model_registry.promotion_log())[-1]
 
 
-def test_a_registry_that_is_down_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_is_down_is_one_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"model registry 127\.0\.0\.1:9: cannot be reached"):
-        Registry("inventada", uri="http://ana:secret@127.0.0.1:9", var=place.var)
+        ModelRegistry("inventada", uri="http://ana:secret@127.0.0.1:9", var=workspace.var)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
@@ -367,7 +369,7 @@ def full_disk(bytes_left: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bytes_left", [0, 100, 3000])
-def test_a_disk_that_is_full_half_way_leaves_production_as_it_was(two: Place, bytes_left: int) -> None:
+def test_a_disk_that_is_full_half_way_leaves_production_as_it_was(two: Workspace, bytes_left: int) -> None:
     two.rollback()
     with untouched(two), pytest.raises((RegistryError, ModelStoreError)) as error, full_disk(bytes_left):
         two.promote("2")

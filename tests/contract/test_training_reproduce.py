@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.builds import MadeUpPatient, Place, good_build, lay_down
+from tests.support.builds import MadeUpPatient, Workspace, good_build, write_pipeline_files
 from tests.support.training_cases import made_up_cases
-from training.commands.reproduce import find, provenance
+from training.commands.reproduce import describe_origin, open_version
 from training.errors import RegistryError
 from training.monitoring.predictions_db import Prediction
-from training.stage_files import CASES, METRICS, MODEL, ONNX, PICTURES, PROOF, TRAINING
+from training.stage_files import CASES, METRICS, MODEL, ONNX, PLOTS, PROOF, TRAINING
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,34 +28,34 @@ def answered_by(version: str, digest: str) -> Prediction:
     )
 
 
-def test_the_version_that_answered_comes_from_the_shelf_or_else_from_the_registry(place: Place) -> None:
-    place.register(good_build())
-    bundle = place.model_store.opened("1")
+def test_a_version_is_opened_from_the_store_or_else_the_registry(workspace: Workspace) -> None:
+    workspace.register(good_build())
+    bundle = workspace.model_store.opened("1")
     assert bundle is not None
     asked = answered_by("1", bundle.digest)
-    assert find(asked, place.context) == bundle
-    model = place.model_store.folder / "1/model.onnx"
+    assert open_version(asked, workspace.context) == bundle
+    model = workspace.model_store.folder / "1/model.onnx"
     model.write_bytes(b"tampered")
-    assert find(asked, place.context) == bundle
-    shutil.rmtree(place.model_store.folder)
-    assert find(asked, place.context) == bundle
-    assert not place.model_store.folder.exists(), "looking back publishes nothing"
+    assert open_version(asked, workspace.context) == bundle
+    shutil.rmtree(workspace.model_store.folder)
+    assert open_version(asked, workspace.context) == bundle
+    assert not workspace.model_store.folder.exists(), "looking back publishes nothing"
     with pytest.raises(RegistryError, match="version 1 here is not the one that answered: its digest is"):
-        find(answered_by("1", "f" * 64), place.context)
+        open_version(answered_by("1", "f" * 64), workspace.context)
     with pytest.raises(
-        RegistryError, match="version 9 is not in var/models/inventada, nor to be had from the model reg"
+        RegistryError, match="version 9 is not in var/models/inventada, and cannot be read from the model reg"
     ):
-        find(answered_by("9", bundle.digest), place.context)
-    shutil.rmtree(place.var / "keys")
+        open_version(answered_by("9", bundle.digest), workspace.context)
+    shutil.rmtree(workspace.var / "keys")
     with pytest.raises(RegistryError, match="and the one in the registry cannot be verified"):
-        find(asked, place.context)
+        open_version(asked, workspace.context)
 
 
-def test_what_it_came_from_is_told_in_lines_that_a_person_can_read(place: Place) -> None:
-    place.register(good_build())
-    bundle = place.model_store.opened("1")
+def test_the_origin_is_described_in_short_lines(workspace: Workspace) -> None:
+    workspace.register(good_build())
+    bundle = workspace.model_store.opened("1")
     assert bundle is not None
-    lines = provenance(answered_by("1", bundle.digest), bundle.manifest)
+    lines = describe_origin(answered_by("1", bundle.digest), bundle.manifest)
     assert max(map(len, lines)) < 250
     said = " ".join(line.strip() for line in lines)
     assert [name for name, value in bundle.manifest.parameters.items() if f"{name}={value}" not in said] == []
@@ -76,9 +76,9 @@ def made_by(**environment: str) -> dict[str, str]:
 
 def test_any_processor_makes_the_same_files_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lay_down(good_build(), made_up_cases())
+    write_pipeline_files(good_build(), made_up_cases())
     first = made_by(PYTHONHASHSEED="1", OMP_NUM_THREADS="1")
-    assert {str(file) for file in (MODEL, TRAINING, ONNX, METRICS, PROOF, PICTURES / "roc.png")} <= first.keys()
+    assert {str(file) for file in (MODEL, TRAINING, ONNX, METRICS, PROOF, PLOTS / "roc.png")} <= first.keys()
     beyond_baseline = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     assert made_by(PYTHONHASHSEED="2", OMP_NUM_THREADS="2") == first
     assert made_by(NPY_DISABLE_CPU_FEATURES=" ".join(beyond_baseline)) == first

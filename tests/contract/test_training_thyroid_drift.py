@@ -13,7 +13,7 @@ from shared.patient import DiscardedRowError
 from tests.support.data import ROOT, thyroid_csv
 from training.config import read_parameters
 from training.data.distribution import describe
-from training.monitoring.drift import Recent
+from training.monitoring.drift import RecentPredictions
 
 
 def cases() -> list[tuple[dt.date, list[float]]]:
@@ -35,9 +35,9 @@ def test_what_changed_in_these_data_is_what_is_found() -> None:
     since = dt.date.fromisoformat(yaml.safe_load((ROOT / "params.yaml").read_text())["split"]["date"])
     dated = cases()
     before = np.array([row for day, row in dated if day < since], dtype=np.float32)
-    recent = Recent(describe(before, DatosPaciente.columns, {}))
+    recent = RecentPredictions(describe(before, DatosPaciente.columns, {}))
     recent.add([row for day, row in dated if day >= since], [])
-    figures = {finding.name: finding.figure or 0 for finding in recent.findings(limits)}
+    figures = {finding.name: finding.figure or 0 for finding in recent.figures(limits)}
     largest = sorted(figures, key=lambda name: -figures[name])[:2]
     assert {name: round(figures[name], 3) for name in largest} == {"t3.missing_change": 0.174, "tsh.psi": 0.163}
-    assert [finding.name for finding in recent.findings(limits) if finding.beyond] == ["t3.missing_change"]
+    assert [finding.name for finding in recent.figures(limits) if finding.beyond] == ["t3.missing_change"]

@@ -81,9 +81,7 @@ def scheduler(folder: Path) -> Scheduler:
 STEPS = ["pull", "check", "train", "evaluate", "register"]
 
 
-def test_a_run_takes_the_data_from_the_remote_to_a_promoted_model_and_reports(
-    scheduler: Scheduler, folder: Path
-) -> None:
+def test_a_run_pulls_trains_promotes_and_reports(scheduler: Scheduler, folder: Path) -> None:
     ended = scheduler.run("dags", "test", "predecir")
     assert ended.returncode == 0, ended.stdout
     assert scheduler.states() == dict.fromkeys([*STEPS, "report", "passed"], "success")
@@ -92,7 +90,7 @@ def test_a_run_takes_the_data_from_the_remote_to_a_promoted_model_and_reports(
     assert "production" in ended.stdout.partition("training history")[2]
 
 
-def test_data_that_break_a_rule_stop_the_run_which_still_reports_and_fails(scheduler: Scheduler, folder: Path) -> None:
+def test_invalid_data_fail_the_run_which_still_reports(scheduler: Scheduler, folder: Path) -> None:
     with (folder / "data/raw.csv").open("a") as file:
         file.write("2024-12-01,404,F,12,80,20,0,normal\n")
     dvc(folder, "add", "data/raw.csv")

@@ -67,7 +67,7 @@ def reproduced(folder: Path, identifier: str | None = None) -> str:
 def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert reproduced(folder) == "the same, bit for bit: all 2 probabilities; the row's hash holds"
+    assert reproduced(folder) == "the same, bit for bit: all 2 probabilities; the row's hash is right"
     [(identifier, digest, *values)] = query(
         folder, "SELECT id, modelo_digest, inputs, probabilidad, referencia FROM predicciones"
     )
@@ -93,9 +93,9 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
             "a row was changed after it was recorded; no patient can have its edad",
         ),
         ("probabilidades = '{}'", "^different: the recorded classes are not those of the model"),
-        ("output = CASE output WHEN 'sano' THEN 'enfermo' ELSE 'sano' END", "its hash does not hold"),
-        ("referencia = NULL", "its hash does not hold"),
-        ("plausibles = NULL", "its hash does not hold"),
+        ("output = CASE output WHEN 'sano' THEN 'enfermo' ELSE 'sano' END", "its hash differs"),
+        ("referencia = NULL", "its hash differs"),
+        ("plausibles = NULL", "its hash differs"),
     ],
 )
 def test_a_row_that_was_changed_is_found_out(folder: Path, meddling: str, said: str) -> None:
@@ -135,7 +135,7 @@ def test_another_model_under_the_same_version_is_not_taken_for_it(folder: Path) 
             "0192f0c0-0000-7000-8000-000000000000",
             r"no such prediction is recorded in \./predicciones\.db \(DATABASE_URL\)",
         ),
-        ("shared.diseases.thyroid:DatosPaciente", None, "name that class, or check out the code of then"),
+        ("shared.diseases.thyroid:DatosPaciente", None, "name that class, or check out the commit that served it"),
     ],
 )
 def test_an_unknown_prediction_and_one_of_another_class_are_one_line(

@@ -14,7 +14,7 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.support.model_registry import ModelRegistry, model_registry
 from tests.support.processes import ROOT
 from tests.support.promoting import ROUNDS
-from training.registry.mlflow_registry import Registry
+from training.registry import mlflow_registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,21 +41,23 @@ def race(folder: Path, registry: ModelRegistry) -> None:
     assert outcome["exits"] == [0, 0, 0], ended.stderr
     winners = dict(outcome["winners"])
     assert len(winners) == len(outcome["winners"]) == ROUNDS, "one each round"
-    ledger = Registry(NAME, uri=registry.url, var=folder / "var")
-    history = ledger.history()
-    assert [one.number for one in history.kept] == list(range(1, 3 * ROUNDS + 1))
-    assert (len(history.lost), history.altered) == (2 * ROUNDS, None)
-    last = history.last(PRODUCTION)
+    registered = mlflow_registry.ModelRegistry(NAME, uri=registry.url, var=folder / "var")
+    log = registered.promotion_log()
+    assert [stored.number for stored in log.entries] == list(range(1, 3 * ROUNDS + 1))
+    assert (len(log.late), log.altered) == (2 * ROUNDS, None)
+    last = log.last(PRODUCTION)
     assert last is not None
     link = ModelStore(folder / "var", NAME, DatosPaciente.digest).folder / PRODUCTION
-    assert {last.entry.version, ledger.aliases()[PRODUCTION], link.readlink().name} == {winners[ROUNDS - 1]}
+    assert {last.entry.version, registered.aliases()[PRODUCTION], link.readlink().name} == {winners[ROUNDS - 1]}
 
 
 def test_one_wins_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     (tmp_path / "var").mkdir()
-    Registry("otra", uri=f"sqlite:///{tmp_path}/mlflow.db", var=tmp_path / "var")  # makes the tables
+    mlflow_registry.ModelRegistry(
+        "otra", uri=f"sqlite:///{tmp_path}/mlflow.db", var=tmp_path / "var"
+    )  # makes the tables
     race(tmp_path, ModelRegistry(tmp_path, f"sqlite:///{tmp_path}/mlflow.db"))
 
 

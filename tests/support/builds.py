@@ -1,4 +1,4 @@
-"""What the stages before registration make, in a second and for a made-up disease; and a place to register it in."""
+"""Builds of a made-up disease, trained in a second, and a workspace to register them in."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import yaml
 from shared.artifacts.bundle import PRODUCTION, STAGING
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
-from training.card.render import Version
-from training.commands.check import Data, findings
+from training.card.render import CardVersion
+from training.commands.check import SplitCases, run_checks
 from training.commands.evaluate import prove
 from training.commands.promote import promote
 from training.commands.register import register
@@ -30,9 +30,9 @@ from training.data.splitting import reported
 from training.evaluation.report import report
 from training.model import boosting
 from training.model.onnx import convert
-from training.registry.mlflow_registry import Registry
+from training.registry.mlflow_registry import ModelRegistry
 from training.settings import TrainingSettings
-from training.stage_files import CASES, CHECKS, PICTURES, PREPARATION, Build, Checks, Finding, Preparation, Training
+from training.stage_files import CASES, CHECKS, PLOTS, PREPARATION, Build, CheckResult, Checks, Preparation, Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,32 +59,32 @@ class RevisedMadeUpPatient(MadeUpPatient):
 
 @functools.cache
 def good_build() -> Build:
-    """Give a model that has learnt what there is to learn."""
+    """A model that passes its gates."""
     return built_from(made_up_cases())
 
 
 @functools.cache
 def shuffled_build() -> Build:
-    """Give a model that was taught other people's diagnoses."""
+    """A model trained on permuted diagnoses."""
     return built_from(
         made_up_cases(), lambda some: replace(some, labels=np.random.default_rng(1).permutation(some.labels))
     )
 
 
 @functools.cache
-def timid_build() -> Build:
-    """Give a model that is right as often as the good one, and much less sure of it."""
+def underconfident_build() -> Build:
+    """A model with the accuracy of the good one and too low probabilities."""
     return built_from(made_up_cases(), temperature=8.0)
 
 
 @functools.cache
 def leaking_build() -> Build:
-    """Give a model that has learnt from a column that was filled in after the diagnosis."""
+    """A model trained on a column that was filled in from the diagnosis."""
     return built_from(leaking_cases())
 
 
 def leaking_cases() -> Cases:
-    """Give the made-up cases with their diagnosis in the last column."""
+    """The made-up cases with their diagnosis in the last column."""
     cases = made_up_cases()
     rows = cases.rows.copy()
     rows[:, 3] = cases.labels
@@ -92,19 +92,19 @@ def leaking_cases() -> Cases:
 
 
 def another(build: Build, low_prevalence: float = 0.1) -> Build:
-    """The same model from other parameters: another build, which passes, too."""
+    """The same model with other parameters: another build, which passes its gates too."""
     return replace(build, parameters=build.parameters.model_copy(update={"low_prevalence": low_prevalence}))
 
 
 def for_another_class(build: Build) -> Build:
-    """The same model, trained for a patient class that was changed since."""
+    """The same model, trained for the revised patient class."""
     return replace(
         build, preparation=build.preparation.model_copy(update={"patient_digest": RevisedMadeUpPatient.digest})
     )
 
 
 def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some, temperature: float = 1.0) -> Build:
-    """Do what `train` and `evaluate` do; `teach` has its way with the training cases first."""
+    """Run the computations of `train` and `evaluate`; `teach` changes the training cases first."""
     parameters = small_parameters()
     later = reported(cases, parameters.split)
     training, test = teach(cases.where(~later)), cases.where(later)
@@ -131,7 +131,7 @@ def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some
         checks=Checks(
             data_hash="0" * 32,
             cases=len(cases),
-            findings=[Finding.at_most("repeated", 0.0, 0.001, "share of cases that are there before")],
+            findings=[CheckResult.at_most("repeated", 0.0, 0.001, "share of cases that repeat another")],
         ),
         population=population.describe(training, test, preparation),
         training=Training(
@@ -152,34 +152,34 @@ def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some
     )
 
 
-def version_of(build: Build) -> Version:
-    """Give what a registry might know of a version that came of `build`."""
+def version_of(build: Build) -> CardVersion:
+    """A version of `build`, for its card."""
     files = {"model.pkl": build.pickled, "model.onnx": build.onnx}
     made = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
-    return Version(
+    return CardVersion(
         "7", "run-of-the-test", made, "commit-of-the-test", git_dirty=False, libraries={"python": "3.11"}, files=files
     )
 
 
-class Place:
-    """One registry and model_store in the current folder, opened anew for every use, as every command does."""
+class Workspace:
+    """One registry and model_store in the current folder, opened again for every use, as by a new command."""
 
     var = Path("var")
     patient: ClassVar[type[Patient]] = MadeUpPatient
 
     @property
     def context(self) -> TrainingContext:
-        """Give the context of a new command."""
+        """The context of a new command."""
         path = f"{__name__}:{self.patient.__name__}"
         return TrainingContext(
             TrainingSettings(PREDECIR_VAR=self.var, predecir_paciente=path, mlflow_tracking_uri=None)
         )
 
     def register(self, build: Build, cases: Cases | None = None) -> str:
-        """Run the last stage on `build`, as if the others had run here before on `cases`."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        (PICTURES / "roc.png").write_bytes(b"picture")
-        lay_down(build, cases or made_up_cases())
+        """Run `register` on `build`, with the files of the stages before for `cases`."""
+        PLOTS.mkdir(parents=True, exist_ok=True)
+        (PLOTS / "roc.png").write_bytes(b"picture")
+        write_pipeline_files(build, cases or made_up_cases())
         return register(build, self.context)
 
     def promote(self, version: str, alias: str = PRODUCTION, *, force: bool = False) -> str:
@@ -189,19 +189,19 @@ class Place:
         return rollback("a test", self.context)
 
     @property
-    def registry(self) -> Registry:
-        return self.context.registry
+    def model_registry(self) -> ModelRegistry:
+        return self.context.model_registry
 
     @property
     def model_store(self) -> ModelStore:
         return self.context.model_store
 
     def entries(self) -> list[int]:
-        """Every entry of the history."""
-        return [one.number for one in self.registry.history().kept]
+        """The numbers of all entries of the promotion log."""
+        return [stored.number for stored in self.model_registry.promotion_log().entries]
 
-    def lay_down_preparation(self, preparation: Preparation) -> None:
-        """Pretend that the data were prepared anew."""
+    def write_preparation(self, preparation: Preparation) -> None:
+        """Replace the result of `prepare`."""
         PREPARATION.write_text(preparation.model_dump_json())
 
     def link(self, alias: str) -> str | None:
@@ -209,20 +209,20 @@ class Place:
         return str(link.readlink()) if link.is_symlink() else None
 
     def links(self) -> tuple[str | None, str | None]:
-        """Where staging and production lead; asserts that the registry agrees."""
-        aliases = self.registry.aliases()
+        """The links staging and production; asserts that they equal the aliases."""
+        aliases = self.model_registry.aliases()
         assert (self.link(STAGING), self.link(PRODUCTION)) == (aliases.get(STAGING), aliases.get(PRODUCTION))
         return self.link(STAGING), self.link(PRODUCTION)
 
 
-class OtherClass(Place):
-    """The same place, after the patient class was changed."""
+class RevisedClassWorkspace(Workspace):
+    """The same workspace, after a change of the patient class."""
 
     patient = RevisedMadeUpPatient
 
 
-def lay_down(build: Build, cases: Cases) -> None:
-    """Write what the gates ask for: the parameters, and the cases as `prepare` hands them on."""
+def write_pipeline_files(build: Build, cases: Cases) -> None:
+    """Write `params.yaml` and the files of `prepare` and `check`, which the gates read."""
     assert cases.days is not None
     diagnoses = (CLASSES[label] for label in cases.labels)
     examples = [
@@ -234,21 +234,23 @@ def lay_down(build: Build, cases: Cases) -> None:
     CASES.parent.mkdir(parents=True, exist_ok=True)
     write_cases(CASES, build.preparation.columns, examples)
     later = reported(cases, build.parameters.split)
-    data = Data(cases, np.arange(len(cases)), later, build.preparation.columns, CLASSES)
-    found = findings(data, build.parameters.checks)
-    CHECKS.write_text(Checks(data_hash=build.preparation.data_hash, cases=len(cases), findings=found).model_dump_json())
+    data = SplitCases(cases, np.arange(len(cases)), later, build.preparation.columns, CLASSES)
+    results = run_checks(data, build.parameters.checks)
+    CHECKS.write_text(
+        Checks(data_hash=build.preparation.data_hash, cases=len(cases), findings=results).model_dump_json()
+    )
     PREPARATION.write_text(build.preparation.model_dump_json())
     Path("params.yaml").write_text(yaml.safe_dump(build.parameters.model_dump(mode="json")))
 
 
 def empty_registry(folder: Path) -> Path:
-    """Make an SQLite registry with its tables and nothing of ours: that takes seconds, copying it none."""
-    Registry("otra", uri=None, var=folder)
+    """Create an SQLite registry with empty tables: that takes seconds, a copy takes none."""
+    ModelRegistry("otra", uri=None, var=folder)
     return folder / "mlflow.db"
 
 
-def new_place(empty: Path) -> Place:
-    """Begin in the current folder with a copy of `empty`."""
-    Place.var.mkdir()
-    shutil.copy(empty, Place.var)
-    return Place()
+def new_workspace(empty: Path) -> Workspace:
+    """Create a workspace in the current folder with a copy of `empty`."""
+    Workspace.var.mkdir()
+    shutil.copy(empty, Workspace.var)
+    return Workspace()

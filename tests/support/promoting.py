@@ -1,6 +1,6 @@
-"""`python -m tests.support.promoting URI VERSION…`: a process for each version promotes it, all at the same moment.
+"""`python -m tests.support.promoting URI VERSION…`: one process per version promotes it, all at the same moment.
 
-Several rounds, in a folder with `var/`; prints, as JSON, who won each round.
+Several rounds, in a folder with `var/`; prints the winner of each round as JSON.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
 from shared.diseases.thyroid import DatosPaciente
 from training.errors import AlreadyMovedError
-from training.registry.mlflow_registry import Registry
-from training.registry.promotion import Change, carry_out, look
+from training.registry.mlflow_registry import ModelRegistry
+from training.registry.promotion import AliasChange, move_alias, read_alias
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -27,17 +27,17 @@ _SECONDS = 60
 
 
 def contend(uri: str, version: str, together: Barrier, won: SimpleQueue[tuple[int, str]]) -> None:
-    """Look, wait until everybody has looked, promote."""
+    """Read the alias, wait until all processes have read it, promote."""
     name = DatosPaciente.disease.name
     registry, model_store = (
-        Registry(name, uri=uri, var=Path("var")),
+        ModelRegistry(name, uri=uri, var=Path("var")),
         ModelStore(Path("var"), name, DatosPaciente.digest),
     )
     for number in range(ROUNDS):
-        seen = look(registry, PRODUCTION)
+        state = read_alias(registry, PRODUCTION)
         together.wait(_SECONDS)
         try:
-            carry_out(Change("promote", version, "a race"), seen, registry, model_store)
+            move_alias(AliasChange("promote", version, "a race"), state, registry, model_store)
         except AlreadyMovedError:
             pass
         else:

@@ -1,4 +1,4 @@
-"""Made-up cases to train on in a second: three classes that the first two columns tell apart, with a little noise."""
+"""Made-up cases that train in a second: the first two columns separate three classes, with a little noise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES = ("sano", "enfermo", "grave")
 
 
 def made_up_cases(count: int = 400, *, classes: int = 3, dated: bool = True, seed: int = 0) -> Cases:
-    """Give `count` cases of `classes` classes, the later ones rarer, a day apart."""
+    """`count` cases of `classes` classes, a day apart; later classes are rarer."""
     rng = np.random.default_rng(seed)
     labels = np.minimum(rng.geometric(0.55, count) - 1, classes - 1).astype(np.int64)
     rows = rng.normal(size=(count, 4)).astype(np.float32)
@@ -38,7 +38,7 @@ def made_up_cases(count: int = 400, *, classes: int = 3, dated: bool = True, see
 
 
 def small_parameters(*, split: str = "time") -> Parameters:
-    """Give parameters that train in a second."""
+    """Parameters that train in a second."""
     by_time = TimeSplit.model_validate({"method": "time", "date": "2020-10-01"})
     return Parameters(
         split=by_time if split == "time" else RandomSplit(method="random", test_share=0.25, seed=0),

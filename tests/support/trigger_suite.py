@@ -1,4 +1,4 @@
-"""What the trigger sees in a database that the recorder wrote: the same on SQLite and PostgreSQL."""
+"""Tests of `trigger` on a database that the recorder wrote, for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from training.commands.reproduce import row_hash
-from training.commands.trigger import look
+from training.commands.trigger import compare_recent
 from training.config import Trigger
 from training.data.distribution import describe
 from training.errors import DatabaseError, RegistryError
-from training.monitoring.predictions_db import read_patient, recorded
+from training.monitoring.predictions_db import open_predictions, parse_patient
 
 if TYPE_CHECKING:
-    from training.monitoring.drift import Finding
+    from training.monitoring.drift import DriftFigure
 
 LIMITS = Trigger(days=30, period_days=7, least=20, psi=0.25, missing=0.2, accuracy=0.85)
 DIGEST = "d" * 64
 EARLIER = "e" * 64
-"""Of another model that had the same number in a registry that is gone."""
+"""Digest of another model with the same version number, from a registry that was deleted."""
 NOW = dt.datetime.now(dt.UTC)
 SINCE = NOW - dt.timedelta(days=LIMITS.days)
 
 
 @pytest.fixture(scope="session")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Version 1, which learned from patients as `random_rows` draws them and finds half of them ill."""
+    """Version 1, trained on rows of `random_rows`; half of its answers are `enfermo`."""
     var = tmp_path_factory.mktemp("production") / "var"
     folder = make_bundle(var, PacienteDePrueba)
     bundle = open_bundle(folder, var / "keys/bundle.pub", patient_digest=PacienteDePrueba.digest)
@@ -65,7 +65,7 @@ def model_info(name: str, digest: str = DIGEST) -> ModelFacts:
 def prediction(  # noqa: PLR0913 - each is one fact of the answer
     seq: int, *, age: int, digest: str = DIGEST, model: str = "prueba", ill: bool = False, days_ago: float = 1
 ) -> Delivery:
-    """One answer as a gateway hands it over; who asked is `age` years old and otherwise like the training cases."""
+    """One answer as a gateway delivers it; the patient is `age` years old and otherwise like the training cases."""
     body = write_prediction(
         event_id=str(uuid.UUID(int=seq)),
         source="g1",
@@ -83,11 +83,13 @@ def prediction(  # noqa: PLR0913 - each is one fact of the answer
 
 
 def outcome(seq: int, *, of: int, right: bool, minute: int) -> Delivery:
-    said = Feedback(
+    feedback = Feedback(
         prediccion=str(uuid.UUID(int=of)), aceptada=right, diagnostico=None if right else "grave", motivo=None
     )
     time = (NOW + dt.timedelta(minutes=minute)).isoformat()
-    return Delivery("g1", seq, write_feedback(event_id=str(uuid.UUID(int=seq)), source="g1", time=time, feedback=said))
+    return Delivery(
+        "g1", seq, write_feedback(event_id=str(uuid.UUID(int=seq)), source="g1", time=time, feedback=feedback)
+    )
 
 
 async def record(url: str, *predictions: Delivery) -> None:
@@ -98,22 +100,22 @@ async def record(url: str, *predictions: Delivery) -> None:
 
 
 async def beyond(url: str, production: Bundle) -> tuple[int, list[str]]:
-    recent, found = await look(url, PacienteDePrueba, production, LIMITS, SINCE)
-    return recent.predictions, [finding.name for finding in found if finding.beyond]
+    recent, figures = await compare_recent(url, PacienteDePrueba, production, LIMITS, SINCE)
+    return recent.predictions, [figure.name for figure in figures if figure.beyond]
 
 
-async def found(url: str, production: Bundle, name: str) -> Finding:
-    _, findings = await look(url, PacienteDePrueba, production, LIMITS, SINCE)
-    [wanted] = [finding for finding in findings if finding.name == name]
-    return wanted
+async def drift_figure(url: str, production: Bundle, name: str) -> DriftFigure:
+    _, figures = await compare_recent(url, PacienteDePrueba, production, LIMITS, SINCE)
+    [figure] = [figure for figure in figures if figure.name == name]
+    return figure
 
 
-async def test_a_database_without_predictions_says_nothing(url: str, production: Bundle) -> None:
+async def test_a_database_without_predictions_gives_no_figure(url: str, production: Bundle) -> None:
     await record(url)
     assert await beyond(url, production) == (0, [])
 
 
-async def test_patients_of_another_age_are_seen(url: str, production: Bundle) -> None:
+async def test_patients_of_another_age_are_drift(url: str, production: Bundle) -> None:
     await record(url, *[prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 201)])
     assert await beyond(url, production) == (200, [])
     await record(url, *[prediction(seq, age=119, ill=seq % 2 > 0) for seq in range(201, 401)])
@@ -127,9 +129,7 @@ async def test_only_this_model_and_the_last_days_count(url: str, production: Bun
     assert await beyond(url, production) == (0, [])
 
 
-async def test_answers_are_those_of_the_model_in_production_whatever_the_number_of_another(
-    url: str, production: Bundle
-) -> None:
+async def test_only_answers_of_the_digest_in_production_count(url: str, production: Bundle) -> None:
     before = [prediction(seq, age=seq % 121, digest=EARLIER) for seq in range(1, 201)]
     await record(url, *before)
     assert await beyond(url, production) == (200, [])
@@ -137,43 +137,46 @@ async def test_answers_are_those_of_the_model_in_production_whatever_the_number_
     assert await beyond(url, production) == (300, ["answers.psi"])
 
 
-async def test_doctors_who_disagree_are_seen_and_only_their_last_word_counts(url: str, production: Bundle) -> None:
+async def test_only_the_latest_outcome_of_a_prediction_counts(url: str, production: Bundle) -> None:
     asked = [prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 41)]
     other = [prediction(seq, age=seq % 121, digest=EARLIER) for seq in range(41, 81)]
     wrong_first = [outcome(900 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]
     right_then = [outcome(200 + seq, of=seq, right=True, minute=2) for seq in range(1, 37)]
     of_another_version = [outcome(300 + seq, of=seq, right=False, minute=1) for seq in range(41, 81)]
     await record(url, *asked, *other, *right_then, *wrong_first, *of_another_version)
-    agreed = await found(url, production, "outcomes.accuracy")
+    agreed = await drift_figure(url, production, "outcomes.accuracy")
     assert (agreed.figure, agreed.beyond) == (0.9, False)
     assert agreed.interval is not None
     assert agreed.interval[0] < 0.9 < agreed.interval[1]
     await record(url, *[outcome(400 + seq, of=seq, right=False, minute=3) for seq in range(1, 31)])
-    decayed = await found(url, production, "outcomes.accuracy")
+    decayed = await drift_figure(url, production, "outcomes.accuracy")
     assert (decayed.figure, decayed.beyond) == (0.15, True)
 
 
-async def test_one_prediction_is_read_by_its_id_as_it_was_answered(url: str) -> None:
+async def test_a_prediction_is_read_by_its_id(url: str) -> None:
     await record(url, *[prediction(seq, age=40, ill=True) for seq in range(1, 4)])
-    async with recorded(url) as database:
-        kept = await database.prediction(str(uuid.UUID(int=2)))
+    async with open_predictions(url) as database:
+        recorded = await database.prediction(str(uuid.UUID(int=2)))
         assert await database.prediction(str(uuid.UUID(int=9))) is None
-    assert kept is not None
-    asked = read_patient(PacienteDePrueba, kept.inputs)
-    assert asked.encode() == [40.0, 1.0, 29.8, 1.0]
-    assert (kept.id, kept.output, kept.version, kept.gateway) == (str(uuid.UUID(int=2)), "enfermo", "1", "g1")
-    assert row_hash(kept, model_info("prueba"), asked) == kept.hash
-    assert row_hash(kept._replace(output="sano"), model_info("prueba"), asked) != kept.hash
+    assert recorded is not None
+    patient = parse_patient(PacienteDePrueba, recorded.inputs)
+    assert patient.encode() == [40.0, 1.0, 29.8, 1.0]
+    assert (recorded.id, recorded.output, recorded.version, recorded.gateway) == (
+        str(uuid.UUID(int=2)),
+        "enfermo",
+        "1",
+        "g1",
+    )
+    assert row_hash(recorded, model_info("prueba"), patient) == recorded.hash
+    assert row_hash(recorded._replace(output="sano"), model_info("prueba"), patient) != recorded.hash
 
 
-async def test_a_model_that_does_not_say_what_it_learned_from_is_one_line(url: str, production: Bundle) -> None:
+async def test_a_model_without_training_distribution_is_one_error_line(url: str, production: Bundle) -> None:
     with pytest.raises(RegistryError, match="train it again"):
         await beyond(url, replace(production, manifest=production.manifest.model_copy(update={"reference": None})))
 
 
-async def test_a_database_that_is_not_the_recorders_is_one_line_without_its_password(
-    url: str, production: Bundle
-) -> None:
+async def test_a_database_of_another_program_is_an_error_without_password(url: str, production: Bundle) -> None:
     with pytest.raises(DatabaseError) as caught:
         await beyond(url, production)
     assert len(str(caught.value).splitlines()) == 1

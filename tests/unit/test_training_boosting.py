@@ -13,7 +13,7 @@ from training.model import boosting
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_merged_model_answers_as_the_members_average_at_that_temperature(classes: int) -> None:
+def test_the_merged_model_is_the_average_of_its_members(classes: int) -> None:
     cases = made_up_cases(classes=classes)
     members = boosting.fit(cases, 0.5, small_parameters().model)
     expected = boosting.softmax(boosting.log_scores(members, cases.rows, classes) / 1.7)
@@ -22,7 +22,7 @@ def test_the_merged_model_answers_as_the_members_average_at_that_temperature(cla
     assert merged.n_iter_ == sum(member.n_iter_ for member in members)
 
 
-def test_lowered_thresholds_are_float32_and_send_every_float32_value_the_same_way() -> None:
+def test_lowered_thresholds_split_float32_values_the_same_way() -> None:
     cases = made_up_cases()
     members = boosting.fit(cases, 0.0, small_parameters().model.model_copy(update={"members": 1}))
     merged = boosting.merge(members, 1.0)

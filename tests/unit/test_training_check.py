@@ -8,27 +8,27 @@ import pytest
 
 from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
-from training.commands.check import Data, findings
-from training.data.schema import breaches
+from training.commands.check import SplitCases, run_checks
+from training.data.schema import schema_violations
 from training.data.splitting import reported
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from training.data.cases import Cases
-    from training.stage_files import Finding
+    from training.stage_files import CheckResult
 
 COLUMNS = ("a", "b", "c", "d")
 LIMITS = small_parameters().checks
 
 
-def data(cases: Cases) -> Data:
+def data(cases: Cases) -> SplitCases:
     later = reported(cases, small_parameters().split)
-    return Data(cases, np.arange(2, len(cases) + 2), later, COLUMNS, CLASSES)
+    return SplitCases(cases, np.arange(2, len(cases) + 2), later, COLUMNS, CLASSES)
 
 
-def failed(cases: Cases, **limits: object) -> list[Finding]:
-    return [finding for finding in findings(data(cases), LIMITS.model_copy(update=limits)) if not finding.passed]
+def failed(cases: Cases, **limits: object) -> list[CheckResult]:
+    return [result for result in run_checks(data(cases), LIMITS.model_copy(update=limits)) if not result.passed]
 
 
 def altered(column: int, values: npt.NDArray[np.generic]) -> Cases:
@@ -39,8 +39,8 @@ def altered(column: int, values: npt.NDArray[np.generic]) -> Cases:
 
 
 def test_good_data_pass_every_check() -> None:
-    found = findings(data(made_up_cases()), LIMITS)
-    assert {finding.check for finding in found} >= {
+    found = run_checks(data(made_up_cases()), LIMITS)
+    assert {result.check for result in found} >= {
         "missing.a",
         "class_share.grave",
         "class_cases.reported.grave",
@@ -49,44 +49,44 @@ def test_good_data_pass_every_check() -> None:
         "leakage.a",
         "leakage_missing.d.one_class",
     }
-    assert [finding.told for finding in found if not finding.passed] == []
-    figures = {finding.check: finding.figure for finding in found}
+    assert [result.summary for result in found if not result.passed] == []
+    figures = {result.check: result.figure for result in found}
     assert figures["leakage_missing.a"] < 0.5 < figures["leakage.a"], "it tells by its values, not by being there"
 
 
 def test_a_table_that_lost_cases_is_named() -> None:
-    [finding] = failed(made_up_cases(), least_cases=401)
-    assert finding.told == "cases: cases in the file: 400, at least 401"
+    [result] = failed(made_up_cases(), least_cases=401)
+    assert result.summary == "cases: cases in the file: 400, at least 401"
 
 
-def test_a_column_that_is_missing_too_often_on_one_side_of_the_split_is_named() -> None:
+def test_a_column_missing_too_often_on_one_side_is_named() -> None:
     values = np.zeros(400, dtype=np.float32)
     values[300:] = np.nan
-    [finding] = failed(altered(3, values))
-    assert finding.told == "missing.d: share of the reported cases without d: 0.7937, at most 0.2"
+    [result] = failed(altered(3, values))
+    assert result.summary == "missing.d: share of the reported cases without d: 0.7937, at most 0.2"
     assert failed(altered(3, values), missing_by_column={"d": 1.0}) == []
 
 
 def test_a_class_that_is_too_rare_is_named() -> None:
-    assert [finding.told for finding in failed(made_up_cases(), class_cases=30, class_share=0.25)] == [
+    assert [result.summary for result in failed(made_up_cases(), class_cases=30, class_share=0.25)] == [
         "class_share.enfermo: share of enfermo in training: 0.2445, at least 0.25",
         "class_cases.reported.grave: reported cases of grave: 29, at least 30",
     ]
 
 
-def test_a_class_that_is_gone_from_one_side_is_named_and_does_not_disturb_the_other_checks() -> None:
+def test_a_class_missing_from_one_side_is_named() -> None:
     cases = made_up_cases()
     labels = np.where(reported(cases, small_parameters().split), 0, 1 + (cases.labels == 2))
-    assert "class_cases.reported.enfermo" in [finding.check for finding in failed(replace(cases, labels=labels))]
+    assert "class_cases.reported.enfermo" in [result.check for result in failed(replace(cases, labels=labels))]
 
 
 def test_the_same_case_on_both_sides_of_the_split_is_named_by_its_lines() -> None:
     cases = made_up_cases()
     rows, labels = cases.rows.copy(), cases.labels.copy()
     rows[390], labels[390] = rows[10], labels[10]
-    [finding] = failed(replace(cases, rows=rows, labels=labels))
-    assert (finding.check, finding.figure) == ("shared", round(1 / int(data(cases).later.sum()), 6))
-    assert "(line 392 is as line 12)" in finding.told
+    [result] = failed(replace(cases, rows=rows, labels=labels))
+    assert (result.check, result.figure) == ("shared", round(1 / int(data(cases).later.sum()), 6))
+    assert "(line 392 repeats line 12)" in result.summary
 
 
 def test_a_case_that_is_there_twice_on_one_day_is_named_by_its_lines() -> None:
@@ -96,35 +96,33 @@ def test_a_case_that_is_there_twice_on_one_day_is_named_by_its_lines() -> None:
     rows[11], labels[11] = rows[10], labels[10]
     assert failed(replace(cases, rows=rows, labels=labels)) == [], "the same values on another day may be another case"
     days[11] = days[10]
-    [finding] = failed(replace(cases, rows=rows, labels=labels, days=days))
-    assert finding.told == "repeated: share of cases that are there before (line 13 is as line 12): 0.0025, at most 0"
+    [result] = failed(replace(cases, rows=rows, labels=labels, days=days))
+    assert result.summary == "repeated: share of cases that repeat another (line 13 repeats line 12): 0.0025, at most 0"
 
 
 def test_a_column_filled_in_from_the_diagnosis_is_named() -> None:
     noise = np.random.default_rng(1).normal(0, 0.05, 400)
     found = failed(altered(2, made_up_cases().labels + noise))
-    assert [finding.check for finding in found] == ["leakage.c", "leakage.c.one_class"]
-    assert "balanced accuracy by which c alone tells all classes apart: 1, at most 0.95" in found[0].told
+    assert [result.check for result in found] == ["leakage.c", "leakage.c.one_class"]
+    assert "balanced accuracy of c alone, all classes: 1, at most 0.95" in found[0].summary
 
 
 def test_a_column_that_gives_away_one_class_only_is_named() -> None:
     values = np.random.default_rng(1).normal(size=400)
     values[made_up_cases().labels == 1] = 20
-    [finding] = failed(altered(2, values))
-    assert finding.told.startswith(
-        "leakage.c.one_class: balanced accuracy by which c alone tells enfermo from the rest"
-    )
+    [result] = failed(altered(2, values))
+    assert result.summary.startswith("leakage.c.one_class: balanced accuracy of c alone, enfermo against the rest")
 
 
 def test_a_column_that_is_there_only_for_one_class_is_named() -> None:
     values = np.where(made_up_cases().labels == 2, np.random.default_rng(1).normal(size=400), np.nan)
-    assert "leakage_missing.d.one_class" in [finding.check for finding in failed(altered(3, values), missing=1.0)]
+    assert "leakage_missing.d.one_class" in [result.check for result in failed(altered(3, values), missing=1.0)]
 
 
 def test_rows_as_the_class_encodes_them_keep_its_schema() -> None:
     rows = np.array(random_rows(PacienteDePrueba, 200), dtype=np.float32)
     rows[:, 3] = np.nan_to_num(rows[:, 3])  # a flag is never missing
-    assert breaches(rows, PacienteDePrueba.columns, np.arange(200), PacienteDePrueba) == []
+    assert schema_violations(rows, PacienteDePrueba.columns, np.arange(200), PacienteDePrueba) == []
 
 
 @pytest.mark.parametrize(
@@ -141,11 +139,11 @@ def test_rows_as_the_class_encodes_them_keep_its_schema() -> None:
 def test_what_an_encoded_row_must_not_hold_is_named_by_line_and_rule(column: str, value: float, rule: str) -> None:
     rows = np.array([[30, 0, 90, 1], [31, 1, 95, 0]], dtype=np.float32)
     rows[1, PacienteDePrueba.columns.index(column)] = value
-    found = breaches(rows, PacienteDePrueba.columns, np.array([2, 3]), PacienteDePrueba)
+    found = schema_violations(rows, PacienteDePrueba.columns, np.array([2, 3]), PacienteDePrueba)
     assert f"line 3: {column}: {rule}" in found
     assert all(said.startswith(f"line 3: {column}: ") for said in found)
 
 
 def test_columns_in_another_order_are_refused() -> None:
     rows = np.array([[30, 0, 90, 1]], dtype=np.float32)
-    assert breaches(rows, PacienteDePrueba.columns[::-1], np.array([2]), PacienteDePrueba)
+    assert schema_violations(rows, PacienteDePrueba.columns[::-1], np.array([2]), PacienteDePrueba)

@@ -83,7 +83,7 @@ def test_a_stage_announces_itself_and_fails_with_its_code(
     assert shown.err.startswith("prepare: data/raw.csv: cannot be read")
 
 
-def test_ctrl_c_while_a_command_is_imported_ends_without_a_traceback(tmp_path: Path) -> None:
+def test_ctrl_c_during_an_import_ends_without_a_traceback(tmp_path: Path) -> None:
     slow = tmp_path / "numpy"
     slow.mkdir()
     (slow / "__init__.py").write_text("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(60)\n")

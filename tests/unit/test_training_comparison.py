@@ -31,13 +31,13 @@ def compared(candidate: Floats, production: Floats) -> dict[str, Difference]:
 def test_a_model_does_not_differ_from_itself() -> None:
     found = compared(answers(0.9), answers(0.9))
     assert set(found) == {"accuracy", "balanced_accuracy", "log_loss", "average_precision.grave"}
-    assert {(d.value, d.interval, d.outcome) for d in found.values()} == {(0.0, (0.0, 0.0), "no difference seen")}
+    assert {(d.value, d.interval, d.result) for d in found.values()} == {(0.0, (0.0, 0.0), "no difference seen")}
 
 
 def test_better_and_worse_are_each_others_mirror() -> None:
     better, worse = compared(answers(0.95), answers(0.7)), compared(answers(0.7), answers(0.95))
-    assert {d.outcome for d in better.values()} == {"better"}
-    assert {d.outcome for d in worse.values()} == {"worse"}
+    assert {d.result for d in better.values()} == {"better"}
+    assert {d.result for d in worse.values()} == {"worse"}
     assert better["log_loss"].value < 0 < better["accuracy"].value
     assert better["accuracy"].value == pytest.approx(-worse["accuracy"].value)
 
@@ -46,7 +46,7 @@ def test_a_difference_inside_the_noise_is_neither() -> None:
     found = compared(answers(0.9, seed=1), answers(0.9, seed=2))
     low, high = found["accuracy"].interval
     assert low < 0 < high
-    assert found["accuracy"].outcome == "no difference seen"
+    assert found["accuracy"].result == "no difference seen"
 
 
 def test_a_class_without_cases_is_not_compared() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.train import train
-from training.evaluation.metrics import plain
+from training.evaluation.metrics import point_estimates
 from training.model.conformal import plausible, threshold, weighted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_the_likeliest_class_is_plausible_whatever_the_threshold() -> None:
 def test_coverage_size_and_conclusive_answers_are_counted() -> None:
     probabilities = np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.5, 0.4, 0.1], [0.1, 0.45, 0.45]])
     labels = np.array([0, 1, 1, 0])
-    found = plain(weighted(probabilities, labels, CLASSES, 0.3, np.ones((1, 4))))
+    found = point_estimates(weighted(probabilities, labels, CLASSES, 0.3, np.ones((1, 4))))
     assert found == {
         "coverage": 0.5,
         "coverage.sano": 0.5,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.support.waiting import until_now
-from training.commands.trigger import claim, withdraw
+from training.commands.trigger import claim_start, withdraw_start
 from training.config import Trigger
 from training.data.distribution import describe
 from training.errors import DatabaseError, RegistryError
-from training.monitoring.drift import Recent, agreement, psi, wilson
+from training.monitoring.drift import RecentPredictions, agreement, psi, wilson
 
 LIMITS = Trigger(days=30, period_days=7, least=100, psi=0.25, missing=0.2, accuracy=0.85)
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -33,11 +33,11 @@ def rows(count: int, *, mean: float = 5.0, missing: float = 0.1, seed: int = 0) 
 
 def beyond(found: list[list[float]], answers: list[str], *, missing_then: float = 0.1) -> list[str]:
     learned = np.array(rows(2000, missing=missing_then, seed=1), dtype=np.float32)
-    recent = Recent(describe(learned, ["tsh", "embarazo"], ANSWERS))
+    recent = RecentPredictions(describe(learned, ["tsh", "embarazo"], ANSWERS))
     for start in range(0, len(found), 70):
         recent.add(found[start : start + 70], answers[start : start + 70])
     assert recent.predictions == len(found)
-    return [finding.name for finding in recent.findings(LIMITS) if finding.beyond]
+    return [finding.name for finding in recent.figures(LIMITS) if finding.beyond]
 
 
 def answers(count: int, ill: float) -> list[str]:
@@ -52,7 +52,7 @@ def test_a_measurement_that_moved_is_named() -> None:
     assert beyond(rows(400, mean=6.5), answers(400, 0.1)) == ["tsh.psi"]
 
 
-def test_a_measurement_that_is_no_longer_taken_is_named_and_not_judged_by_the_few_that_have_it() -> None:
+def test_a_measurement_no_longer_taken_is_named_once() -> None:
     assert beyond(rows(400, mean=9, missing=0.95), answers(400, 0.1)) == ["tsh.missing_change"]
 
 
@@ -68,12 +68,12 @@ def test_answers_of_other_versions_do_not_count() -> None:
     assert beyond(rows(400), answers(99, 1.0)) == []
 
 
-def test_an_answer_that_the_model_cannot_give_is_one_line_that_does_not_repeat_it() -> None:
+def test_an_answer_unknown_to_the_model_is_not_repeated_in_the_error() -> None:
     with pytest.raises(DatabaseError, match="its output is no class of its model"):
         beyond(rows(1), ["gripe"])
 
 
-def test_a_handful_of_predictions_says_nothing() -> None:
+def test_too_few_predictions_give_no_figure() -> None:
     assert beyond(rows(99, mean=20), answers(99, 1.0)) == []
 
 
@@ -96,31 +96,31 @@ def test_performance_has_decayed_only_if_the_whole_interval_lies_below(right: in
     assert agreement(right, of, LIMITS).beyond is decayed
 
 
-def test_a_start_counts_for_a_period_and_the_ledger_says_why(tmp_path: Path) -> None:
+def test_a_start_counts_for_a_period_and_is_logged_with_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "trigger"
-    assert claim(folder, NOW, LIMITS, ["tsh.psi"])
-    assert not claim(folder, NOW + dt.timedelta(days=6.9), LIMITS, ["tsh.psi"])
-    assert claim(folder, NOW + dt.timedelta(days=7), LIMITS, ["answers.psi"])
+    assert claim_start(folder, NOW, LIMITS, ["tsh.psi"])
+    assert not claim_start(folder, NOW + dt.timedelta(days=6.9), LIMITS, ["tsh.psi"])
+    assert claim_start(folder, NOW + dt.timedelta(days=7), LIMITS, ["answers.psi"])
     ledger = [json.loads(line) for line in (folder / "started.jsonl").read_text().splitlines()]
     assert [entry["reasons"] for entry in ledger] == [["tsh.psi"], ["answers.psi"]]
 
 
 def test_a_start_that_is_withdrawn_does_not_count_and_those_before_stay(tmp_path: Path) -> None:
-    assert claim(tmp_path, NOW, LIMITS, ["tsh.psi"])
+    assert claim_start(tmp_path, NOW, LIMITS, ["tsh.psi"])
     later = NOW + dt.timedelta(days=8)
-    assert claim(tmp_path, later, LIMITS, ["tsh.psi"])
-    withdraw(tmp_path, later)
-    assert not claim(tmp_path, NOW + dt.timedelta(days=6), LIMITS, ["tsh.psi"])
-    assert claim(tmp_path, later, LIMITS, ["answers.psi"])
-    withdraw(tmp_path, NOW)
+    assert claim_start(tmp_path, later, LIMITS, ["tsh.psi"])
+    withdraw_start(tmp_path, later)
+    assert not claim_start(tmp_path, NOW + dt.timedelta(days=6), LIMITS, ["tsh.psi"])
+    assert claim_start(tmp_path, later, LIMITS, ["answers.psi"])
+    withdraw_start(tmp_path, NOW)
     assert len((tmp_path / "started.jsonl").read_text().splitlines()) == 2
 
 
-def test_who_comes_while_another_is_entering_waits_and_then_does_not_start(tmp_path: Path) -> None:
+def test_a_start_waits_for_a_concurrent_one_and_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "started.jsonl"
     with path.open("a") as other, ThreadPoolExecutor(1) as pool:
         fcntl.flock(other, fcntl.LOCK_EX)
-        second = pool.submit(claim, tmp_path, NOW, LIMITS, ["tsh.psi"])
+        second = pool.submit(claim_start, tmp_path, NOW, LIMITS, ["tsh.psi"])
         until_now(lambda: is_waited_for(path))
         other.write(json.dumps({"started": NOW.isoformat(), "reasons": ["tsh.psi"]}) + "\n")
         other.flush()
@@ -134,7 +134,7 @@ def is_waited_for(path: Path) -> bool:
     return any("->" in line and f":{path.stat().st_ino} " in line for line in locks)
 
 
-def test_a_ledger_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_log_of_starts_is_one_error_line(tmp_path: Path) -> None:
     (tmp_path / "started.jsonl").write_text("yesterday\n")
     with pytest.raises(RegistryError, match=r"started\.jsonl: cannot be used"):
-        claim(tmp_path, NOW, LIMITS, ["tsh.psi"])
+        claim_start(tmp_path, NOW, LIMITS, ["tsh.psi"])

@@ -6,17 +6,17 @@ from shared.artifacts.bundle import Parity
 from training.config import Gates, LatencyGate, SubgroupGate
 from training.evaluation.comparison import Difference
 from training.evaluation.gates import (
-    Report,
+    GateReport,
     Verdict,
-    judge,
-    judge_data,
-    judge_differences,
-    judge_latency,
-    judge_subgroups,
+    check_data_checks,
+    check_differences,
+    check_figures,
+    check_latency,
+    check_subgroups,
     table,
 )
 from training.model.latency import Latency
-from training.stage_files import Checks, Finding, Subgroup
+from training.stage_files import CheckResult, Checks, Subgroup
 
 EQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=0, tolerance=1e-5, passed=True)
 UNEQUAL = Parity(rows=9, max_abs_difference=1e-7, label_flips=1, tolerance=1e-5, passed=False)
@@ -43,12 +43,12 @@ def gates(*, onnx_parity: bool = True) -> Gates:
 
 
 def failed(verdicts: list[Verdict]) -> list[str]:
-    report = Report(version="2", data_hash="0" * 32, cases=9, production="1", verdicts=verdicts, remarks=[])
+    report = GateReport(version="2", data_hash="0" * 32, cases=9, production="1", verdicts=verdicts, remarks=[])
     return report.failed
 
 
 def test_figures_exactly_at_their_bounds_pass() -> None:
-    verdicts = judge(GOOD, EQUAL, gates())
+    verdicts = check_figures(GOOD, EQUAL, gates())
     assert failed(verdicts) == []
     assert {verdict.gate for verdict in verdicts} == {*GOOD, "onnx_parity"}
 
@@ -56,23 +56,23 @@ def test_figures_exactly_at_their_bounds_pass() -> None:
 @pytest.mark.parametrize("gate", GOOD)
 def test_each_gate_refuses_what_is_just_beyond_it(gate: str) -> None:
     beyond = 1e-6 if gate == "expected_calibration_error" else -1e-6
-    assert failed(judge(GOOD | {gate: GOOD[gate] + beyond}, EQUAL, gates())) == [gate]
+    assert failed(check_figures(GOOD | {gate: GOOD[gate] + beyond}, EQUAL, gates())) == [gate]
 
 
 @pytest.mark.parametrize("gate", GOOD)
 def test_a_figure_that_is_missing_does_not_pass(gate: str) -> None:
-    verdicts = judge({name: value for name, value in GOOD.items() if name != gate}, EQUAL, gates())
+    verdicts = check_figures({name: value for name, value in GOOD.items() if name != gate}, EQUAL, gates())
     assert failed(verdicts) == [gate]
     assert "no cases" in "".join(table(verdicts))
 
 
 def test_unequal_onnx_is_refused_where_parity_is_a_gate_and_only_there() -> None:
-    assert failed(judge(GOOD, UNEQUAL, gates())) == ["onnx_parity"]
-    assert failed(judge(GOOD, UNEQUAL, gates(onnx_parity=False))) == []
+    assert failed(check_figures(GOOD, UNEQUAL, gates())) == ["onnx_parity"]
+    assert failed(check_figures(GOOD, UNEQUAL, gates(onnx_parity=False))) == []
 
 
 def test_the_table_shows_gate_figure_bound_and_verdict() -> None:
-    lines = table(judge(GOOD | {"accuracy": 0.5}, EQUAL, gates()))
+    lines = table(check_figures(GOOD | {"accuracy": 0.5}, EQUAL, gates()))
     assert lines[0].split() == ["FAILED", "accuracy", "0.5", ">=", "0.92"]
     assert lines[1].split() == ["passed", "balanced_accuracy", "0.88", ">=", "0.88"]
 
@@ -86,11 +86,11 @@ def test_the_table_shows_gate_figure_bound_and_verdict() -> None:
     ],
 )
 def test_a_model_that_takes_too_long_is_refused(latency: Latency, missed: list[str]) -> None:
-    assert failed(judge_latency(latency, gates())) == missed
+    assert failed(check_latency(latency, gates())) == missed
 
 
 def test_only_what_is_worse_by_more_than_chance_is_refused() -> None:
-    verdicts = judge_differences(
+    verdicts = check_differences(
         [
             Difference("accuracy", -0.001, (-0.004, 0.002), "no difference seen"),
             Difference("balanced_accuracy", 0.02, (0.01, 0.03), "better"),
@@ -116,16 +116,16 @@ def group(cases: int, **figures: float) -> Subgroup:
     ],
 )
 def test_a_group_that_is_large_enough_must_reach_the_floors_for_groups(seen: Subgroup, missed: list[str]) -> None:
-    assert failed(judge_subgroups([seen], gates())) == missed
+    assert failed(check_subgroups([seen], gates())) == missed
 
 
 def test_data_that_failed_a_check_are_refused_by_its_name() -> None:
-    leak = Finding.at_most("leakage.alta", 0.97, 0.6, "balanced accuracy of alta alone")
-    fine = Finding.at_most("repeated", 0.0, 0.01, "share of cases that are there before")
-    verdict = judge_data(Checks(data_hash="a", cases=9, findings=[fine, leak]), "a")
+    leak = CheckResult.at_most("leakage.alta", 0.97, 0.6, "balanced accuracy of alta alone")
+    fine = CheckResult.at_most("repeated", 0.0, 0.01, "share of cases that repeat another")
+    verdict = check_data_checks(Checks(data_hash="a", cases=9, findings=[fine, leak]), "a")
     assert (verdict.passed, verdict.remark) == (False, "leakage.alta")
-    assert judge_data(Checks(data_hash="a", cases=9, findings=[fine]), "a").passed
+    assert check_data_checks(Checks(data_hash="a", cases=9, findings=[fine]), "a").passed
 
 
 def test_checks_of_other_data_do_not_count() -> None:
-    assert not judge_data(Checks(data_hash="a", cases=9, findings=[]), "b").passed
+    assert not check_data_checks(Checks(data_hash="a", cases=9, findings=[]), "b").passed

@@ -88,16 +88,18 @@ def test_a_disease_without_a_rule_has_none_and_half_a_rule_is_refused(tmp_path: 
     write_cases(path, ["t", "cough"], prepare(table(tmp_path, "36.6,0,n", "39.5,1,y"), Gripe)[0])
     assert read_rule(path, ["sin_gripe", "gripe"]) is None
     write_cases(path, ["t", "cough"], prepare(table(tmp_path, "35,0,n", "39.5,1,y"), GripeConRegla)[0])
-    with pytest.raises(DataError, match=r"1 of 2 cases have no answer by by_rule"):
+    with pytest.raises(DataError, match=r"by_rule has no answer for 1 of 2 cases"):
         read_rule(path, ["sin_gripe", "gripe"])
 
 
 def test_a_rule_that_answers_what_the_disease_does_not_list_names_the_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"line 3: by_rule gives a diagnosis that GripeConRegla.disease does not list"):
+    with pytest.raises(
+        DataError, match=r"line 3: by_rule returns a diagnosis that GripeConRegla.disease does not list"
+    ):
         prepare(table(tmp_path, "36.6,0,n", ",0,n"), GripeConRegla)
 
 
-def test_rows_become_encoded_examples_and_discarded_ones_are_counted_by_reason(tmp_path: Path) -> None:
+def test_rows_are_encoded_and_discarded_rows_counted_by_reason(tmp_path: Path) -> None:
     examples, report = prepare(table(tmp_path, "36.6,0,n", "?,0,n", "39.5,1,y", "?,1,y", ""), Gripe)
     assert examples == [Example([36.6, 0.0], "sin_gripe", None, 2), Example([39.5, 1.0], "gripe", None, 4)]
     assert (report.rows_read, report.discarded) == (4, {"no reading": 2})
@@ -124,9 +126,7 @@ def test_rows_become_encoded_examples_and_discarded_ones_are_counted_by_reason(t
         (f'37,0,"{PRIVATE}', "not CSV (unexpected end of data); is a quote never closed, or the file cut off?"),
     ],
 )
-def test_a_row_that_breaks_a_rule_is_named_by_line_and_rule_and_never_by_value(
-    tmp_path: Path, row: str, said: str
-) -> None:
+def test_a_row_that_breaks_a_rule_is_named_without_its_value(tmp_path: Path, row: str, said: str) -> None:
     with pytest.raises(DataError) as caught:
         prepare(table(tmp_path, "36.6,0,n", row), Gripe)
     assert "raw.csv, line 3: " in str(caught.value)
@@ -156,7 +156,7 @@ def test_an_answer_that_is_no_case_is_named(tmp_path: Path) -> None:
         def from_row(cls, row: Mapping[str, str]) -> Case:
             return super().from_row(row).patient  # type: ignore[return-value]
 
-    with pytest.raises(DataError, match="from_row returns no Case"):
+    with pytest.raises(DataError, match="from_row does not return a Case"):
         prepare(table(tmp_path, "37,1,n"), Forgetful)
 
 

@@ -35,7 +35,7 @@ def test_what_the_pipeline_writes_leaves_a_clone_clean(clone: Path, monkeypatch:
     (clone / "dvc.lock").write_text("another processor's")
     (clone / "anemia/dvc.lock").write_text("first run there")
     monkeypatch.chdir(clone / "anemia")
-    assert dvc_project.lay_out(MadeUpPatient, "anemia:Anemia")
+    assert dvc_project.write_project(MadeUpPatient, "anemia:Anemia")
     assert code_commit() == (commit, False)
 
 

@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == f"stage: {tmp_path}/none/model.pkl: No such file or directory\n"
 
 
-def test_a_silent_stage_prints_that_it_is_running_and_stops_at_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_silent_stage_prints_a_heartbeat_until_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
     shown: list[str] = []
 
     def has_beaten(times: int) -> bool:

@@ -66,8 +66,8 @@ def group(metrics: Metrics, feature: str, name: str) -> Subgroup:
 
 
 def test_every_case_is_in_one_band_and_one_option_or_known_to_be_unknown() -> None:
-    counted = {(one.feature, one.group): one.cases for one in reported().subgroups}
-    assert counted == {
+    count_values = {(one.feature, one.group): one.cases for one in reported().subgroups}
+    assert count_values == {
         ("edad", "<18"): 30,
         ("edad", "18-40"): 60,  # a band holds its lower end
         ("edad", ">=40"): 60,

@@ -1,1 +1,1 @@
-"""The model card: one page per version."""
+"""The model card: one HTML page per version."""

@@ -1,4 +1,4 @@
-"""The card's pictures as SVG: no script and no style of their own, only classes that the page's one style knows."""
+"""Charts of the model card as SVG, without script or style: their classes are styled by the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LARGEST_DOT, _SMALLEST_DOT = 9.0, 2.5
 
 
 def interval_bar(value: float, interval: Interval, low: float) -> Markup:
-    """Draw a 95 % interval and its figure on the scale from `low` to 1; the numbers stand beside it as text."""
+    """Draw a figure and its 95 % interval on the scale from `low` to 1; the page has the numbers as text."""
     start, end, middle = (100 * (x - low) / (1 - low) for x in (*interval, value))
     return Markup(
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
@@ -29,17 +29,17 @@ def interval_bar(value: float, interval: Interval, low: float) -> Markup:
 
 
 def calibration(bins: Sequence[CalibrationBin], least: int) -> Markup:
-    """Draw the share of right answers over their probability; a dot's area follows the number of cases.
+    """Draw accuracy over confidence; the area of a dot is proportional to the number of cases.
 
-    The line joins the bins with `least` cases or more: fewer would pull it about.
+    The line joins the bins with `least` cases or more; smaller bins are noise.
     """
-    most = max(one.cases for one in bins)
-    points = [(_x(one.confidence), _y(one.right)) for one in bins]
+    most = max(bin_.cases for bin_ in bins)
+    points = [(_x(bin_.confidence), _y(bin_.right)) for bin_ in bins]
     dots = [
-        Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x, y, _radius(one.cases, most))
-        for one, (x, y) in zip(bins, points, strict=True)
+        Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x, y, _radius(bin_.cases, most))
+        for bin_, (x, y) in zip(bins, points, strict=True)
     ]
-    line = " ".join(f"{x:.1f},{y:.1f}" for one, (x, y) in zip(bins, points, strict=True) if one.cases >= least)
+    line = " ".join(f"{x:.1f},{y:.1f}" for bin_, (x, y) in zip(bins, points, strict=True) if bin_.cases >= least)
     return Markup(
         '<svg class="plot" viewBox="0 0 320 320" role="img" aria-labelledby="calibracion-titulo calibracion-texto">'
         '<title id="calibracion-titulo">Curva de calibración</title>'

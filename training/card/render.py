@@ -1,13 +1,12 @@
-"""The model card: one self-contained page per version, for doctors and data scientists, made from the run alone.
+"""Rendering of the model card: one self-contained HTML page per version, for doctors and data scientists.
 
-Its headings are the items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378). It holds no script, no address that a
-browser would fetch, and one `<style>`, so that it can be served under a Content-Security-Policy that allows nothing
-else.
+Its headings are the items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378). It has no script, no URL that a browser
+would fetch, and one `<style>`, so that it can be served under a Content-Security-Policy that allows nothing else.
 """
 
 from __future__ import annotations
 
-import datetime as dt  # noqa: TC003 - the card's facts are read by the template
+import datetime as dt  # noqa: TC003 - the template reads the field
 import hashlib
 import math
 import re
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _SHADES = (0.005, 0.1, 0.3, 0.6)
-"""From which share of its row on a cell of the confusion matrix is shaded how strongly."""
+"""Least shares of its row from which a cell of the confusion matrix gets the next darker shade."""
 _NUMBER = r"(?:(?<![\d.])-)?[\d.]+(?:e[-+]?\d+)?"
-"""An end of a band; the minus sign between two ends is none of it."""
+"""An end of a band, without the hyphen between two ends."""
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """What the registry knows of the version, and what it is made of: bytes by file name."""
+class CardVersion:
+    """A version: its number, run, origin and libraries, and its files as bytes by name."""
 
     number: str
     run_id: str
@@ -46,8 +45,8 @@ class Version:
     files: Mapping[str, bytes]
 
 
-def render(build: Build, version: Version) -> bytes:
-    """Write the card of `version`, which came of `build`, as UTF-8."""
+def render(build: Build, version: CardVersion) -> bytes:
+    """Return the card of `version`, which was made from `build`, as UTF-8."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATE.parent),
         autoescape=True,
@@ -68,22 +67,22 @@ def render(build: Build, version: Version) -> bytes:
 
 
 def share(value: float) -> str:
-    """Write a share as a percentage, in Spanish."""
+    """Return a share as a percentage, in Spanish."""
     return number(100 * value, 1) + f"{_NARROW}%"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number with `digits` after the decimal comma; a minus sign is a real one, and none stands before zero."""
+    """Return a number with `digits` after the decimal comma, with a typographic minus sign; zero has no sign."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace(".", ",").replace("-", "\N{MINUS SIGN}")
 
 
 def whole(value: float) -> str:
-    """Write a count, its thousands apart."""
+    """Return a count with its thousands separated."""
     return f"{value:,.0f}".replace(",", _NARROW)
 
 
 def band(group: str, kind: str) -> str:
-    """Say in Spanish which group of `training.evaluation.subgroups` of a feature of this `kind` it is."""
+    """Return the Spanish name of a `group` of `training.evaluation.subgroups`, of a feature of this `kind`."""
     if group == UNKNOWN:
         return "no consta"
     if kind == "choice":
@@ -95,11 +94,11 @@ def band(group: str, kind: str) -> str:
 
 
 def shade(count: int, total: int) -> str:
-    """Give the class of a cell of the confusion matrix: how large a share of its row it is."""
+    """Return the CSS class of a cell of the confusion matrix, by its share of its row."""
     return f"s{sum(count > 0 and count / total >= least for least in _SHADES)}"
 
 
-def _facts(build: Build, version: Version) -> dict[str, Any]:
+def _facts(build: Build, version: CardVersion) -> dict[str, Any]:
     preparation, metrics = build.preparation, build.metrics
     rule = metrics.rule
     return {
@@ -130,20 +129,20 @@ def _facts(build: Build, version: Version) -> dict[str, Any]:
 def _estimate(
     figures: Mapping[str, float], intervals: Mapping[str, Interval], name: str
 ) -> tuple[float, Interval] | None:
-    """Give a figure with its interval, or None if the cases cannot give it."""
+    """Return a figure with its interval, or None if it was left out."""
     return (figures[name], intervals[name]) if name in figures else None
 
 
 def _scale(metrics: Metrics) -> float:
-    """Find where the scale of the interval bars begins, so that it holds all of them: a tenth."""
+    """Return the lower end of the scale of the interval bars: the tenth below the lowest interval."""
     kinds = ("accuracy", "balanced_accuracy", "recall.", "coverage")
-    spans = [metrics.intervals, *(group.intervals for group in metrics.subgroups)]
-    lowest = min(ends[0] for intervals in spans for name, ends in intervals.items() if name.startswith(kinds))
+    groups = [metrics.intervals, *(group.intervals for group in metrics.subgroups)]
+    lowest = min(ends[0] for intervals in groups for name, ends in intervals.items() if name.startswith(kinds))
     return min(math.floor(10 * lowest) / 10, 0.9)
 
 
 def _commonest(build: Build) -> dict[str, Any]:
-    """Say how good an answer would be that is always the commonest class of the training cases."""
+    """Return the figures of a constant answer: the commonest class of the training cases."""
     code = max(build.training.prevalence, key=build.training.prevalence.__getitem__)
     counts = build.population.reported.class_cases
     return {

@@ -1,4 +1,4 @@
-"""`python -m training evaluate`: report on the cases kept from training, and prove the ONNX model equal."""
+"""`python -m training evaluate`: compute the figures of the reported cases, and compare ONNX with the pickle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.stage_files import (
     METRICS,
     MODEL,
     ONNX,
-    PICTURES,
+    PLOTS,
     POPULATION,
     PROOF,
     Proof,
@@ -52,7 +52,7 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
 
 
 def main(_: argparse.Namespace, __: TrainingContext) -> str:
-    """Run the stage; returns its summary."""
+    """Run the stage; return its summary."""
     parameters, preparation = read_parameters(), read_preparation()
     parameters.check_bands(preparation.features)
     cases = read_cases(CASES, preparation.classes)
@@ -66,7 +66,7 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     metrics = report(probabilities, test, preparation, plausible_at, parameters, by_rule=by_rule)
     onnx = convert(model)
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
-    draw_all(PICTURES, probabilities, test.labels, classes, settings.calibration_bins)
+    draw_all(PLOTS, probabilities, test.labels, classes, settings.calibration_bins)
     ONNX.write_bytes(onnx)
     POPULATION.write_text(describe(training, test, preparation).model_dump_json(indent=1) + "\n", encoding="utf-8")
     METRICS.write_text(metrics.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`python -m training prepare`: read the raw CSV through the patient class, and write the cases a model learns from."""
+"""`python -m training prepare`: read the raw CSV through the patient class and write the encoded cases."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 _MEASURED_KINDS = {"number", "integer"}
 _FREE_TEXT = {"value_error", "assertion_error"}
-"""Errors whose message an author writes, and which might repeat a value."""
+"""Error types whose message comes from the disease's own code and could repeat a value."""
 
 
 def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparation]:
-    """Read every row of `raw`; returns the cases that are kept, encoded, and what was found.
+    """Read every row of `raw`; return the encoded cases and a summary of them.
 
     Raises:
-        DataError: there is no such file, or a row breaks a rule; names the first line and its rule, never a value.
+        DataError: the file cannot be read, or a row breaks a rule; names the first line and its rule, never a value.
 
     """
     examples: list[Example] = []
@@ -47,14 +47,14 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
             discarded[str(error)] += 1
         except PatientClassError:
             raise
-        except Exception as error:  # noqa: BLE001 - a disease's own code may raise anything; its author needs line and rule
+        except Exception as error:  # noqa: BLE001 - a disease's own code may raise anything; its author needs the line and the rule
             broken.append(f"line {line}: {_rule(error, row, patient)}")
     if broken:
         more = f" (and {len(broken) - 1:,} more rows)" if len(broken) > 1 else ""
         message = f"{raw}, {broken[0]}{more}; correct the file, or mend or discard such rows in from_row"
         raise DataError(message)
     if not examples:
-        message = f"{raw}: no row is left to learn from ({discarded.total():,} left out by from_row)"
+        message = f"{raw}: no row is left to train on (from_row left out {discarded.total():,})"
         raise DataError(message)
     kept = Counter(diagnosis for _, diagnosis, *_ in examples)
     return examples, Preparation(
@@ -73,7 +73,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
 
 
 def main(_: argparse.Namespace, context: TrainingContext) -> str:
-    """Run the stage; returns its summary."""
+    """Run the stage; return its summary."""
     examples, report = prepare(RAW, context.patient)
     CASES.parent.mkdir(parents=True, exist_ok=True)
     write_cases(CASES, report.columns, examples)
@@ -85,32 +85,32 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
 def _example(row: Row, patient: type[Patient], line: int) -> Example:
     case = patient.from_row(row)
     if not isinstance(case, Case):
-        message = "from_row returns no Case"
+        message = "from_row does not return a Case"
         raise RowError(message)
     if case.diagnosis not in patient.disease.classes:
-        message = f"from_row gives a diagnosis that {patient.__name__}.disease does not list"
+        message = f"from_row returns a diagnosis that {patient.__name__}.disease does not list"
         raise RowError(message)
     by_rule = case.patient.by_rule()
     if by_rule not in {None, *patient.disease.classes}:
-        message = f"by_rule gives a diagnosis that {patient.__name__}.disease does not list"
+        message = f"by_rule returns a diagnosis that {patient.__name__}.disease does not list"
         raise RowError(message)
     return Example(case.patient.encode(), case.diagnosis, case.date, line, by_rule or "")
 
 
 def _rule(error: Exception, row: Row, patient: type[Patient]) -> str:
-    """Name what is wrong without repeating any value of the row."""
+    """Name the rule that the row breaks, without repeating a value of the row."""
     if isinstance(error, RowError):
         return str(error)
     if isinstance(error, pydantic.ValidationError):
-        return "; ".join(_broken(e) for e in error.errors(include_input=False, include_url=False))
+        return "; ".join(_rule_of(e) for e in error.errors(include_input=False, include_url=False))
     module = Path(sys.modules[patient.__module__].__file__ or "")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename) == module] or frames
-    said = f"{type(error).__name__} in line {own[-1].lineno} of {Path(own[-1].filename).name}: {own[-1].line}"
-    return f"{said} (a number of this row has a decimal comma)" if row.has_decimal_comma else said
+    frame = ([frame for frame in frames if Path(frame.filename) == module] or frames)[-1]
+    rule = f"{type(error).__name__} in line {frame.lineno} of {Path(frame.filename).name}: {frame.line}"
+    return f"{rule} (a number of this row has a decimal comma)" if row.has_decimal_comma else rule
 
 
-def _broken(error: ErrorDetails) -> str:
+def _rule_of(error: ErrorDetails) -> str:
     if error["type"] == "regla":
         return f"{error['ctx']['campo']}: {error['ctx']['regla']}"
     rule = error["type"] if error["type"] in _FREE_TEXT else error["msg"]

@@ -1,6 +1,7 @@
-"""`python -m training promote VERSION --to staging|production --reason "…" [--force]`: let a version serve.
+"""`python -m training promote VERSION --to staging|production --reason TEXT [--force]`: move an alias to a version.
 
-Into production it gets through its gates only. `--force` takes it past those that it fails, and the history says so.
+Production requires that the version passes its gates. `--force` promotes it although it fails some; the promotion log
+names them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from shared.artifacts.bundle import PRODUCTION, STAGING
 from training.arguments import add_reason
 from training.errors import GatesFailedError, PromotionError
 from training.registry.gate_run import run_gates
-from training.registry.promotion import Change, carry_out, fetched, follow, look
+from training.registry.promotion import AliasChange, fetch_bundle, move_alias, read_alias, sync_links
 
 if TYPE_CHECKING:
     import argparse
@@ -21,44 +22,48 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("version", help="its number in the registry")
-    parser.add_argument("--to", choices=(STAGING, PRODUCTION), required=True)
+    parser.add_argument("version", metavar="VERSION", help="its number in the registry")
+    parser.add_argument("--to", choices=(STAGING, PRODUCTION), required=True, help="the alias to move")
     add_reason(parser)
-    parser.add_argument("--force", action="store_true", help="past the gates that it fails; the history says so")
+    parser.add_argument("--force", action="store_true", help="promote in spite of failed gates")
 
 
 def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
-    """Run the command; returns its summary."""
+    """Run the command; return its summary."""
     return promote(arguments.version, arguments.to, arguments.reason, context, force=arguments.force)
 
 
 def promote(version: str, alias: str, reason: str, context: TrainingContext, *, force: bool = False) -> str:
-    """Move `alias` to `version`; returns what happened.
+    """Move `alias` to `version`; return a summary.
 
     Raises:
-        GatesFailedError: it does not pass its gates, and was not forced past them.
-        PromotionError: it is not there or cannot serve, or the alias was moved by somebody else.
+        GatesFailedError: the version fails a gate and `force` is false.
+        PromotionError: the version does not exist or cannot serve, or another process moved the alias.
         RegistryError: the registry cannot be used.
-        ModelStoreError: the disk does not let us.
+        ModelStoreError: the disk cannot be written.
 
     """
-    registry, model_store = context.registry, context.model_store
-    if not registry.has(version):
-        known = [int(one) for one in registry.versions()]
-        there = f"there are {len(known)}, {min(known)} to {max(known)}" if known else "there is none yet (`make train`)"
-        message = f"there is no version {version} of {model_store.folder.name}; {there}; nothing was changed"
-        raise PromotionError(message)
-    seen = look(registry, alias, wanted=version)
-    last = seen.history.last(alias)
-    if seen.version == version and last is not None and last.entry.version == version:
-        follow(registry, model_store)
+    model_registry, model_store = context.model_registry, context.model_store
+    if not model_registry.has_version(version):
+        raise PromotionError(_unknown_version(version, context))
+    state = read_alias(model_registry, alias, target=version)
+    last = state.log.last(alias)
+    if state.version == version and last is not None and last.entry.version == version:
+        sync_links(model_registry, model_store)
         return f"version {version} is in {alias} already"
-    bundle = fetched(version, registry, model_store)
-    report = run_gates(bundle, seen.version, registry, model_store) if alias == PRODUCTION else None
+    bundle = fetch_bundle(version, model_registry, model_store)
+    report = run_gates(bundle, state.version, model_registry, model_store) if alias == PRODUCTION else None
     missed = report.failed if report else []
     if missed and not force:
-        message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force goes past them"
+        message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force overrides"
         raise GatesFailedError(message)
-    carry_out(Change("promote", version, reason, report, tuple(missed)), seen, registry, model_store)
+    change = AliasChange("promote", version, reason, report, tuple(missed))
+    move_alias(change, state, model_registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
-    return f"version {version}, {alias} (was {seen.version or 'empty'}){forced}"
+    return f"version {version}, {alias} (was {state.version or 'empty'}){forced}"
+
+
+def _unknown_version(version: str, context: TrainingContext) -> str:
+    known = [int(number) for number in context.model_registry.versions()]
+    range_ = f"there are {len(known)}, {min(known)} to {max(known)}" if known else "there is none yet (`make train`)"
+    return f"there is no version {version} of {context.model_registry.name}; {range_}; nothing was changed"

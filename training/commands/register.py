@@ -1,6 +1,6 @@
-"""`python -m training register`: register the model, seal its bundle, and promote it as far as its gates let.
+"""`python -m training register`: register the model, seal its bundle and promote it as far as its gates allow.
 
-Everything can be repeated: a build that is registered already gets no other version; the links follow the registry.
+The command can be repeated. A build that is registered gets no second version; the links follow the registry.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import pickle
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +26,21 @@ from shared.artifacts.bundle import (
 )
 from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStoreError
-from training.card.render import Version, render
+from training.card.render import CardVersion, render
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
-from training.registry.build_cache import remember, unchanged
+from training.registry.build_cache import cached_summary, store_summary
 from training.registry.gate_run import run_gates
-from training.registry.promotion import Change, View, carry_out, fetched, follow, look, usable
+from training.registry.promotion import (
+    AliasChange,
+    AliasState,
+    fetch_bundle,
+    move_alias,
+    read_alias,
+    sync_links,
+    unusable_reason,
+)
 from training.registry.provenance import code_commit, library_versions
-from training.stage_files import CHECKS, PICTURES, read_build
+from training.stage_files import CHECKS, PLOTS, read_build
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
@@ -39,153 +48,183 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.context import TrainingContext
-    from training.registry.mlflow_registry import Registry
+    from training.registry.mlflow_registry import ModelRegistry
     from training.stage_files import Build
 
 _REQUIREMENTS = ("numpy", "scikit-learn")
-_PATIENT = "patient_digest"
+_PATIENT_TAG = "patient_digest"
 _REASON = "trained"
-_ATTEMPTS = 10
+_STAGING_ATTEMPTS = 10
 _DIRTY = {True: "yes", False: "no", None: "unknown"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Provenance:
+    """When and with which code and libraries a version is made."""
+
+    created: dt.datetime
+    commit: str
+    dirty: bool | None
+    libraries: dict[str, str]
+
+    @classmethod
+    def current(cls) -> _Provenance:
+        return cls(dt.datetime.now(dt.UTC), *code_commit(), library_versions())
+
+
 def main(_: argparse.Namespace, context: TrainingContext) -> str:
-    """Run the stage; returns its summary."""
+    """Run the stage; return its summary."""
     build = read_build()
     if build.preparation.patient_digest != context.patient.digest:
         message = "var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again"
         raise DataError(message)
-    if said := unchanged(build.id, context.settings, context.model_store):
-        return f"nothing to do: {said}"
-    said = register(build, context)
-    remember(build.id, said, context.settings, context.model_store)
-    return said
+    if summary := cached_summary(build.id, context.settings, context.model_store):
+        return f"nothing to do: {summary}"
+    summary = register(build, context)
+    store_summary(build.id, summary, context.settings, context.model_store)
+    return summary
 
 
 def register(build: Build, context: TrainingContext) -> str:
-    """Bring `build` into the registry and onto the model store; returns what happened.
+    """Register `build` and publish it in the model store; return a summary.
 
-    Staging takes it in any case. Production takes it if it passes its gates and is new, or if nothing that could serve
-    is there: what an operator has promoted or rolled back since stays.
+    Staging always takes the version. Production takes it if it passes its gates and is new, or if no version that can
+    serve is in production. A version that an operator has promoted or rolled back since stays.
 
     Raises:
-        GatesFailedError: it is in staging only.
-        PromotionError: production was moved by somebody else meanwhile.
+        GatesFailedError: the version is in staging only.
+        PromotionError: another process moved production meanwhile.
         RegistryError: the registry cannot be used.
-        ModelStoreError: the disk does not let us.
+        ModelStoreError: the disk cannot be written.
 
     """
-    registry, model_store = context.registry, context.model_store
-    version = registry.version_of(build.id)
-    known = version is not None and usable(version, registry, model_store) is None
+    model_registry, model_store = context.model_registry, context.model_store
+    version = model_registry.version_of_build(build.id)
+    known = version is not None and unusable_reason(version, model_registry, model_store) is None
     if version is None or not known:
-        version = _register_anew(build, context)
+        version = _create_version(build, context)
     try:
-        _to_staging(version, context)
-        seen = look(registry, PRODUCTION, wanted=version)
-        settled = known and seen.version is not None and _for_this_class(seen.version, registry, build)
-        if settled and seen.version is not None and not _was_only_slow(version, seen, registry):
-            outcome = _stays(version, seen.version, registry)
+        _move_staging(version, context)
+        state = read_alias(model_registry, PRODUCTION, target=version)
+        decided = known and state.version is not None and _is_for_same_class(state.version, model_registry, build)
+        if decided and state.version is not None and not _missed_latency_only(version, state, model_registry):
+            place = _keep_production(version, state.version, model_registry)
         else:
-            outcome = _to_production(version, build, seen, context)
+            place = _move_production(version, build, state, context)
     except (TrainingError, ModelStoreError):
         try:
-            follow(registry, model_store)
-        except (TrainingError, ModelStoreError) as error:  # the first one is raised, and decides the exit code
+            sync_links(model_registry, model_store)
+        except (TrainingError, ModelStoreError) as error:  # the first error is raised and decides the exit code
             log_line("links", str(error))
         raise
-    follow(registry, model_store)
-    return f"version {version}{' again' if known else ''}, {outcome}"
+    sync_links(model_registry, model_store)
+    return f"version {version}{' again' if known else ''}, {place}"
 
 
-def _to_staging(version: str, context: TrainingContext) -> None:
-    registry, model_store = context.registry, context.model_store
-    for left in reversed(range(_ATTEMPTS)):
-        seen = look(registry, STAGING)
-        if seen.version == version:
+def _move_staging(version: str, context: TrainingContext) -> None:
+    for attempts_left in reversed(range(_STAGING_ATTEMPTS)):
+        state = read_alias(context.model_registry, STAGING)
+        if state.version == version:
             return
+        change = AliasChange("register", version, _REASON)
         try:
-            carry_out(Change("register", version, _REASON), seen, registry, model_store)
+            move_alias(change, state, context.model_registry, context.model_store)
         except AlreadyMovedError:  # by another training; the last one stays
-            if not left:
+            if not attempts_left:
                 raise
         else:
             return
 
 
-def _to_production(version: str, build: Build, seen: View, context: TrainingContext) -> str:
-    registry, model_store = context.registry, context.model_store
-    report = run_gates(fetched(version, registry, model_store), seen.version, registry, model_store)
-    if not report.failed and seen.version != version:
-        carry_out(Change("register", version, _REASON, report), seen, registry, model_store)
-    registry.complete(version, build.id, report.failed)
-    _refuse(version, report.failed)
+def _move_production(version: str, build: Build, state: AliasState, context: TrainingContext) -> str:
+    model_registry, model_store = context.model_registry, context.model_store
+    bundle = fetch_bundle(version, model_registry, model_store)
+    report = run_gates(bundle, state.version, model_registry, model_store)
+    if not report.failed and state.version != version:
+        move_alias(AliasChange("register", version, _REASON, report), state, model_registry, model_store)
+    model_registry.mark_complete(version, build.id, report.failed)
+    _raise_if_missed(version, report.failed)
     return f"{PRODUCTION} and {STAGING}"
 
 
-def _stays(version: str, production: str, registry: Registry) -> str:
-    """Leave production to whoever moved it since `version` was registered; says how that had gone."""
-    if version == production:  # by its gates, or past them by force
+def _keep_production(version: str, production: str, model_registry: ModelRegistry) -> str:
+    """Leave production as it was moved since `version` was registered; repeat the result of its gates."""
+    if version == production:  # through its gates, or forced past them
         return f"{PRODUCTION} and {STAGING}"
-    _refuse(version, registry.missed(version))
+    _raise_if_missed(version, model_registry.missed_gates(version))
     return f"{STAGING}; {PRODUCTION} stays at version {production} (python -m training promote moves it)"
 
 
-def _was_only_slow(version: str, seen: View, registry: Registry) -> bool:
-    """Whether `version` missed nothing but latency, as on a busy machine, and production was not moved since."""
-    missed, last = registry.missed(version), seen.history.last(PRODUCTION)
-    came = min((one.number for one in seen.history.kept if one.entry and one.entry.version == version), default=0)
-    only_slow = bool(missed) and all(gate.startswith("latency.") for gate in missed)
-    return only_slow and seen.version != version and (last is None or last.kept.number < came)
+def _missed_latency_only(version: str, state: AliasState, model_registry: ModelRegistry) -> bool:
+    """Return whether latency, as on a busy machine, is all `version` missed, and production was not moved since."""
+    missed, last = model_registry.missed_gates(version), state.log.last(PRODUCTION)
+    entries = [stored.number for stored in state.log.entries if stored.entry and stored.entry.version == version]
+    latency_only = bool(missed) and all(gate.startswith("latency.") for gate in missed)
+    not_moved = last is None or last.stored.number < min(entries, default=0)
+    return latency_only and state.version != version and not_moved
 
 
-def _refuse(version: str, missed: Sequence[str]) -> None:
+def _raise_if_missed(version: str, missed: Sequence[str]) -> None:
     if missed:
         message = f"version {version} stays in staging; it does not pass: {', '.join(missed)}"
         raise GatesFailedError(message)
 
 
-def _for_this_class(version: str, registry: Registry, build: Build) -> bool:
-    return registry.run_tag(version, _PATIENT) == build.preparation.patient_digest
+def _is_for_same_class(version: str, model_registry: ModelRegistry, build: Build) -> bool:
+    return model_registry.run_tag(version, _PATIENT_TAG) == build.preparation.patient_digest
 
 
-def _register_anew(build: Build, context: TrainingContext) -> str:
-    registry = context.registry
-    code = code_commit()
+def _create_version(build: Build, context: TrainingContext) -> str:
+    """Register `build` as a new version and publish its bundle in the model store; return the version."""
+    provenance = _Provenance.current()
     tags = {
         "data_hash": build.preparation.data_hash,
-        "git_commit": code[0],
-        "git_dirty": _DIRTY[code[1]],
-        _PATIENT: build.preparation.patient_digest,
+        "git_commit": provenance.commit,
+        "git_dirty": _DIRTY[provenance.dirty],
+        _PATIENT_TAG: build.preparation.patient_digest,
     }
-    with registry.run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        registry.log(_flat_parameters(build), _flat_metrics(build), PICTURES, CHECKS)
-        version = registry.create_version(
+    model_registry = context.model_registry
+    with model_registry.start_run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
+        model_registry.log_evaluation(_flat_parameters(build), _flat_metrics(build), PLOTS, CHECKS)
+        version = model_registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,
             build.preparation.classes,
             [f"{name}=={library_version(name)}" for name in _REQUIREMENTS],
         )
+        log_line("register", f"logged version {version} in run {run_id}")
         bundle = Path(temporary)
-        _seal(bundle, build, version, run_id, code, context.settings.var)
-        registry.log_bundle(bundle)
-        registry.log_card(bundle / CARD)
+        files = _bundle_files(build, version, run_id, provenance)
+        for name, content in files.items():
+            (bundle / name).write_bytes(content)
+        manifest = _manifest(build, version, run_id, provenance, files)
+        seal(bundle, manifest, signing_key(context.settings.var / "keys"))
+        model_registry.log_bundle(bundle)
+        model_registry.log_card(bundle / CARD)
         context.model_store.publish(context.model_store.check(bundle, version))
     return version
 
 
-def _seal(folder: Path, build: Build, version: str, run_id: str, code: tuple[str, bool | None], var: Path) -> None:  # noqa: PLR0913, PLR0917
-    created = dt.datetime.now(dt.UTC)
-    libraries = library_versions()
+def _bundle_files(build: Build, version: str, run_id: str, provenance: _Provenance) -> dict[str, bytes]:
     files = {PICKLE: build.pickled} | ({ONNX: build.onnx} if build.proof.parity.passed else {})
-    files[CARD] = render(build, Version(version, run_id, created, *code, libraries, dict(files)))
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    manifest = Manifest(
+    card_version = CardVersion(
+        number=version,
+        run_id=run_id,
+        created=provenance.created,
+        git_commit=provenance.commit,
+        git_dirty=provenance.dirty,
+        libraries=provenance.libraries,
+        files=dict(files),
+    )
+    return files | {CARD: render(build, card_version)}
+
+
+def _manifest(build: Build, version: str, run_id: str, provenance: _Provenance, files: dict[str, bytes]) -> Manifest:
+    return Manifest(
         name=build.preparation.name,
         version=version,
         run_id=run_id,
-        created=created,
+        created=provenance.created,
         patient_digest=build.preparation.patient_digest,
         columns=build.preparation.columns,
         classes=build.preparation.classes,
@@ -200,13 +239,12 @@ def _seal(folder: Path, build: Build, version: str, run_id: str, code: tuple[str
         conformal=Conformal(level=build.parameters.conformal.level, plausible_at=build.training.chosen.plausible_at),
         metrics=build.metrics.figures,
         files={name: file_digest(content) for name, content in files.items()},
-        libraries=libraries,
+        libraries=provenance.libraries,
         parameters=_flat_parameters(build),
         data_hash=build.preparation.data_hash,
-        git_commit=code[0],
-        git_dirty=code[1],
+        git_commit=provenance.commit,
+        git_dirty=provenance.dirty,
     )
-    seal(folder, manifest, signing_key(var / "keys"))
 
 
 def _flat_parameters(build: Build) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""`python -m training rollback --reason "…"`: production goes back to the version before, at once and without gates.
+"""`python -m training rollback --reason TEXT`: move production back to the previous version, without running gates.
 
-That version has served: it passed them, or was forced past them, when it was promoted. Its signature and digests are
-verified as ever.
+That version was in production before: it passed its gates, or was forced past them, when it was promoted. Its signature
+and digests are verified again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from shared.artifacts.bundle import PRODUCTION
 from training.arguments import add_reason
 from training.errors import PromotionError
-from training.registry.promotion import Change, carry_out, fetched, look
+from training.registry.promotion import AliasChange, fetch_bundle, move_alias, read_alias
 
 if TYPE_CHECKING:
     import argparse
@@ -25,25 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
-    """Run the command; returns its summary."""
+    """Run the command; return its summary."""
     return rollback(arguments.reason, context)
 
 
 def rollback(reason: str, context: TrainingContext) -> str:
-    """Move production to the version before; returns what happened.
+    """Move production to the previous version; return a summary.
 
     Raises:
-        PromotionError: there is none, it cannot serve, or production was moved by somebody else.
+        PromotionError: there is none, it cannot serve, or another process moved production.
         RegistryError: the registry cannot be used.
-        ModelStoreError: the disk does not let us.
+        ModelStoreError: the disk cannot be written.
 
     """
-    registry, model_store = context.registry, context.model_store
-    seen = look(registry, PRODUCTION)
-    version = seen.history.before(PRODUCTION)
+    model_registry, model_store = context.model_registry, context.model_store
+    state = read_alias(model_registry, PRODUCTION)
+    version = state.log.rollback_target(PRODUCTION)
     if version is None:
-        message = "the history knows no version before the one in production; promote another"
+        message = "the promotion log has no version before the one in production; promote another"
         raise PromotionError(message)
-    fetched(version, registry, model_store)
-    carry_out(Change("rollback", version, reason), seen, registry, model_store)
-    return f"version {version}, {PRODUCTION} (was {seen.version})"
+    fetch_bundle(version, model_registry, model_store)
+    move_alias(AliasChange("rollback", version, reason), state, model_registry, model_store)
+    return f"version {version}, {PRODUCTION} (was {state.version})"

@@ -1,4 +1,4 @@
-"""`python -m training train`: choose inside the training period, calibrate there, fit on all of it, write the model."""
+"""`python -m training train`: choose and calibrate the model on folds, then fit it on all training cases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def train(
     cases: Cases, classes: Sequence[str], parameters: Parameters
 ) -> tuple[HistGradientBoostingClassifier, list[Candidate], Candidate]:
-    """Choose, calibrate and fit on the training `cases`; returns the model, the candidates and the chosen one.
+    """Choose, calibrate and fit on the training `cases`; return the model, the candidates and the chosen one.
 
     Raises:
         DataError: there are too few cases for the folds.
@@ -44,13 +44,14 @@ def train(
     check_enough(cases, classes, parameters.choice.folds)
     parts = folds(cases, parameters.split, parameters.choice.folds, parameters.model.seed)
     candidates = []
-    for power in parameters.choice.class_weight_powers:
+    powers = parameters.choice.class_weight_powers
+    for number, power in enumerate(powers, start=1):
         candidate = _validated(power, cases, classes, parts, parameters)
-        found = candidate.figures
+        on_folds = candidate.figures
         log_line(
             "train",
-            f"class weights to the power {power:g}: accuracy {found['accuracy']:.3f}, "
-            f"balanced {found['balanced_accuracy']:.3f} inside the training period",
+            f"candidate {number} of {len(powers)}, class weights to the power {power:g}: "
+            f"accuracy {on_folds['accuracy']:.3f}, balanced {on_folds['balanced_accuracy']:.3f} on the folds",
         )
         candidates.append(candidate)
     chosen = max(candidates, key=lambda candidate: candidate.score)
@@ -59,7 +60,7 @@ def train(
 
 
 def main(_: argparse.Namespace, __: TrainingContext) -> str:
-    """Run the stage; returns its summary."""
+    """Run the stage; return its summary."""
     parameters, preparation = read_parameters(), read_preparation()
     cases = read_cases(CASES, preparation.classes)
     later = reported(cases, parameters.split)
@@ -114,13 +115,13 @@ def _validated(
 
 
 def _answers(probabilities: Floats, classes: Sequence[str]) -> dict[str, float]:
-    """Give the share of the answers that each class is."""
+    """Return the share of each class among the answers."""
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
     return dict(zip(classes, distribution.shares(counts), strict=True))
 
 
 def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Give the least and greatest value seen of each measurement that was ever there."""
+    """Return the least and greatest training value of each measurement that has one."""
     found = {}
     for column in measured:
         values = training.rows[:, columns.index(column)]
@@ -130,5 +131,5 @@ def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) ->
 
 
 def _never_missing(training: Cases, columns: Sequence[str]) -> list[str]:
-    """Give the columns that had a value in every case: what their absence means, the model could not learn."""
+    """Return the columns that have a value in every case: the model did not learn from their absence."""
     return [column for index, column in enumerate(columns) if not np.isnan(training.rows[:, index]).any()]

@@ -1,10 +1,11 @@
-"""`python -m training trigger`: look at what was recorded lately, and start the pipeline if it has changed too much.
+"""`python -m training trigger`: run the pipeline if recent patients or outcomes differ from the training data.
 
-For cron or any scheduler, in the folder of `params.yaml`, as often as one likes: it starts the pipeline at most once in
-`trigger.period_days`, whoever else runs it at the same time. It compares with what the model in production learned
-from, which that model's bundle carries. Figures only: no value of a patient is shown or written.
+For cron or any scheduler, in the folder of `params.yaml`, at any interval: the pipeline is started at most once in
+`trigger.period_days`, also by concurrent runs. Recent predictions are compared with the training data of the model in
+production, whose distribution is in that model's bundle. The output has figures only, no value of a patient.
 
-Exit code 0: nothing to do, or trained and in production; otherwise that of the pipeline, or of what could not be read.
+Exit code 0: nothing to do, or trained and in production. Otherwise the exit code of the pipeline, or that of a database
+or registry that cannot be read.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from shared.artifacts.errors import BundleError
 from shared.files import locked, replace_file
 from training.config import FILE, read_parameters
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
-from training.monitoring.drift import Recent, agreement
-from training.monitoring.predictions_db import Asked, read_patient, recorded
-from training.registry.promotion import follow
+from training.monitoring.drift import RecentPredictions, agreement
+from training.monitoring.predictions_db import PredictionFilter, open_predictions, parse_patient
+from training.registry.promotion import sync_links
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
@@ -37,152 +38,150 @@ if TYPE_CHECKING:
     from shared.patient import Patient
     from training.config import Trigger
     from training.context import TrainingContext
-    from training.monitoring.drift import Finding
+    from training.monitoring.drift import DriftFigure
 
 _FOLDER = "trigger"
 _REPORT = "report.json"
-_LEDGER = "started.jsonl"
+_START_LOG = "started.jsonl"
 
 
 def main(_: argparse.Namespace, context: TrainingContext) -> str:
-    """Look, report, and start the pipeline if it is due; returns the summary."""
-    settings = context.settings
+    """Compare, write the report, and run the pipeline if a figure is beyond its limit; return a summary."""
     limits = read_parameters().trigger
     if limits is None:
         message = f"{FILE}: trigger: missing; docs/guides/training.md has its keys"
         raise ParametersError(message)
-    production = _production(context)
-    version = production.manifest.version
+    production = _open_production(context)
     now = dt.datetime.now(dt.UTC)
+    database_url = context.settings.database_url.get_secret_value()
     since = now - dt.timedelta(days=limits.days)
-    database_url = settings.database_url.get_secret_value()
-    recent, findings = asyncio.run(look(database_url, context.patient, production, limits, since))
-    told = [finding for finding in findings if finding.figure is not None]
-    for finding in told:
-        log_line("trigger", str(finding))
-    if few := len(findings) - len(told):
-        log_line(
-            "trigger", f"too few  for {few} of {len(findings)} figures; {settings.var / _FOLDER / _REPORT} names them"
-        )
-    beyond = [finding.name for finding in findings if finding.beyond]
-    folder = settings.var / _FOLDER
-    started = bool(beyond) and claim(folder, now, limits, beyond)
+    recent, figures = asyncio.run(compare_recent(database_url, context.patient, production, limits, since))
+    folder = context.settings.var / _FOLDER
+    _print_figures(figures, folder / _REPORT)
+    beyond = [figure.name for figure in figures if figure.beyond]
+    started = bool(beyond) and claim_start(folder, now, limits, beyond)
+    version = production.manifest.version
     report = {
         "time": now.isoformat(),
         "version": version,
         "predictions": recent.predictions,
-        "findings": [finding.model_dump() for finding in findings],
+        "findings": [figure.model_dump() for figure in figures],
         "started": started,
     }
-    _report(folder, report)
-    seen = f"{recent.predictions:,} predictions of {limits.days} days against version {version}"
+    _write_report(folder, report)
+    compared = f"{recent.predictions:,} predictions of {limits.days} days compared with version {version}"
     if not beyond:
-        return f"{seen}: nothing beyond its limit"
+        return f"{compared}: nothing beyond its limit"
     if not started:
-        return f"{seen}: beyond its limit: {', '.join(beyond)}; started within {limits.period_days:g} days already"
-    log_line("trigger", f"{seen}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
+        return f"{compared}: beyond its limit: {', '.join(beyond)}; started within {limits.period_days:g} days already"
+    log_line("trigger", f"{compared}: beyond its limit: {', '.join(beyond)}; starting the pipeline")
     ended = subprocess.run([sys.executable, "-m", "training", "pipeline"], check=False)
     if ended.returncode == BusyError.exit_code:
-        withdraw(folder, now)
-        _report(folder, report | {"started": False})
+        withdraw_start(folder, now)
+        _write_report(folder, report | {"started": False})
     if ended.returncode:
         raise StageFailedError("the pipeline", ended.returncode)
     return "the pipeline ran"
 
 
-async def look(
+async def compare_recent(
     database_url: str, patient: type[Patient], production: Bundle, limits: Trigger, since: dt.datetime
-) -> tuple[Recent, list[Finding]]:
-    """Compare what was recorded since `since` with what `production` learned from.
+) -> tuple[RecentPredictions, list[DriftFigure]]:
+    """Compare predictions recorded since `since` with the training data of `production`.
 
     Raises:
-        SettingsError: `database_url` is none.
-        DatabaseError: it cannot be read, or holds what cannot have been recorded.
-        RegistryError: `production` does not say what it learned from.
+        SettingsError: `database_url` is malformed.
+        DatabaseError: the database cannot be read, or a row was changed after it was recorded.
+        RegistryError: the bundle of `production` has no distribution of its training data.
 
     """
     manifest = production.manifest
     if manifest.reference is None:
-        message = f"version {manifest.version} does not say what it learned from; train it again (`make train`)"
+        message = f"version {manifest.version} has no distribution of its training data; train it again (`make train`)"
         raise RegistryError(message)
-    recent = Recent(manifest.reference)
-    asked = Asked(manifest.name, manifest.patient_digest, since)
-    async with recorded(database_url) as database:
-        async for chunk in database.predictions(asked):
+    recent = RecentPredictions(manifest.reference)
+    selected = PredictionFilter(manifest.name, manifest.patient_digest, since)
+    async with open_predictions(database_url) as database:
+        async for chunk in database.predictions(selected):
             recent.add(
-                _encoded(patient, [inputs for inputs, _, _ in chunk]),
+                [parse_patient(patient, inputs).encode() for inputs, _, _ in chunk],
                 [output for _, output, digest in chunk if digest == production.digest],
             )
-        outcomes = await database.outcomes(asked, production.digest)
-    return recent, [*recent.findings(limits), agreement(sum(outcomes), len(outcomes), limits)]
+        agreed = await database.doctors_agreed(selected, production.digest)
+    return recent, [*recent.figures(limits), agreement(sum(agreed), len(agreed), limits)]
 
 
-def _encoded(patient: type[Patient], inputs: list[str]) -> list[list[float]]:
-    return [read_patient(patient, text).encode() for text in inputs]
+def claim_start(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -> bool:
+    """Append a start to the log in `folder` unless it has one within the period; return whether it was appended.
 
-
-def claim(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -> bool:
-    """Enter a start into the ledger in `folder`, unless there was one within the period; says whether it was entered.
-
-    Of several that ask at once, one gets it. A start counts whatever came of it, unless it is withdrawn.
+    Of concurrent callers one succeeds. A start counts whatever the pipeline's result, unless it is withdrawn.
 
     Raises:
-        RegistryError: the folder or the ledger cannot be used.
+        RegistryError: the folder or the log cannot be used.
 
     """
-    with _locked(folder) as ledger:
-        started = ledger.read().splitlines()
-        if started:
-            last = dt.datetime.fromisoformat(json.loads(started[-1])["started"])
+    with _locked_log(folder) as log:
+        starts = log.read().splitlines()
+        if starts:
+            last = dt.datetime.fromisoformat(json.loads(starts[-1])["started"])
             if now - last < dt.timedelta(days=limits.period_days):
                 return False
-        ledger.write(json.dumps({"started": now.isoformat(), "reasons": reasons}) + "\n")
-        ledger.flush()
-        os.fsync(ledger.fileno())
+        log.write(json.dumps({"started": now.isoformat(), "reasons": reasons}) + "\n")
+        log.flush()
+        os.fsync(log.fileno())
     return True
 
 
-def withdraw(folder: Path, now: dt.datetime) -> None:
-    """Take the start of `now` out of the ledger again: another run of the pipeline was in its way, and it did nothing.
+def withdraw_start(folder: Path, now: dt.datetime) -> None:
+    """Remove the start of `now` from the log: the pipeline was busy with another run and did nothing.
 
     Raises:
-        RegistryError: the ledger cannot be used.
+        RegistryError: the log cannot be used.
 
     """
-    with _locked(folder) as ledger:
-        *before, last = ledger.read().splitlines(keepends=True)
+    with _locked_log(folder) as log:
+        *before, last = log.read().splitlines(keepends=True)
         if json.loads(last)["started"] == now.isoformat():
-            ledger.truncate(len("".join(before).encode()))
+            log.truncate(len("".join(before).encode()))
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[TextIO]:
-    """Open the ledger for reading and appending, alone."""
-    path = folder / _LEDGER
+def _locked_log(folder: Path) -> Iterator[TextIO]:
+    """Open the log of starts for reading and appending, under an exclusive lock."""
+    path = folder / _START_LOG
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(path), path.open("a+", encoding="utf-8") as ledger:
-            ledger.seek(0)
-            yield ledger
+        with locked(path), path.open("a+", encoding="utf-8") as log:
+            log.seek(0)
+            yield log
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path}: cannot be used ({error}); it holds a line of JSON for each start of the pipeline"
+        message = f"{path}: cannot be used ({error}); it has one line of JSON for each start of the pipeline"
         raise RegistryError(message) from None
 
 
-def _production(context: TrainingContext) -> Bundle:
-    """Give the model in production; where the registry is a server, it is asked which one that is."""
+def _open_production(context: TrainingContext) -> Bundle:
+    """Open the bundle in production; with a registry on a server, update the links first."""
     settings, model_store = context.settings, context.model_store
     if settings.mlflow_tracking_uri is not None:
-        follow(context.registry, model_store)
-    public = settings.var / "keys/bundle.pub"
+        sync_links(context.model_registry, model_store)
+    public_key = settings.var / "keys/bundle.pub"
     try:
-        return open_bundle(model_store.folder / PRODUCTION, public, patient_digest=context.patient.digest)
+        return open_bundle(model_store.folder / PRODUCTION, public_key, patient_digest=context.patient.digest)
     except BundleError as error:
         raise RegistryError(str(error)) from None
 
 
-def _report(folder: Path, report: dict[str, object]) -> None:
-    """Replace the last report by `report`."""
+def _print_figures(figures: list[DriftFigure], report: Path) -> None:
+    """Print the figures that have enough predictions, and how many have too few."""
+    known = [figure for figure in figures if figure.figure is not None]
+    for figure in known:
+        log_line("trigger", str(figure))
+    if few := len(figures) - len(known):
+        log_line("trigger", f"too few  for {few} of {len(figures)} figures; {report} names them")
+
+
+def _write_report(folder: Path, report: dict[str, object]) -> None:
+    """Replace the report of the last run."""
     path = folder / _REPORT
     try:
         folder.mkdir(parents=True, exist_ok=True)

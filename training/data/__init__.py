@@ -1,1 +1,1 @@
-"""The cases a model learns from and is reported on: read, described, checked, split."""
+"""The cases: reading, description, checks and split."""

@@ -1,8 +1,8 @@
-"""The cases that stages hand on: an open CSV table and a JSON description, so that any tool can read them.
+"""Encoded cases as a CSV table, `cases.csv`, that stages exchange and any tool can read.
 
-`cases.csv` has `line` (of the raw file), `by_rule` (what the disease's rule says, empty if it has none), one column per
-model column (empty where missing, a number otherwise), `diagnosis` (a class code) and `date` (ISO 8601, empty where
-unknown). Numbers are float32, written with as many digits as identify them.
+Its columns are `line` (of the raw file), `by_rule` (the answer of the disease's rule, empty if it has no rule), the
+model's columns (a number, empty where missing), `diagnosis` (a class code) and `date` (ISO 8601, empty where unknown).
+Numbers are float32, written with as many digits as identify them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 class Example(NamedTuple):
-    """One encoded row with its diagnosis and date, the line of the raw file where it ends, and what a rule says."""
+    """One encoded row with its diagnosis and date, the line of the raw file where it ends, and the rule's answer."""
 
     row: list[float]
     diagnosis: str
@@ -47,16 +47,16 @@ class Cases:
     days: Days | None
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of cases."""
         return len(self.labels)
 
     def where(self, chosen: Mask) -> Cases:
-        """Only the cases that are `chosen`."""
+        """Return the cases that `chosen` marks."""
         return Cases(self.rows[chosen], self.labels[chosen], None if self.days is None else self.days[chosen])
 
 
 def write_cases(path: Path, columns: Sequence[str], cases: Iterable[Example]) -> None:
-    """Write encoded rows with their line, what a rule says, diagnosis and date."""
+    """Write `cases`, encoded by `columns`, to `path`."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["line", "by_rule", *columns, "diagnosis", "date"])
@@ -66,7 +66,7 @@ def write_cases(path: Path, columns: Sequence[str], cases: Iterable[Example]) ->
 
 
 def read_cases(path: Path, classes: Sequence[str]) -> Cases:
-    """Read what `write_cases` wrote."""
+    """Read a file of `write_cases`."""
     index = {code: position for position, code in enumerate(classes)}
     lines = _read(path)
     days = [line[-1] for line in lines]
@@ -78,28 +78,29 @@ def read_cases(path: Path, classes: Sequence[str]) -> Cases:
 
 
 def read_lines(path: Path) -> Labels:
-    """Read which line of the raw file each case comes from: n numbers, the header being line 1."""
+    """Read the line of the raw file of each case: n numbers; the header is line 1."""
     return np.array([int(line[0]) for line in _read(path)], dtype=np.int64)
 
 
 def read_rule(path: Path, classes: Sequence[str]) -> Labels | None:
-    """Read what the disease's rule says of each case, as n indices into the classes; None if it has no rule.
+    """Read the answer of the disease's rule to each case, as n indices into the classes; None without a rule.
 
     Raises:
-        DataError: the rule answers some cases and not others.
+        DataError: the rule answers some cases only.
 
     """
-    said = [line[1] for line in _read(path)]
-    if not any(said):
+    answers = [line[1] for line in _read(path)]
+    if not any(answers):
         return None
-    if not all(said):
-        message = f"{said.count(''):,} of {len(said):,} cases have no answer by by_rule; let it answer all or none"
+    if not all(answers):
+        without = answers.count("")
+        message = f"by_rule has no answer for {without:,} of {len(answers):,} cases; it must answer all or none"
         raise DataError(message)
-    return np.array([classes.index(code) for code in said], dtype=np.int64)
+    return np.array([classes.index(code) for code in answers], dtype=np.int64)
 
 
 def decimal(value: np.float32) -> float:
-    """Give the shortest decimal number that is `value` in float32: 0.7, where float() says 0.699999988."""
+    """Return the shortest decimal number that is `value` in float32: 0.7, where float() returns 0.699999988."""
     return float(str(value))
 
 

@@ -1,4 +1,4 @@
-"""The training cases as counts (`shared.artifacts.baseline`), and in which of its intervals a value lies."""
+"""Distribution of the training cases: a histogram per column (`shared.artifacts.baseline`)."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ _DIGITS = 6
 
 
 def describe(rows: Rows, columns: Sequence[str], answers: Mapping[str, float]) -> Baseline:
-    """Count the training `rows` (n x columns, NaN where missing); `answers` are shares by class."""
+    """Describe the training `rows` (n x columns, NaN where missing); `answers` are shares by class."""
     return Baseline(
         cases=len(rows),
-        columns={column: _spread(rows[:, index]) for index, column in enumerate(columns)},
+        columns={column: _histogram(rows[:, index]) for index, column in enumerate(columns)},
         answers=dict(answers),
     )
 
 
-def counted(values: Rows, edges: Sequence[float]) -> Labels:
-    """Count the `values`, NaN left out, in each interval between `edges`; gives one count more than there are edges."""
+def count_values(values: Rows, edges: Sequence[float]) -> Labels:
+    """Count `values`, without NaN, in the len(edges) + 1 intervals that `edges` separate."""
     present = values[~np.isnan(values)]
-    return np.bincount(np.searchsorted(_exact(edges), present, side="right"), minlength=len(edges) + 1)
+    return np.bincount(np.searchsorted(_as_float32(edges), present, side="right"), minlength=len(edges) + 1)
 
 
 def shares(counts: Labels) -> list[float]:
-    """Give each count's share of the sum, all zero if nothing was counted."""
+    """Give each count's share of the sum, all zero if nothing was count_values."""
     return [round(float(count / max(counts.sum(), 1)), _DIGITS) for count in counts]
 
 
-def _spread(values: Rows) -> ColumnHistogram:
+def _histogram(values: Rows) -> ColumnHistogram:
     present = values[~np.isnan(values)]
     edges = _edges(present)
     return ColumnHistogram(
         edges=edges,
-        shares=shares(counted(values, edges)),
+        shares=shares(count_values(values, edges)),
         missing=round(1 - len(present) / max(len(values), 1), _DIGITS),
     )
 
 
 def _edges(present: Rows) -> list[float]:
-    """Give the deciles, or around every value if they are few, as those of a flag or a choice are.
+    """Return the deciles, or with few distinct values, as of a flag or a choice, edges around every value.
 
-    Then a value that no training case had lies in an interval that no training case lay in.
+    Then a value that no training case has falls into an interval without training cases.
     """
     edges = np.unique(present)
     if len(edges) > _INTERVALS:
@@ -62,6 +62,6 @@ def _edges(present: Rows) -> list[float]:
     return [decimal(edge) for edge in edges]
 
 
-def _exact(edges: Sequence[float]) -> Rows:
-    """Give the edges as the float32 values they are, as rows are."""
+def _as_float32(edges: Sequence[float]) -> Rows:
+    """Return the edges as float32, the type of rows."""
     return np.asarray(edges, dtype=np.float32)

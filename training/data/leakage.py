@@ -1,8 +1,8 @@
-"""How well one column alone tells the diagnoses apart: too well, and it was filled in from the diagnosis.
+"""Leakage: how well one column alone predicts the diagnosis. A very good one was filled in from the diagnosis.
 
-Each column is given to a decision tree of depth 3 that is fitted on the training cases, all classes weighing the same,
-and judged by its balanced accuracy (mean recall of the classes) on the reported cases. A column may give away all
-classes at once, or one class only; and what gives it away may be that a value is there at all.
+For each column, a decision tree of depth 3 is fitted on the training cases with balanced class weights. Its figure is
+the balanced accuracy (mean recall of the classes) on the reported cases. A column may leak all classes or one class,
+by its values or by the presence of a value.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _DEPTH = 3
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """Balanced accuracies of one column (0 to 1): between all classes, and of the class it tells best from the rest."""
+    """Balanced accuracies of one column (0 to 1): all classes, and `best_class` against the rest."""
 
     all_classes: float
     one_class: float
-    told_best: str
+    best_class: str
 
 
 def by_value(training: Cases, later: Cases, columns: Sequence[str], classes: Sequence[str]) -> dict[str, Separation]:
-    """Judge the values of each column that is not always the same."""
+    """Measure each column that has more than one value, by its values."""
     return {
         column: _separation(training.rows[:, [index]], training.labels, later.rows[:, [index]], later.labels, classes)
         for index, column in enumerate(columns)
@@ -43,7 +43,7 @@ def by_value(training: Cases, later: Cases, columns: Sequence[str], classes: Seq
 
 
 def by_absence(training: Cases, later: Cases, columns: Sequence[str], classes: Sequence[str]) -> dict[str, Separation]:
-    """Judge each column by whether it has a value, for those that sometimes have none."""
+    """Measure each column that is missing in some cases, by the presence of a value."""
     absent, absent_later = np.isnan(training.rows), np.isnan(later.rows)
     return {
         column: _separation(absent[:, [index]], training.labels, absent_later[:, [index]], later.labels, classes)
@@ -57,27 +57,27 @@ def _varies(values: npt.NDArray[np.generic]) -> bool:
 
 
 def _separation(
-    known: npt.NDArray[np.generic],
+    fitted: npt.NDArray[np.generic],
     labels: Labels,
-    asked: npt.NDArray[np.generic],
+    tested: npt.NDArray[np.generic],
     truth: Labels,
     classes: Sequence[str],
 ) -> Separation:
-    one_by_one = {
-        classes[index]: _balanced_accuracy(known, labels == index, asked, truth == index)
-        for index in np.intersect1d(labels, truth)  # one that is missing on a side cannot be learned, or not be judged
+    by_class = {
+        classes[index]: _balanced_accuracy(fitted, labels == index, tested, truth == index)
+        for index in np.intersect1d(labels, truth)  # a class must have cases on both sides
     }
-    best = max(one_by_one, key=lambda code: one_by_one[code])
-    return Separation(_balanced_accuracy(known, labels, asked, truth), one_by_one[best], best)
+    best = max(by_class, key=lambda code: by_class[code])
+    return Separation(_balanced_accuracy(fitted, labels, tested, truth), by_class[best], best)
 
 
 def _balanced_accuracy(
-    known: npt.NDArray[np.generic],
+    fitted: npt.NDArray[np.generic],
     labels: npt.NDArray[np.generic],
-    asked: npt.NDArray[np.generic],
+    tested: npt.NDArray[np.generic],
     truth: npt.NDArray[np.generic],
 ) -> float:
-    tree = DecisionTreeClassifier(max_depth=_DEPTH, class_weight="balanced", random_state=0).fit(known, labels)
-    given = tree.predict(asked)
-    recalls = recall_score(truth, given, labels=np.unique(truth), average="macro", zero_division=0)
+    tree = DecisionTreeClassifier(max_depth=_DEPTH, class_weight="balanced", random_state=0).fit(fitted, labels)
+    predicted = tree.predict(tested)
+    recalls = recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
     return round(float(recalls), 6)

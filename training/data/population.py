@@ -1,4 +1,4 @@
-"""Whom a model was trained and reported on: one description of each of the two sets of cases."""
+"""Population: a description of the training cases and of the reported cases."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _period(cases: Cases, classes: Sequence[str], features: Sequence[Feature]) -
     counts = np.bincount(cases.labels, minlength=len(classes)).tolist()
     missing, quartiles, shares = {}, {}, {}
     for feature, column in zip(features, cases.rows.T, strict=True):
-        known = column[~np.isnan(column)].astype(np.float64)
-        missing[feature.name] = round(1 - len(known) / len(column), 6)
-        if not len(known):
+        present = column[~np.isnan(column)].astype(np.float64)
+        missing[feature.name] = round(1 - len(present) / len(column), 6)
+        if not len(present):
             continue
         if feature.kind in {"flag", "choice"}:
-            shares[feature.name] = _shares(known, feature.choices or ("no", "yes"))
+            shares[feature.name] = _shares(present, feature.choices or ("no", "yes"))
         else:
-            low, middle, high = (round(float(end), 4) for end in np.percentile(known, _QUARTERS))
+            low, middle, high = (round(float(end), 4) for end in np.percentile(present, _QUARTERS))
             quartiles[feature.name] = (low, middle, high)
     return Period(
         cases=len(cases),
@@ -48,5 +48,5 @@ def _period(cases: Cases, classes: Sequence[str], features: Sequence[Feature]) -
     )
 
 
-def _shares(known: Floats, options: Sequence[str]) -> dict[str, float]:
-    return {option: round(float((known == index).mean()), 6) for index, option in enumerate(options)}
+def _shares(values: Floats, options: Sequence[str]) -> dict[str, float]:
+    return {option: round(float((values == index).mean()), 6) for index, option in enumerate(options)}

@@ -1,7 +1,6 @@
-"""`data/raw.csv`, row by row: text by column name, with the line each row ends on.
+"""Reader of `data/raw.csv`: rows as text by column name, with the line where each row ends.
 
-What is wrong with the file as a file is told in one line, and never with what is in it: a table that lost
-its header has a patient there.
+An error in the file is one line without any of its content: a table that lost its header has a patient there.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ class RowError(Exception):
 
 
 class Row(dict[str, str]):
-    """One row by column name; asking for a column that the file lacks says so, where a bare KeyError would not."""
+    """One row by column name. Reading a column that the file lacks raises a RowError with a message."""
 
     def __missing__(self, column: str) -> str:
-        """Refuse.
+        """Handle a column that the file lacks.
 
         Raises:
             RowError: always.
@@ -41,7 +40,7 @@ class Row(dict[str, str]):
 
     @property
     def has_decimal_comma(self) -> bool:
-        """Whether some value is a number with a comma, as a spreadsheet in Spanish writes it."""
+        """Whether a value is a number with a decimal comma, as a Spanish spreadsheet writes it."""
         return any(_DECIMAL_COMMA.fullmatch(value) for value in self.values())
 
 
@@ -49,7 +48,7 @@ def rows(raw: Path) -> Iterator[tuple[int, Row]]:
     """Yield every row with its line; the header is line 1.
 
     Raises:
-        DataError: the file cannot be read, is no table, or was cut off.
+        DataError: the file cannot be read, is not a CSV table, or was cut off.
 
     """
     try:
@@ -64,7 +63,7 @@ def rows(raw: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _table(raw: Path, file: TextIO) -> Iterator[tuple[int, Row]]:
-    reader = csv.reader(file, strict=True)  # strict: a quote that is never closed is an error, not one long value
+    reader = csv.reader(file, strict=True)  # strict: an unclosed quote is an error, not one long value
     try:
         header = next(reader, None)
         if fault := _header_fault(header):
@@ -94,8 +93,8 @@ def _header_fault(header: Sequence[str] | None) -> str | None:
     return None
 
 
-def _count_fault(found: int, expected: int, file: TextIO) -> str:
-    fault = f"{found} fields, where the header has {expected}"
-    if found > expected:
+def _count_fault(count: int, expected: int, file: TextIO) -> str:
+    fault = f"{count} fields, where the header has {expected}"
+    if count > expected:
         return f"{fault}; a text, or a number, with a comma in it must be in quotes"
     return fault if file.readline() else f"{fault}; it is the last line: was the file cut off?"

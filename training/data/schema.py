@@ -1,4 +1,4 @@
-"""The table of cases as its patient class declares it: one pandera schema, derived, so that nothing is said twice."""
+"""Schema of the table of cases (pandera), derived from the patient class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def schema(patient: type[Patient]) -> pa.DataFrameSchema:
-    """Declare the encoded row of `patient`: its columns in their order, float32, within limits, NaN where missing."""
+    """Return the schema of encoded rows of `patient`: columns in order, float32, within limits, NaN where missing."""
     return pa.DataFrameSchema(
         {
             feature.name: pa.Column("float32", _rules(feature), nullable=feature.kind != "flag")
@@ -27,25 +27,24 @@ def schema(patient: type[Patient]) -> pa.DataFrameSchema:
     )
 
 
-def breaches(rows: Rows, columns: Sequence[str], lines: Labels, patient: type[Patient]) -> list[str]:
-    """Name what breaks the schema by line of the raw file, column and rule, never by value; empty if nothing does.
+def schema_violations(rows: Rows, columns: Sequence[str], lines: Labels, patient: type[Patient]) -> list[str]:
+    """Return the violations of the schema: line of the raw file, column and rule, never a value.
 
-    A request is validated by the class before it is encoded. This looks at what comes out of the encoding, and so also
-    at what `derived` computes.
+    The class validates a row before it is encoded. The schema checks the encoded row, and so what `derived` computes.
     """
     try:
         schema(patient).validate(pd.DataFrame(rows, columns=list(columns)), lazy=True)
     except SchemaErrors as error:
-        found = error.failure_cases
+        failures = error.failure_cases
     else:
         return []
-    in_rows = found[found["index"].notna()].sort_values(["index", "column"])
-    said = [
+    in_rows = failures[failures["index"].notna()].sort_values(["index", "column"])
+    by_line = [
         f"line {lines[int(index)]}: {column}: {rule}"
         for index, column, rule in zip(in_rows["index"], in_rows["column"], in_rows["check"], strict=True)
     ]
-    whole = found[found["index"].isna()]
-    return [*(f"the columns: {rule}" for rule in whole["check"]), *said]
+    in_columns = failures[failures["index"].isna()]
+    return [*(f"the columns: {rule}" for rule in in_columns["check"]), *by_line]
 
 
 def _rules(feature: Feature) -> list[pa.Check]:

@@ -1,4 +1,4 @@
-"""Which cases train, which are reported on, and how the choice inside the training period is validated."""
+"""Split of the cases: training cases, reported cases, and the folds inside the training period."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Fold:
 
 
 def reported(cases: Cases, split: TimeSplit | RandomSplit) -> Mask:
-    """Mark the cases that are kept from training and reported on.
+    """Mark the reported cases, which are not trained on.
 
     Raises:
-        DataError: the split leaves one side empty, or needs dates that are not there.
+        DataError: the split leaves one side empty, or needs dates that the cases lack.
 
     """
     if isinstance(split, TimeSplit):
@@ -57,10 +57,10 @@ def reported(cases: Cases, split: TimeSplit | RandomSplit) -> Mask:
 
 
 def check_enough(training: Cases, classes: Sequence[str], folds: int) -> None:
-    """Refuse to learn a class from hardly any example.
+    """Check that every class has enough training cases for the folds.
 
     Raises:
-        DataError: naming the classes, how many cases they have and how many they need.
+        DataError: names the classes, their number of cases and the number needed.
 
     """
     needed = 2 * folds
@@ -74,31 +74,31 @@ def check_enough(training: Cases, classes: Sequence[str], folds: int) -> None:
 
 
 def folds(training: Cases, split: TimeSplit | RandomSplit, count: int, seed: int) -> list[Fold]:
-    """Divide the training cases for validation, in the way they are divided for the report.
+    """Divide the training cases into `count` folds for validation, by the method of `split`.
 
-    By time: the later half in `count` blocks, each validated by what was fitted on everything before it; the block
-    nearest to what will be served is `latest`. At random: stratified folds, all of them `latest`.
+    By time: the later half in blocks; each validates a model that was fitted on all cases before it. The last block is
+    `latest`: it is nearest to the patients that will be served. At random: stratified folds, all of them `latest`.
     """
     if isinstance(split, TimeSplit) and training.days is not None:
         ordered = np.sort(training.days)
         starts = [ordered[len(ordered) * (count + block) // (2 * count)] for block in range(count)]
         ends = [*starts[1:], ordered[-1] + np.timedelta64(1, "D")]
-        found = [
+        parts = [
             Fold(training.days < start, (training.days >= start) & (training.days < end), latest=block == count - 1)
             for block, (start, end) in enumerate(zip(starts, ends, strict=True))
         ]
     else:
         stratified = StratifiedKFold(count, shuffle=True, random_state=seed)
-        found = []
+        parts = []
         for _, chosen in stratified.split(training.rows, training.labels):
             validate = np.zeros(len(training), dtype=np.bool_)
             validate[chosen] = True
-            found.append(Fold(~validate, validate, latest=True))
-    for fold in found:
+            parts.append(Fold(~validate, validate, latest=True))
+    for fold in parts:
         if not fold.validate.any() or len(np.unique(training.labels[fold.fit])) < 2:  # noqa: PLR2004 - two classes
             message = (
                 "the training period is too short for choice.folds: some fold has one class, or no case; "
                 "use fewer folds, a later split.date or method random"
             )
             raise DataError(message)
-    return found
+    return parts

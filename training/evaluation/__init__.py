@@ -1,1 +1,1 @@
-"""How good a model is, and whether that is good enough to serve."""
+"""Metrics of a model, and the gates that it must pass before it serves."""

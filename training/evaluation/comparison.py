@@ -1,7 +1,7 @@
-"""A candidate against the model in production, on the same cases: what differs by more than chance.
+"""Comparison of two models on the same cases by a paired bootstrap.
 
-Paired bootstrap: every resample of the cases gives both models' figures, and so their difference; its 95 % percentile
-interval is narrower than two intervals side by side, since what is hard for one model is mostly hard for the other.
+Every resample of the cases gives the figures of both models, and so their difference. The 95 % percentile interval of
+the difference is narrower than two separate intervals would suggest, since the models mostly fail on the same cases.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from training.evaluation.metrics import LOWER_IS_BETTER, resamples, weighted
+from training.evaluation.metrics import LOWER_IS_BETTER, bootstrap_weights, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from training.data.cases import Floats, Labels
     from training.stage_files import Interval
 
-Outcome = Literal["better", "worse", "no difference seen"]
+Result = Literal["better", "worse", "no difference seen"]
 
-_ALWAYS = ("accuracy", "balanced_accuracy", "log_loss")
+_OVERALL_FIGURES = ("accuracy", "balanced_accuracy", "log_loss")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the candidate has more of `figure` than production (None: the cases cannot say), and its interval."""
+    """The candidate's `figure` minus that of production, and the interval of this difference."""
 
     figure: str
     value: float
     interval: Interval
-    outcome: Outcome
+    result: Result
 
 
 def compared_figures(low_prevalence: Iterable[str]) -> list[str]:
-    """Name what is compared: the overall figures, and how well each rare class is found."""
-    return [*_ALWAYS, *(f"average_precision.{code}" for code in low_prevalence)]
+    """Return the names of the compared figures: overall ones, and the average precision of each rare class."""
+    return [*_OVERALL_FIGURES, *(f"average_precision.{code}" for code in low_prevalence)]
 
 
-def differences(  # noqa: PLR0913, PLR0917 - two models on the same cases, and how to compare them
+def differences(  # noqa: PLR0913, PLR0917 - two models, the cases, and how to compare them
     candidate: Floats,
     production: Floats,
     labels: Labels,
@@ -48,23 +48,27 @@ def differences(  # noqa: PLR0913, PLR0917 - two models on the same cases, and h
     names: Iterable[str],
     settings: Evaluation,
 ) -> list[Difference]:
-    """Compare the probabilities (n x classes) of both for the same cases; a figure without meaning is left out."""
-    drawn = np.concatenate([np.ones((1, len(labels))), resamples(len(labels), settings)])
-    ours, theirs = (
-        weighted(probabilities, labels, classes, settings.calibration_bins, drawn)
+    """Compare the probabilities (n x classes) of both models for n cases; undefined figures are left out.
+
+    An undefined figure is, for example, the average precision of a class without cases.
+    """
+    weights = np.concatenate([np.ones((1, len(labels))), bootstrap_weights(len(labels), settings)])
+    candidate_figures, production_figures = (
+        weighted(probabilities, labels, classes, settings.calibration_bins, weights)
         for probabilities in (candidate, production)
     )
-    found = []
+    compared = []
     for name in names:
-        change = ours[name] - theirs[name]
+        change = candidate_figures[name] - production_figures[name]
         if not np.isfinite(change[0]):
             continue
         low, high = (float(end) for end in np.nanpercentile(change[1:], (2.5, 97.5)))
-        found.append(Difference(name, float(change[0]), (low, high), _outcome(low, high, name in LOWER_IS_BETTER)))
-    return found
+        result = _result(low, high, name in LOWER_IS_BETTER)
+        compared.append(Difference(name, float(change[0]), (low, high), result))
+    return compared
 
 
-def _outcome(low: float, high: float, lower_is_better: bool) -> Outcome:  # noqa: FBT001 - one more sign to mind
+def _result(low: float, high: float, lower_is_better: bool) -> Result:  # noqa: FBT001 - a property of the figure
     if low <= 0 <= high:
         return "no difference seen"
     return "better" if (high < 0) == lower_is_better else "worse"

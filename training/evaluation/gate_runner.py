@@ -1,4 +1,4 @@
-"""A version before its gates: its own model, asked the reported cases of `var/pipeline`, beside production's model."""
+"""Gate runner: runs a version's gates on the reported cases of `var/pipeline`, which its own model answers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from training.data.splitting import reported
 from training.errors import DataError
 from training.evaluation.comparison import compared_figures, differences
 from training.evaluation.gates import (
-    Report,
+    GateReport,
     Verdict,
-    judge,
-    judge_data,
-    judge_differences,
-    judge_latency,
-    judge_subgroups,
+    check_data_checks,
+    check_differences,
+    check_figures,
+    check_latency,
+    check_subgroups,
 )
 from training.evaluation.metrics import figures
 from training.evaluation.subgroups import subgroups
-from training.model.latency import measured
-from training.model.predictor import served
+from training.model.latency import measure_latency
+from training.model.predictor import load_predictor
 from training.stage_files import CASES, Preparation, read_checks, read_preparation
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GateRunner:
-    """The reported cases, and by which parameters they are judged."""
+    """The reported cases, with the parameters and the data checks that the gates use."""
 
     parameters: Parameters
     preparation: Preparation
@@ -45,7 +45,7 @@ class GateRunner:
 
     @classmethod
     def from_pipeline(cls) -> GateRunner:
-        """Take the cases of the pipeline in the current folder.
+        """Read the files of the pipeline in the current folder.
 
         Raises:
             DataError: it has not run here.
@@ -56,34 +56,37 @@ class GateRunner:
             preparation = read_preparation()
             checks, cases = read_checks(), read_cases(CASES, preparation.classes)
         except FileNotFoundError as error:
-            message = f"{error.filename}: not there; `make train` in this disease's folder makes the cases to judge on"
+            message = f"{error.filename}: not there; `make train` in this disease's folder writes these cases"
             raise DataError(message) from None
         except ValidationError:
-            message = f"{CASES.parent}: written by another release; `make train` makes the cases to judge on anew"
+            message = f"{CASES.parent}: written by another release; `make train` writes them again"
             raise DataError(message) from None
         return cls(parameters, preparation, checks, cases.where(reported(cases, parameters.split)))
 
-    def report(self, candidate: Bundle, production: Bundle | None, *, refusal: str | None = None) -> Report:
-        """Judge `candidate`, alone and against `production`, if that is another; `refusal`: why it cannot be asked."""
+    def run(self, candidate: Bundle, production: Bundle | None, *, unusable: str | None = None) -> GateReport:
+        """Run the gates on `candidate` and compare it with `production`, unless both are the same bundle.
+
+        `unusable` is the reason why the version in production cannot be opened, for the report.
+        """
         manifest = candidate.manifest
-        answer = served(candidate)
-        probabilities = answer(self.cases.rows)
-        found = self._figures(probabilities, np.ones(len(self.cases), dtype=np.bool_))
+        predict = load_predictor(candidate)
+        probabilities = predict(self.cases.rows)
+        values = self._figures(probabilities, np.ones(len(self.cases), dtype=np.bool_))
         verdicts = [
-            self._provenance(manifest),
-            judge_data(self.checks, self.preparation.data_hash),
-            *judge(found, manifest.parity, self.parameters.gates),
-            *judge_subgroups(self._groups(probabilities), self.parameters.gates),
-            *judge_latency(measured(answer, self.cases.rows), self.parameters.gates),
+            self._check_provenance(manifest),
+            check_data_checks(self.checks, self.preparation.data_hash),
+            *check_figures(values, manifest.parity, self.parameters.gates),
+            *check_subgroups(self._subgroups(probabilities), self.parameters.gates),
+            *check_latency(measure_latency(predict, self.cases.rows), self.parameters.gates),
         ]
-        remarks = [f"not compared with production: {refusal}"] if refusal else []
+        remarks = [f"not compared with production: {unusable}"] if unusable else []
         if production is not None and production.digest != candidate.digest:
-            compared = self._against(production, probabilities, manifest)
-            if isinstance(compared, str):
-                remarks.append(f"not compared with version {production.manifest.version}: {compared}")
+            comparison = self._compare(production, probabilities, manifest)
+            if isinstance(comparison, str):
+                remarks.append(f"not compared with version {production.manifest.version}: {comparison}")
             else:
-                verdicts += compared
-        return Report(
+                verdicts += comparison
+        return GateReport(
             version=manifest.version,
             data_hash=self.preparation.data_hash,
             cases=len(self.cases),
@@ -96,7 +99,7 @@ class GateRunner:
         bins, classes = self.parameters.evaluation.calibration_bins, self.preparation.classes
         return figures(probabilities[chosen], self.cases.labels[chosen], classes, bins)
 
-    def _groups(self, probabilities: Floats) -> list[Subgroup]:
+    def _subgroups(self, probabilities: Floats) -> list[Subgroup]:
         return subgroups(
             self.cases,
             self.preparation.classes,
@@ -105,35 +108,39 @@ class GateRunner:
             lambda inside: (self._figures(probabilities, inside), {}),
         )
 
-    def _provenance(self, manifest: Manifest) -> Verdict:
-        """Ask that it was made from these data, divided like this: else it may have learnt the reported cases."""
-        same = manifest.data_hash == self.preparation.data_hash and self._divided_alike(manifest)
-        remark = "" if same else f"made from data {manifest.data_hash[:12]} or another split: it may know these cases"
+    def _check_provenance(self, manifest: Manifest) -> Verdict:
+        """Check that the model was trained on these data and this split: else reported cases may be training cases."""
+        same = manifest.data_hash == self.preparation.data_hash and self._has_same_split(manifest)
+        remark = "" if same else f"trained on data {manifest.data_hash[:12]} or another split: it may know these cases"
         return Verdict(gate="same_data", figure=float(same), rule=">=", bound=1, passed=same, remark=remark)
 
-    def _divided_alike(self, manifest: Manifest) -> bool:
-        ours = {f"split.{key}": value for key, value in self.parameters.split.model_dump(mode="json").items()}
-        return ours == {key: value for key, value in manifest.parameters.items() if key.startswith("split.")}
+    def _has_same_split(self, manifest: Manifest) -> bool:
+        split = {f"split.{key}": value for key, value in self.parameters.split.model_dump(mode="json").items()}
+        return split == {key: value for key, value in manifest.parameters.items() if key.startswith("split.")}
 
-    def _against(self, production: Bundle, probabilities: Floats, candidate: Manifest) -> list[Verdict] | str:
-        """Compare on the cases that neither model learnt from, or say why that cannot be done."""
-        theirs = production.manifest
-        unseen = self._unseen_by(theirs)
+    def _compare(self, production: Bundle, probabilities: Floats, candidate: Manifest) -> list[Verdict] | str:
+        """Compare on the cases that neither model was trained on; return a reason if there are none."""
+        manifest = production.manifest
+        unseen = self._unseen_by(manifest)
         if unseen is None:
-            return "it was made from other data or another split, and may know these cases"
+            return "it was trained on other data or another split, and may know these cases"
         cases = self.cases.where(unseen)
         if len(cases) == 0:
-            return "it learnt from all of these cases"
-        names = compared_figures(candidate.low_prevalence)
-        settings = self.parameters.evaluation
-        return judge_differences(
+            return "it was trained on all of these cases"
+        return check_differences(
             differences(
-                probabilities[unseen], served(production)(cases.rows), cases.labels, theirs.classes, names, settings
+                probabilities[unseen],
+                load_predictor(production)(cases.rows),
+                cases.labels,
+                manifest.classes,
+                compared_figures(candidate.low_prevalence),
+                self.parameters.evaluation,
             )
         )
 
     def _unseen_by(self, manifest: Manifest) -> Mask | None:
-        if manifest.data_hash == self.preparation.data_hash and self._divided_alike(manifest):
+        """Mark the cases that the model of `manifest` was not trained on; None if that cannot be known."""
+        if manifest.data_hash == self.preparation.data_hash and self._has_same_split(manifest):
             return np.ones(len(self.cases), dtype=np.bool_)
         if isinstance(self.parameters.split, TimeSplit) and manifest.parameters.get("split.method") == "time":
             days = self.cases.days

@@ -1,7 +1,7 @@
-"""What a model must reach before it serves: each gate a bound and a verdict, together a report.
+"""Gates: bounds that a model must keep before it serves. Each gives a verdict; the verdicts form a report.
 
-Absolute gates hold figures of the reported cases, parity and latency against `gates` in params.yaml. Relative ones ask
-that nothing is worse than the model in production has it, by more than chance, on the same cases.
+Absolute gates check figures of the reported cases, parity and latency against `gates` in params.yaml. Relative gates
+fail if a figure is worse than that of the model in production, by more than chance, on the same cases.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Verdict(BaseModel):
-    """One gate: the figure found (None if the reported cases cannot give it), and the bound it must keep.
+    """Result of one gate: the figure (None if the reported cases do not give it) and the bound that it must keep.
 
-    In a comparison the figure is the difference from production, and the end of its interval on the better side is what
-    must keep to the bound.
+    In a comparison the figure is the difference from production, and it fails only if its whole interval is beyond the
+    bound.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -41,8 +41,8 @@ class Verdict(BaseModel):
     remark: str = ""
 
 
-class Report(BaseModel):
-    """The verdicts on one version: on which cases they rest, and with which production it was compared."""
+class GateReport(BaseModel):
+    """The verdicts on one version, the cases they were computed on, and the version it was compared with."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -55,18 +55,18 @@ class Report(BaseModel):
 
     @property
     def failed(self) -> list[str]:
-        """Name the gates that are not passed."""
+        """The gates that failed."""
         return [verdict.gate for verdict in self.verdicts if not verdict.passed]
 
     def text(self) -> str:
-        """Show it to a person, a line for each gate and remark."""
-        against = f"; against version {self.production}, in production" if self.production else ""
+        """Return the report as text, one line for each gate and remark."""
+        against = f"; compared with version {self.production} in production" if self.production else ""
         head = f"version {self.version} on {self.cases:,} cases of data {self.data_hash[:12]}{against}"
         return "\n".join([head, *table(self.verdicts), *self.remarks])
 
 
-def judge(figures: Mapping[str, float], parity: Parity, gates: Gates) -> list[Verdict]:
-    """Hold the figures of the reported cases against `gates`. A figure that is missing does not pass."""
+def check_figures(figures: Mapping[str, float], parity: Parity, gates: Gates) -> list[Verdict]:
+    """Check the figures of the reported cases. A missing figure fails."""
     verdicts = [
         *(_at_least(gate, figures.get(gate), floor) for gate, floor in _floors(gates).items()),
         at_most(
@@ -74,30 +74,30 @@ def judge(figures: Mapping[str, float], parity: Parity, gates: Gates) -> list[Ve
         ),
     ]
     if gates.onnx_parity:
-        flips = f"{parity.label_flips} answers change" if parity.label_flips else ""
+        flips = f"{parity.label_flips} answers differ" if parity.label_flips else ""
         verdict = at_most("onnx_parity", parity.max_abs_difference, parity.tolerance)
         verdicts.append(verdict.model_copy(update={"passed": parity.passed, "remark": flips}))
     return verdicts
 
 
-def judge_latency(latency: Latency, gates: Gates) -> list[Verdict]:
-    """Hold the times that the model takes against their ceilings."""
+def check_latency(latency: Latency, gates: Gates) -> list[Verdict]:
+    """Check the latency of the model."""
     return [
         at_most("latency.one_row_p99_ms", latency.one_row_p99_ms, gates.latency.one_row_p99_ms),
         at_most("latency.row_in_batch_us", latency.row_in_batch_us, gates.latency.row_in_batch_us),
     ]
 
 
-def judge_data(checks: Checks, data_hash: str) -> Verdict:
-    """Pass data that all checks passed; names those that did not."""
-    wrong = [finding.check for finding in checks.findings if not finding.passed]
+def check_data_checks(checks: Checks, data_hash: str) -> Verdict:
+    """Check that all data checks passed, on the data with `data_hash`; the remark names those that failed."""
+    failed = [result.check for result in checks.findings if not result.passed]
     if checks.data_hash != data_hash:
-        wrong = ["made on other data"]
-    return at_most("data_checks", float(len(wrong)), 0).model_copy(update={"remark": ", ".join(wrong)})
+        failed = ["made on other data"]
+    return at_most("data_checks", float(len(failed)), 0).model_copy(update={"remark": ", ".join(failed)})
 
 
-def judge_subgroups(groups: Iterable[Subgroup], gates: Gates) -> list[Verdict]:
-    """Hold each group that is large enough against the floors for groups."""
+def check_subgroups(groups: Iterable[Subgroup], gates: Gates) -> list[Verdict]:
+    """Check each group with enough cases against the floors for groups."""
     rule = gates.subgroups
     verdicts = []
     for group in groups:
@@ -110,34 +110,34 @@ def judge_subgroups(groups: Iterable[Subgroup], gates: Gates) -> list[Verdict]:
     return verdicts
 
 
-def judge_differences(differences: Iterable[Difference]) -> list[Verdict]:
-    """Pass what is not worse than production: only a difference beyond chance counts."""
+def check_differences(differences: Iterable[Difference]) -> list[Verdict]:
+    """Check that no figure is worse than that of production; only a difference beyond chance counts."""
     return [
         Verdict(
-            gate=f"production.{found.figure}",
-            figure=found.value,
-            rule="<=" if found.figure in LOWER_IS_BETTER else ">=",
+            gate=f"production.{difference.figure}",
+            figure=difference.value,
+            rule="<=" if difference.figure in LOWER_IS_BETTER else ">=",
             bound=0,
-            passed=found.outcome != "worse",
-            interval=found.interval,
-            remark=f"{found.outcome}, 95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}",
+            passed=difference.result != "worse",
+            interval=difference.interval,
+            remark=f"{difference.result}, 95 % interval {difference.interval[0]:+.4f} to {difference.interval[1]:+.4f}",
         )
-        for found in differences
+        for difference in differences
     ]
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:
-    """Show the verdicts to a person, a line each."""
+    """Return the verdicts as text, one line each."""
     width = max(len(verdict.gate) for verdict in verdicts)
     return [
-        f"{'passed' if verdict.passed else 'FAILED'}  {verdict.gate:<{width}}  {_shown(verdict)}"
+        f"{'passed' if verdict.passed else 'FAILED'}  {verdict.gate:<{width}}  {_figure_and_bound(verdict)}"
         + (f"  ({verdict.remark})" if verdict.remark else "")
         for verdict in verdicts
     ]
 
 
 def at_most(gate: str, figure: float | None, ceiling: float) -> Verdict:
-    """Judge a figure that must not exceed `ceiling`."""
+    """Return the verdict on a figure that must not exceed `ceiling`."""
     return Verdict(gate=gate, figure=figure, rule="<=", bound=ceiling, passed=figure is not None and figure <= ceiling)
 
 
@@ -154,7 +154,7 @@ def _at_least(gate: str, figure: float | None, floor: float) -> Verdict:
     return Verdict(gate=gate, figure=figure, rule=">=", bound=floor, passed=figure is not None and figure >= floor)
 
 
-def _shown(verdict: Verdict) -> str:
+def _figure_and_bound(verdict: Verdict) -> str:
     if verdict.interval is not None and verdict.figure is not None:
         return f"{verdict.figure:>+9.4f}"
     figure = "no cases" if verdict.figure is None else f"{verdict.figure:.4g}"

@@ -1,7 +1,7 @@
-"""How good probabilities are, with bootstrap confidence intervals, all from one vectorised computation.
+"""Metrics of predicted probabilities with bootstrap confidence intervals, in one vectorised computation.
 
-Every figure is computed under R sets of case weights at once: all ones gives the figure itself, multinomial counts
-give its bootstrap distribution. Names: `accuracy`, `balanced_accuracy` (mean recall of the classes that occur),
+Every figure is computed under R sets of case weights at once: weights of one give the figure itself, multinomial
+counts give its bootstrap distribution. Names: `accuracy`, `balanced_accuracy` (mean recall of the classes that occur),
 `log_loss` (nats), `brier` (summed over classes, 0 to 2), `expected_calibration_error` (top label, equal-width bins;
 Naeini et al. 2015), `overconfidence` (mean probability of the top label less accuracy), and per class `recall.C`,
 `precision.C`, `f1.C`, `average_precision.C`, `roc_auc.C`.
@@ -27,32 +27,32 @@ _INTERVAL = (2.5, 97.5)
 
 
 def figures(probabilities: Floats, labels: Labels, classes: Sequence[str], bins: int) -> dict[str, float]:
-    """Compute every figure; those without meaning here (a class that does not occur) are left out."""
-    return plain(weighted(probabilities, labels, classes, bins, np.ones((1, len(labels)))))
+    """Compute every figure; undefined ones (of a class without cases) are left out."""
+    return point_estimates(weighted(probabilities, labels, classes, bins, np.ones((1, len(labels)))))
 
 
-def resamples(cases: int, settings: Evaluation) -> Floats:
-    """Draw how often each of `cases` comes in every bootstrap resample: resamples x cases."""
+def bootstrap_weights(cases: int, settings: Evaluation) -> Floats:
+    """Draw the count of each of `cases` in every bootstrap resample: an array of resamples x cases."""
     generator = np.random.default_rng(settings.seed)
     drawn = generator.multinomial(cases, np.full(cases, 1 / cases), size=settings.bootstrap_resamples)
     return drawn.astype(np.float64)
 
 
-def plain(found: Mapping[str, Floats]) -> dict[str, float]:
-    """Give each figure under the first set of weights, less those that have no meaning there."""
-    return {name: round(float(values[0]), 6) for name, values in found.items() if np.isfinite(values[0])}
+def point_estimates(weighted_values: Mapping[str, Floats]) -> dict[str, float]:
+    """Return each figure under the first set of weights, without those that are undefined there."""
+    return {name: round(float(values[0]), 6) for name, values in weighted_values.items() if np.isfinite(values[0])}
 
 
-def spans(found: Mapping[str, Floats]) -> dict[str, Interval]:
-    """Give the 95 % percentile interval of each figure over its resamples."""
-    ends = {name: np.nanpercentile(v, _INTERVAL) for name, v in found.items() if np.isfinite(v).any()}
+def bootstrap_intervals(weighted_values: Mapping[str, Floats]) -> dict[str, Interval]:
+    """Return the 95 % percentile interval of each figure over its resamples."""
+    ends = {name: np.nanpercentile(v, _INTERVAL) for name, v in weighted_values.items() if np.isfinite(v).any()}
     return {name: (round(float(low), 6), round(float(high), 6)) for name, (low, high) in ends.items()}
 
 
 def weighted(
     probabilities: Floats, labels: Labels, classes: Sequence[str], bins: int, weights: Floats
 ) -> dict[str, Floats]:
-    """Compute every figure under each row of `weights` (R x n); returns arrays of R, NaN where it has no meaning."""
+    """Compute every figure under each row of `weights` (R x n); return arrays of R, NaN where a figure is undefined."""
     count = len(classes)
     predicted = probabilities.argmax(axis=1)
     pairs = np.eye(count * count)[labels * count + predicted]
@@ -63,7 +63,7 @@ def weighted(
         recall = hits / confusion.sum(axis=2)
         precision = hits / confusion.sum(axis=1)
         f1 = 2 * hits / (confusion.sum(axis=1) + confusion.sum(axis=2))
-        found = {
+        values = {
             "accuracy": hits.sum(axis=1) / total,
             "balanced_accuracy": np.nansum(recall, axis=1) / np.isfinite(recall).sum(axis=1),
             "log_loss": weights @ -np.log(own) / total,
@@ -73,14 +73,14 @@ def weighted(
         }
         for index, code in enumerate(classes):
             average_precision, roc_auc = _ranking(probabilities[:, index], labels == index, weights)
-            found |= {
+            values |= {
                 f"recall.{code}": recall[:, index],
                 f"precision.{code}": precision[:, index],
                 f"f1.{code}": f1[:, index],
                 f"average_precision.{code}": average_precision,
                 f"roc_auc.{code}": roc_auc,
             }
-    return found
+    return values
 
 
 def confusion_matrix(probabilities: Floats, labels: Labels, count: int) -> Labels:
@@ -90,13 +90,13 @@ def confusion_matrix(probabilities: Floats, labels: Labels, count: int) -> Label
 
 
 def calibration_curve(probabilities: Floats, labels: Labels, bins: int) -> tuple[Floats, Floats, Labels]:
-    """Per bin that has cases: mean confidence of the top label, share that is right, and how many."""
+    """Return three arrays, per bin with cases: mean confidence of the top label, accuracy, and number of cases."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    where = _bin(confidence, bins)
-    size = np.bincount(where, minlength=bins)
+    bin_index = _bin(confidence, bins)
+    size = np.bincount(bin_index, minlength=bins)
     used = size > 0
-    mean = np.bincount(where, confidence, bins)[used] / size[used]
-    share = np.bincount(where, right, bins)[used] / size[used]
+    mean = np.bincount(bin_index, confidence, bins)[used] / size[used]
+    share = np.bincount(bin_index, right, bins)[used] / size[used]
     return mean, share, size[used]
 
 
@@ -112,15 +112,15 @@ def _bin(confidence: Floats, bins: int) -> Labels:
 
 
 def _ranking(scores: Floats, positive: Mask, weights: Floats) -> tuple[Floats, Floats]:
-    """Average precision (sum of precision times the step in recall) and the area under the ROC curve, ties as one."""
+    """Return average precision (sum of precision times step in recall) and ROC AUC; a tie of scores is one step."""
     order = np.argsort(-scores, kind="stable")
     last_of_tie = np.append(np.diff(scores[order]) != 0, True)
     sorted_weights = weights[:, order]
-    found = np.cumsum(sorted_weights * positive[order], axis=1)[:, last_of_tie]
+    true = np.cumsum(sorted_weights * positive[order], axis=1)[:, last_of_tie]
     false = np.cumsum(sorted_weights * ~positive[order], axis=1)[:, last_of_tie]
-    recall_step = np.diff(found, axis=1, prepend=0) / found[:, -1:]
-    precision = np.where(found + false > 0, found / (found + false), 0)
-    true_rate = np.concatenate([np.zeros((len(weights), 1)), found], axis=1) / found[:, -1:]
+    recall_step = np.diff(true, axis=1, prepend=0) / true[:, -1:]
+    precision = np.where(true + false > 0, true / (true + false), 0)
+    true_rate = np.concatenate([np.zeros((len(weights), 1)), true], axis=1) / true[:, -1:]
     heights = (true_rate[:, 1:] + true_rate[:, :-1]) / 2
     area = (heights * np.diff(false, axis=1, prepend=0)).sum(axis=1) / false[:, -1]
     return (recall_step * precision).sum(axis=1), area

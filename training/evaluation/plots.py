@@ -1,4 +1,4 @@
-"""The evaluation as pictures (PNG). The same figures give the same bytes."""
+"""Plots of the evaluation (PNG). The same probabilities give the same bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DOTS_PER_INCH = 100
 
 
 def draw_all(folder: Path, probabilities: Floats, labels: Labels, classes: Sequence[str], bins: int) -> None:
-    """Draw confusion matrix, calibration, ROC and precision against recall into `folder`."""
+    """Write the plots of confusion matrix, calibration, ROC, and precision and recall to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     _draw(folder / "confusion.png", lambda axes: _confusion(axes, probabilities, labels, classes))
     _draw(folder / "calibration.png", lambda axes: _calibration(axes, probabilities, labels, bins))
@@ -32,9 +32,9 @@ def draw_all(folder: Path, probabilities: Floats, labels: Labels, classes: Seque
 
 
 def _draw(path: Path, content: Callable[[Axes], None]) -> None:
-    # The font cache belongs to the run, not to a home folder that may not be writable.
+    # The font cache is part of the run: the home folder may not be writable.
     os.environ.setdefault("MPLCONFIGDIR", str(path.parents[2] / "matplotlib"))
-    from matplotlib.figure import Figure  # noqa: PLC0415 - only after the line above
+    from matplotlib.figure import Figure  # noqa: PLC0415 - it reads the variable above
 
     figure = Figure(figsize=_INCHES, layout="constrained")
     content(figure.add_subplot())

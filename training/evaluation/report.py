@@ -1,4 +1,4 @@
-"""Everything that is said of a model's answers on the cases that were kept from training."""
+"""Evaluation report: all figures of a model on the reported cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.evaluation.metrics import calibration_curve, confusion_matrix, plain, resamples, spans, weighted
+from training.evaluation.metrics import (
+    bootstrap_intervals,
+    bootstrap_weights,
+    calibration_curve,
+    confusion_matrix,
+    point_estimates,
+    weighted,
+)
 from training.evaluation.subgroups import subgroups
 from training.model import conformal
 from training.stage_files import CalibrationBin, Metrics, Rule
@@ -18,11 +25,11 @@ if TYPE_CHECKING:
     from training.data.cases import Cases, Floats, Labels, Mask
     from training.stage_files import Interval, Preparation
 
-_OF_A_RULE = ("accuracy", "balanced_accuracy", "recall.", "precision.")
-"""What can be said of answers without probabilities."""
+_RULE_FIGURES = ("accuracy", "balanced_accuracy", "recall.", "precision.")
+"""Figures that need no probabilities; a rule has none."""
 
 
-def report(  # noqa: PLR0913 - each is what another stage, or a person, has made
+def report(  # noqa: PLR0913 - each comes from another stage or file
     probabilities: Floats,
     cases: Cases,
     preparation: Preparation,
@@ -31,24 +38,25 @@ def report(  # noqa: PLR0913 - each is what another stage, or a person, has made
     *,
     by_rule: Labels | None = None,
 ) -> Metrics:
-    """Compute it from the n x classes `probabilities` that the model gave `cases`, of which a rule says `by_rule`."""
+    """Compute the metrics of n x classes `probabilities` for n `cases`; `by_rule` has the rule's answers as indices."""
     labels, classes, settings = cases.labels, preparation.classes, parameters.evaluation
 
-    def measure(chosen: Mask) -> tuple[dict[str, float], dict[str, Interval]]:
+    def estimate(chosen: Mask) -> tuple[dict[str, float], dict[str, Interval]]:
         answers, truth = probabilities[chosen], labels[chosen]
 
-        def under(weights: Floats) -> dict[str, Floats]:
+        def compute(weights: Floats) -> dict[str, Floats]:
             return {
                 **weighted(answers, truth, classes, settings.calibration_bins, weights),
                 **conformal.weighted(answers, truth, classes, plausible_at, weights),
             }
 
-        return plain(under(np.ones((1, len(truth))))), spans(under(resamples(len(truth), settings)))
+        resampled = compute(bootstrap_weights(len(truth), settings))
+        return point_estimates(compute(np.ones((1, len(truth))))), bootstrap_intervals(resampled)
 
-    found, intervals = measure(np.ones(len(cases), dtype=np.bool_))
+    overall, intervals = estimate(np.ones(len(cases), dtype=np.bool_))
     return Metrics(
         cases=len(cases),
-        figures=found,
+        figures=overall,
         intervals=intervals,
         confusion=_confusion(confusion_matrix(probabilities, labels, len(classes)).tolist(), classes),
         calibration=[
@@ -58,27 +66,27 @@ def report(  # noqa: PLR0913 - each is what another stage, or a person, has made
                 strict=True,
             )
         ],
-        subgroups=subgroups(cases, classes, preparation.features, parameters.subgroups, measure),
+        subgroups=subgroups(cases, classes, preparation.features, parameters.subgroups, estimate),
         rule=None if by_rule is None else _rule(probabilities, by_rule, labels, classes, settings),
     )
 
 
 def _rule(probabilities: Floats, by_rule: Labels, labels: Labels, classes: Sequence[str], settings: Evaluation) -> Rule:
-    def under(weights: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def compute(weights: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
         certain = np.eye(len(classes))[by_rule]
-        theirs = weighted(certain, labels, classes, settings.calibration_bins, weights)
-        ours = weighted(probabilities, labels, classes, settings.calibration_bins, weights)
-        kept = [name for name in theirs if name.startswith(_OF_A_RULE)]
-        return {name: theirs[name] for name in kept}, {name: ours[name] - theirs[name] for name in kept}
+        rule = weighted(certain, labels, classes, settings.calibration_bins, weights)
+        model = weighted(probabilities, labels, classes, settings.calibration_bins, weights)
+        names = [name for name in rule if name.startswith(_RULE_FIGURES)]
+        return {name: rule[name] for name in names}, {name: model[name] - rule[name] for name in names}
 
-    found, gain = under(np.ones((1, len(labels))))
-    resampled, resampled_gain = under(resamples(len(labels), settings))
+    values, gain = compute(np.ones((1, len(labels))))
+    resampled, resampled_gain = compute(bootstrap_weights(len(labels), settings))
     return Rule(
         answers=[classes[index] for index in np.unique(by_rule)],
-        figures=plain(found),
-        intervals=spans(resampled),
-        gain=plain(gain),
-        gain_intervals=spans(resampled_gain),
+        figures=point_estimates(values),
+        intervals=bootstrap_intervals(resampled),
+        gain=point_estimates(gain),
+        gain_intervals=bootstrap_intervals(resampled_gain),
     )
 
 

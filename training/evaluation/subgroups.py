@@ -1,9 +1,8 @@
-"""How the model does for each kind of patient: every option of a choice, and bands of what `params.yaml` names.
+"""Figures per group of patients: every option of a choice, and the bands of measurements that `params.yaml` names.
 
 Each group has the figures of `FIGURES` and the recall of every class, with bootstrap intervals over its own cases.
-Where there are fewer than `subgroups.least_cases` cases, in the group or of a class in it, there is no figure at all:
-chance would be all that it shows. A calibration error grows as a group gets smaller, by chance alone; `overconfidence`
-does not.
+With fewer than `subgroups.least_cases` cases, in the group or of a class in it, the figure is left out: it would show
+chance only. A calibration error grows by chance as a group gets smaller; `overconfidence` does not.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from training.stage_files import Interval
 
 UNKNOWN = "unknown"
-"""The group of cases that lack the feature."""
+"""The group of cases without the feature."""
 FIGURES = (
     "accuracy",
     "balanced_accuracy",
@@ -33,7 +32,7 @@ FIGURES = (
     "coverage",
     "conclusive",
 )
-"""What is reported of a group, besides `recall.C`."""
+"""The figures of a group, besides `recall.C`."""
 
 
 def subgroups(
@@ -41,33 +40,33 @@ def subgroups(
     classes: Sequence[str],
     features: Sequence[Feature],
     settings: Subgroups,
-    measure: Callable[[Mask], tuple[Mapping[str, float], Mapping[str, Interval]]],
+    estimate: Callable[[Mask], tuple[Mapping[str, float], Mapping[str, Interval]]],
 ) -> list[Subgroup]:
-    """Describe every group of `cases`; `measure` gives all figures of the cases it is given, and their intervals."""
-    found = []
+    """Describe every group of `cases`; `estimate` returns all figures of the cases in a mask, and their intervals."""
+    described = []
     for feature, group, inside in _groups(cases.rows, features, settings):
         labels = cases.labels[inside]
-        shown = _shown(labels, classes, settings.least_cases)
-        values, intervals = measure(inside) if shown else ({}, {})
+        names = _figure_names(labels, classes, settings.least_cases)
+        values, intervals = estimate(inside) if names else ({}, {})
         counts = np.bincount(labels, minlength=len(classes)).tolist()
-        found.append(
+        described.append(
             Subgroup(
                 feature=feature,
                 group=group,
                 cases=len(labels),
                 class_cases=dict(zip(classes, counts, strict=True)),
-                figures={name: values[name] for name in shown if name in values},
-                intervals={name: intervals[name] for name in shown if name in intervals},
+                figures={name: values[name] for name in names if name in values},
+                intervals={name: intervals[name] for name in names if name in intervals},
             )
         )
-    return found
+    return described
 
 
-def _shown(labels: Labels, classes: Sequence[str], least: int) -> list[str]:
+def _figure_names(labels: Labels, classes: Sequence[str], least: int) -> list[str]:
     if len(labels) < least:
         return []
     enough = np.bincount(labels, minlength=len(classes)) >= least
-    return [*FIGURES, *(f"recall.{code}" for code, known in zip(classes, enough, strict=True) if known)]
+    return [*FIGURES, *(f"recall.{code}" for code, is_enough in zip(classes, enough, strict=True) if is_enough)]
 
 
 def _groups(rows: Rows, features: Sequence[Feature], settings: Subgroups) -> Iterator[tuple[str, str, Mask]]:

@@ -1,1 +1,1 @@
-"""The model itself: fitted, calibrated, converted, and asked as it will serve."""
+"""The model: fitting, calibration, conversion to ONNX, prediction and latency."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _DAYS_PER_MONTH = 30.4375
 _LEAST = 1e-9
-"""Probability given to a class that the fitted part of a fold has not seen."""
+"""Probability of a class without cases in the fitted part of a fold."""
 _TEMPERATURES = (0.25, 4.0)
-"""What a temperature may be; a best value at an end says that the validation cases are too few to calibrate on."""
+"""Range of the temperature. A best value at an end means too few validation cases for calibration."""
 
 
 def case_weights(labels: Labels, days: Days | None, power: float, half_life_months: float | None) -> Floats:
@@ -40,7 +40,7 @@ def case_weights(labels: Labels, days: Days | None, power: float, half_life_mont
 def fit(training: Cases, power: float, parameters: ModelParameters) -> list[HistGradientBoostingClassifier]:
     """Fit the members; they differ by their seed alone.
 
-    One thread: on a few thousand rows a second gains little, and beside a busy neighbour its spinning costs 30 times.
+    One thread: on a few thousand rows a second gains little, and beside a busy process its spinning costs 30 times.
     """
     weights = case_weights(training.labels, training.days, power, parameters.recency_half_life_months)
     settings = parameters.model_dump(exclude={"members", "recency_half_life_months", "seed"})
@@ -54,7 +54,7 @@ def fit(training: Cases, power: float, parameters: ModelParameters) -> list[Hist
 
 
 def predict(model: HistGradientBoostingClassifier, rows: Rows) -> Floats:
-    """Give the probabilities of `rows`, in one thread."""
+    """Return the probabilities of `rows`, computed in one thread."""
     with threadpool_limits(limits=1):
         found: Floats = model.predict_proba(rows)
     return found
@@ -86,7 +86,7 @@ def softmax(scores: Floats) -> Floats:
 
 
 def best_temperature(scores: Floats, labels: Labels) -> float:
-    """Find the temperature that makes `labels` likeliest under softmax(scores / temperature)."""
+    """Return the temperature that minimises the log loss of softmax(scores / temperature) for `labels`."""
     own = np.arange(len(labels)), labels
 
     def surprise(log_temperature: float) -> float:

@@ -1,10 +1,10 @@
-"""Which classes are plausible for a patient: conformal prediction with the least ambiguous sets (LAC), cross-validated.
+"""Conformal prediction: the plausible classes of a patient, with the least ambiguous sets (LAC), cross-validated.
 
-A class is plausible if its probability is at least a threshold; it is set on the out-of-fold answers of a fold's model,
-so that for that model and cases like those the plausible classes hold the true one with probability `level` or more
+A class is plausible if its probability reaches a threshold. The threshold is set on out-of-fold answers, so that for
+the model of that fold and similar cases the plausible classes include the true one with probability `level` or more
 (Sadinle, Lei and Wasserman 2019, Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 114:525).
-The likeliest class always counts as plausible. What serves is fitted again, on all training cases, and to it that
-guarantee does not transfer, nor to each class or another time; so what is kept is measured on the later period:
+The likeliest class is always plausible. The served model is fitted again on all training cases; the guarantee does not
+transfer to it, nor to single classes or a later time, so these figures are measured on the reported cases:
 `coverage` (share of cases whose true class is plausible) and `coverage.C`, `set_size` (mean number of plausible
 classes), `conclusive` (share with exactly one) and `conclusive_accuracy` (share of those that is right).
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def threshold(probabilities: Floats, labels: Labels, level: float) -> float:
-    """Find the least probability of a plausible class, from n x classes out-of-fold probabilities and n true classes.
+    """Return the least probability of a plausible class, from n x classes out-of-fold probabilities and n true classes.
 
     Of the scores 1 - p(true class), the one of rank ceil((n + 1) level) bounds what is plausible; with too few cases
     for the level there is no such rank, and every class is plausible: 0.
@@ -35,20 +35,20 @@ def threshold(probabilities: Floats, labels: Labels, level: float) -> float:
 
 def plausible(probabilities: Floats, plausible_at: float) -> Mask:
     """Mark the plausible classes of each case: n x classes."""
-    found: Mask = probabilities >= plausible_at
-    found[np.arange(len(found)), probabilities.argmax(axis=1)] = True
-    return found
+    sets: Mask = probabilities >= plausible_at
+    sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
+    return sets
 
 
 def weighted(
     probabilities: Floats, labels: Labels, classes: Sequence[str], plausible_at: float, weights: Floats
 ) -> dict[str, Floats]:
-    """Compute the figures above under each row of `weights` (R x n); arrays of R."""
+    """Compute the figures above under each row of `weights` (R x n); return arrays of R."""
     sets = plausible(probabilities, plausible_at)
     covered, size = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
     single, total = size == 1, weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = {
+        values = {
             "coverage": weights @ covered / total,
             "set_size": weights @ size / total,
             "conclusive": weights @ single / total,
@@ -56,5 +56,5 @@ def weighted(
         }
         for index, code in enumerate(classes):
             of_class = labels == index
-            found[f"coverage.{code}"] = weights @ (of_class & covered) / (weights @ of_class)
-    return found
+            values[f"coverage.{code}"] = weights @ (of_class & covered) / (weights @ of_class)
+    return values

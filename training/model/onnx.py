@@ -1,4 +1,4 @@
-"""The model as ONNX, and the proof that it answers as the pickle does, on float32 rows."""
+"""Conversion of the model to ONNX, and its comparison with the pickle on float32 rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def parity(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, toler
 
 
 def boundary_rows(model: HistGradientBoostingClassifier, rows: Rows, seed: int) -> Rows:
-    """Take, for every threshold of the model, three of `rows` with that column just below, at and just above it."""
+    """Return three of `rows` for every threshold of the model, with that column just below, at and just above it."""
     compared = [(column, value) for column, value in thresholds(model) if np.isfinite(value)]
     found = rows[np.random.default_rng(seed).integers(len(rows), size=3 * len(compared))].copy()
     for place, (column, value) in enumerate(compared):
@@ -58,19 +58,19 @@ def boundary_rows(model: HistGradientBoostingClassifier, rows: Rows, seed: int) 
 
 
 def golden_rows(rows: Rows, seed: int) -> Rows:
-    """Make rows that are nobody: each column drawn on its own from `rows`. They travel in the bundle's manifest."""
+    """Draw each column independently from `rows`: rows of no real patient, for the bundle's manifest."""
     drawn = np.random.default_rng(seed).integers(len(rows), size=(GOLDEN_ROWS, rows.shape[1]))
     return rows[drawn, np.arange(rows.shape[1])]
 
 
 def open_onnx(onnx: bytes) -> onnxruntime.InferenceSession:
-    """Make a model that answers in one thread."""
+    """Open the model for prediction in one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
 
 def predict_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> Floats:
-    """Give the probabilities of `rows`."""
+    """Return the probabilities of `rows`."""
     found: Floats = session.run([session.get_outputs()[1].name], {session.get_inputs()[0].name: rows})[0]
     return found.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The model of a bundle, answering as it will serve: by ONNX, or by the pickle where ONNX is left out."""
+"""Predictor of a bundle: its model in the format that serves, ONNX, or the pickle where ONNX is left out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from training.data.cases import Floats, Rows
 
 
-def served(bundle: Bundle) -> Callable[[Rows], Floats]:
-    """Give the function that serves: n x columns in, n x classes out."""
+def load_predictor(bundle: Bundle) -> Callable[[Rows], Floats]:
+    """Return the function that maps n x columns encoded values to n x classes probabilities."""
     if bundle.manifest.serves == "onnx":
         session = open_onnx(bundle.files[ONNX])
         return lambda rows: predict_onnx(session, rows)

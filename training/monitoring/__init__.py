@@ -1,1 +1,1 @@
-"""What was recorded lately, held against what the model learned from."""
+"""Drift of recent predictions from the training data."""

@@ -1,8 +1,8 @@
-"""How far what was recorded lately is from what the model learned from, and how often doctors agreed with it.
+"""Drift figures: the distance of recent predictions from the training data, and the doctors' agreement with them.
 
-The population stability index (PSI) of two spreads e and a over the same intervals is the sum of (a - e) ln(a / e):
-the symmetrised Kullback-Leibler divergence. Half a case is added to each interval, so that an empty one says little
-instead of everything. Agreement has Wilson's score interval (1927).
+The population stability index (PSI) of two histograms e and a over the same intervals is the sum of (a - e) ln(a / e):
+the symmetrised Kullback-Leibler divergence. Half a case is added to each interval, so that an empty one counts little
+instead of infinitely. Agreement has Wilson's score interval (1927).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from training.data.distribution import counted
+from training.data.distribution import count_values
 from training.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _Z = 1.959964
 _HALF = 0.5
 
 
-class Finding(BaseModel):
-    """One figure (None: too few for it), and whether it lies beyond its limit. `interval` is of 95 %."""
+class DriftFigure(BaseModel):
+    """One figure (None if there are too few predictions for it) and its limit; `interval` is its 95 % interval."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,37 +41,36 @@ class Finding(BaseModel):
     beyond: bool
 
     def __str__(self) -> str:
-        """Give the line that a person reads."""
+        """Return one line for people."""
         if self.figure is None:
             return f"too few  {self.name}"
         ends = "" if self.interval is None else f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
-        return (
-            f"{'BEYOND ' if self.beyond else 'within '}  {self.name} {self.figure:.3f}{ends} {self.rule} {self.limit:g}"
-        )
+        verdict = "BEYOND " if self.beyond else "within "
+        return f"{verdict}  {self.name} {self.figure:.3f}{ends} {self.rule} {self.limit:g}"
 
 
-class Recent:
-    """What was recorded lately, counted as it is read: rows in chunks, so that any number of them fits in memory."""
+class RecentPredictions:
+    """Histograms of recent predictions, counted chunk by chunk so that any number of rows fits in memory."""
 
     def __init__(self, reference: Baseline) -> None:
-        """Count in the intervals of `reference`."""
+        """Count in the intervals of `reference`, the distribution of the training data."""
         self._reference = reference
         self._columns = {
-            column: np.zeros(len(spread.shares), dtype=np.int64) for column, spread in reference.columns.items()
+            column: np.zeros(len(histogram.shares), dtype=np.int64) for column, histogram in reference.columns.items()
         }
         self._answers = dict.fromkeys(reference.answers, 0)
         self.predictions = 0
 
     def add(self, rows: Sequence[Sequence[float]], answers: Sequence[str]) -> None:
-        """Count encoded `rows`, and the `answers` that the production model itself gave to some of them.
+        """Count encoded `rows`, and `answers`, those rows' outputs that the model in production computed.
 
         Raises:
-            DatabaseError: one of them is none that this model can give.
+            DatabaseError: an answer is not a class of this model.
 
         """
         table = np.asarray(rows, dtype=np.float32).reshape(len(rows), len(self._columns))
         for index, column in enumerate(self._columns):
-            self._columns[column] += counted(table[:, index], self._reference.columns[column].edges)
+            self._columns[column] += count_values(table[:, index], self._reference.columns[column].edges)
         for answer in answers:
             if answer not in self._answers:
                 message = "predicciones: a row was changed after it was recorded; its output is no class of its model"
@@ -79,54 +78,41 @@ class Recent:
             self._answers[answer] += 1
         self.predictions += len(rows)
 
-    def findings(self, limits: Trigger) -> list[Finding]:
-        """Compare with the training cases, column by column and answer by answer."""
-        found = []
+    def figures(self, limits: Trigger) -> list[DriftFigure]:
+        """Compare each column and the answers with the training data."""
+        figures = []
         for column, counts in self._columns.items():
-            spread = self._reference.columns[column]
-            found += [
-                self._psi(column, counts, spread.shares, round(self._reference.cases * (1 - spread.missing)), limits),
-                self._missing(column, int(counts.sum()), spread.missing, limits),
+            expected = self._reference.columns[column]
+            cases = round(self._reference.cases * (1 - expected.missing))
+            figures += [
+                self._psi(column, counts, expected.shares, cases, limits),
+                self._missing_change(column, int(counts.sum()), expected.missing, limits),
             ]
-        answers = np.array(list(self._answers.values()))
-        return [
-            *found,
-            self._psi("answers", answers, list(self._reference.answers.values()), self._reference.cases, limits),
-        ]
+        counts = np.array(list(self._answers.values()))
+        shares = list(self._reference.answers.values())
+        return [*figures, self._psi("answers", counts, shares, self._reference.cases, limits)]
 
-    def _psi(self, name: str, counts: Labels, expected: Sequence[float], cases: int, limits: Trigger) -> Finding:
+    def _psi(self, name: str, counts: Labels, expected: Sequence[float], cases: int, limits: Trigger) -> DriftFigure:
         figure = psi(counts, np.asarray(expected) * cases) if counts.sum() >= limits.least else None
-        return Finding(
-            name=f"{name}.psi",
-            figure=figure,
-            rule="<=",
-            limit=limits.psi,
-            beyond=figure is not None and figure > limits.psi,
-        )
+        return _at_most(f"{name}.psi", figure, limits.psi)
 
-    def _missing(self, column: str, present: int, expected: float, limits: Trigger) -> Finding:
+    def _missing_change(self, column: str, present: int, expected: float, limits: Trigger) -> DriftFigure:
         enough = self.predictions >= limits.least
         change = round(abs(1 - present / self.predictions - expected), 6) if enough else None
-        return Finding(
-            name=f"{column}.missing_change",
-            figure=change,
-            rule="<=",
-            limit=limits.missing,
-            beyond=change is not None and change > limits.missing,
-        )
+        return _at_most(f"{column}.missing_change", change, limits.missing)
 
 
 def psi(counts: Labels, expected: Floats) -> float:
-    """Give the population stability index of two sets of counts over the same intervals."""
+    """Return the population stability index of two arrays of counts over the same intervals."""
     a = (counts + _HALF) / (counts + _HALF).sum()
     e = (expected + _HALF) / (expected + _HALF).sum()
     return round(float(((a - e) * np.log(a / e)).sum()), 6)
 
 
-def agreement(right: int, outcomes: int, limits: Trigger) -> Finding:
-    """Hold the share of outcomes in which the doctor agreed against its floor; below only with its whole interval."""
+def agreement(right: int, outcomes: int, limits: Trigger) -> DriftFigure:
+    """Check the share of outcomes in which the doctor agreed; it is beyond its floor only with its whole interval."""
     interval = wilson(right, outcomes) if outcomes else None
-    return Finding(
+    return DriftFigure(
         name="outcomes.accuracy",
         figure=round(right / outcomes, 6) if outcomes else None,
         interval=interval,
@@ -137,7 +123,12 @@ def agreement(right: int, outcomes: int, limits: Trigger) -> Finding:
 
 
 def wilson(right: int, of: int) -> tuple[float, float]:
-    """Give the ends of Wilson's 95 % score interval of the share `right` / `of`."""
+    """Return the ends of Wilson's 95 % score interval of the share `right` / `of`."""
     middle = (right + _Z**2 / 2) / (of + _Z**2)
     half = _Z / (of + _Z**2) * math.sqrt(right * (of - right) / of + _Z**2 / 4)
     return round(max(middle - half, 0.0), 6), round(min(middle + half, 1.0), 6)
+
+
+def _at_most(name: str, figure: float | None, limit: float) -> DriftFigure:
+    beyond = figure is not None and figure > limit
+    return DriftFigure(name=name, figure=figure, rule="<=", limit=limit, beyond=beyond)

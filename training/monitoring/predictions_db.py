@@ -1,4 +1,4 @@
-"""What the recorder has recorded, read as an analyst would: in plain SQL, without writing and without its code."""
+"""The recorder's database, read only, in plain SQL: recorded predictions and the doctors' outcomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from shared.patient import Patient
 
-_AT_ONCE = 1000
+_CHUNK_ROWS = 1000
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 600
 _PREDICTIONS = text(
@@ -66,76 +66,77 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which predictions are meant: those of one model and patient class, since a moment."""
+class PredictionFilter:
+    """Selects the predictions of one model and patient class since a moment."""
 
     model: str
     patient_digest: str
     since: dt.datetime
 
 
-class Recorded:
+class PredictionDatabase:
     """An open database of predictions."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         """Read over `connection`."""
         self._connection = connection
 
-    async def predictions(self, asked: Asked) -> AsyncIterator[list[tuple[str, str, str]]]:
-        """Give (inputs as JSON text, output, digest of the model) in chunks, in no order."""
-        async with self._connection.stream(_PREDICTIONS, self._values(asked)) as rows:
-            async for chunk in rows.partitions(_AT_ONCE):
+    async def predictions(self, selected: PredictionFilter) -> AsyncIterator[list[tuple[str, str, str]]]:
+        """Yield chunks of (inputs as JSON text, output, digest of the model), in no order."""
+        async with self._connection.stream(_PREDICTIONS, self._values(selected)) as rows:
+            async for chunk in rows.partitions(_CHUNK_ROWS):
                 yield [(inputs, output, digest) for inputs, output, digest in chunk]
 
-    async def outcomes(self, asked: Asked, digest: str) -> list[bool]:
-        """Say of each prediction with an outcome whether the doctor agreed; the last outcome counts.
+    async def doctors_agreed(self, selected: PredictionFilter, digest: str) -> list[bool]:
+        """Return, for each prediction with an outcome, whether the doctor agreed; the latest outcome counts.
 
-        Only predictions of the model of that `digest` count: a version's number comes again in a registry begun anew.
+        Only predictions of the model with that `digest` count: a new registry starts again with version 1.
         """
-        last: dict[str, bool] = {}
-        async with self._connection.stream(_OUTCOMES, {**self._values(asked), "answered_by": digest}) as rows:
+        latest: dict[str, bool] = {}
+        async with self._connection.stream(_OUTCOMES, {**self._values(selected), "answered_by": digest}) as rows:
             async for prediction, output, accepted, diagnosis in rows:
-                last[str(prediction)] = bool(accepted) or diagnosis == output
-        return list(last.values())
+                latest[str(prediction)] = bool(accepted) or diagnosis == output
+        return list(latest.values())
 
     async def prediction(self, identifier: str) -> Prediction | None:
-        """Give the prediction with this id, a canonical UUID, if it is there."""
-        given = "CAST(:id AS uuid)" if self._connection.dialect.name == "postgresql" else ":id"
-        found = (await self._connection.execute(text(_PREDICTION + given), {"id": identifier})).one_or_none()
-        return None if found is None else Prediction(str(found[0]), *found[1:])
+        """Return the prediction with this id, a canonical UUID, or None."""
+        parameter = "CAST(:id AS uuid)" if self._connection.dialect.name == "postgresql" else ":id"
+        row = (await self._connection.execute(text(_PREDICTION + parameter), {"id": identifier})).one_or_none()
+        return None if row is None else Prediction(str(row[0]), *row[1:])
 
-    def _values(self, asked: Asked) -> dict[str, Any]:
-        since = asked.since.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"  # as SQLite's column has it
-        is_text = self._connection.dialect.name == "sqlite"
-        return {"since": since if is_text else asked.since, "model": asked.model, "digest": asked.patient_digest}
+    def _values(self, selected: PredictionFilter) -> dict[str, Any]:
+        since: dt.datetime | str = selected.since
+        if self._connection.dialect.name == "sqlite":  # timestamps are text there
+            since = selected.since.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return {"since": since, "model": selected.model, "digest": selected.patient_digest}
 
 
 @asynccontextmanager
-async def recorded(url: str) -> AsyncIterator[Recorded]:
+async def open_predictions(url: str) -> AsyncIterator[PredictionDatabase]:
     """Open the database at `url`, a `DATABASE_URL`, for reading.
 
     Raises:
-        SettingsError: it is none.
-        DatabaseError: it cannot be read.
+        SettingsError: `url` is malformed.
+        DatabaseError: the database cannot be read.
 
     """
     engine = _engine(url)
     try:
         async with engine.connect() as connection:
-            yield Recorded(connection)
+            yield PredictionDatabase(connection)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        said = str(getattr(error, "orig", None) or error).partition("\n")[0]  # what quotes values is in later lines
-        message = f"DATABASE_URL: the predictions there cannot be read: {said or type(error).__name__}"
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]  # later lines may quote values
+        message = f"DATABASE_URL: the predictions there cannot be read: {reason or type(error).__name__}"
         raise DatabaseError(message) from None
     finally:
         await engine.dispose()
 
 
-def read_patient(patient: type[Patient], inputs: str) -> Patient:
-    """Read the `inputs` of a row.
+def parse_patient(patient: type[Patient], inputs: str) -> Patient:
+    """Parse the `inputs` of a row.
 
     Raises:
-        DatabaseError: no patient of this class can have them; names the fields.
+        DatabaseError: they are not valid for this class; the message names the fields.
 
     """
     try:
@@ -146,17 +147,17 @@ def read_patient(patient: type[Patient], inputs: str) -> Patient:
         raise DatabaseError(message) from None
 
 
-def place(url: str) -> str:
-    """Name the database at `url`, which `recorded` has opened, without its user and password."""
-    given = make_url(url)
-    return f"{given.host}/{given.database}" if given.host else str(given.database)
+def database_name(url: str) -> str:
+    """Return host and name of the database at the valid `url`, without user and password."""
+    parts = make_url(url)
+    return f"{parts.host}/{parts.database}" if parts.host else str(parts.database)
 
 
 def _check_file(path: Path) -> None:
-    """Refuse a file that cannot be opened: the driver's thread outlives that failure, and dies of it with a traceback.
+    """Raise if the file cannot be opened. The driver would fail in a thread that ends with a traceback.
 
     Raises:
-        DatabaseError: it cannot be.
+        DatabaseError: it cannot be opened.
 
     """
     try:
@@ -167,23 +168,23 @@ def _check_file(path: Path) -> None:
 
 
 def _engine(text_url: str) -> AsyncEngine:
-    """Give an engine that reads only; a file that is not there is not made."""
+    """Return an engine that only reads and does not create a missing file."""
     try:
         url = make_url(text_url)
     except ArgumentError:
         url = URL.create("none")
     if url.drivername == "sqlite" and url.database:
         _check_file(Path(url.database))
-        given = {"mode": "ro", "uri": "true"}
-        url = URL.create("sqlite+aiosqlite", database=f"file:{quote(url.database)}", query=given)
+        options = {"mode": "ro", "uri": "true"}
+        url = URL.create("sqlite+aiosqlite", database=f"file:{quote(url.database)}", query=options)
         return create_async_engine(url, poolclass=NullPool)
     if url.drivername == "postgresql":
-        waits = {"timeout": _CONNECT_SECONDS, "command_timeout": _READ_SECONDS}
+        timeouts = {"timeout": _CONNECT_SECONDS, "command_timeout": _READ_SECONDS}
         session = {"application_name": "predecir-training", "default_transaction_read_only": "on"}
         return create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             poolclass=NullPool,
-            connect_args={**waits, "server_settings": session},
+            connect_args={**timeouts, "server_settings": session},
         )
     message = (
         "settings: DATABASE_URL: expected sqlite:///./predicciones.db or postgresql://user:password@host:5432/database"

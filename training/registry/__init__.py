@@ -1,1 +1,1 @@
-"""Versions, and which of them serves: MLflow behind few verbs, and a ledger of every promotion."""
+"""The model registry, the promotion log, and moving the aliases staging and production."""

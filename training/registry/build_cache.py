@@ -1,7 +1,7 @@
-"""How a build stood when it was registered last: if all of it still holds, nothing has to be asked of MLflow.
+"""Cache of the last registered build: if nothing has changed since, `register` does not need MLflow.
 
-Loading MLflow takes seconds, and most runs of the pipeline change nothing. What is remembered is the digest of the
-registry's file, so that whatever anybody does in the registry meanwhile, by our commands or past them, shows.
+Importing MLflow takes seconds, and most runs of the pipeline change nothing. The cache holds a digest of the registry's
+file, so any change in the registry invalidates it, by our commands or by others.
 """
 
 from __future__ import annotations
@@ -17,49 +17,50 @@ if TYPE_CHECKING:
     from shared.artifacts.store import ModelStore
     from training.settings import TrainingSettings
 
-LAST = FOLDER / "registered.json"
+CACHE = FOLDER / "registered.json"
 
 
-class Standing(BaseModel):
-    """A build, the registry's file as it was, the links to serve by, and what `register` said of it."""
+class CacheEntry(BaseModel):
+    """A registered build: its id, the digest of the registry's file, the links, and the summary of `register`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     build: str
     registry: str
     links: dict[str, str]
-    said: str
+    summary: str
 
     @classmethod
-    def now(cls, build: str, said: str, settings: TrainingSettings, model_store: ModelStore) -> Self | None:
-        """See how `build` stands; None with a registry on a server, which only MLflow can ask, or one not there yet."""
+    def current(cls, build: str, summary: str, settings: TrainingSettings, model_store: ModelStore) -> Self | None:
+        """Return the entry for `build` as things are now.
+
+        Returns None for a registry on a server, whose state only MLflow can read, and for one that does not exist.
+        """
         file = settings.registry_file
         if settings.mlflow_tracking_uri is not None or not file.exists():
             return None
         links = {
             link.name: link.readlink().name for link in sorted(model_store.folder.glob("[!.]*")) if link.is_symlink()
         }
-        return cls(build=build, registry=hashlib.sha256(file.read_bytes()).hexdigest(), links=links, said=said)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        return cls(build=build, registry=digest, links=links, summary=summary)
 
-    def serves(self, model_store: ModelStore) -> bool:
-        """Whether every link leads to a version that verifies."""
+    def can_serve(self, model_store: ModelStore) -> bool:
+        """Return whether the version of every link verifies."""
         return all(model_store.opened(version) is not None for version in self.links.values())
 
 
-def unchanged(build: str, settings: TrainingSettings, model_store: ModelStore) -> str | None:
-    """Give what was said of `build` when it was registered, if it still stands as it did then."""
+def cached_summary(build: str, settings: TrainingSettings, model_store: ModelStore) -> str | None:
+    """Return the summary of the registration of `build`, or None if anything has changed since."""
     try:
-        last = Standing.model_validate_json(LAST.read_text(encoding="utf-8"))
+        cached = CacheEntry.model_validate_json(CACHE.read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         return None
-    return (
-        last.said
-        if last == Standing.now(build, last.said, settings, model_store) and last.serves(model_store)
-        else None
-    )
+    current = CacheEntry.current(build, cached.summary, settings, model_store)
+    return cached.summary if cached == current and cached.can_serve(model_store) else None
 
 
-def remember(build: str, said: str, settings: TrainingSettings, model_store: ModelStore) -> None:
-    """Keep how `build` stands, for `unchanged`."""
-    if standing := Standing.now(build, said, settings, model_store):
-        LAST.write_text(standing.model_dump_json(indent=1) + "\n", encoding="utf-8")
+def store_summary(build: str, summary: str, settings: TrainingSettings, model_store: ModelStore) -> None:
+    """Cache `summary` for `cached_summary`."""
+    if entry := CacheEntry.current(build, summary, settings, model_store):
+        CACHE.write_text(entry.model_dump_json(indent=1) + "\n", encoding="utf-8")

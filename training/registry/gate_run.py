@@ -12,12 +12,14 @@ from training.stage_runner import log_line
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
     from shared.artifacts.store import ModelStore
-    from training.evaluation.gates import Report
-    from training.registry.mlflow_registry import Registry
+    from training.evaluation.gates import GateReport
+    from training.registry.mlflow_registry import ModelRegistry
 
 
-def run_gates(bundle: Bundle, production: str | None, registry: Registry, model_store: ModelStore) -> Report:
-    """Run the gates on `bundle`, with version `production` as the comparison. Prints the report and stores it.
+def run_gates(
+    candidate: Bundle, production: str | None, model_registry: ModelRegistry, model_store: ModelStore
+) -> GateReport:
+    """Run the gates on `candidate` and compare it with version `production`; print the report and store it.
 
     Raises:
         DataError: the pipeline has not run in this folder.
@@ -26,18 +28,17 @@ def run_gates(bundle: Bundle, production: str | None, registry: Registry, model_
     """
     from training.evaluation.gate_runner import GateRunner  # noqa: PLC0415 - scikit-learn: seconds, only after cheap checks
 
-    present, refusal = None, None
+    served, unusable = None, None
     if production is not None:
         try:
-            present = available(production, registry, model_store)
+            served = available(production, model_registry, model_store)
         except PromotionError as error:
-            refusal = str(error)
-    report = GateRunner.from_pipeline().report(bundle, present, refusal=refusal)
+            unusable = str(error)
+    report = GateRunner.from_pipeline().run(candidate, served, unusable=unusable)
     text = report.text()
     for line in text.splitlines():
         log_line("gates", line)
-    now = dt.datetime.now(dt.UTC)
-    registry.keep_report(
-        bundle.manifest.version, f"{now:%Y%m%dT%H%M%S.%fZ}", text=text + "\n", json=report.model_dump_json(indent=1)
-    )
+    name = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%fZ}"
+    json = report.model_dump_json(indent=1)
+    model_registry.store_gate_report(candidate.manifest.version, name, text=text + "\n", json=json)
     return report

@@ -1,4 +1,4 @@
-"""What MLflow raises, told in one line."""
+"""Translation of MLflow's exceptions to a RegistryError of one line."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from training.errors import RegistryError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DISK = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOSPC, errno.EPERM, errno.EROFS}
+_DISK_ERRORS = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
 
 @contextlib.contextmanager
-def translated(uri: str) -> Iterator[None]:
-    """Raise a RegistryError that names the registry at `uri`, without credentials, for whatever MLflow raises."""
+def translate_errors(uri: str) -> Iterator[None]:
+    """Raise a RegistryError in place of MLflow's exceptions. It names the registry at `uri`, without credentials."""
     try:
         yield
     except (MlflowException, OSError) as error:
-        message = f"model registry {uri.rpartition('@')[2]}: {_reason(error)}"
+        message = f"model registry {uri.rpartition('@')[2]}: {_root_cause(error)}"
         raise RegistryError(message) from error
 
 
-def _reason(error: BaseException) -> str:
-    """Find what happened at the bottom of it, which MLflow wraps several times."""
+def _root_cause(error: BaseException) -> str:
+    """Describe the innermost exception; MLflow wraps it several times."""
     root = error
-    while below := root.__cause__ or root.__context__:
-        root = below
+    while cause := root.__cause__ or root.__context__:
+        root = cause
     if isinstance(root, OSError):
-        return root.strerror if root.errno in _DISK and root.strerror else "cannot be reached"
+        return root.strerror if root.errno in _DISK_ERRORS and root.strerror else "cannot be reached"
     return str(root).strip().partition("\n")[0]

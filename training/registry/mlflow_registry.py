@@ -1,4 +1,4 @@
-"""The model registry: MLflow, in an SQLite file of the run or on a server, behind the few verbs that training needs."""
+"""Model registry: MLflow in a local SQLite file or on a server, reduced to the operations that training needs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from shared.failpoints import failpoint
 from training.errors import RegistryError
-from training.registry.mlflow_errors import translated
-from training.registry.promotion_log import History, Kept
+from training.registry.mlflow_errors import translate_errors
+from training.registry.promotion_log import PromotionLog, StoredEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,131 +32,134 @@ if TYPE_CHECKING:
 
     from training.registry.promotion_log import Entry
 
-_BUILD = "build"
+_BUILD_TAG = "build"
+_MISSED_GATES_TAG = "missed_gates"
+_ENTRY_TAG = "entry"
+_APPLIED_TAG = "applied"
 _BUNDLE = "bundle"
-_MISSED = "missed_gates"
-_ENTRY = "entry"
-_APPLIED = "applied"
-_PAGE = 1000
-_NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""What MLflow says of a version that is not there, or is no number."""
-_LEDGER_DESCRIPTION = "Who moved which alias, when and why; one version per entry. Written by training promote alone."
+_PAGE_SIZE = 1000
+_UNKNOWN_VERSION = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""MLflow's error codes for a version that does not exist or is not a number."""
+_LOG_DESCRIPTION = "Promotion log: one version per entry. Written by python -m training only."
 
 
-class Registry:
-    """Runs and versions of one model. A version is complete once it carries the tag of its build."""
+class ModelRegistry:
+    """Runs and versions of one model. A version is complete once it has the tag of its build."""
 
-    def __init__(self, name: str, *, uri: str | None, var: Path) -> None:
-        """Use the server at `uri`, or else `mlflow.db` and `mlartifacts` in `var`.
+    def __init__(self, name: str, *, uri: str | None, var: Path, page_size: int = _PAGE_SIZE) -> None:
+        """Use the server at `uri`, or without one `mlflow.db` and `mlartifacts` in `var`.
 
         Raises:
             RegistryError: neither can be used.
 
         """
-        self._name, self._ledger = name, f"{name}-promotions"
+        self.name, self.log_name = name, f"{name}-promotions"
+        self._page_size = page_size
         artifacts = None
         if uri is None:
             if not os.access(var, os.W_OK):
-                message = f"{var}: cannot be written; the model registry lives there"
+                message = f"{var}: cannot be written; it is the model registry's folder"
                 raise RegistryError(message)
             uri = f"sqlite:///{var.resolve() / 'mlflow.db'}"
             artifacts = (var.resolve() / "mlartifacts").as_uri()
-        _quiet()
-        with translated(uri):
+        _silence_mlflow()
+        with translate_errors(uri):
             mlflow.set_tracking_uri(uri)
-            self._client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment = self._client.get_experiment_by_name(name)
+            self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = self.client.get_experiment_by_name(name)
             if experiment is None:
-                self._experiment_id = self._client.create_experiment(name, artifact_location=artifacts)
+                self._experiment_id = self.client.create_experiment(name, artifact_location=artifacts)
             else:
                 self._experiment_id = experiment.experiment_id
         self._uri = uri
 
-    def version_of(self, build: str) -> str | None:
-        """Give the version that was registered from `build`, if one was."""
-        with translated(self._uri):
-            found = self._client.search_model_versions(f"name = '{self._name}' and tags.{_BUILD} = '{build}'")
-        return max((str(version.version) for version in found), key=int, default=None)
+    def version_of_build(self, build: str) -> str | None:
+        """Return the latest version that was registered from `build`, or None."""
+        with translate_errors(self._uri):
+            versions = self.client.search_model_versions(f"name = '{self.name}' and tags.{_BUILD_TAG} = '{build}'")
+        return max((str(version.version) for version in versions), key=int, default=None)
 
     def aliases(self) -> dict[str, str]:
-        """Give the version of each alias."""
-        with translated(self._uri):
-            found = self._client.search_registered_models(f"name = '{self._name}'")
-            return {alias: str(version) for model in found for alias, version in model.aliases.items()}
+        """Return the version of each alias."""
+        with translate_errors(self._uri):
+            models = self.client.search_registered_models(f"name = '{self.name}'")
+            return {alias: str(version) for model in models for alias, version in model.aliases.items()}
 
-    def has(self, version: str) -> bool:
-        """Say whether there is such a version."""
-        with translated(self._uri):
+    def has_version(self, version: str) -> bool:
+        """Return whether `version` exists."""
+        with translate_errors(self._uri):
             try:
-                self._client.get_model_version(self._name, version)
+                self.client.get_model_version(self.name, version)
             except MlflowException as error:
-                if error.error_code in _NO_SUCH:
+                if error.error_code in _UNKNOWN_VERSION:
                     return False
                 raise
         return True
 
     def versions(self) -> list[str]:
-        """Give every version, oldest first."""
-        with translated(self._uri):
-            return [str(one.version) for one in self._versions(self._name)]
+        """Return every version, oldest first."""
+        with translate_errors(self._uri):
+            return [str(version.version) for version in self._versions(self.name)]
 
-    def fetch_bundle(self, version: str, folder: Path) -> Path:
-        """Copy the bundle of `version` into `folder`; returns where it is."""
-        with translated(self._uri):
+    def download_bundle(self, version: str, folder: Path) -> Path:
+        """Copy the bundle of `version` into `folder`; return its path."""
+        with translate_errors(self._uri):
             run_id = self._run_of(version)
             try:
-                return Path(self._client.download_artifacts(run_id, _BUNDLE, str(folder)))
-            except MlflowException as error:  # which does not say why
+                return Path(self.client.download_artifacts(run_id, _BUNDLE, str(folder)))
+            except MlflowException as error:  # it does not name the cause
                 message = (
-                    f"the bundle of version {version} cannot be fetched: it is not there, there is no room for it in "
-                    f"{folder.parent}, or what holds it does not answer"
+                    f"the bundle of version {version} cannot be fetched: it does not exist, {folder.parent} is full, "
+                    "or the artifact store does not respond"
                 )
                 raise RegistryError(message) from error
 
-    def history(self) -> History:
-        """Read every entry of the ledger: the versions of a registered model of its own, which MLflow numbers."""
-        with translated(self._uri):
-            return History.of(_kept(one) for one in self._versions(self._ledger))
+    def promotion_log(self) -> PromotionLog:
+        """Read the promotion log: its entries are versions of a second registered model, which MLflow numbers."""
+        with translate_errors(self._uri):
+            return PromotionLog.from_entries(_stored_entry(version) for version in self._versions(self.log_name))
 
-    def record(self, entry: Entry) -> None:
-        """Add `entry` to the ledger; whether it counts, the history then says."""
-        with translated(self._uri):
+    def append_entry(self, entry: Entry) -> None:
+        """Append `entry` to the promotion log. Whether it is valid, the log shows when it is read again."""
+        with translate_errors(self._uri):
             run_id = self._run_of(entry.version)
-            with contextlib.suppress(MlflowException):  # it is there from an earlier entry
-                self._client.create_registered_model(self._ledger, description=_LEDGER_DESCRIPTION)
-            self._client.create_model_version(
-                self._ledger,
+            with contextlib.suppress(MlflowException):  # it exists since an earlier entry
+                self.client.create_registered_model(self.log_name, description=_LOG_DESCRIPTION)
+            self.client.create_model_version(
+                self.log_name,
                 f"runs:/{run_id}/{_BUNDLE}",
                 run_id=run_id,
-                tags={_ENTRY: entry.model_dump_json()},
+                tags={_ENTRY_TAG: entry.model_dump_json()},
                 description=f"{entry.action}: {entry.alias} {entry.replaced or '-'} -> {entry.version}, {entry.who}",
             )
 
-    def point(self, alias: str, version: str, entry: int) -> None:
-        """Move `alias` to `version`, as entry number `entry` says, and mark that as applied."""
-        with translated(self._uri):
-            self._client.set_registered_model_alias(self._name, alias, version)
+    def set_alias(self, alias: str, version: str, entry: int) -> None:
+        """Move `alias` to `version`, then mark entry number `entry` as applied."""
+        with translate_errors(self._uri):
+            self.client.set_registered_model_alias(self.name, alias, version)
             failpoint("promotion.pointed")
-            self._client.set_model_version_tag(self._ledger, str(entry), _APPLIED, "yes")
+            self.client.set_model_version_tag(self.log_name, str(entry), _APPLIED_TAG, "yes")
 
-    def keep_report(self, version: str, name: str, *, text: str, json: str) -> None:
-        """Keep the gates' report on `version` with its run, as gates/NAME.txt and .json."""
-        with translated(self._uri):
+    def store_gate_report(self, version: str, name: str, *, text: str, json: str) -> None:
+        """Store the gate report on `version` with its run, as gates/NAME.txt and gates/NAME.json."""
+        with translate_errors(self._uri):
             run_id = self._run_of(version)
-            self._client.log_text(run_id, text, f"gates/{name}.txt")
-            self._client.log_text(run_id, json, f"gates/{name}.json")
+            self.client.log_text(run_id, text, f"gates/{name}.txt")
+            self.client.log_text(run_id, json, f"gates/{name}.json")
 
     @contextlib.contextmanager
-    def run(self, tags: Mapping[str, str]) -> Iterator[str]:
-        """Open a run and yield its id; it counts as failed if the body does."""
-        with translated(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
+    def start_run(self, tags: Mapping[str, str]) -> Iterator[str]:
+        """Open a run and yield its id. The run is marked as failed if the body raises."""
+        with translate_errors(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
             yield run.info.run_id
 
-    def log(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], pictures: Path, checks: Path) -> None:
-        """Log what led to the model and how good it is, in the open run."""
+    def log_evaluation(
+        self, parameters: Mapping[str, Any], metrics: Mapping[str, float], plots: Path, checks: Path
+    ) -> None:
+        """Log parameters, metrics, the folder of plots and the data checks in the open run."""
         mlflow.log_params(dict(parameters))
         mlflow.log_metrics(dict(metrics))
-        mlflow.log_artifacts(str(pictures), "pictures")
+        mlflow.log_artifacts(str(plots), "pictures")
         mlflow.log_artifact(str(checks))
 
     def create_version(
@@ -166,7 +169,7 @@ class Registry:
         classes: Sequence[str],
         requirements: Sequence[str],
     ) -> str:
-        """Log `model` in the open run and make it the next version of the registered model."""
+        """Log `model` in the open run and create the next version of the registered model; return its number."""
         run = mlflow.active_run()
         info = mlflow.sklearn.log_model(
             model,
@@ -177,69 +180,70 @@ class Registry:
             serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
             metadata={"classes": list(classes)},
         )
-        with contextlib.suppress(MlflowException):  # it is there from an earlier version
-            self._client.create_registered_model(self._name)
-        version = self._client.create_model_version(
-            self._name, info.model_uri, run_id=run.info.run_id if run else None, model_id=info.model_id
+        with contextlib.suppress(MlflowException):  # it exists since an earlier version
+            self.client.create_registered_model(self.name)
+        version = self.client.create_model_version(
+            self.name, info.model_uri, run_id=run.info.run_id if run else None, model_id=info.model_id
         )
         return str(version.version)
 
     def log_bundle(self, folder: Path) -> None:
-        """Keep the sealed bundle with the open run."""
+        """Store the sealed bundle with the open run."""
         mlflow.log_artifacts(str(folder), _BUNDLE)
 
     def log_card(self, card: Path) -> None:
-        """Keep the model card with the open run, by itself too, where MLflow shows it."""
+        """Store the model card with the open run a second time, outside the bundle, where MLflow shows it."""
         mlflow.log_artifact(str(card), "card")
 
-    def complete(self, version: str, build: str, missed: Sequence[str]) -> None:
-        """Mark `version` as what became of `build`, with the gates that it missed."""
-        with translated(self._uri):
-            self._client.set_model_version_tag(self._name, version, _MISSED, ", ".join(missed))
-            self._client.set_model_version_tag(self._name, version, _BUILD, build)
+    def mark_complete(self, version: str, build: str, missed: Sequence[str]) -> None:
+        """Tag `version` with its build and with the gates that it missed."""
+        with translate_errors(self._uri):
+            self.client.set_model_version_tag(self.name, version, _MISSED_GATES_TAG, ", ".join(missed))
+            self.client.set_model_version_tag(self.name, version, _BUILD_TAG, build)
 
-    def missed(self, version: str) -> list[str]:
-        """Name the gates that `version` missed when it was registered."""
-        with translated(self._uri):
-            tags = self._client.get_model_version(self._name, version).tags
-        return [gate for gate in tags.get(_MISSED, "").split(", ") if gate]
+    def missed_gates(self, version: str) -> list[str]:
+        """Return the gates that `version` missed when it was registered."""
+        with translate_errors(self._uri):
+            tags = self.client.get_model_version(self.name, version).tags
+        return [gate for gate in tags.get(_MISSED_GATES_TAG, "").split(", ") if gate]
 
     def run_tag(self, version: str, tag: str) -> str | None:
-        """Give a tag of the run that `version` came from."""
-        with translated(self._uri):
-            return self._client.get_run(self._run_of(version)).data.tags.get(tag)
+        """Return a tag of the run that created `version`."""
+        with translate_errors(self._uri):
+            return self.client.get_run(self._run_of(version)).data.tags.get(tag)
 
     def _versions(self, name: str) -> list[ModelVersion]:
-        """Fetch all versions of model `name`, page by page, in an order that others do not change meanwhile."""
+        """Fetch all versions of model `name`, page by page, in an order that concurrent writers do not change."""
         pages: list[PagedList[ModelVersion]] = []
         while not pages or pages[-1].token:
             token = pages[-1].token if pages else None
             pages.append(
-                self._client.search_model_versions(
-                    f"name = '{name}'", max_results=_PAGE, order_by=["version_number ASC"], page_token=token
+                self.client.search_model_versions(
+                    f"name = '{name}'", max_results=self._page_size, order_by=["version_number ASC"], page_token=token
                 )
             )
-        return [one for page in pages for one in page]
+        return [version for page in pages for version in page]
 
     def _run_of(self, version: str) -> str:
-        return self._client.get_model_version(self._name, version).run_id or ""
+        return self.client.get_model_version(self.name, version).run_id or ""
 
 
-def _kept(version: ModelVersion) -> Kept:
+def _stored_entry(version: ModelVersion) -> StoredEntry:
     when = dt.datetime.fromtimestamp(version.creation_timestamp / 1000, dt.UTC)
-    return Kept.of(int(version.version), when, version.tags.get(_ENTRY, ""), applied=_APPLIED in version.tags)
+    text = version.tags.get(_ENTRY_TAG, "")
+    return StoredEntry.parse(int(version.version), when, text, applied=_APPLIED_TAG in version.tags)
 
 
 def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:
-    """Declare the model's rows (float32, NaN where missing) and its answer, a probability per class."""
+    """Return the model's signature: rows of float32 (NaN where missing) in, one probability per class out."""
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.float, column) for column in columns]),
         outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, len(classes)), "probabilities")]),
     )
 
 
-def _quiet() -> None:
-    """Leave the output to the pipeline: MLflow narrates migrations, and warns of pickles, which our bundle seals."""
+def _silence_mlflow() -> None:
+    """Silence MLflow's progress messages and its warning about pickles: the bundle's signature covers the pickle."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="mlflow")

@@ -1,4 +1,4 @@
-"""Opening the registry that the settings name."""
+"""Opening the model registry that the settings name."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from training.errors import RegistryError
 
 if TYPE_CHECKING:
-    from training.registry.mlflow_registry import Registry
+    from training.registry.mlflow_registry import ModelRegistry
     from training.settings import TrainingSettings
 
 
-def open_registry(settings: TrainingSettings, name: str) -> Registry:
-    """Open the registry of model `name`.
+def open_registry(settings: TrainingSettings, name: str) -> ModelRegistry:
+    """Open the registry of model `name`. Imports MLflow, which takes seconds.
 
     Raises:
         RegistryError: it cannot be used.
 
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would show the address's password
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the URL may contain a password
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    from training.registry.mlflow_registry import Registry  # noqa: PLC0415 - seconds, and it reads these variables above
+    from training.registry.mlflow_registry import ModelRegistry  # noqa: PLC0415 - MLflow reads the variables above
 
     try:
         settings.var.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"PREDECIR_VAR={settings.var}: cannot be made ({error.strerror}); the model registry lives there"
+        message = f"PREDECIR_VAR={settings.var}: cannot be made ({error.strerror}); it is the model registry's folder"
         raise RegistryError(message) from None
-    return Registry(name, uri=settings.mlflow_tracking_uri, var=settings.var)
+    return ModelRegistry(name, uri=settings.mlflow_tracking_uri, var=settings.var)

@@ -1,7 +1,7 @@
-"""Moving an alias: read the state, write the log entry, carry it out. Every command that moves one uses this module.
+"""Moving an alias: read its state, append a log entry, apply it. Every command that moves an alias uses this module.
 
-The log entry decides. The alias follows it, and the links in the local model store follow the aliases. If the process
-dies in between, the next command finishes the move.
+The log entry decides. The alias follows the entry, and the links in the local model store follow the aliases. If the
+process dies in between, the next command finishes the move.
 """
 
 from __future__ import annotations
@@ -18,109 +18,110 @@ from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.errors import BundleError
 from shared.failpoints import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
-from training.registry.promotion_log import Entry, History
+from training.registry.promotion_log import Entry, PromotionLog
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     from shared.artifacts.bundle import Bundle
     from shared.artifacts.store import ModelStore
-    from training.evaluation.gates import Report
-    from training.registry.mlflow_registry import Registry
+    from training.evaluation.gates import GateReport
+    from training.registry.mlflow_registry import ModelRegistry
 
-_ROUNDS = 50
-"""How often an alias is put right while others move it, before giving up."""
+_ATTEMPTS = 50
+"""How often an alias or a link is corrected while other processes move it, before an error."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """An alias as it was seen: the entry that a move must follow, and the version that it leads to."""
+class AliasState:
+    """An alias as it was read: the log that the next entry must follow, and the alias's version."""
 
-    history: History
+    log: PromotionLog
     alias: str
     version: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What is to be written down: where to, why, and past which gates."""
+class AliasChange:
+    """A move to record: its target version, its reason, its gate report and the gates that it was forced past."""
 
     action: Literal["promote", "rollback", "register"]
     version: str
     reason: str
-    report: Report | None = None
+    report: GateReport | None = None
     forced: tuple[str, ...] = ()
 
 
-def look(registry: Registry, alias: str, *, wanted: str | None = None) -> View:
-    """See where `alias` leads, after finishing what a crash has left half done.
+def read_alias(model_registry: ModelRegistry, alias: str, *, target: str | None = None) -> AliasState:
+    """Read the state of `alias`, after finishing a move that a crash interrupted.
 
     Raises:
-        PromotionError: production was moved past the ledger, and not to the version `wanted`.
-        RegistryError: an entry of the ledger was changed or taken away.
+        PromotionError: production was moved without a log entry, and `target` is neither of the two versions.
+        RegistryError: an entry of the log was changed or deleted.
 
     """
-    history, version = _sound(registry), registry.aliases().get(alias)
-    last = history.last(alias)
-    if last is not None and not last.kept.applied and version in {last.entry.version, last.entry.replaced}:
-        _apply(registry, alias)
-        return View(history, alias, last.entry.version)
+    log, version = _verified_log(model_registry), model_registry.aliases().get(alias)
+    last = log.last(alias)
+    if last is not None and not last.stored.applied and version in {last.entry.version, last.entry.replaced}:
+        _apply_last_entry(model_registry, alias)
+        return AliasState(log, alias, last.entry.version)
     if last is None or version == last.entry.version:
-        return View(history, alias, version)
-    if alias == PRODUCTION and wanted not in {version, last.entry.version}:
+        return AliasState(log, alias, version)
+    if alias == PRODUCTION and target not in {version, last.entry.version}:
         message = (
-            f"{alias} leads to version {version or '-'}, but was promoted to {last.entry.version}: somebody moved it "
-            "past this command; promote one of the two to settle it, then go on"
+            f"{alias} is version {version or '-'}, but was promoted to {last.entry.version}: it was moved without "
+            "python -m training; promote one of the two versions first"
         )
         raise PromotionError(message)
-    return View(history, alias, version)
+    return AliasState(log, alias, version)
 
 
-def carry_out(change: Change, seen: View, registry: Registry, model_store: ModelStore) -> None:
-    """Write `change` down as what follows what was `seen`, then move the alias, then the links.
+def move_alias(change: AliasChange, state: AliasState, model_registry: ModelRegistry, model_store: ModelStore) -> None:
+    """Append an entry for `change` after `state`, then move the alias and the links.
 
     Raises:
-        AlreadyMovedError: somebody was faster.
+        AlreadyMovedError: another process moved the alias since `state` was read.
         RegistryError: the registry cannot be used.
-        ModelStoreError: the disk does not let us.
+        ModelStoreError: the disk cannot be written.
 
     """
-    last = seen.history.last(seen.alias)
+    last = state.log.last(state.alias)
     entry = Entry(
         action=change.action,
-        alias=seen.alias,
+        alias=state.alias,
         version=change.version,
-        replaced=seen.version,
-        who=_who(),
+        replaced=state.version,
+        who=_current_user(),
         reason=change.reason,
         forced=change.forced,
         report=change.report.model_dump(mode="json") if change.report else None,
-        after=last.kept.number if last else 0,
-        after_digest=last.kept.digest if last else "",
+        after=last.stored.number if last else 0,
+        after_digest=last.stored.digest if last else "",
     )
-    registry.record(entry)
+    model_registry.append_entry(entry)
     failpoint("promotion.recorded")
-    history = _sound(registry)
-    if not history.won(entry):
-        winner = history.last(seen.alias)
+    log = _verified_log(model_registry)
+    if not log.is_valid(entry):
+        winner = log.last(state.alias)
         by = f" by {winner.entry.who}, to version {winner.entry.version}" if winner else ""
         message = (
-            f"version {change.version} comes too late: {seen.alias} was moved meanwhile{by}; look again, then repeat"
+            f"version {change.version} comes too late: {state.alias} was moved meanwhile{by}; "
+            "check the new version, then repeat the command"
         )
         raise AlreadyMovedError(message)
-    _apply(registry, seen.alias)
+    _apply_last_entry(model_registry, state.alias)
     failpoint("promotion.applied")
-    follow(registry, model_store)
+    sync_links(model_registry, model_store)
 
 
-def fetched(version: str, registry: Registry, model_store: ModelStore) -> Bundle:
-    """Verify the registry's bundle of `version`, whatever the model store has, and put it there if need be.
+def fetch_bundle(version: str, model_registry: ModelRegistry, model_store: ModelStore) -> Bundle:
+    """Download and verify the bundle of `version`, publish it in the model store if it is missing, and open it.
 
     Raises:
-        PromotionError: it cannot serve here.
+        PromotionError: the bundle cannot serve here.
 
     """
     with tempfile.TemporaryDirectory() as folder:
-        source = registry.fetch_bundle(version, Path(folder))
+        source = model_registry.download_bundle(version, Path(folder))
         try:
             bundle = model_store.check(source, version)
         except BundleError as error:
@@ -129,67 +130,67 @@ def fetched(version: str, registry: Registry, model_store: ModelStore) -> Bundle
     return model_store.opened(version) or model_store.publish(bundle)
 
 
-def available(version: str, registry: Registry, model_store: ModelStore) -> Bundle:
-    """Open `version` in the model store; fetch it from the registry only if the store lacks it.
+def available(version: str, model_registry: ModelRegistry, model_store: ModelStore) -> Bundle:
+    """Open `version` in the model store; download it from the registry only if the store lacks it.
 
     Raises:
         PromotionError: it cannot serve here.
 
     """
-    return model_store.opened(version) or fetched(version, registry, model_store)
+    return model_store.opened(version) or fetch_bundle(version, model_registry, model_store)
 
 
-def usable(version: str, registry: Registry, model_store: ModelStore) -> str | None:
+def unusable_reason(version: str, model_registry: ModelRegistry, model_store: ModelStore) -> str | None:
     """Return why `version` cannot serve here, or None if it can."""
     try:
-        available(version, registry, model_store)
+        available(version, model_registry, model_store)
     except PromotionError as error:
         return str(error)
     return None
 
 
-def follow(registry: Registry, model_store: ModelStore) -> None:
-    """Let the links follow the aliases, except those whose version could not serve: their links stay as they are.
+def sync_links(model_registry: ModelRegistry, model_store: ModelStore) -> None:
+    """Point every link to the version of its alias. A link whose version cannot serve here stays as it is.
 
-    Looks again after pointing them: somebody may have moved an alias, and its link, in between.
+    Reads the aliases again afterwards: another process may have moved one, and its link, in between.
     """
-    aliases: dict[str, str] = {}
-    for _ in range(_ROUNDS):
-        if (now := registry.aliases()) == aliases:
+    linked: dict[str, str] = {}
+    for _ in range(_ATTEMPTS):
+        if (aliases := model_registry.aliases()) == linked:
             return
-        for alias, version in sorted(now.items() - aliases.items()):
-            if refusal := usable(version, registry, model_store):
-                log_line("links", f"the link {alias} stays as it is: {refusal}")
+        for alias, version in sorted(aliases.items() - linked.items()):
+            if reason := unusable_reason(version, model_registry, model_store):
+                log_line("links", f"the link {alias} stays as it is: {reason}")
             else:
                 model_store.point(alias, version)
-        aliases = now
+        linked = aliases
 
 
-def _sound(registry: Registry) -> History:
-    history = registry.history()
-    if history.altered is not None:
+def _verified_log(model_registry: ModelRegistry) -> PromotionLog:
+    log = model_registry.promotion_log()
+    if log.altered is not None:
         message = (
-            f"entry {history.altered} of the promotion history does not fit those before it: one was changed or "
-            "deleted in MLflow; find out by whom (python -m training history) before anything is promoted"
+            f"entry {log.altered} of the promotion log does not match the entries before it: an entry was changed or "
+            "deleted in MLflow; nothing can be promoted until that is explained (python -m training history)"
         )
         raise RegistryError(message)
-    return history
+    return log
 
 
-def _apply(registry: Registry, alias: str) -> None:
-    """Move `alias` to where the history says, and look again: a slower command may have put an older version back."""
-    for _ in range(_ROUNDS):
-        last = registry.history().last(alias)
+def _apply_last_entry(model_registry: ModelRegistry, alias: str) -> None:
+    """Move `alias` to the version of its last entry, and read it again: a slower process may have moved it back."""
+    for _ in range(_ATTEMPTS):
+        last = model_registry.promotion_log().last(alias)
         if last is None:
             return
-        if registry.aliases().get(alias) == last.entry.version and last.kept.applied:
+        if model_registry.aliases().get(alias) == last.entry.version and last.stored.applied:
             return
-        registry.point(alias, last.entry.version, last.kept.number)
-    message = f"{alias} does not stay where it is put; something else keeps moving it"
+        model_registry.set_alias(alias, last.entry.version, last.stored.number)
+    message = f"{alias} does not keep its version; another program keeps moving it"
     raise RegistryError(message)
 
 
-def _who() -> str:
+def _current_user() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -1,9 +1,9 @@
-"""Who moved an alias to which version, when and why: entries that are only ever added, and what follows from them.
+"""Promotion log: append-only entries, one per move of an alias, and the state that follows from them.
 
-MLflow moves an alias without a trace, and the last of two callers wins. So every move is first an entry here. Whoever
-adds one says which entry of that alias it saw last (`after`, with its digest); the entry is valid only if that is still
-the last valid one before it. Of two that saw the same, the one with the lower number wins, and the other can tell. The
-digests chain the entries, so that an entry changed or taken away later is noticed.
+MLflow moves an alias without a trace, and of two concurrent callers the last one wins. So every move is first an entry
+here. An entry names the last entry of its alias that its author read (`after`, with its digest). It is valid only if
+that is still the last valid entry before it. Of two authors that read the same entry, the one with the lower number
+wins, and the other can see that it lost. The digests chain the entries, so a later change or deletion is detected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Entry(BaseModel):
-    """One move of an alias, as whoever made it wrote it down; `report` is that of the gates, where they were asked."""
+    """One move of an alias, as it is stored (JSON). `report` is the gate report, if the gates were run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,8 +39,11 @@ class Entry(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An entry (None if it cannot be read) as the registry keeps it; `applied` once its alias was moved."""
+class StoredEntry:
+    """An entry in the registry: its number, time and digest. `entry` is None if it cannot be parsed.
+
+    `applied` is true once its alias was moved.
+    """
 
     number: int
     when: dt.datetime
@@ -49,8 +52,8 @@ class Kept:
     applied: bool
 
     @classmethod
-    def of(cls, number: int, when: dt.datetime, text: str, *, applied: bool) -> Kept:
-        """Read `text`, which an `Entry` was written as; `digest` is its SHA-256."""
+    def parse(cls, number: int, when: dt.datetime, text: str, *, applied: bool) -> StoredEntry:
+        """Parse the JSON `text` of an `Entry`; `digest` is the SHA-256 of the text."""
         try:
             entry = Entry.model_validate_json(text)
         except ValidationError:
@@ -59,60 +62,60 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """A valid entry, and where it is kept."""
+class ValidEntry:
+    """A valid entry, with the stored entry that it was parsed from."""
 
-    kept: Kept
+    stored: StoredEntry
     entry: Entry
 
 
 @dataclass(slots=True)
-class History:
-    """All entries, by number; `lost` are those that came too late, `altered` is the first that no longer fits."""
+class PromotionLog:
+    """All entries by number. `late` lost to an earlier entry; `altered` is the first entry that breaks the chain."""
 
-    kept: list[Kept]
-    lost: set[int] = field(default_factory=set)
+    entries: list[StoredEntry]
+    late: set[int] = field(default_factory=set)
     altered: int | None = None
-    _moves: dict[str, list[Move]] = field(default_factory=dict)
+    _chains: dict[str, list[ValidEntry]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, kept: Iterable[Kept]) -> History:
-        """Follow the chain of every alias."""
-        found = cls(sorted(kept, key=lambda one: one.number))
-        for one in found.kept:
-            if one.entry is None:
-                found.altered = found.altered or one.number
+    def from_entries(cls, entries: Iterable[StoredEntry]) -> PromotionLog:
+        """Sort the entries and check the chain of every alias."""
+        log = cls(sorted(entries, key=lambda stored: stored.number))
+        for stored in log.entries:
+            if stored.entry is None:
+                log.altered = log.altered or stored.number
             else:
-                found._follow(one, one.entry)
-        return found
+                log._append(stored, stored.entry)
+        return log
 
-    def last(self, alias: str) -> Move | None:
-        """Give the move that says where `alias` leads."""
-        moves = self._moves.get(alias)
-        return moves[-1] if moves else None
+    def last(self, alias: str) -> ValidEntry | None:
+        """Return the entry that decides the version of `alias`, or None if there is none."""
+        chain = self._chains.get(alias)
+        return chain[-1] if chain else None
 
-    def before(self, alias: str) -> str | None:
-        """Give the version that a rollback of `alias` leads to: after one, the next goes further back, not forth."""
+    def rollback_target(self, alias: str) -> str | None:
+        """Return the version that a rollback of `alias` leads to. A second rollback goes further back."""
         versions: list[str] = []
-        for move in self._moves.get(alias, []):
-            if not versions and move.entry.replaced is not None:
-                versions.append(move.entry.replaced)  # there before the history began
-            if move.entry.action == "rollback":
+        for valid in self._chains.get(alias, []):
+            if not versions and valid.entry.replaced is not None:
+                versions.append(valid.entry.replaced)  # the version before the first entry
+            if valid.entry.action == "rollback":
                 versions.pop()
             else:
-                versions.append(move.entry.version)
+                versions.append(valid.entry.version)
         return versions[-2] if len(versions) > 1 else None
 
-    def won(self, entry: Entry) -> bool:
-        """Say whether `entry` is part of the chain."""
-        return any(move.entry.id == entry.id for move in self._moves.get(entry.alias, []))
+    def is_valid(self, entry: Entry) -> bool:
+        """Return whether `entry` is part of its alias's chain."""
+        return any(valid.entry.id == entry.id for valid in self._chains.get(entry.alias, []))
 
-    def _follow(self, one: Kept, entry: Entry) -> None:
-        chain = self._moves.setdefault(entry.alias, [])
-        number, digest = (chain[-1].kept.number, chain[-1].kept.digest) if chain else (0, "")
+    def _append(self, stored: StoredEntry, entry: Entry) -> None:
+        chain = self._chains.setdefault(entry.alias, [])
+        number, digest = (chain[-1].stored.number, chain[-1].stored.digest) if chain else (0, "")
         if (entry.after, entry.after_digest) == (number, digest):
-            chain.append(Move(one, entry))
+            chain.append(ValidEntry(stored, entry))
         elif entry.after < number:
-            self.lost.add(one.number)
+            self.late.add(stored.number)
         else:
-            self.altered = self.altered or one.number
+            self.altered = self.altered or stored.number

@@ -1,4 +1,4 @@
-"""With what code and which libraries this process runs: part of every version, and of every look back."""
+"""Provenance of this process: its commit and its libraries, for the manifest of a version and for `reproduce`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx")
 
 
 def library_versions() -> dict[str, str]:
-    """Give the versions of Python and of the libraries that a model's answers depend on."""
+    """Return the versions of Python and of the libraries that a model's answers depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 
 
 def code_commit() -> tuple[str, bool | None]:
-    """Give the commit of this code, and whether files differ from it; "unknown" and None outside git.
+    """Return the commit of this code and whether files differ from it; "unknown" and None outside git.
 
-    A file that the pipeline writes by itself does not count: the model is not made from it.
-    An image has no git, but may say in `GIT_COMMIT` from which commit it was built, with -dirty if files differed.
+    Files that the pipeline itself writes do not count: no model is made from them.
+    An image has no git; its `GIT_COMMIT` may name the commit it was built from, with -dirty if files differed.
     """
     git, root = shutil.which("git"), Path(__file__).parents[2]
     if git is None:

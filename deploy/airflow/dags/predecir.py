@@ -1,8 +1,8 @@
-"""The pipeline as Airflow shows it, a task per step, and the watch that starts it between its weekly runs.
+"""Airflow DAGs: the pipeline with one task per step, and the trigger that starts it between its weekly runs.
 
-Every task is a command of this repository, in this repository's environment; Airflow has one of its own and imports
-nothing of ours. Where a disease lives in a folder of its own, the scheduler's environment names it as make does:
-`PREDECIR_PACIENTE`, `PREDECIR_PARAMS`. Registry, storage and database are found by the settings in `.env.example`.
+Every task is a command of this repository in this repository's environment. Airflow has an environment of its own and
+imports nothing from here. For a disease in a folder of its own, set `PREDECIR_PACIENTE` and `PREDECIR_PARAMS` in the
+scheduler's environment, as for make. Registry, storage and database are set as in `.env.example`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def command(task: str, words: str, **options: object) -> BashOperator:
-    """Give the task that runs `python -m WORDS` where the disease lives; it fails with the command's exit code."""
+    """Return a task that runs `python -m WORDS` in the disease's folder; it fails with the command's exit code."""
     return BashOperator(
         task_id=task,
         bash_command=f"exec python -m {words}",
@@ -45,19 +45,19 @@ with DAG(
     max_active_runs=1,
     tags=["predecir"],
 ):
-    # Each step after the first runs what the ones before have not done yet: nothing, unless the data changed meanwhile.
+    # A step also runs the steps before it, which do nothing unless the data changed meanwhile.
     steps = [command(step, f"training pipeline {step}") for step in ("pull", "check", "train", "evaluate", "register")]
     chain(*steps)
     report = command("report", "training history", trigger_rule=TriggerRule.ALL_DONE)
     passed = EmptyOperator(
         task_id="passed"
-    )  # fails the run where a step failed: the report alone would make it a success
+    )  # marks the run as failed if a step failed; `report` alone would mark it as a success
     chain(steps[-1], report, passed)
     chain(steps[-1], passed)
 
 with DAG(
     "predecir_trigger",
-    description="Start the pipeline early if patients or doctors' verdicts have moved away from the model",
+    description="Start the pipeline early if recent patients or outcomes differ from the training data",
     schedule="@hourly",
     start_date=START,
     catchup=False,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from shared.diseases.thyroid import DatosPaciente
-from training.dvc_project import ROOT, check_data, check_owner, lay_out
+from training.dvc_project import ROOT, check_owner, needs_pull, write_project
 from training.errors import DataError, ParametersError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def variables() -> dict[str, str]:
 
 
 def test_a_new_folder_gets_our_stages_with_its_own_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lay_out(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
+    assert write_project(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
     assert variables() == {
         "code": os.path.relpath(ROOT),
         "patient": "asma_de_fuera:Paciente",
@@ -55,14 +55,14 @@ def test_a_new_folder_gets_our_stages_with_its_own_class(folder: Path, monkeypat
     assert Path(".dvc/config").exists()
 
 
-def test_a_folder_that_was_laid_out_follows_the_class_and_keeps_what_its_owner_changed(
+def test_a_written_project_follows_the_class_and_keeps_the_owners_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lay_out(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
+    write_project(outside(folder, monkeypatch), "asma_de_fuera:Paciente")
     Path(".dvc/config").write_text("[core]\n    no_scm = true\n")
     Path(".gitignore").write_text("mine\n")
     check_owner(THYROID)
-    assert not lay_out(DatosPaciente, THYROID)
+    assert not write_project(DatosPaciente, THYROID)
     assert variables()["patient"] == THYROID
     assert Path(".dvc/config").read_text() == "[core]\n    no_scm = true\n"
     assert Path(".gitignore").read_text() == "mine\n"
@@ -72,7 +72,7 @@ def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPa
     before = (ROOT / "dvc.yaml").read_bytes()
     monkeypatch.chdir(ROOT)
     check_owner(THYROID)
-    assert not lay_out(DatosPaciente, THYROID)
+    assert not write_project(DatosPaciente, THYROID)
     with pytest.raises(ParametersError, match="give each disease a folder of its own"):
         check_owner("asma_de_fuera:Paciente")
     assert (ROOT / "dvc.yaml").read_bytes() == before
@@ -80,24 +80,24 @@ def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPa
 
 def test_data_are_there_or_can_be_pulled_or_the_path_is_said(folder: Path) -> None:
     with pytest.raises(DataError, match=f"put the data into {folder}/data/raw.csv"):
-        check_data()
+        needs_pull()
     add_to_dvc("")
     Path("data/raw.csv").unlink()
-    assert check_data()
+    assert needs_pull()
     Path("data/raw.csv").write_text("")
-    assert not check_data()
-    assert check_data(anew=True)
+    assert not needs_pull()
+    assert needs_pull(newest=True)
     Path("data/raw.csv.dvc").unlink()
-    assert not check_data(anew=True)
+    assert not needs_pull(newest=True)
 
 
-def test_data_that_are_not_those_that_dvc_knows_are_refused_unless_they_are_about_to_be_pulled() -> None:
+def test_data_that_dvc_does_not_track_are_rejected_unless_pulled() -> None:
     add_to_dvc("a,b\n1,2\n3,4\n")
-    assert not check_data()
+    assert not needs_pull()
     Path("data/raw.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"not the file of data/raw\.csv\.dvc; `.*dvc add .*` if .*pull --force"):
-        check_data()
-    assert check_data(anew=True)
+        needs_pull()
+    assert needs_pull(newest=True)
 
 
 @pytest.mark.parametrize("broken", ["", "<<<<<<< mine\n", "outs: []\n", "outs:\n- path: raw.csv\n"])
@@ -105,7 +105,7 @@ def test_what_dvc_did_not_write_is_one_line(broken: str) -> None:
     add_to_dvc("a,b\n")
     Path("data/raw.csv.dvc").write_text(broken)
     with pytest.raises(DataError, match=r"raw\.csv\.dvc: not as DVC writes it"):
-        check_data()
+        needs_pull()
 
 
 def add_to_dvc(text: str) -> None:

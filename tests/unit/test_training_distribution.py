@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.data.distribution import counted, describe, shares
+from training.data.distribution import count_values, describe, shares
 
 NAN = float("nan")
 
@@ -23,7 +23,7 @@ def test_few_values_are_told_apart_however_rare_one_is() -> None:
 def test_a_value_that_no_case_had_is_told_from_those_that_were_there() -> None:
     always_no = describe(column(*[0.0] * 100), ["flag"], {}).columns["flag"]
     assert always_no.shares == [0.0, 1.0, 0.0]
-    assert counted(column(0.0, 1.0, 1.0)[:, 0], always_no.edges).tolist() == [0, 1, 2]
+    assert count_values(column(0.0, 1.0, 1.0)[:, 0], always_no.edges).tolist() == [0, 1, 2]
 
 
 def test_many_values_are_cut_into_tenths() -> None:
@@ -49,11 +49,11 @@ def test_a_column_that_was_never_there_has_one_empty_interval() -> None:
 
 
 def test_an_edge_belongs_to_the_interval_above_it() -> None:
-    assert counted(np.array([0.9, 1.0, 1.1, NAN], dtype=np.float32), [1.0]).tolist() == [1, 2]
+    assert count_values(np.array([0.9, 1.0, 1.1, NAN], dtype=np.float32), [1.0]).tolist() == [1, 2]
 
 
 @given(arrays(np.float32, st.integers(1, 60), elements=st.floats(0, 100, width=32)))
 def test_what_was_described_is_counted_the_same_way_again(values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
     found = describe(values[:, None], ["x"], {}).columns["x"]
-    assert shares(counted(values, found.edges)) == found.shares
+    assert shares(count_values(values, found.edges)) == found.shares
     assert sum(found.shares) == pytest.approx(1, abs=1e-4)

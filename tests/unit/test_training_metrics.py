@@ -8,7 +8,14 @@ from sklearn import metrics
 
 from tests.support.training_cases import CLASSES
 from training.config import Evaluation
-from training.evaluation.metrics import calibration_curve, confusion_matrix, figures, resamples, spans, weighted
+from training.evaluation.metrics import (
+    bootstrap_intervals,
+    bootstrap_weights,
+    calibration_curve,
+    confusion_matrix,
+    figures,
+    weighted,
+)
 
 if TYPE_CHECKING:
     from training.data.cases import Floats, Labels
@@ -47,7 +54,7 @@ def test_every_figure_is_what_scikit_learn_says() -> None:
     assert set(found) == {*expected, "expected_calibration_error"}
 
 
-def test_calibration_error_is_the_weighted_gap_between_confidence_and_accuracy() -> None:
+def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
     probabilities = np.array([[0.95, 0.05]] * 10 + [[0.35, 0.65]] * 10)
     labels = np.array([0] * 8 + [1] * 2 + [1] * 7 + [0] * 3)  # 80 % right at 0.95, 70 % right at 0.65
     found = figures(probabilities, labels, CLASSES[:2], BINS)
@@ -79,8 +86,8 @@ def test_the_interval_of_the_accuracy_is_as_wide_as_the_binomial_says(count: int
     probabilities, labels = answers(count)
     accuracy = figures(probabilities, labels, CLASSES, BINS)["accuracy"]
     settings = Evaluation(calibration_bins=BINS, bootstrap_resamples=1000, seed=0)
-    resampled = weighted(probabilities, labels, CLASSES, BINS, resamples(count, settings))
-    low, high = spans(resampled)["accuracy"]
+    resampled = weighted(probabilities, labels, CLASSES, BINS, bootstrap_weights(count, settings))
+    low, high = bootstrap_intervals(resampled)["accuracy"]
     assert low < accuracy < high
     assert high - low == pytest.approx(2 * 1.96 * (accuracy * (1 - accuracy) / count) ** 0.5, rel=0.15)
 

@@ -81,7 +81,7 @@ def test_a_date_without_quotes_is_refused_because_dvc_cannot_read_it(tmp_path: P
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
-    assert "run this in the folder that has it" in refusal(tmp_path / "params.yaml")
+    assert "run the command in the folder of params.yaml" in refusal(tmp_path / "params.yaml")
 
 
 def test_a_gate_for_a_class_that_does_not_exist_is_refused() -> None:
@@ -92,6 +92,6 @@ def test_a_gate_for_a_class_that_does_not_exist_is_refused() -> None:
 def test_bands_of_what_is_not_measured_are_refused() -> None:
     parameters = read_parameters(ROOT / "params.yaml")
     parameters.check_bands(DatosPaciente.features)
-    text = "no such measurement: edad; there are glucosa"
+    text = "no such measurement: edad; known: glucosa"
     with pytest.raises(ParametersError, match=text):
         parameters.check_bands([f for f in PacienteDePrueba.features if f.name != "edad"])
