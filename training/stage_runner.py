@@ -33,14 +33,16 @@ def log_line(name: str, text: str) -> None:
 
 
 @contextmanager
-def heartbeat(name: str, seconds: float = _HEARTBEAT_SECONDS) -> Iterator[None]:
-    """Print that `name` is running whenever this process has printed no line for `seconds`."""
+def heartbeat(
+    name: str, seconds: float = _HEARTBEAT_SECONDS, *, pause: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Print that `name` is running whenever this process has printed no line for `seconds`, except during a `pause`."""
     started, ended = time.perf_counter(), threading.Event()
 
     def beat() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the main thread takes Ctrl-C
         while not ended.is_set():
-            if not _line_printed.wait(seconds):
+            if not _line_printed.wait(seconds) and not pause():
                 log_line(name, f"running for {time.perf_counter() - started:.0f} s")
             _line_printed.clear()
 

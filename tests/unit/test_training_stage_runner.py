@@ -64,3 +64,15 @@ def test_a_stage_that_prints_needs_no_heartbeat(capsys: pytest.CaptureFixture[st
     with heartbeat("train", seconds=60):
         log_line("train", "fold 1 of 3")
     assert capsys.readouterr().out == "train     fold 1 of 3\n"
+
+
+def test_a_paused_heartbeat_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    checks: list[None] = []
+
+    def pause() -> bool:
+        checks.append(None)
+        return True
+
+    with heartbeat("pipeline", seconds=0.01, pause=pause):
+        until_now(lambda: len(checks) > 2)
+    assert capsys.readouterr().out == ""

@@ -28,6 +28,7 @@ from training.stage_files import (
     read_preparation,
     read_training,
 )
+from training.stage_runner import log_line
 
 if TYPE_CHECKING:
     import argparse
@@ -64,6 +65,7 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     rule, plausible_at = read_rule(CASES, classes), read_training().chosen.plausible_at
     by_rule = None if rule is None else rule[later]
     metrics = report(probabilities, test, preparation, plausible_at, parameters, by_rule=by_rule)
+    log_line("evaluate", "comparing ONNX with the pickle")
     onnx = convert(model)
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PLOTS, probabilities, test.labels, classes, settings.calibration_bins)

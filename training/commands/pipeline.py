@@ -123,7 +123,7 @@ def _run_stages(until: str | None, *, pull: bool) -> str:
                 _pull(repo)
             if until == _PULL:
                 return f"{RAW} is up to date"
-            with _blocked_interrupts():
+            with _blocked_interrupts(), heartbeat("pipeline", pause=_has_child):
                 ran = {stage.addressing for stage in repo.reproduce(until)}
             stages = [stage.addressing for stage in repo.index.stages if stage.cmd]
             selected = stages[: stages.index(until) + 1] if until else stages
@@ -151,6 +151,15 @@ def _blocked_interrupts() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         done.set()
+
+
+def _has_child() -> bool:
+    """Return whether a stage is running, which prints lines of its own."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types

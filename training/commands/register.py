@@ -80,6 +80,7 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
         raise DataError(message)
     if summary := cached_summary(build.id, context.settings, context.model_store):
         return f"nothing to do: {summary}"
+    log_line("register", "opening the model registry")
     summary = register(build, context)
     store_summary(build.id, summary, context.settings, context.model_store)
     return summary
