@@ -34,7 +34,7 @@ def write_synced(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666, folder_owner: bool = False) -> None:
     """Write `path` atomically and durably: a reader, also after a crash, sees the old content or the new one.
 
-    With `folder_owner`, a process that runs as root gives the file to the owner of its folder.
+    With `folder_owner`, a process that runs as root changes the file's owner to that of its folder.
 
     Raises:
         OSError: the disk rejects it; the old content stays.

@@ -30,18 +30,18 @@ class Metrics:
         )
         self._failures = Counter("inference_batch_failures", "Model calls that failed", registry=metrics_registry)
         self._loads = Counter(
-            "inference_load_failures", "Models that were refused or missing", registry=metrics_registry
+            "inference_load_failures", "Models that were rejected or missing", registry=metrics_registry
         )
         self._loaded = Gauge("inference_model_loaded", "1 while a model serves", registry=metrics_registry)
-        self._refused = Gauge(
+        self._rejected = Gauge(
             "inference_model_refused",
-            "The version that production leads to and that must not serve",
+            "The version in production that must not serve",
             ["version"],
             registry=metrics_registry,
         )
         self._registry_seen = Gauge(
             "inference_registry_seen_timestamp_seconds",
-            "When the registry last said what has this alias; absent if no registry is followed",
+            "When the registry last answered for this alias; absent without a registry",
             ["alias"],
             registry=metrics_registry,
         )
@@ -62,11 +62,11 @@ class Metrics:
         """Count one failed attempt to load a model."""
         self._loads.inc()
 
-    def refused(self, version: str | None) -> None:
+    def rejected(self, version: str | None) -> None:
         """Show `version` as rejected, and no other; None if none is."""
-        self._refused.clear()
+        self._rejected.clear()
         if version is not None:
-            self._refused.labels(version).set(1)
+            self._rejected.labels(version).set(1)
 
     def registry_seen(self, moment: float) -> None:
         """Show when the model registry last answered, in seconds since 1970; 0 for never."""

@@ -1,6 +1,6 @@
 """The exchanges and queues on the broker, as data, and their declaration. Operators see these names.
 
-The recorder declares them. The gateway only publishes: a returned message tells it that they are not declared yet. So
+The recorder declares them. The gateway only publishes: a returned message means that they are not declared yet. So
 the gateway's user needs no right but to write to one exchange.
 """
 

@@ -1,4 +1,4 @@
-"""Coming to serve: what is refused and why, and how the service gets well by itself."""
+"""Loading a model: rejections with their reasons, and recovery without a restart."""
 
 from __future__ import annotations
 
@@ -138,13 +138,13 @@ def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
         "load_model(open_bundle(folder, key, patient_digest=sys.argv[3]))\n"
         "print({each['num_threads'] for each in threadpoolctl.threadpool_info() if each['user_api'] == 'openmp'})\n"
     )
-    given = (str(folder), str(tmp_path / "keys" / "bundle.pub"), PacienteDePrueba.digest)
+    arguments = (str(folder), str(tmp_path / "keys" / "bundle.pub"), PacienteDePrueba.digest)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["PYTHONPATH"] = str(ROOT)
-    said = subprocess.run(
-        [sys.executable, "-c", program, *given], env=environment, capture_output=True, text=True, check=True
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True, check=True
     )
-    assert said.stdout == "{1}\n"
+    assert result.stdout == "{1}\n"
 
 
 def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Path) -> None:

@@ -138,10 +138,10 @@ async def test_the_card_of_the_version_that_serves(tmp_path: Path, empty_client:
     make_bundle(tmp_path, PacienteDePrueba, version="8", card="<p>ficha más</p>".encode())
     other = CollectorRegistry()
     async with opened(tmp_path, other) as inference, client_of(inference, other) as client:
-        given = await client.get(f"{MODEL}/card")
-        assert (given.status_code, given.text) == (200, "<p>ficha más</p>")
-        assert given.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert await inference.cards.card() == given.content
+        response = await client.get(f"{MODEL}/card")
+        assert (response.status_code, response.text) == (200, "<p>ficha más</p>")
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert await inference.cards.card() == response.content
         assert (await client.get("/v2/models/otro/card")).status_code == 404
 
 
@@ -154,14 +154,14 @@ async def test_a_version_without_a_card_says_so(client: httpx.AsyncClient, infer
 async def test_server_metadata_and_health(client: httpx.AsyncClient) -> None:
     server = (await client.get("/v2")).json()
     assert server == {"name": "predecir", "version": "2", "extensions": ["predecir_model_parameters"]}
-    for path, said in {
+    for path, body in {
         "/v2/health/live": {"live": True},
         "/v2/health/ready": {"live": True, "ready": True},
         f"{MODEL}/ready": {"name": "prueba", "ready": True},
         f"{MODEL}/versions/7/ready": {"name": "prueba", "ready": True},
     }.items():
         response = await client.get(path)
-        assert (response.status_code, response.json()) == (200, said)
+        assert (response.status_code, response.json()) == (200, body)
     assert (await client.get("/health/ready")).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Following a registry: what is fetched and what is not, what is refused and why, and days on which it is not there.
+"""Registry sync: which files are fetched, which versions are rejected and why, and a registry that does not answer.
 
 `tests/fault/test_swap_under_load.py` does the same against a real MLflow server.
 """
@@ -36,7 +36,7 @@ class Mlflow:
         self.var = folder / "registry"
         self.runs: dict[str, Path] = {}
         self.production: tuple[str, str] | None = None
-        self.asked = 0
+        self.requests = 0
         self.fetched: list[str] = []
         self.authorization: set[str | None] = set()
         self.instead: Callable[[], Awaitable[web.Response]] | None = None
@@ -51,7 +51,7 @@ class Mlflow:
         self.production = (version, run or f"run-{version}")
 
     async def alias(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.requests += 1
         self.authorization.add(request.headers.get("Authorization"))
         if self.instead is not None:
             return await self.instead()
@@ -173,7 +173,7 @@ def another_patient(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "reason"),
     [
         (changed_model, f"version 2/{ONNX}: its SHA-256 is not the one that was signed"),
         (longer_model, f"version 2/{ONNX}: more than the "),
@@ -186,7 +186,7 @@ def another_patient(folder: Path) -> None:
     ],
 )
 async def test_a_version_that_is_not_as_signed_never_serves(  # noqa: PLR0913, PLR0917 - four are fixtures
-    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path, harm: Callable[[Path], None], said: str
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path, harm: Callable[[Path], None], reason: str
 ) -> None:
     mlflow.register("1")
     harm(mlflow.register("2", seed=1))
@@ -196,11 +196,11 @@ async def test_a_version_that_is_not_as_signed_never_serves(  # noqa: PLR0913, P
         await until(lambda: service.refused("2") == 1)
         state = await service.state()
         assert await service.version() == "1"
-        fetched, asked = len(mlflow.fetched), mlflow.asked
-        await until(lambda: mlflow.asked > asked + 2)
+        fetched, before = len(mlflow.fetched), mlflow.requests
+        await until(lambda: mlflow.requests > before + 2)
         assert len(mlflow.fetched) == fetched  # it is left alone for a while
     assert (state["sirve"]["version"], state["produccion"], state["rechazada"]["version"]) == ("1", "2", "2")
-    assert f"{url}, {said}" in state["rechazada"]["motivo"]
+    assert f"{url}, {reason}" in state["rechazada"]["motivo"]
     assert str(tmp_path) not in state["rechazada"]["motivo"].replace(str(tmp_path / "var/keys"), "")
     assert not (model_store / "2").exists()
     assert (model_store / "production").resolve() == model_store / "1"
@@ -268,13 +268,13 @@ async def test_each_bundle_is_read_and_checked_once(
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         assert await service.version() == "1"
-        asked = mlflow.asked
-        await until(lambda: mlflow.asked > asked + 2)
+        before = mlflow.requests
+        await until(lambda: mlflow.requests > before + 2)
     assert hashed.count(size) == 1
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=None) as service:
         assert await service.version() == "1"  # from the model store
-        asked = mlflow.asked
-        await until(lambda: mlflow.asked > asked + 2)
+        before = mlflow.requests
+        await until(lambda: mlflow.requests > before + 2)
     assert hashed.count(size) == 2
 
 
@@ -311,11 +311,11 @@ async def test_a_registry_without_production_is_not_silent(
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
         mlflow.instead = answer
 
-        async def said() -> bool:
+        async def without_production() -> bool:
             state = await service.state()
             return state["produccion"] is None and state["registro"]["callado_desde"] is None
 
-        await until(said)
+        await until(without_production)
         assert await service.version() == "1"
 
 
@@ -340,7 +340,7 @@ async def a_path_for_a_version() -> web.Response:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         (failing, "answered 500"),
         (elsewhere, "answered 302"),
@@ -350,7 +350,7 @@ async def a_path_for_a_version() -> web.Response:
     ],
 )
 async def test_a_registry_with_unexpected_answers_is_silent_until_it_recovers(
-    tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]], said: str
+    tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]], reason: str
 ) -> None:
     mlflow.register("1")
     mlflow.register("2", seed=1)
@@ -362,7 +362,7 @@ async def test_a_registry_with_unexpected_answers_is_silent_until_it_recovers(
             return (await service.state())["registro"]["callado_desde"] is not None
 
         await until(silent)
-        assert (await service.state())["registro"]["motivo"] == f"{url} {said}"
+        assert (await service.state())["registro"]["motivo"] == f"{url} {reason}"
         assert await service.version() == "1"
         mlflow.instead = None
         mlflow.promote("2")
@@ -383,8 +383,8 @@ async def test_a_withdrawn_version_stays_out_though_the_link_is_not_written(
         mlflow.promote("1")
         await until(lambda: service.serves("1"))
         mlflow.instead = failing
-        asked = mlflow.asked
-        await until(lambda: mlflow.asked > asked + 2)
+        before = mlflow.requests
+        await until(lambda: mlflow.requests > before + 2)
         assert await service.version() == "1"
         mlflow.instead = None
         (model_store / ".production.fresh").rmdir()
@@ -402,16 +402,16 @@ async def test_a_registry_without_the_files_is_silent_until_it_has_them(
         mlflow.promote("2")
 
         async def registry() -> dict[str, Any]:
-            found: dict[str, Any] = (await service.state())["registro"]
-            return found
+            status: dict[str, Any] = (await service.state())["registro"]
+            return status
 
         async def silent() -> bool:
             return (await registry())["callado_desde"] is not None
 
         await until(silent)
-        first, asked = await registry(), mlflow.asked
+        first, before = await registry(), mlflow.requests
         assert first["motivo"] == f"{url} answered 500 for {MANIFEST}"
-        await until(lambda: mlflow.asked > asked + 2)
+        await until(lambda: mlflow.requests > before + 2)
         assert await registry() == first
         assert await service.version() == "1"
         mlflow.runs["run-2"] = files

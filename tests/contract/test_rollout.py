@@ -1,4 +1,4 @@
-"""Following `production` on the model store: swapped while it serves, and kept when what comes must not serve."""
+"""The rollout by the link of the model store: swaps while it serves, and rejections of versions that must not serve."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def random_rows(patient: type[Patient], count: int, *, seed: int = 0) -> list[li
     whole = [f.kind != "number" for f in patient.features]
     rows[:, whole] = rows[:, whole].round()
     rows[rng.random(rows.shape) < 0.1] = np.nan
-    found: list[list[float]] = rows.astype(np.float32).tolist()
-    return found
+    encoded: list[list[float]] = rows.astype(np.float32).tolist()
+    return encoded
 
 
 def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants different
@@ -134,7 +134,7 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
 
 
 def reseal(folder: Path, **changes: object) -> None:
-    """Change what the manifest of the version in `folder` says, and sign it again."""
+    """Change fields of the manifest of the version in `folder`, and sign it again."""
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     seal(folder, manifest.model_copy(update=changes), signing_key(folder.parents[2] / "keys"))
 

@@ -1,4 +1,4 @@
-"""The inference service in this process, polling often, and what operators see of it."""
+"""The inference service in this process, polling often, with its metrics and status for operators."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Running:
         return (await self.inference.scorer.score(ROW)).model.version
 
     async def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.get("/modelo")).json()
-        return found
+        state: dict[str, Any] = (await self.client.get("/modelo")).json()
+        return state
 
     async def serves(self, version: str) -> bool:
         return self.inference.scorer.unavailable() is None and await self.version() == version

@@ -1,4 +1,4 @@
-"""Natural batching: few calls for many callers, each with its own answer, whatever happens to the others."""
+"""Batching: few calls for many callers, and each caller gets its own answer whatever happens to the others."""
 
 from __future__ import annotations
 

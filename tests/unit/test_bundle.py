@@ -1,4 +1,4 @@
-"""Opening a bundle: every byte is checked before anything of it is used."""
+"""Opening a bundle: every byte is checked before it is used."""
 
 from __future__ import annotations
 

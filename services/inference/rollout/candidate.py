@@ -1,4 +1,4 @@
-"""A version that may come to serve, and the state of its files, which tells whether to look at it again."""
+"""Candidates: versions that may serve, with a fingerprint of their files that shows whether they have changed."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class RolloutState:
             return
         if rejected is not None:
             structlog.get_logger().error("model_refused", version=rejected.version, reason=rejected.reason)
-        self._metrics.refused(None if rejected is None else rejected.version)
+        self._metrics.rejected(None if rejected is None else rejected.version)
         self.rejected = rejected
 
     def registry_answered(self, url: str) -> None:
