@@ -431,6 +431,27 @@ async def test_a_rejection_ends_when_the_version_leaves_production(tmp_path: Pat
         assert (await service.state())["rechazada"] is None
 
 
+async def test_a_rejection_is_logged_once_though_the_link_is_bad_too(
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow.register("1")
+    changed_model(mlflow.register("2", seed=1))
+    mlflow.promote("1")
+    async with listening(mlflow) as url:
+        async with following(tmp_path / "var", url, key=key) as service:
+            assert await service.version() == "1"
+        changed_model(model_store / "1")
+        mlflow.promote("2")
+        capsys.readouterr()
+        async with following(tmp_path / "var", url, key=None) as service:
+            before = mlflow.requests
+            await until(lambda: mlflow.requests > before + 2)
+            assert (await service.state())["rechazada"]["version"] == "2"
+            assert "version 2" in service.inference.part.unready()["modelo"]
+    logged = capsys.readouterr()
+    assert (logged.out + logged.err).count("model_refused") == 1
+
+
 async def test_a_registry_that_hangs_delays_a_start_by_seconds(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
     mlflow.register("1")
     mlflow.promote("1")
