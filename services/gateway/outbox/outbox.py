@@ -154,7 +154,7 @@ class Outbox:
     async def _commit_gathered(self) -> None:
         try:
             while self._gathered:
-                # Skip appends whose caller was cancelled: it was told that nothing was stored.
+                # Skip appends whose caller was cancelled: its client got an error, so nothing may be stored.
                 batch = [append for append in self._gathered if not append.stored.done()]
                 self._gathered = []
                 if batch:

@@ -69,6 +69,6 @@ class Swapper:
     def _serve(self, loaded: LoadedModel) -> None:
         before = self._state.serving
         if before is not None and before.facts.digest == loaded.model.facts.digest:
-            return  # the same bytes, written anew
+            return  # the same bytes, written again
         self._batcher.serve(loaded)
         self._state.serve(loaded)
