@@ -29,7 +29,7 @@ PARTS = (
     Part("field", "This system beside what people would pick instead"),
     Part("growth", "How speed and cost grow"),
     Part("limits", "What cannot be beaten here, and where every microsecond goes"),
-    Part("scale", "How far it goes: a queueing model from the measured costs, checked"),
+    Part("scale", "How far it goes: rate times the measured cost of each part"),
 )
 
 

@@ -1,1 +1,1 @@
-"""How far the system goes beyond one machine: a queueing model of it from what its parts were measured to cost."""
+"""What a rate of predictions needs, and what the Kubernetes overlays carry."""

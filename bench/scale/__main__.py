@@ -1,4 +1,4 @@
-"""`python -m bench.scale`: how far it goes; from the reports in docs/benchmarks/ and a few measurements of its own.
+"""`python -m bench.scale`: what a rate needs, from the measured cost of each part and the bytes of a prediction.
 
 Writes docs/benchmarks/scale.* and the figures of docs/operations/scale.md, between its markers. Part of `make bench`.
 """
@@ -12,11 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.conditions import machine, production
+from bench.conditions import machine
 from bench.plots import draw, lines
 from bench.reports import FOLDER, write_report
-from bench.scale.measure import bytes_each, inference_call, keyed_bytes
-from bench.scale.one_machine import predicted_rate
+from bench.scale.measure import bytes_each, keyed_bytes
 from bench.scale.pages import blocks, headline, page, renewed
 from bench.scale.plan import Costs, carried, days_until_full, need, overlays
 from bench.servers import ROOT
@@ -30,97 +29,51 @@ _DRAWN = tuple(10 ** (power / 4) for power in range(4, 21))
 
 
 def main() -> int:
-    """Measure, predict, write."""
-    model = production()
-    if model is None:
-        print("no model in production: run `make train` first", file=sys.stderr)
-        return 1
+    """Measure the bytes, multiply the costs, write the report."""
     server = json.loads((FOLDER / "server.json").read_text())
-    with tempfile.TemporaryDirectory(dir=ROOT / "var") as folder:
-        sizes = bytes_each()
+    sizes = bytes_each()
+    with tempfile.TemporaryDirectory() as folder:
         sizes |= keyed_bytes(Path(folder), round(sizes["event"]))  # an answer is about as long as its event
-        measured = {"inference": inference_call(Path(folder), model), "bytes": sizes}
-    costs = _costs(server, measured)
-    found, measured_on = _measured_replicas(server)
+    costs = _costs(server, sizes)
     report: dict[str, Any] = {
         "machine": machine(),
         "server_machine": server["machine"],
-        **measured,
+        "bytes": sizes,
         "costs": asdict(costs),
-        "replicas": _checked(found, server),
-        "replicas_machine": measured_on,
-        "needs": [{**asdict(each), "cores": each.cores} for each in (need(rate, costs) for rate in RATES)],
+        "needs": [{**asdict(row), "cores": row.cores} for row in (need(rate, costs) for rate in RATES)],
         "carried": {name: carried(overlay, costs) for name, overlay in overlays().items()},
         "days_until_full": {
             name: {f"{rate:.0f}": days_until_full(overlay, rate, costs) for rate in RATES[:2]}
             for name, overlay in overlays().items()
         },
     }
-    draw(FOLDER / "scale.svg", _replicas_panel(report), _needs_panel(costs))
+    draw(FOLDER / "scale.svg", _needs_panel(costs))
     write_report("scale", report, page(report), headline=headline(report))
     TEXT.write_text(renewed(TEXT.read_text(), blocks(report)))
     print(page(report))
     return 0
 
 
-def _costs(server: dict[str, Any], measured: dict[str, dict[str, float]]) -> Costs:
-    each = {name: seconds / server["load"]["requests"] for name, seconds in server["cpu_seconds"].items()}
+def _costs(server: dict[str, Any], sizes: dict[str, float]) -> Costs:
+    cpu = {part: seconds / server["load"]["requests"] for part, seconds in server["cpu_seconds"].items()}
     return Costs(
-        gateway=each["gateway"],
-        call=measured["inference"]["fixed_us"] / 1e6,
-        row=measured["inference"]["each_us"] / 1e6,
-        recorder=each["recorder"],
-        broker=each["RabbitMQ"],
-        database=each["PostgreSQL"],
-        event_bytes=measured["bytes"]["event"],
-        row_bytes=measured["bytes"]["row"],
-        log_bytes=measured["bytes"]["log"],
-        kept_bytes=measured["bytes"]["kept_answer"],
-        key_bytes=measured["bytes"]["key"],
-        fsync=server["fsync_ms"] / 1e3,
+        gateway=cpu["gateway"],
+        inference=cpu["inference"],
+        recorder=cpu["recorder"],
+        broker=cpu["RabbitMQ"],
+        database=cpu["PostgreSQL"],
+        event_bytes=sizes["event"],
+        row_bytes=sizes["row"],
+        log_bytes=sizes["log"],
+        kept_bytes=sizes["kept_answer"],
+        key_bytes=sizes["key"],
     )
 
 
-def _measured_replicas(server: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Give what `bench.growth` measured of each number of replicas and on what, or else the one of `bench.server`."""
-    path = FOLDER / "growth.json"
-    growth = json.loads(path.read_text()) if path.exists() else {}
-    if "replicas" in growth:
-        return growth["replicas"], growth["machines"]["replicas"]
-    cpu = {name: seconds / server["load"]["requests"] * 1e6 for name, seconds in server["cpu_seconds"].items()}
-    return [{"replicas": 1, "rate": server["load"]["rate"], "cpu_us": cpu}], server["machine"]
-
-
-def _checked(found: list[dict[str, Any]], server: dict[str, Any]) -> list[dict[str, float]]:
-    """Predict each number of replicas that was measured, from what the parts cost with one."""
-    cores = server["machine"]["cores"]
-    around = [(each.get("others_cores", 0.0), each.get("fsync_ms", server["fsync_ms"])) for each in found]
-    return [
-        {
-            "replicas": each["replicas"],
-            "others": others,
-            "fsync_ms": fsync,
-            "measured": each["rate"],
-            "predicted": predicted_rate(
-                found[0]["cpu_us"], fsync, replicas=each["replicas"], cores=cores, others=others
-            ),
-        }
-        for each, (others, fsync) in zip(found, around, strict=True)
-    ]
-
-
-def _replicas_panel(report: dict[str, Any]) -> Panel:
-    series = {
-        name: [(float(each["replicas"]), each[name]) for each in report["replicas"]]
-        for name in ("measured", "predicted")
-    }
-    return lines("Inference replicas on one machine", "replicas", "requests/s", series)
-
-
 def _needs_panel(costs: Costs) -> Panel:
-    found = [need(rate, costs) for rate in _DRAWN]
+    needs = [need(rate, costs) for rate in _DRAWN]
     series = {
-        name: [(each.rate, float(getattr(each, name))) for each in found]
+        name: [(row.rate, float(getattr(row, name))) for row in needs]
         for name in ("gateways", "inference", "recorders")
     }
     return lines("Replicas for a rate", "predictions/s", "replicas", series, log="xy")

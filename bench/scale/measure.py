@@ -1,27 +1,20 @@
-"""Inputs of docs/operations/scale.md that no other benchmark measures: a call of inference by its rows, and bytes."""
+"""The bytes of a prediction on the broker, in PostgreSQL and in the outbox."""
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import sys
-import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.conditions import give_model
 from bench.rows import made_up
-from bench.servers import Server, running
 from services.gateway.ids import keyed_id
 from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
-from shared.contracts.open_inference import INPUT
 from shared.contracts.scoring import ModelFacts, Score
-from shared.diseases.thyroid import DatosPaciente
 from tests.support.postgres import PostgresServer, postgres_server
 
 if TYPE_CHECKING:
@@ -29,23 +22,8 @@ if TYPE_CHECKING:
 
     from services.recorder.db.rows import PredictionRow
 
-_SECONDS = 3.0
-_LARGE = 32
-_ROUNDS = 3
 _ROWS, _BATCH = 20_000, 500
 _DAY = 86400
-
-
-def inference_call(folder: Path, model: Path) -> dict[str, float]:
-    """CPU time of the inference service for a call: `fixed_us`, and `each_us` for each row; from 1 row and from 32."""
-    home = folder / "inference"
-    home.mkdir()
-    give_model(home, model)
-    with running([sys.executable, "-m", "services.inference"], home) as server:
-        rounds = [(_cpu_us(server, 1), _cpu_us(server, _LARGE)) for _ in range(_ROUNDS)]
-    one, many = (min(each) for each in zip(*rounds, strict=True))  # the least: others on the machine only add
-    each = (many - one) / (_LARGE - 1)
-    return {"fixed_us": one - each, "each_us": each}
 
 
 def bytes_each() -> dict[str, float]:
@@ -77,25 +55,6 @@ def _size(file: OutboxFile, path: Path) -> float:
     file.connection.execute("VACUUM")
     file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path.stat().st_size / _ROWS
-
-
-def _cpu_us(server: Server, rows: int) -> float:
-    """Ask call after call, and divide the server's CPU time by their number."""
-    data = [[50.0] * len(DatosPaciente.columns)] * rows
-    tensor = {"name": INPUT, "datatype": "FP32", "shape": [rows, len(DatosPaciente.columns)], "data": data}
-    body = json.dumps({"inputs": [tensor]}).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    before, calls, started = sum(server.process.cpu_times()[:2]), 0, time.monotonic()
-    while time.monotonic() < started + _SECONDS:
-        connection.request(
-            "POST", f"/v2/models/{DatosPaciente.disease.name}/infer", body, {"Content-Type": "application/json"}
-        )
-        answer = connection.getresponse()
-        answer.read()
-        if answer.status != http.client.OK:
-            raise RuntimeError(f"inference answered {answer.status}")
-        calls += 1
-    return (sum(server.process.cpu_times()[:2]) - before) / calls * 1e6
 
 
 def _event(row: PredictionRow) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.conditions import describe
 from bench.reports import table
-from bench.scale.plan import BUSY, LONGEST_WAIT, NETWORK
+from bench.scale.plan import BUSY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,34 +17,37 @@ class MarkerError(Exception):
 
 
 def headline(report: dict[str, Any]) -> str:
-    """Say the result in a sentence or two."""
-    off = max(abs(_error(each)) for each in report["replicas"])
+    """Return the result in a sentence or two."""
     first, limit = _first(report["carried"]["cluster"])
     return (
-        f"The model is off the measured rates by {off:.0%} at most. By it the overlay `cluster` carries {limit:,.0f} "
-        f"predictions/s ({first} first), and 100,000 a second need {report['needs'][-1]['cores']:,.0f} cores."
+        f"At {BUSY:.0%} utilisation the overlay `cluster` carries {limit:,.0f} predictions/s ({first} first), and "
+        f"100,000 a second need {report['needs'][-1]['cores']:,.0f} cores: rate times measured CPU time of each part."
     )
 
 
 def page(report: dict[str, Any]) -> str:
-    """Give the whole report."""
+    """Return the whole report."""
     parts = blocks(report)
-    titles = {"costs": "What a prediction costs", "replicas": "Predicted and measured", "needs": "What a rate needs"}
+    titles = {
+        "costs": "What a prediction costs",
+        "needs": "What a rate needs",
+        "carried": "What the overlays carry",
+    }
     lines = [
         "# Scale",
         "",
         "What the figures mean, and what follows: [docs/operations/scale.md](../operations/scale.md).",
         "",
     ]
-    for name, title in {**titles, "carried": "What the overlays carry"}.items():
+    for name, title in titles.items():
         lines += [f"## {title}", "", parts[name], ""]
-    return "\n".join([*lines, "![Predicted and measured replicas; replicas for a rate](scale.svg)", ""])
+    return "\n".join([*lines, "![Replicas for a rate](scale.svg)", ""])
 
 
 def blocks(report: dict[str, Any]) -> dict[str, str]:
-    """Give each block by its name."""
-    made = {"costs": _costs, "replicas": _replicas, "needs": _needs, "carried": _carried}
-    return {name: "\n".join(make(report)) for name, make in made.items()}
+    """Return each block by its name."""
+    writers = {"costs": _costs, "needs": _needs, "carried": _carried}
+    return {name: "\n".join(write(report)) for name, write in writers.items()}
 
 
 def renewed(text: str, new: Mapping[str, str]) -> str:
@@ -67,8 +70,7 @@ def _costs(report: dict[str, Any]) -> list[str]:
     costs = report["costs"]
     micro = [
         ("gateway, with relay", "gateway"),
-        ("inference, for a call", "call"),
-        ("inference, for each patient in it", "row"),
+        ("inference, whose calls take several patients", "inference"),
         ("RabbitMQ, one node", "broker"),
         ("recorder", "recorder"),
         ("PostgreSQL", "database"),
@@ -86,32 +88,13 @@ def _costs(report: dict[str, Any]) -> list[str]:
             [
                 *([name, f"{costs[key] * 1e6:,.0f} µs of CPU"] for name, key in micro),
                 *([name, f"{costs[key]:,.0f} bytes"] for name, key in sizes),
-                ["one fsync of that disk", f"{costs['fsync'] * 1e3:.2f} ms"],
             ],
         ),
         "",
-        f"Inference and bytes: {describe(report['machine'], 'python -m bench.scale')}",
+        f"Bytes: {describe(report['machine'], 'python -m bench.scale')}",
         "",
-        f"The others, under load: {describe(report['server_machine'])}",
+        f"CPU, under load: {describe(report['server_machine'])}",
     ]
-
-
-def _replicas(report: dict[str, Any]) -> list[str]:
-    shown = table(
-        ["inference replicas", "others' cores", "fsync, ms", "predicted, requests/s", "measured, requests/s", "error"],
-        [
-            [
-                f"{each['replicas']}",
-                f"{each['others']:.2f}",
-                f"{each['fsync_ms']:.1f}",
-                f"{each['predicted']:,.0f}",
-                f"{each['measured']:,.0f}",
-                f"{_error(each):+.0%}",
-            ]
-            for each in report["replicas"]
-        ],
-    )
-    return [*shown, "", f"Measured: {describe(report['replicas_machine'])}"]
 
 
 def _needs(report: dict[str, Any]) -> list[str]:
@@ -119,18 +102,14 @@ def _needs(report: dict[str, Any]) -> list[str]:
     rows = [
         ("gateway replicas", [f"{each['gateways']:,}" for each in needs]),
         ("inference replicas", [f"{each['inference']:,}" for each in needs]),
-        ("patients in a call of inference", [f"{each['batch']:.1f}" for each in needs]),
         ("recorder replicas", [f"{each['recorders']:,}" for each in needs]),
         ("cores for RabbitMQ, of each node at most", [f"{each['broker_cores']:,.2f}" for each in needs]),
         ("cores for PostgreSQL's primary", [f"{each['database_cores']:,.2f}" for each in needs]),
         ("cores in all", [f"{each['cores']:,.0f}" for each in needs]),
-        ("fsyncs/s of a gateway's disk", [f"{each['commits']:,.0f}" for each in needs]),
-        ("answers that share an fsync", [f"{each['committed']:,.1f}" for each in needs]),
         ("messages/s into RabbitMQ", [f"{each['messages']:,.0f}" for each in needs]),
         ("MB/s into RabbitMQ, on each of three disks", [f"{each['into_broker'] / 1e6:,.2f}" for each in needs]),
         ("MB/s of PostgreSQL's write-ahead log", [f"{each['log'] / 1e6:,.2f}" for each in needs]),
         ("GB of rows a year", [f"{each['stored_a_year'] / 1e9:,.0f}" for each in needs]),
-        ("mean time of an answer, ms", [f"{each['latency'] * 1e3:.1f}" for each in needs]),
     ]
     return [
         *table(
@@ -138,9 +117,8 @@ def _needs(report: dict[str, Any]) -> list[str]:
         ),
         "",
         (
-            f"Replicas work at most {BUSY:.0%} of their time and let a request wait {LONGEST_WAIT * 1e3:.0f} ms at "
-            f"most on average; {NETWORK * 1e3:.1f} ms for a call over the network is assumed. Add one of each for what "
-            "may be lost; HAProxy and the standbys of PostgreSQL are not counted."
+            f"Replicas work at most {BUSY:.0%} of their time. Add one of each for the loss of one; HAProxy and the "
+            "standbys of PostgreSQL are not counted."
         ),
     ]
 
@@ -172,7 +150,3 @@ def _carried(report: dict[str, Any]) -> list[str]:
 
 def _first(carried: Mapping[str, float]) -> tuple[str, float]:
     return min(carried.items(), key=lambda each: each[1])
-
-
-def _error(each: Mapping[str, float]) -> float:
-    return each["predicted"] / each["measured"] - 1

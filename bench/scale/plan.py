@@ -1,4 +1,4 @@
-"""What a rate of predictions needs, by the measured costs of the parts and the formulas of `queueing`."""
+"""What a rate of predictions needs: utilisation, which is rate times the measured CPU time of each part."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.scale.queueing import batch_size, group_commit, servers_for, wait
 from deploy.k8s.check import built
 from deploy.k8s.check import overlays as folders
-from services.gateway.inference_client import CALLS, LARGEST_BATCH
 from services.gateway.outbox.rabbitmq import EVENTS_PER_MESSAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY = 0.7
-"""Share of its time that a replica may work; above, waits grow steeply, and a lost replica's share has no room."""
-LONGEST_WAIT = 0.001
-"""Seconds that a request may wait on average for a replica."""
-NETWORK = 0.0005
-"""Seconds for a call to another node and back. An assumption: everything here was measured on one machine."""
-HANDED_OVER = 0.1
+"""Largest utilisation of a replica, as a share of its time; above it waits grow steeply."""
+LINGER = 0.1
 """Seconds for which a gateway gathers answers before it publishes them (RELAY_LINGER_MS)."""
 _DAY = 86400
 _YEAR = 365.25 * _DAY
@@ -29,14 +23,14 @@ _YEAR = 365.25 * _DAY
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds of CPU for one prediction, of inference for a call and for each row; bytes; and a disk's fsync.
+    """Costs of one prediction: seconds of CPU of each part, and bytes.
 
-    A gateway keeps `kept_bytes` of a repeatable request while its answer is, and `key_bytes` of it for good.
+    `kept_bytes` is what a request with an `Idempotency-Key` takes in the outbox while its answer is kept, `key_bytes`
+    what stays of it for good.
     """
 
     gateway: float
-    call: float
-    row: float
+    inference: float
     recorder: float
     broker: float
     database: float
@@ -45,12 +39,11 @@ class Costs:
     log_bytes: float
     kept_bytes: float
     key_bytes: float
-    fsync: float
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """An overlay of deploy/k8s: the most replicas it goes to, and the bytes of the volumes of database and gateway."""
+    """An overlay of deploy/k8s: its largest numbers of replicas, and the bytes of its volumes."""
 
     gateways: int
     inference: int
@@ -61,25 +54,18 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What `rate` predictions a second need. Rates are per second, sizes in bytes, times in seconds."""
+    """What `rate` predictions a second need. Rates are per second, sizes in bytes."""
 
     rate: float
     gateways: int
     inference: int
     recorders: int
-    batch: float
     broker_cores: float
     database_cores: float
-    commits: float
-    """fsyncs of one gateway's disk."""
-    committed: float
-    """Answers that share one of them."""
     messages: float
     into_broker: float
     log: float
     stored_a_year: float
-    latency: float
-    """Mean time of an answer."""
 
     @property
     def cores(self) -> float:
@@ -88,40 +74,29 @@ class Need:
 
 
 def need(rate: float, costs: Costs) -> Need:
-    """Work out what `rate` needs, part after part."""
-    gateways = servers_for(rate, costs.gateway, busy=BUSY, longest=LONGEST_WAIT)
-    each = rate / gateways
-    batch = batch_size(each, NETWORK + costs.call, costs.row, calls=CALLS, most=LARGEST_BATCH)
-    call = costs.call + costs.row * batch
-    inference = servers_for(rate / batch, call, busy=BUSY, longest=LONGEST_WAIT)
-    commits = group_commit(each, costs.fsync)
-    at_gateway = costs.gateway + wait(each, costs.gateway)
-    scored = NETWORK + call + wait(rate / batch, call, inference)
+    """Return what `rate` predictions a second need of each part."""
+    gateways = _replicas(rate, costs.gateway)
     return Need(
         rate=rate,
         gateways=gateways,
-        inference=inference,
-        recorders=max(1, math.ceil(rate * costs.recorder / BUSY)),
-        batch=batch,
+        inference=_replicas(rate, costs.inference),
+        recorders=_replicas(rate, costs.recorder),
         broker_cores=rate * costs.broker / BUSY,
         database_cores=rate * costs.database / BUSY,
-        commits=commits.rate,
-        committed=commits.size,
-        messages=max(rate / EVENTS_PER_MESSAGE, gateways * min(each, 1 / HANDED_OVER)),
+        messages=max(rate / EVENTS_PER_MESSAGE, gateways * min(rate / gateways, 1 / LINGER)),
         into_broker=rate * costs.event_bytes,
         log=rate * costs.log_bytes,
         stored_a_year=rate * costs.row_bytes * _YEAR,
-        latency=at_gateway + scored + commits.delay,
     )
 
 
 def overlays() -> dict[str, Overlay]:
-    """Read what the overlays of deploy/k8s have."""
+    """Read the overlays of deploy/k8s."""
     return {folder.name: _overlay(folder) for folder in folders()}
 
 
 def days_until_full(overlay: Overlay, rate: float, costs: Costs) -> dict[str, float]:
-    """Days of `rate` until the `database`'s volume is full, and a `gateway`'s if every request has a key."""
+    """Return the days of `rate` until the `database`'s volume is full, and a `gateway`'s if every request has a key."""
     own = rate / overlay.gateways * _DAY
     first_day = own * costs.kept_bytes
     rest = (overlay.outbox - first_day) / (own * costs.key_bytes)
@@ -130,22 +105,25 @@ def days_until_full(overlay: Overlay, rate: float, costs: Costs) -> dict[str, fl
 
 
 def carried(overlay: Overlay, costs: Costs) -> dict[str, float]:
-    """Predictions a second at which each part of `overlay` is `BUSY`.
+    """Return the predictions a second at which each part of `overlay` reaches the utilisation `BUSY`.
 
-    Inference is asked in the batches of gateways as busy as that. A queue of RabbitMQ is led by one process on one
-    node, so it has one core at most.
+    A queue of RabbitMQ is led by one process on one node, so it has one core at most.
     """
-    batch = batch_size(BUSY / costs.gateway, NETWORK + costs.call, costs.row, calls=CALLS, most=LARGEST_BATCH)
     return {
         "gateways": overlay.gateways * BUSY / costs.gateway,
-        "inference": overlay.inference * BUSY * batch / (costs.call + costs.row * batch),
+        "inference": overlay.inference * BUSY / costs.inference,
         "queue": BUSY / costs.broker,
         "recorders": overlay.recorders * BUSY / costs.recorder,
     }
 
 
+def _replicas(rate: float, seconds: float) -> int:
+    """Return the fewest replicas whose utilisation is at most `BUSY`, where a prediction takes `seconds` of CPU."""
+    return max(1, math.ceil(rate * seconds / BUSY))
+
+
 def _overlay(folder: Path) -> Overlay:
-    spec = {(each["kind"], each["metadata"]["name"]): each["spec"] for each in built(folder) if "spec" in each}
+    spec = {(item["kind"], item["metadata"]["name"]): item["spec"] for item in built(folder) if "spec" in item}
     [claim] = spec["StatefulSet", "gateway"]["volumeClaimTemplates"]
     return Overlay(
         gateways=spec["StatefulSet", "gateway"]["replicas"],

@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.scale.one_machine import predicted_rate
 from bench.scale.pages import MarkerError, blocks, page, renewed
 from bench.scale.plan import BUSY, Costs, Overlay, carried, days_until_full, need, overlays
 
 ROOT = Path(__file__).parents[2]
 COSTS = Costs(
     gateway=200e-6,
-    call=400e-6,
-    row=10e-6,
+    inference=50e-6,
     recorder=30e-6,
     broker=10e-6,
     database=20e-6,
@@ -25,7 +23,6 @@ COSTS = Costs(
     log_bytes=2000,
     kept_bytes=1000,
     key_bytes=100,
-    fsync=0.002,
 )
 
 
@@ -49,12 +46,8 @@ def test_a_page_without_a_place_for_a_block_is_refused_by_its_name() -> None:
 def test_what_a_rate_needs_is_busy_to_its_share_and_no_replica_more(rate: float) -> None:
     found = need(rate, COSTS)
     assert rate * COSTS.gateway <= found.gateways * BUSY
-    calls = rate / found.batch
-    assert calls * (COSTS.call + COSTS.row * found.batch) <= found.inference * BUSY
+    assert rate * COSTS.inference <= found.inference * BUSY
     assert found.recorders == max(1, -(-rate * COSTS.recorder // BUSY))
-    assert found.commits * found.committed == pytest.approx(rate / found.gateways)
-    assert found.commits <= 1 / COSTS.fsync
-    assert found.latency >= COSTS.gateway + COSTS.call + COSTS.fsync
 
 
 def test_an_overlay_carries_what_its_replicas_do_and_its_volumes_hold() -> None:
@@ -70,23 +63,3 @@ def test_both_overlays_are_read_as_they_are() -> None:
     assert found["clinic"].gateways == 1
     assert found["cluster"].gateways == 3
     assert found["cluster"].storage == 50 * 2**30
-
-
-def test_one_machine_is_bounded_by_its_slowest_thread_by_its_cores_and_by_its_disk() -> None:
-    assert predicted_rate({"gateway": 100}, 0, replicas=1, cores=1000) == pytest.approx(10_000)
-    parts = {"gateway": 100.0, "inference": 900.0}
-    assert predicted_rate(parts, 0, replicas=1, cores=1000) == pytest.approx(1 / 900e-6)
-    assert predicted_rate(parts, 0, replicas=4, cores=1000) == pytest.approx(4 / 900e-6)
-    assert predicted_rate(parts, 0, replicas=4, cores=2) == pytest.approx(2 / 1000e-6, rel=1e-3)
-    assert predicted_rate({"gateway": 1}, 100, replicas=1, cores=8) == pytest.approx(32 / 0.15, rel=0.02)
-
-
-def test_what_no_client_waits_for_takes_cores_too() -> None:
-    parts = {"gateway": 100.0, "recorder": 300.0}
-    assert predicted_rate(parts, 0, replicas=1, cores=1) == pytest.approx(1 / 400e-6, rel=1e-3)
-
-
-def test_cores_that_others_take_are_not_there() -> None:
-    parts = {"gateway": 100.0, "inference": 100.0, "recorder": 300.0}
-    assert predicted_rate(parts, 0, replicas=1, cores=2, others=1) == pytest.approx(1 / 500e-6, rel=1e-3)
-    assert predicted_rate(parts, 0, replicas=1, cores=2, others=2.5) == 0
