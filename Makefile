@@ -105,7 +105,7 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt from pyproject.toml, with hashe
 		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 needs an older dateutil than the rest
 	@echo 'apache-airflow>=3.3,<3.4' | $(UV) pip compile $(COMPILE) - -o requirements/airflow.txt # needs an older fastapi
 	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
-	@for tool in bench/field/requirements/*.in; do \
+	@for tool in bench/suites/field/requirements/*.in; do \
 		$(UV) pip compile $(COMPILE) -c <(grep -E '^(mlflow|onnxruntime|scikit-learn)==' requirements/dev.txt | tr -d '\\') \
 			$$tool -o $${tool%.in}.txt; done # other model servers, in environments of their own
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header

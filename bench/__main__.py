@@ -1,7 +1,7 @@
-"""`python -m bench`: lists the parts; `python -m bench all`, or some of their names: runs these in turn.
+"""The benchmarks: `python -m bench` lists the parts, `python -m bench all` or `python -m bench PART…` runs them.
 
-Each part is a program of its own (`python -m bench.NAME`). One that fails does not keep the others from running; the
-exit code is 1 then.
+Each part is a program of its own (`python -m bench.suites.NAME`). If one fails, the others still run, and the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 
-from bench.reports import PARTS, write_index
-from bench.servers import ROOT
+from bench.lib.reports import PARTS, write_index
+from bench.lib.servers import ROOT
 
 
 def main(wanted: list[str]) -> int:
@@ -28,14 +28,14 @@ def main(wanted: list[str]) -> int:
     failed = [name for name in known if {name, "all"} & set(wanted) and not _done(name)]
     write_index()
     if failed:
-        print(f"bench: failed: {', '.join(failed)}; what they said is above", file=sys.stderr)
+        print(f"bench: failed: {', '.join(failed)}; their output is above", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _done(name: str) -> bool:
     print(f"== {name}", flush=True)
     started = time.monotonic()
-    code = subprocess.run([sys.executable, "-m", f"bench.{name}"], cwd=ROOT, check=False).returncode
+    code = subprocess.run([sys.executable, "-m", f"bench.suites.{name}"], cwd=ROOT, check=False).returncode
     print(f"== {name}: {time.monotonic() - started:.0f} s", flush=True)
     return code == 0
 

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.conditions import give_model, production, write_patients
-from bench.servers import ROOT, Load, Server, load, running
+from bench.lib.conditions import give_model, production, write_patients
+from bench.lib.servers import ROOT, Load, Server, load, running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,12 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.conditions import fsync_ms, machine
-from chaos.asking import Plan
-from chaos.faults import HELD, KILLS
-from chaos.local import run_local
-from chaos.report import summary
-from chaos.rig import POISON, run_server
+from bench.lib.conditions import fsync_ms, machine
+from chaos.analysis.report import summary
+from chaos.faults.injection import HELD, KILLS
+from chaos.load.plan import Plan
+from chaos.scenarios.local import run_local
+from chaos.scenarios.server import POISON, run_server
 from chaos.stopping import stoppable
 from chaos.supervised import ROOT
 

@@ -47,21 +47,21 @@ class Part:
 
 LANES = (
     (Part("chaos", "The server profile under faults", "chaos --seconds {seconds} --kills {kills} --pause-ms 10"),),
-    (Part("soak", "Half an hour without faults", "chaos.soak --minutes {minutes}"),),
+    (Part("soak", "Half an hour without faults", "chaos.scenarios.soak --minutes {minutes}"),),
     (
         Part(
             "local",
             "The local profile, killed again and again",
             "chaos --profile local --seconds {local_seconds} --kills {local_kills}",
         ),
-        Part("broker", "Minutes without RabbitMQ", "chaos.outage broker --minutes {third}"),
-        Part("database", "Minutes without PostgreSQL", "chaos.outage database --minutes {third}"),
+        Part("broker", "Minutes without RabbitMQ", "chaos.scenarios.outage broker --minutes {third}"),
+        Part("database", "Minutes without PostgreSQL", "chaos.scenarios.outage database --minutes {third}"),
     ),
     (Part("failpoints", "Death at every line that splits two steps", "chaos.failpoints --hits {hits}"),),
 )
 ALONE = (
-    Part("rolling", "Rolling restarts under load", "chaos.rolling --restarts {restarts}"),
-    Part("overload", "Three times the capacity", "chaos.overload"),
+    Part("rolling", "Rolling restarts under load", "chaos.scenarios.rolling --restarts {restarts}"),
+    Part("overload", "Three times the capacity", "chaos.scenarios.overload"),
 )
 
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chaos.clock import Clock
-from chaos.disk import SmallDisk, small_disk
+from chaos.faults.clock import Clock
+from chaos.faults.disk import SmallDisk, small_disk
 from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.proxy import Proxy, proxied

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from bench.conditions import machine
-from bench.servers import ROOT
+from bench.lib.conditions import machine
+from bench.lib.servers import ROOT
 from chaos.failpoints.checkpoint import FILES
 from chaos.failpoints.every import every
 from chaos.failpoints.page import line, page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 
-from bench.rows import made_up
+from bench.lib.rows import made_up
 from chaos.failpoints.tally import Tally
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.migrate import alembic_config

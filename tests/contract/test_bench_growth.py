@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.conditions import fsyncs
-from bench.growth import backlog, batch, database, features, replicas
-from bench.plots import draw
+from bench.lib.conditions import fsyncs
+from bench.lib.plots import draw
+from bench.suites.growth import backlog, batch, database, features, replicas
 from services.gateway.outbox.outbox import Outbox
 from shared.contracts.events import read_event
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.limits.costs import Cost, Timer
-from bench.limits.disk import floor
-from bench.limits.pages import HTTP, REST, accounted, headline, page, picture
-from bench.limits.stages import LOOP, RECORDING, WHOLE, stages
-from bench.plots import draw
+from bench.lib.plots import draw
+from bench.suites.limits.costs import Cost, Timer
+from bench.suites.limits.disk import floor
+from bench.suites.limits.pages import HTTP, REST, accounted, headline, page, picture
+from bench.suites.limits.stages import LOOP, RECORDING, WHOLE, stages
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
 

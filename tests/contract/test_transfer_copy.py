@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.rows import made_up
+from bench.lib.rows import made_up
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.tables import PREDICCIONES
 from services.recorder.ingest.writes import write_batch

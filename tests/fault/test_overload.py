@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chaos.arrivals import Load, Seen
+from chaos.load.arrivals import Load, Seen
 from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
 from tests.support.bundles import make_bundle

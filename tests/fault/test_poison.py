@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.meddler import meddling
-from chaos.poison import KINDS, Poisoner
+from chaos.faults.meddler import meddling
+from chaos.faults.poison import KINDS, Poisoner
 from services.recorder.db.tables import CUARENTENA
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget

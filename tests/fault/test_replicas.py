@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from chaos.doctors import doctors
+from chaos.load.doctors import doctors
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import RevisedThyroid, make_bundle
 from tests.support.haproxy import haproxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.rolling import roll
+from chaos.scenarios.rolling import roll
 
 if TYPE_CHECKING:
     from pathlib import Path

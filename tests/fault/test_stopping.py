@@ -89,7 +89,7 @@ def runs(started: Sequence[str], *wanted: str) -> bool:
     return all(any(each in words for words in started) for each in wanted)
 
 
-SERVER = ("services.gateway", "services.recorder", "chaos.client", "beam", "postgres")
+SERVER = ("services.gateway", "services.recorder", "chaos.load.client", "beam", "postgres")
 
 
 def test_who_stops_the_rig_stops_all_that_it_started() -> None:
@@ -110,7 +110,9 @@ def test_a_rig_that_is_stopped_while_it_starts_ends_and_leaves_nothing() -> None
 
 def test_parts_of_a_long_run_that_is_told_to_stop_end_before_it(tmp_path: Path) -> None:
     with run(["chaos.long", "overload", "--into", str(tmp_path)]) as rig:
-        until_now(lambda: runs(rig.look(), "services.local", "chaos.arrivals"), seconds=SECONDS, every=LOOK_SECONDS)
+        until_now(
+            lambda: runs(rig.look(), "services.local", "chaos.load.arrivals"), seconds=SECONDS, every=LOOK_SECONDS
+        )
         rig.process.terminate()
         assert rig.process.wait(SECONDS) == STOPPED
         assert rig.left() == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bench.rows import made_up
+from bench.lib.rows import made_up
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from tests.support.analysts_suite import Anemia, Renamed, described, plain, query

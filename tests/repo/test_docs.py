@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.field.report import summary
+from bench.suites.field.report import summary
 from services.gateway.settings import GatewaySettings
 from services.inference.settings import InferenceSettings
 from services.recorder.settings import RecorderSettings

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.field.__main__ import _measured
-from bench.field.aims import TIMES, aims, judged_p99, results
-from bench.field.asking import Questions
-from bench.field.competitors import ONNX, SKLEARN, TOOLS, Bundle
-from bench.field.contenders import Contender
-from bench.field.environments import OURS, REQUIREMENTS
-from bench.field.measuring import CONNECTIONS, RATES
-from bench.servers import ROOT
+from bench.lib.servers import ROOT
+from bench.suites.field.__main__ import _measured
+from bench.suites.field.aims import TIMES, aims, judged_p99, results
+from bench.suites.field.asking import Questions
+from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle
+from bench.suites.field.contenders import Contender
+from bench.suites.field.environments import OURS, REQUIREMENTS
+from bench.suites.field.measuring import CONNECTIONS, RATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.field.competitors import Tool
-    from bench.field.contenders import Asked
+    from bench.suites.field.competitors import Tool
+    from bench.suites.field.contenders import Asked
 
 ROW = [47.0, 0.0, None]
 

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 from bench.__main__ import main
-from bench.plots import bars, draw, lines, stacked
-from bench.reports import FOLDER, PARTS, index
+from bench.lib.plots import bars, draw, lines, stacked
+from bench.lib.reports import FOLDER, PARTS, index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_index_has_each_part_with_its_headline_and_picture_or_says_that_it_i
 def test_every_part_is_a_program_and_the_committed_index_names_it() -> None:
     page = (FOLDER / "README.md").read_text()
     for part in PARTS:
-        assert importlib.util.find_spec(f"bench.{part.name}") is not None
+        assert importlib.util.find_spec(f"bench.suites.{part.name}") is not None
         assert part.title in page
 
 

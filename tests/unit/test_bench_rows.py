@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from bench.rows import made_up, repeated, said_of, said_of_repeated
+from bench.lib.rows import made_up, repeated, said_of, said_of_repeated
 
 LATER = 10_000
 """After so many the same ones come again."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chaos.arrivals import Seen
-from chaos.overload_page import aims, failures, page
+from chaos.analysis.overload_page import aims, failures, page
+from chaos.load.arrivals import Seen
 
 MACHINE: dict[str, Any] = {
     "date": "", "processor": "", "cores": 2, "system": "", "python": "", "commit": "", "libraries": {},

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.faults import STARTING, NotNowError
-from chaos.schedule import Schedule
+from chaos.faults.injection import STARTING, NotNowError
+from chaos.faults.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chaos.faults import Fault
+    from chaos.faults.injection import Fault
 
 
 class Log:
@@ -96,7 +96,7 @@ async def test_nobody_waits_for_something_to_start() -> None:
 
 
 async def test_a_system_that_does_not_come_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos.schedule._GIVE_UP_SECONDS", 0.01)
+    monkeypatch.setattr("chaos.faults.schedule._GIVE_UP_SECONDS", 0.01)
     gone: dict[str, tuple[int, Fault[Log]]] = {"kill-a": (1, never)}
     with pytest.RaisesGroup(pytest.RaisesExc(TimeoutError, match="nothing was at work")):
         await Schedule(Log(), random.Random(1), gone, {}).run(kills=1, seconds=0.01)  # noqa: S311 - repeatable

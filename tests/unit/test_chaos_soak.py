@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from chaos.soak import judged
+from chaos.scenarios.soak import judged
 
 SECONDS = range(0, 1800, 5)
 

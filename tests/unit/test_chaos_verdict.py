@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.client import Asked, number_of, patient, read
-from chaos.recovery import recoveries
-from chaos.schedule import Injected
-from chaos.verdict import Row, judge
-from chaos.watching import Sample
+from chaos.analysis.backlog import Sample
+from chaos.analysis.recovery import recoveries
+from chaos.analysis.verdict import Row, judge
+from chaos.faults.schedule import Injected
+from chaos.load.client import Asked, number_of, patient, read
 
 if TYPE_CHECKING:
     from pathlib import Path

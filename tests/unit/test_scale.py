@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.scale.pages import MarkerError, blocks, page, renewed
-from bench.scale.plan import BUSY, Costs, Overlay, carried, days_until_full, need, overlays
+from bench.suites.scale.pages import MarkerError, blocks, page, renewed
+from bench.suites.scale.plan import BUSY, Costs, Overlay, carried, days_until_full, need, overlays
 
 ROOT = Path(__file__).parents[2]
 COSTS = Costs(

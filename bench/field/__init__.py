@@ -1,1 +1,0 @@
-"""Our system beside what people would pick instead, serving the same model. `python -m bench.field`."""

@@ -1,0 +1,1 @@
+"""What benchmarks share: conditions, servers, the stack, reports and plots."""

@@ -1,0 +1,73 @@
+"""The parts of `make bench`, the reports they leave in docs/benchmarks/, and the index of these."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.lib.servers import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+FOLDER = ROOT / "docs" / "benchmarks"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part: the module `bench.suites.NAME`, which writes NAME.json, NAME.md and, for the index, NAME.svg."""
+
+    name: str
+    title: str
+
+
+PARTS = (
+    Part("local", "The local profile against the ceiling and the simplest design"),
+    Part("server", "The server profile for a minute, every part on one machine"),
+    Part("field", "This system beside what people would pick instead"),
+    Part("growth", "How speed and cost grow"),
+    Part("limits", "What cannot be beaten here, and where every microsecond goes"),
+    Part("scale", "How far it goes: rate times the measured cost of each part"),
+)
+
+
+def write_report(name: str, report: dict[str, Any], page: str, *, headline: str) -> None:
+    """Write NAME.json and NAME.md; `headline` is the one sentence that the index repeats."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(json.dumps({"headline": headline, **report}, indent=1) + "\n")
+    (FOLDER / f"{name}.md").write_text(page)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Give the lines of a table; its first column is text, the others are figures."""
+    dashes = ["---", *["---:"] * (len(columns) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (columns, dashes, *rows)]
+
+
+def index(folder: Path) -> str:
+    """Give the page that shows each part's headline and picture, from the reports in `folder`."""
+    lines = [
+        "# Benchmarks",
+        "",
+        (
+            "Written by `make bench`, which runs all parts in turn; `make bench PARTS='growth limits'` runs some. Each "
+            "page says on which machine and with which versions it was measured, and its JSON has every figure."
+        ),
+    ]
+    for part in PARTS:
+        report = folder / f"{part.name}.json"
+        if not report.exists():
+            lines += ["", f"## {part.title}", "", "Not measured yet."]
+            continue
+        headline = json.loads(report.read_text()).get("headline", "")
+        lines += ["", f"## [{part.title}]({part.name}.md)", "", headline]
+        if (folder / f"{part.name}.svg").exists():
+            lines += ["", f"![{part.title}]({part.name}.svg)"]
+    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+def write_index() -> None:
+    """Write docs/benchmarks/README.md anew."""
+    (FOLDER / "README.md").write_text(index(FOLDER))

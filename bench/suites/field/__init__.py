@@ -1,0 +1,1 @@
+"""Our system beside what people would pick instead, serving the same model. `python -m bench.suites.field`."""

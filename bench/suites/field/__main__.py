@@ -1,0 +1,69 @@
+"""Our system beside what people would pick instead: `python -m bench.suites.field [--only NAME…] [--seconds N]`.
+
+Everyone serves the same trained model on the same machine to the same load generator, alone and warmed. The others get
+the model as the scikit-learn object that was trained, which is what their guides serve, and, in a second row, as this
+system's own ONNX file. A whole run of the usual length writes docs/benchmarks/field.{json,md,svg} and README's table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from bench.lib.conditions import fsync_ms, machine, production
+from bench.lib.servers import ROOT
+from bench.suites.field.asking import Questions
+from bench.suites.field.competitors import ONNX, TOOLS, Bundle
+from bench.suites.field.contenders import Contender, contenders
+from bench.suites.field.environments import OURS, environment
+from bench.suites.field.measuring import measure
+from bench.suites.field.report import line, lost, write
+
+SECONDS = 3
+_TROUBLE = (RuntimeError, OSError, subprocess.SubprocessError, HTTPException, ValueError, LookupError)
+"""It does not start, does not answer, or answers something else than expected."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print, write; returns 1 if someone could not be measured or this system lost an answer."""
+    model = production()
+    if model is None:
+        print("no model in production: run `make train` first", file=sys.stderr)
+        return 1
+    bundle = Bundle.at(model.resolve())
+    questions = Questions(bundle.file(ONNX))
+    everyone = contenders(bundle, questions)
+    parser = argparse.ArgumentParser(prog="python -m bench.suites.field", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=[each.name for each in everyone], metavar="NAME")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of each point of load")
+    chosen = parser.parse_args(arguments)
+    environments = {name: environment(name).mib for name in (OURS, *(tool.name for tool in TOOLS))}
+    with tempfile.TemporaryDirectory(dir=ROOT / "var") as folder:
+        before = {"machine": machine(), "fsync_ms": fsync_ms(Path(folder)), "seconds": chosen.seconds}
+        wanted = [each for each in everyone if chosen.only is None or each.name in chosen.only]
+        results = {each.name: _measured(each, questions, Path(folder), chosen.seconds) for each in wanted}
+    report = {**before, "environments_mib": environments, "contenders": results}
+    if chosen.only is None and chosen.seconds == SECONDS:
+        print(write(report))
+    good = all("error" not in each and not (each["kept"] and lost(each["kept"])) for each in results.values())
+    return 0 if good else 1
+
+
+def _measured(contender: Contender, questions: Questions, folder: Path, seconds: int) -> dict[str, Any]:
+    """Measure one; that it could not be is a result too."""
+    try:
+        result = measure(contender, questions, folder / contender.name, seconds)
+    except _TROUBLE as error:
+        said = f"{type(error).__name__}: {error}"
+        result = {"title": contender.title, "model": contender.model, "error": said.strip()}
+    print(line(contender.name, result), flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""What is compared, each ready to be opened: this system in both profiles, the simplest design, and the others."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.lib.conditions import give_model
+from bench.lib.servers import Server, family, running
+from bench.lib.stack import counted, drained, server_profile
+from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle, Tool, simplest
+from bench.suites.field.environments import OURS, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from bench.suites.field.asking import Questions
+
+_DRAIN_SECONDS = 60
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""For everyone: with two, one call of the scikit-learn model takes several times as long on two busy cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A server that is being asked.
+
+    `kept` waits until nothing is under way and gives how many answers it has recorded, for who records them.
+    """
+
+    server: Server
+    target: str
+    body: Callable[[int], dict[str, Any]]
+    """What asks about patient number i."""
+    read: Callable[[Any], list[float]]
+    """The probabilities in an answer: all, or only the highest."""
+    processes: Callable[[], list[psutil.Process]]
+    kept: Callable[[], dict[str, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One row of the comparison; `open` starts it in an empty folder and stops it."""
+
+    name: str
+    title: str
+    model: str
+    open: Callable[[Path], AbstractContextManager[Asked]]
+
+
+def contenders(bundle: Bundle, questions: Questions) -> list[Contender]:
+    """Give all of them, this system first."""
+    return [
+        Contender("local", "this system, local profile", ONNX, partial(_local, bundle, questions)),
+        Contender("server", "this system, server profile", ONNX, partial(_server, bundle, questions)),
+        *(
+            Contender(f"{tool.name}-{model.lower()}", tool.title, model, partial(_tool, tool, bundle, model, questions))
+            for tool in TOOLS
+            for model in (SKLEARN, ONNX)
+        ),
+        Contender("simplest", "the simplest design", SKLEARN, partial(_simplest, bundle, questions)),
+    ]
+
+
+@contextmanager
+def _local(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
+    give_model(home, bundle.folder)
+    command = [environment(OURS).python, "-m", "services.local"]
+    with running(command, home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
+        yield _ours(bundle, questions, server, lambda: family(server.process), lambda: _reconciled(server))
+
+
+@contextmanager
+def _server(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
+    with server_profile(home, bundle.folder) as stack, stack.recorder() as recorder:
+        servers = (stack.rabbit.pid, stack.postgres.pid)
+
+        def processes() -> list[psutil.Process]:
+            ours = [stack.gateway.process, stack.inference.process, recorder.process]
+            return [each for root in (*ours, *map(psutil.Process, servers)) for each in family(root)]
+
+        def kept() -> dict[str, int]:
+            drained(stack, recorder)
+            return {"answered": counted(stack.gateway, "predecir_answers_total"), "recorded": stack.rows()}
+
+        yield _ours(bundle, questions, stack.gateway, processes, kept)
+
+
+def _ours(
+    bundle: Bundle,
+    questions: Questions,
+    server: Server,
+    processes: Callable[[], list[psutil.Process]],
+    kept: Callable[[], dict[str, int]],
+) -> Asked:
+    def read(answer: Any) -> list[float]:  # noqa: ANN401 - JSON
+        return [answer["probabilidades"][name] for name in bundle.classes]
+
+    return Asked(server, "/predecir", questions.patient, read, processes, kept)
+
+
+@contextmanager
+def _simplest(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
+    with running(simplest(bundle), home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
+        yield Asked(
+            server,
+            "/predecir",
+            questions.patient,
+            lambda answer: [answer["probabilidad"]],
+            lambda: family(server.process),
+        )
+
+
+@contextmanager
+def _tool(tool: Tool, bundle: Bundle, model: str, questions: Questions, home: Path) -> Iterator[Asked]:
+    def body(number: int) -> dict[str, Any]:
+        return tool.body(bundle, model, questions.row(number))
+
+    command = tool.start(bundle, model, home)
+    with running(command, home, {**_ONE_THREAD, **tool.variables}, _answers(tool.target, body(0))) as server:
+        yield Asked(server, tool.target, body, tool.read, lambda: family(server.process))
+
+
+def _answers(target: str, body: dict[str, Any]) -> Callable[[int], bool]:
+    """Give what says whether the server on a port answers `body`."""
+
+    def answers(port: int) -> bool:
+        try:
+            ask(port, target, body)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        return True
+
+    return answers
+
+
+def ask(port: int, target: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """POST `body` and give the answer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{target}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - a server of ours on this machine
+        return json.load(response)
+
+
+def _reconciled(server: Server) -> dict[str, int]:
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while True:
+        account = json.loads(server.get("/conciliacion"))["gateways"][0]
+        answered = counted(server, "predecir_answers_total")
+        if account["registradas"] >= answered or time.monotonic() > deadline:
+            return {"answered": answered, "recorded": account["registradas"]}
+        time.sleep(0.1)

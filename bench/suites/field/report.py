@@ -1,0 +1,242 @@
+"""docs/benchmarks/field.{json,md,svg} and README's table, from what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.lib.conditions import describe
+from bench.lib.plots import bars, draw
+from bench.lib.reports import FOLDER, table, write_report
+from bench.lib.servers import ROOT
+from bench.suites.field.aims import AT, Result, aims, judged_p99, results
+from bench.suites.field.competitors import TOOLS
+from bench.suites.field.measuring import AT_RATE, CONNECTIONS, RATES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FROM, TO = "<!-- `make bench` writes from here -->", "<!-- to here -->"
+_OURS = ("local", "server")
+
+
+def line(name: str, result: dict[str, Any]) -> str:
+    """Say in a line how one did, while the others are still to come."""
+    if "error" in result:
+        return f"{name:21} could not be measured: {result['error']}"
+    one = Result(name, result)
+    rates = " ".join(f"{one.closed(count)['rate']:,.0f}" for count in CONNECTIONS)
+    return (
+        f"{name:21} {rates} requests/s at {CONNECTIONS} connections; {one.cpu(AT):.2f} CPU s/1,000; "
+        f"{one.memory:.0f} MiB; {one.ready:.1f} s to start"
+    )
+
+
+def write(report: dict[str, Any]) -> str:
+    """Write the report, its picture and README's table; returns the page."""
+    page = "\n".join(_page(report)) + "\n"
+    write_report("field", report, page, headline=_headline(report))
+    _draw(results(report))
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(FROM)
+    readme.write_text(f"{before}{FROM}\n{summary(report)}{TO}{rest.partition(TO)[2]}")
+    return page
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Give README's table: this system, each tool at its best, the simplest design."""
+    machine, measured = report["machine"], results(report)
+    accounts = [one.seen["kept"] for one in measured if one.name in _OURS]
+    answered = sum(account["answered"] for account in accounts)
+    missing = sum(lost(account) for account in accounts)
+    columns = (f"at {AT} connections", "requests/s", "p99 ms", "CPU s per 1,000", "MiB", "keeps what it answers")
+    kept = dict.fromkeys(_OURS, "yes, fsynced first") | {"simplest": "may lose it"}
+    rows = [(*_short(one), kept.get(one.name, "no")) for one in _best(measured)]
+    lines = [
+        (
+            f"Beside what people would pick instead: the same trained model on {machine['cores']} cores "
+            f"({machine['processor']}), load generator included. Each of the others has its faster form: the "
+            "scikit-learn object, or our ONNX file."
+        ),
+        "",
+        *table(columns, rows),
+        "",
+        (
+            f"Of the {answered:,} answers that this system gave meanwhile, {missing} are missing from its databases. "
+            "`make bench` measures it again; versions, configurations and all figures are in "
+            "[docs/benchmarks/field.md](docs/benchmarks/field.md), everything else that was measured in "
+            "[docs/benchmarks](docs/benchmarks/README.md)."
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def lost(account: dict[str, int]) -> int:
+    """Give how many of the answers in `account` were not recorded."""
+    return max(0, account["answered"] - account["recorded"])
+
+
+def _best(measured: Sequence[Result]) -> Iterator[Result]:
+    """Give the faster row of each tool, where it has two."""
+    for title in dict.fromkeys(one.title for one in measured):
+        yield max((one for one in measured if one.title == title), key=lambda one: one.rate)
+
+
+def _short(one: Result) -> tuple[str, ...]:
+    name = one.title if one.name in (*_OURS, "simplest") else f"{one.title}, {one.model}"
+    return name, f"{one.rate:,.0f}", f"{one.closed(AT)['p99_ms']:,.1f}", f"{one.cpu(AT):.2f}", f"{one.memory:,.0f}"
+
+
+def _headline(report: dict[str, Any]) -> str:
+    measured = {one.name: one for one in results(report)}
+    reached = [reached for *_, reached in aims(list(measured.values()))]
+    return (
+        f"{measured['local'].rate:,.0f} requests/s at {AT} connections (local profile), "
+        f"{measured['server'].rate:,.0f} (server profile), everything kept; the fastest of the others "
+        f"{max(one.rate for one in measured.values() if one.name not in _OURS):,.0f}, which keeps nothing. "
+        f"Aims reached: {sum(reached)} of {len(reached)}."
+    )
+
+
+def _draw(measured: Sequence[Result]) -> None:
+    rates = {one.label: one.rate for one in measured}
+    slow = {one.label: one.closed(AT)["p99_ms"] for one in measured}
+    draw(
+        FOLDER / "field.svg",
+        bars(f"Answers, {AT} connections", "requests/s", rates),
+        bars(f"Slowest hundredth, {AT} connections", "p99, ms", slow, log="x"),
+        height=5.0,
+    )
+
+
+def _page(report: dict[str, Any]) -> Iterator[str]:
+    measured = results(report)
+    yield from ("# Beside what people would pick instead", "", describe(report["machine"]))
+    yield (
+        "Everyone serves the same trained model, alone, warmed, one after the other, to the same load generator (wrk) "
+        f"on the same cores; {report['seconds']} s per figure. One fsync takes {report['fsync_ms']:.2f} ms. Before "
+        "anything was measured, each had to give the same probabilities as the model, to 1e-4. This system takes a "
+        "patient as a doctor sends one, validates it, and answers when the answer is on disk; the others are asked "
+        "with the row of numbers that the model takes, already encoded, and keep nothing."
+    )
+    yield from ("", "![Requests per second, and p99](field.svg)", "", *_speed(measured), "", *_aims(measured), "")
+    yield from ("## Equal load", "", *_equal(measured), "", "## What each costs", "", *_costs(report, measured), "")
+    yield from ("## What each does with a request", "", *_nature(), "", *_missing(report))
+
+
+def _speed(measured: Sequence[Result]) -> list[str]:
+    columns = ["requests/s (p99 ms), connections:", *map(str, CONNECTIONS), "p50 ms at 1", f"at {AT}", "failed"]
+    rows = [
+        (
+            one.label,
+            *(f"{one.closed(count)['rate']:,.0f} ({one.closed(count)['p99_ms']:,.1f})" for count in CONNECTIONS),
+            f"{one.closed(1)['p50_ms']:.2f}",
+            f"{one.closed(AT)['p50_ms']:.2f}",
+            f"{one.failed}",
+        )
+        for one in measured
+    ]
+    return table(columns, rows)
+
+
+def _aims(measured: Sequence[Result]) -> list[str]:
+    rows = [(what, figure, aim, "yes" if reached else "no") for what, figure, aim, reached in aims(measured)]
+    return [
+        *table(("aim", "figure", "aimed at", "reached"), rows),
+        "",
+        f"The figures are requests per second of the local profile at {AT} connections, as multiples of theirs.",
+    ]
+
+
+def _equal(measured: Sequence[Result]) -> list[str]:
+    columns = ["p99 ms (p50) at", *(f"{rate:,}/s" for rate in RATES)]
+    rows = [
+        (
+            one.label,
+            *(
+                f"{seen['p99_ms']:.1f} ({seen['p50_ms']:.2f})" if (seen := one.at_rate(rate)) else "no"
+                for rate in RATES
+            ),
+        )
+        for one in measured
+    ]
+    worse = [f"{their.label} at {rate:,}/s" for rate, their, worse in judged_p99(measured) if worse]
+    return [
+        (
+            f"The same requests per second are offered to all, evenly, over {AT_RATE} connections; no says that it "
+            "cannot carry them."
+        ),
+        "",
+        *table(columns, rows),
+        "",
+        f"This system's p99 (local profile) is worse than that of: {', '.join(worse) or 'nobody'}.",
+    ]
+
+
+def _costs(report: dict[str, Any], measured: Sequence[Result]) -> list[str]:
+    columns = (f"at {AT} connections", "CPU s per 1,000 requests", "memory MiB", "processes", "start s", "disk MiB")
+    disk = report["environments_mib"]
+    rows = [
+        (
+            one.label,
+            f"{one.cpu(AT):.2f}",
+            f"{one.memory:,.0f}",
+            f"{one.processes}",
+            f"{one.ready:.1f}",
+            f"{disk.get(one.name.partition('-')[0], disk['predecir']):,.0f}",
+        )
+        for one in measured
+    ]
+    return [
+        (
+            "Of all processes together: CPU is user and system time, memory the proportional set size after the load, "
+            "start until the first right answer, disk the whole environment with Python packages. The server profile's "
+            "CPU and memory include RabbitMQ, PostgreSQL and the recorder; its start is the gateway's, with these "
+            "running."
+        ),
+        "",
+        *table(columns, rows),
+    ]
+
+
+def _nature() -> list[str]:
+    rows = [
+        (
+            "this system",
+            "the patient: types, ranges, rules",
+            "yes",
+            "on disk before the answer, then in a database, once",
+            "as it comes; the server profile has one gateway, one inference replica and one recorder",
+        ),
+        *(
+            (f"{tool.title} {tool.environment.version(tool.package)}", tool.validates, tool.batches, "no", tool.setup)
+            for tool in TOOLS
+        ),
+        (
+            "the simplest design",
+            "the patient: types, ranges, rules",
+            "no",
+            "after the answer, in the background: a crash loses it",
+            "FastAPI, the unpickled model and `BackgroundTasks`, one uvicorn worker",
+        ),
+    ]
+    columns = ("", "validates", "batches", "keeps", "configured")
+    dashes = ("---",) * len(columns)
+    lines = [f"| {' | '.join(cells)} |" for cells in (columns, dashes, *rows)]
+    return [
+        "Everyone runs with `OMP_NUM_THREADS=1`, with which the scikit-learn model is fastest on two busy cores.",
+        "",
+        *lines,
+    ]
+
+
+def _missing(report: dict[str, Any]) -> Iterator[str]:
+    for name, result in report["contenders"].items():
+        if "error" in result:
+            yield f"`{name}` could not be measured: {result['error'].splitlines()[-1]}"
+        elif result["kept"]:
+            kept = result["kept"]
+            yield (
+                f"`{name}` answered {kept['answered']:,} requests in this run; recorded {kept['recorded']:,}, missing "
+                f"{lost(kept)}."
+            )

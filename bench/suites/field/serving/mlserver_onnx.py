@@ -1,0 +1,28 @@
+"""MLServer: a custom inference runtime, as its documentation writes one, for the ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from bench.suites.field.serving.predictor import Predict, predictor
+
+
+class OnnxModel(MLModel):
+    """Rows in, probabilities out."""
+
+    predict_proba: Predict
+
+    async def load(self) -> bool:
+        """Load the model."""
+        self.predict_proba = predictor(Path(self.settings.parameters.uri))
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Answer one request, or several that were put together."""
+        rows = NumpyCodec.decode_input(payload.inputs[0])
+        output = NumpyCodec.encode_output("predict_proba", self.predict_proba(rows))
+        return InferenceResponse(model_name=self.name, outputs=[output])

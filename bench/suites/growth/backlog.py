@@ -1,0 +1,138 @@
+"""A backlog of 0 to 10⁶ answers in the outbox: how fast the gateway answers beside it, and how fast it drains.
+
+The gateway runs without a broker first, so that the backlog stays; then with RabbitMQ and a recorder into PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from bench.lib.conditions import give_model, write_patients
+from bench.lib.plots import lines
+from bench.lib.reports import table
+from bench.lib.servers import load, running
+from bench.lib.stack import LOOK_SECONDS, counted
+from services.gateway.ids import new_id
+from services.gateway.outbox.database import OutboxFile
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbit_server
+from tests.support.recorder_suite import event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bench.lib.plots import Panel
+
+TITLE = "Answers that wait in the outbox"
+SIZES = (0, 10_000, 100_000, 1_000_000)
+CONNECTIONS = 32
+_PER_COMMIT = 16
+_WARMING_SECONDS, _SECONDS, _DRAINING_SECONDS = 1, 4, 8
+_PENDING = "predecir_outbox_pending"
+
+
+def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
+    """Measure each size with an outbox of its own."""
+    asked = write_patients(folder / "patients.jsonl")
+    home = folder / "inference"
+    home.mkdir()
+    give_model(home, model)
+    found = []
+    with ExitStack() as opened:
+        rabbit, postgres = opened.enter_context(rabbit_server()), opened.enter_context(postgres_server(durable=True))
+        inference = opened.enter_context(running([sys.executable, "-m", "services.inference"], home))
+        environment = {"INFERENCE_URL": f"http://127.0.0.1:{inference.port}", "OUTBOX_MAX_EVENTS": "10000000"}
+        for size in SIZES:
+            at = folder / str(size)
+            outbox = at / "var" / "gateway" / "outbox.db"
+            fill(outbox, size)
+            with running([sys.executable, "-m", "services.gateway"], at, environment) as gateway:
+                load(gateway, asked, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
+                seen = asdict(load(gateway, asked, connections=CONNECTIONS, seconds=_SECONDS))
+            one = {"backlog": size, **seen, "ready_seconds": gateway.ready_seconds}
+            one["file_mb"] = outbox.stat().st_size / 1e6
+            database = postgres.url(postgres.new_database())
+            one["drain_rate"] = _drain_rate(at, environment | {"BROKER_URL": rabbit.url, "DATABASE_URL": database})
+            found.append(one)
+            print(f"growth: {size:,} in the outbox: {one['rate']:,.0f} requests/s", flush=True)
+    return found
+
+
+def fill(path: Path, size: int) -> None:
+    """Make an outbox with `size` answers, some per commit, as a gateway leaves them at many connections."""
+    file = OutboxFile(path, keep_answers=60)
+    file.connection.execute("PRAGMA synchronous = OFF")  # what is only filled may be lost
+    template = event()
+    known = orjson.loads(template)["id"].encode()
+    for first in range(1, size + 1, _PER_COMMIT):
+        events = [template.replace(known, new_id().encode()) for _ in range(min(_PER_COMMIT, size + 1 - first))]
+        file.write([(each, None) for each in events], first)
+    file.close()
+
+
+def page(found: list[dict[str, Any]]) -> list[str]:
+    """Give the table."""
+    return [
+        (
+            f"wrk with {CONNECTIONS} connections for {_SECONDS} s on a gateway without a broker, beside one inference; "
+            f"then RabbitMQ and a recorder into PostgreSQL, for {_DRAINING_SECONDS} s or until the outbox is empty."
+        ),
+        "",
+        *table(
+            ["in the outbox", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "ready s", "file MB", "drained/s"],
+            [
+                [
+                    f"{each['backlog']:,}",
+                    f"{each['rate']:,.0f}",
+                    f"{each['p50_ms']:.2f}",
+                    f"{each['p99_ms']:.2f}",
+                    f"{each['cpu_us']:.0f}",
+                    f"{each['ready_seconds']:.1f}",
+                    f"{each['file_mb']:,.0f}",
+                    f"{each['drain_rate']:,.0f}",
+                ]
+                for each in found
+            ],
+        ),
+    ]
+
+
+def headline(found: list[dict[str, Any]]) -> str:
+    """Compare an empty outbox with the fullest."""
+    first, last = found[0], found[-1]
+    return (
+        f"With {last['backlog']:,} answers waiting in the outbox ({last['file_mb']:,.0f} MB) the gateway gives "
+        f"{last['rate']:,.0f} requests/s, with none {first['rate']:,.0f}; it drains {last['drain_rate']:,.0f} a second."
+    )
+
+
+def panels(found: list[dict[str, Any]]) -> list[Panel]:
+    """Draw both rates; an empty outbox stands at 1, for the axis has no 0."""
+    series = {
+        label: [(float(max(each["backlog"], 1)), each[name]) for each in found]
+        for label, name in (("answered", "rate"), ("drained", "drain_rate"))
+    }
+    return [lines(TITLE, "answers in the outbox before", "per second", series, log="x")]
+
+
+def _drain_rate(home: Path, environment: Mapping[str, str]) -> float:
+    """Let the outbox of `home` drain; gives answers per second that left it."""
+    recording = home / "recorder"
+    recording.mkdir()
+    with (
+        running([sys.executable, "-m", "services.recorder"], recording, environment),
+        running([sys.executable, "-m", "services.gateway"], home, environment) as gateway,
+    ):
+        pending, started = counted(gateway, _PENDING), time.monotonic()
+        left = pending
+        while left and time.monotonic() < started + _DRAINING_SECONDS:
+            time.sleep(LOOK_SECONDS)
+            left = counted(gateway, _PENDING)
+        return (pending - left) / (time.monotonic() - started)

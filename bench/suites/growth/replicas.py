@@ -1,0 +1,121 @@
+"""From 1 to 4 replicas of inference behind HAProxy, everything durable: the rate, and the CPU of every part.
+
+All parts share this machine. Where its cores are busy already, more replicas cannot raise the rate; what each part
+costs a request then says what they would do on machines of their own (docs/operations/scale.md).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bench.lib.conditions import fsyncs, write_patients
+from bench.lib.plots import lines
+from bench.lib.reports import table
+from bench.lib.servers import load
+from bench.lib.stack import counted, drained, services_on, worked
+from tests.support.postgres import postgres_server
+from tests.support.rabbitmq import rabbit_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.lib.plots import Panel
+    from bench.lib.stack import Stack
+
+TITLE = "Replicas of inference"
+COUNTS = (1, 2, 3, 4)
+CONNECTIONS = 32
+_WARMING_SECONDS, _SECONDS = 2, 6
+
+
+def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
+    """Load each number of replicas in turn, on the same broker and database server."""
+    patients = write_patients(folder / "patients.jsonl")
+    found = []
+    with rabbit_server() as rabbit, postgres_server(durable=True) as postgres:
+        for count in COUNTS:
+            home = folder / str(count)
+            home.mkdir()
+            with services_on(rabbit, postgres, home, model, replicas=count) as stack:
+                found.append({"replicas": count, **_under_load(stack, patients)})
+            print(f"growth: {count} replicas: {found[-1]['rate']:,.0f} requests/s", flush=True)
+    return found
+
+
+def page(found: list[dict[str, Any]]) -> list[str]:
+    """Give the table."""
+    parts = list(found[0]["cpu_us"])
+    return [
+        (
+            f"wrk with {CONNECTIONS} connections for {_SECONDS} s; all replicas, gateway, recorder, RabbitMQ and "
+            f"PostgreSQL share {os.cpu_count()} cores with it. CPU is in µs a request, until every answer was "
+            "recorded, and of all replicas together. Others' cores is what the rest of the machine worked meanwhile; "
+            "the fsync is one more beside those of the system."
+        ),
+        "",
+        *table(
+            ["replicas", "requests/s", "p50 ms", "p99 ms", "patients in a call", "others' cores", "fsync ms", *parts],
+            [
+                [
+                    f"{each['replicas']}",
+                    f"{each['rate']:,.0f}",
+                    f"{each['p50_ms']:.2f}",
+                    f"{each['p99_ms']:.2f}",
+                    f"{each['rows_per_call']:.1f}",
+                    f"{each['others_cores']:.2f}",
+                    f"{each['fsync_ms']:.1f}",
+                    *(f"{each['cpu_us'][part]:.0f}" for part in parts),
+                ]
+                for each in found
+            ],
+        ),
+    ]
+
+
+def headline(found: list[dict[str, Any]]) -> str:
+    """Compare one replica with the most."""
+    first, last = found[0], found[-1]
+    return (
+        f"{last['replicas']} replicas of inference instead of 1 on the same {os.cpu_count()} cores: "
+        f"{last['rate']:,.0f} requests/s instead of {first['rate']:,.0f}."
+    )
+
+
+def panels(found: list[dict[str, Any]]) -> list[Panel]:
+    """Draw what each part costs."""
+    series = {
+        part: [(float(each["replicas"]), each["cpu_us"][part]) for each in found]
+        for part in found[0]["cpu_us"]
+        if part != "load generator"
+    }
+    return [lines(TITLE, "replicas", "CPU µs a request", series)]
+
+
+def _under_load(stack: Stack, patients: Path) -> dict[str, Any]:
+    with stack.recorder() as recorder:
+        load(stack.gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
+        drained(stack, recorder)
+        before, (rows, calls) = stack.cpu(recorder), _scored(stack)
+        started, all_before = time.monotonic(), worked()
+        with fsyncs(stack.folder) as waited:
+            seen = asdict(load(stack.gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
+        own = sum(stack.cpu(recorder).values()) - sum(before.values())
+        others = (worked() - all_before - own) / (time.monotonic() - started)
+        drained(stack, recorder)
+        after, (rows_then, calls_then) = stack.cpu(recorder), _scored(stack)
+    used = {part: (after[part] - before[part]) / seen["requests"] * 1e6 for part in after}
+    per_call = (rows_then - rows) / max(calls_then - calls, 1)
+    around = {"others_cores": max(0.0, others), "fsync_ms": statistics.mean(waited)}
+    return seen | {"cpu_us": used, "rows_per_call": per_call} | around
+
+
+def _scored(stack: Stack) -> tuple[int, int]:
+    """Count the rows that all replicas have scored, and the calls that brought them."""
+    return (
+        sum(counted(replica, "inference_batch_rows_sum") for replica in stack.replicas),
+        sum(counted(replica, "inference_batch_rows_count") for replica in stack.replicas),
+    )

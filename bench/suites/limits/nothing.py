@@ -1,0 +1,39 @@
+"""HTTP server without an application: `python -m bench.suites.limits.nothing PORT`.
+
+The same uvicorn settings as ours. It reads the whole request and sends as many bytes as an answer has.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from shared.web.write_coalescing import CoalescingProtocol
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+_BYTES = b" " * 700
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BYTES))]
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request."""
+    del scope
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _BYTES})
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        nothing,
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http=CoalescingProtocol,
+        lifespan="off",
+        access_log=False,
+        log_level="error",
+    )

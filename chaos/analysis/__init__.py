@@ -1,0 +1,1 @@
+"""From recordings of a run to its verdict and report."""

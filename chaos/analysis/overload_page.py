@@ -1,0 +1,113 @@
+"""What an overload showed, as a page: each figure beside what is aimed at, and whether that was reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.lib.conditions import describe
+from chaos.load.arrivals import CONNECTIONS, PEAK_CLIENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_GOODPUT, _REFUSAL_MS, _RECOVERY_SECONDS = 0.8, 50, 5
+_OK, _REFUSED = "200", "503"
+_NOTHING: Mapping[str, float] = {"rate": 0.0, "p99_ms": 0.0, "p50_ms": 0.0, "count": 0}
+_PROFILES = {
+    "local": "The local profile: one process, which refuses at its own door, and SQLite.",
+    "server": (
+        "The server profile: HAProxy by the deployed rules, which refuses, a gateway, inference, RabbitMQ, a recorder "
+        "and PostgreSQL."
+    ),
+}
+
+
+class Aim(NamedTuple):
+    """A figure, what was aimed at, and whether it was reached."""
+
+    what: str
+    figure: str
+    aim: str
+    reached: bool
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.figure}, aimed at {self.aim}: {'reached' if self.reached else 'missed'}"
+
+
+def aims(seen: Mapping[str, Any]) -> list[Aim]:
+    """Hold what was `seen` of one profile against the three aims."""
+    over, rest = seen["overload"], seen["after"]["recovered_after"]
+    goodput = over["by_status"].get(_OK, _NOTHING)["rate"] / seen["peak"]["by_status"][_OK]["rate"]
+    refusal = over["by_status"].get(_REFUSED, _NOTHING)["p99_ms"]
+    return [
+        Aim("answers a second, of the peak:", f"{goodput:.2f}", f"{_GOODPUT} or more", goodput >= _GOODPUT),
+        Aim("99 % of refusals within", f"{refusal:.1f} ms", f"{_REFUSAL_MS}", refusal <= _REFUSAL_MS),
+        Aim(
+            "99 % of a second's requests answered again after",
+            f"{rest} s",
+            f"{_RECOVERY_SECONDS}",
+            rest <= _RECOVERY_SECONDS,
+        ),
+    ]
+
+
+def failures(seen: Mapping[str, Any]) -> dict[str, int]:
+    """Count what must not happen at all in one profile."""
+    by_status = seen["overload"]["by_status"]
+    return {
+        "lost": seen["lost"],
+        "refused without Retry-After": seen["overload"]["without_retry_after"],
+        "failed otherwise": sum(found["count"] for status, found in by_status.items() if status not in {_OK, _REFUSED}),
+    }
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Write `report` as Markdown."""
+    lines = [
+        "# Three times as much as can be answered",
+        "",
+        f"**{' '.join(_said(name, seen) for name, seen in report['profiles'].items())}**",
+        "",
+        describe(report["machine"], "python -m chaos.scenarios.overload"),
+        (
+            f"Every answer is fsynced ({report['fsync_ms']:.2f} ms), and afterwards looked for in the database; the "
+            f"load generator runs on the same cores. Peak: {PEAK_CLIENTS} clients in a closed loop. Overload: "
+            f"{report['times']:g} times that rate in an open loop for {report['seconds']:g} s over {CONNECTIONS} "
+            "connections; before and after it half of the peak."
+        ),
+        "",
+    ]
+    for name, seen in report["profiles"].items():
+        lines += [f"## {name.capitalize()}", "", _PROFILES[name], "", *_tables(seen)]
+    return "\n".join(lines)
+
+
+def _said(name: str, seen: Mapping[str, Any]) -> str:
+    failed = ", ".join(f"{count} {what}" for what, count in failures(seen).items())
+    return f"{name.capitalize()}: {failed}; {'; '.join(map(str, aims(seen)))}."
+
+
+def _tables(seen: Mapping[str, Any]) -> Iterator[str]:
+    yield "| | figure | aimed at | reached |"
+    yield "|---|---|---|---|"
+    for aim in aims(seen):
+        yield f"| {aim.what.rstrip(':')} | {aim.figure} | {aim.aim} | {'yes' if aim.reached else 'no'} |"
+    for what, count in failures(seen).items():
+        yield f"| {what} | {count} | 0 | {'no' if count else 'yes'} |"
+    yield from ("", "| phase | offered/s | status | responses/s | p50 ms | p99 ms |", "|---|---|---|---|---|---|")
+    for phase in ("peak", "before", "overload", "after"):
+        for status, found in seen[phase]["by_status"].items():
+            yield (
+                f"| {phase} | {seen[phase]['offered_rate']:,.0f} | {status} | {found['rate']:,.0f} "
+                f"| {found['p50_ms']:.1f} | {found['p99_ms']:.1f} |"
+            )
+    over = seen["overload"]
+    yield ""
+    yield (
+        f"{seen['answered']:,} requests were answered in all. The generator used {seen['generator_cpu']:.2f} of a core "
+        f"meanwhile, sent 99 % of its requests within {over['late_p99_ms']:.1f} ms of their moment, and had no free "
+        f"connection for {over['unsent']:,}. Seconds beside in which more than 1 % were refused, as when the machine "
+        f"stops for a tenth of a second: {seen['before']['bad_later']} before the overload, "
+        f"{seen['after']['bad_later']} after recovery."
+    )
+    yield ""

@@ -1,0 +1,27 @@
+"""What the database of a stack holds, asked of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from chaos.analysis.verdict import Row
+
+if TYPE_CHECKING:
+    from chaos.stack import Stack
+
+
+async def rows(stack: Stack) -> list[Row]:
+    """Read every prediction."""
+    found = await fetched(stack, "SELECT id::text, (inputs->>'tsh')::float AS tsh, output FROM predicciones")
+    return [Row(row["id"], row["tsh"], row["output"]) for row in found]
+
+
+async def fetched(stack: Stack, query: str) -> list[asyncpg.Record]:
+    """Ask `query` over a connection of its own."""
+    connection = await asyncpg.connect(stack.around.postgres.url(stack.around.database))
+    try:
+        return list(await connection.fetch(query))
+    finally:
+        await connection.close()

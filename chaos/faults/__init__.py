@@ -1,0 +1,1 @@
+"""Faults: what is done to the system, and when."""

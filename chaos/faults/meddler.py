@@ -1,0 +1,143 @@
+"""A stranger with the gateways' password: puts poison into the queue, and delivers good messages twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import cycle
+from random import Random
+from typing import TYPE_CHECKING
+
+import aio_pika
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
+
+from chaos.faults.poison import KINDS, Poison, Poisoner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+
+    from shared.broker.topology import Topology
+
+_GATEWAY = "nobody"
+_CONNECT_SECONDS = 5
+_CONFIRM_SECONDS = 5
+_CLOSE_SECONDS = 2
+_AGAIN_SECONDS = 0.5
+_LATEST_SECONDS = 5
+"""A second delivery comes up to so much later: before, in or after the transaction of the first."""
+_START_SECONDS = 30
+
+
+class Meddler:
+    """Goes on through every restart of the broker; what was `sent` is confirmed."""
+
+    def __init__(self, url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float) -> None:
+        """Publish a poison every `poison_seconds`, and `doubled_share` of the good messages once more."""
+        self._url, self._topology = url, wanted
+        self._pause, self._share, self._seed = poison_seconds, doubled_share, Random(seed)  # noqa: S311 - repeatable
+        self._poisoner, self._kinds = Poisoner(_GATEWAY, Random(seed)), cycle(KINDS)  # noqa: S311 - the same
+        self._stopping = asyncio.Event()
+        self._unconfirmed: tuple[str, Poison] | None = None
+        self.sent: list[Poison] = []
+        self.kinds: Counter[str] = Counter()
+        self.doubled = 0
+
+    async def run(self) -> None:
+        """Meddle until `stop`; what was begun is brought to its end, for which the broker must be back."""
+        while not self._stopping.is_set() or self._unconfirmed:
+            with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
+                async with self._connected() as connection:
+                    await self._publish_one(connection)  # taken: the recorder's queue is there, not only our own
+                    await self._copy(connection)
+                    while not self._stopping.is_set():
+                        await self._wait(self._pause)
+                        await self._publish_one(connection)
+            await self._wait(_AGAIN_SECONDS)
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    async def _publish_one(self, connection: AbstractConnection) -> None:
+        if self._unconfirmed is None:
+            kind = next(self._kinds)
+            self._unconfirmed = kind, self._poisoner.make(kind)
+        kind, poison = self._unconfirmed
+        message = aio_pika.Message(
+            poison.body,
+            headers=dict(poison.headers),
+            content_type=poison.content_type,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            app_id=_GATEWAY,
+        )
+        async with asyncio.timeout(_CONFIRM_SECONDS):
+            async with connection.channel(on_return_raises=True) as channel:
+                exchange = await channel.get_exchange(self._topology.events.exchange, ensure=False)
+                await exchange.publish(message, self._topology.events.routing_key)
+        self.sent.append(poison)
+        self.kinds[kind] += 1
+        self._unconfirmed = None
+
+    async def _copy(self, connection: AbstractConnection) -> None:
+        """Get a copy of what gateways publish from now on, and put some of it behind the recorder's queue again."""
+        async with asyncio.timeout(_CONFIRM_SECONDS):
+            channel = await connection.channel()
+            copies = await channel.declare_queue(exclusive=True)
+            await copies.bind(self._topology.events.exchange, self._topology.events.routing_key)
+
+            async def double(message: AbstractIncomingMessage) -> None:
+                await self._double(channel, message)
+
+            await copies.consume(double, no_ack=True)
+
+    async def _double(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:
+        if message.app_id == _GATEWAY or self._seed.random() >= self._share:
+            return
+        await asyncio.sleep(self._seed.uniform(0, _LATEST_SECONDS))
+        again = aio_pika.Message(message.body, headers=message.headers, content_type=message.content_type)
+        with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await channel.default_exchange.publish(again, self._topology.events.name)
+            self.doubled += 1
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AbstractConnection]:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            connection = await aio_pika.connect(self._url)
+        try:
+            yield connection
+        finally:
+            with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await connection.close()
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+@contextmanager
+def meddling(
+    url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float
+) -> Iterator[Meddler]:
+    """Let a `Meddler` meddle meanwhile, in a thread of its own; afterwards all it `sent` is in the queue."""
+    started: Future[tuple[Meddler, asyncio.AbstractEventLoop]] = Future()
+
+    async def meddle() -> None:
+        meddler = Meddler(url, wanted, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share)
+        started.set_result((meddler, asyncio.get_running_loop()))
+        await meddler.run()
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, meddle())
+        meddler, loop = started.result(_START_SECONDS)
+        try:
+            yield meddler
+        finally:
+            loop.call_soon_threadsafe(meddler.stop)
+            running.result(_START_SECONDS)

@@ -1,0 +1,1 @@
+"""Load: clients and arrivals, each a process of its own."""

@@ -1,0 +1,61 @@
+"""Clients at work, and what a run is to be."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from chaos.supervised import ROOT
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator, Collection, Mapping
+    from pathlib import Path
+
+T = TypeVar("T")
+_LAST_TRIES_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to be: `clients` processes with `connections` each, which rest `pause_ms` after each answer."""
+
+    seconds: float
+    kills: int
+    seed: int
+    faults: Collection[str]
+    clients: int = 2
+    connections: int = 12
+    pause_ms: float = 20
+
+    def chosen(self, table: Mapping[str, T]) -> dict[str, T]:
+        """Choose from a table of faults those of the categories in `faults`: what stands before the hyphen."""
+        return {kind: found for kind, found in table.items() if kind.split("-")[0] in self.faults}
+
+
+@asynccontextmanager
+async def clients(plan: Plan, url: str, folder: Path) -> AsyncIterator[list[Path]]:
+    """Let clients ask at `url` meanwhile; yields their files, in which each keyed request is answered in the end."""
+    files = [folder / f"client-{number}.jsonl" for number in range(plan.clients)]
+    processes: list[Process] = []
+    try:
+        for number, file in enumerate(files):
+            words = (sys.executable, "-m", "chaos.load.client", url, file, str(number))
+            load = (str(plan.connections), str(plan.pause_ms))
+            processes.append(await asyncio.create_subprocess_exec(*words, *load, cwd=ROOT))
+        yield files
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(_LAST_TRIES_SECONDS):
+            codes = [await process.wait() for process in processes]
+        if any(codes):
+            raise RuntimeError(f"chaos: clients ended with {codes}")
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()

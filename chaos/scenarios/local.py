@@ -1,0 +1,104 @@
+"""The local profile: one process on SQLite, killed and stopped again and again while it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chaos.analysis.backlog import Watcher
+from chaos.analysis.recovery import recoveries
+from chaos.analysis.verdict import Row, judge
+from chaos.faults.injection import STARTING, process_killed, process_stopped, starter_killed
+from chaos.faults.schedule import Schedule
+from chaos.load.client import read
+from chaos.load.plan import Plan, clients
+from chaos.scenarios.server import account, settles
+from chaos.stack import answers
+from chaos.supervised import Supervised
+from shared.cancellation import background
+from shared.diseases.thyroid import DatosPaciente
+from tests.support.bundles import make_bundle
+from tests.support.database import query
+from tests.support.ports import free_ports
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from chaos.faults.injection import Fault
+
+_READY_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Laptop:
+    """What there is to break."""
+
+    processes: Sequence[Supervised]
+
+
+LOCAL_KILLS: Mapping[str, tuple[int, Fault[Laptop]]] = {
+    "kill-local": (4, partial(process_killed, kind="local")),
+    STARTING: (1, starter_killed),
+}
+LOCAL_HELD: Mapping[str, Fault[Laptop]] = {"stop-local": partial(process_stopped, kind="local")}
+"""As in `chaos.faults.injection`, for the local profile."""
+
+
+async def run_local(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Do `plan` to the local profile in `folder`; returns the report, which does not say on which machine.
+
+    Raises:
+        TimeoutError: it did not start, or did not drain.
+
+    """
+    make_bundle(folder / "var", DatosPaciente)
+    [port] = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    environment = {"PORT": str(port), "LOG_LEVEL": "warning"}
+    process = Supervised("local", (sys.executable, "-m", "services.local"), folder, environment)
+    running = asyncio.create_task(process.run())
+    try:
+        await until(lambda: answers(url), seconds=_READY_SECONDS)
+        return await _report(plan, folder, process, url)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def _report(plan: Plan, folder: Path, process: Supervised, url: str) -> dict[str, Any]:
+    watcher = Watcher([url], None)
+    laptop = Laptop([process])
+    schedule = Schedule(laptop, random.Random(plan.seed), plan.chosen(LOCAL_KILLS), plan.chosen(LOCAL_HELD))  # noqa: S311 - repeatable
+    async with background(watcher.run()):
+        began = time.monotonic()
+        async with clients(plan, url, folder) as files:
+            await schedule.run(kills=plan.kills, seconds=plan.seconds, in_turn=True)
+            asking = time.monotonic() - began
+        started = time.monotonic()
+        closed = await settles(url)
+        drained = time.monotonic() - started
+    asked = [line for file in files for line in read(file)]
+    found = query(folder, "SELECT id, json_extract(inputs, '$.tsh'), output FROM predicciones")
+    verdict = judge(asked, (Row(*row) for row in found))
+    return {
+        "profile": "local",
+        "plan": {**asdict(plan), "faults": sorted(plan.faults)},
+        "verdict": asdict(verdict),
+        "holds": verdict.holds and closed,
+        "answers_per_second": verdict.answered / asking,
+        "faults": recoveries(schedule.injected, asked, watcher.samples, {process.name: process.readied}),
+        "kills": schedule.killed,
+        "drain_seconds": drained,
+        "largest_backlog": max(sample.backlog or 0 for sample in watcher.samples),
+        "ended": {process.name: process.ended},
+        "account_closes": closed,
+        "account": await account(url),
+        "poison": {"sent": 0, "delivered_twice": 0, "quarantined": len(query(folder, "SELECT id FROM cuarentena"))},
+    }

@@ -1,0 +1,198 @@
+"""Outage of the broker or of the database, under load: `python -m chaos.scenarios.outage broker|database`.
+
+Clients send requests at a steady rate from before the outage until the backlog is recorded. The report has the failed
+requests, the time to drain the backlog under load, and the answers that were lost, doubled, altered or dead-lettered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+
+from bench.lib.conditions import fsync_ms, machine
+from chaos.analysis.outage_page import page
+from chaos.analysis.recorded_rows import fetched, rows
+from chaos.analysis.verdict import judge
+from chaos.load.client import Asked, read
+from chaos.load.plan import Plan, clients
+from chaos.scenarios.server import settles
+from chaos.stack import Stack, server_stack
+from chaos.stopping import in_thread, stoppable
+from chaos.supervised import ROOT
+from shared.broker.topology import topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+_CONNECTIONS = 10
+_BEFORE_SECONDS = 20
+_AFTER_SECONDS = 10
+_DRAIN_SECONDS = 900
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """`backlog` answers waited when the server was back; all but a second's were recorded `seconds` later."""
+
+    backlog: int
+    seconds: float
+    recorded: int
+
+    @property
+    def rate(self) -> float:
+        """Rows per second, of the backlog and of what was answered meanwhile."""
+        return self.recorded / self.seconds
+
+
+def main() -> int:
+    """Run, print, write; returns 1 if a request failed or anything was lost, doubled, altered or set aside."""
+    arguments = _arguments()
+    for client in ("aiormq", "asyncio"):
+        logging.getLogger(client).setLevel(logging.CRITICAL)  # that the broker goes is no news here
+    (ROOT / "var").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="outage-") as name:
+        folder = Path(name)
+        conditions = {"machine": machine(), "fsync_ms": fsync_ms(folder)}
+        found = asyncio.run(run(arguments.what, arguments.minutes * 60, arguments.rate, folder))
+    report = {**conditions, **found}
+    print(page(report))
+    if arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.report.with_suffix(".md").write_text(page(report))
+    return 0 if report["holds"] else 1
+
+
+async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str, Any]:
+    """Do without `what` for `seconds` at `rate` requests a second; returns the report, without the machine.
+
+    Raises:
+        TimeoutError: the system did not start, or did not drain.
+
+    """
+    plan = Plan(seconds, 0, 0, (), clients=1, connections=_CONNECTIONS, pause_ms=1000 * _CONNECTIONS / rate)
+    async with server_stack(folder) as stack:
+        async with clients(plan, stack.url, folder) as files:
+            await asyncio.sleep(_BEFORE_SECONDS)
+            moments = [time.monotonic()]
+            await _without(stack, what, seconds)
+            moments.append(time.monotonic())
+            drain = await _drain(_Backlog(stack, files), rate)
+            moments.append(time.monotonic())
+            await asyncio.sleep(_AFTER_SECONDS)
+        closed = await settles(stack.services["recorder"][0].url)
+        asked = [line for file in files for line in read(file)]
+        verdict = judge(asked, await rows(stack))
+        dead = await _dead_letters(stack)
+        quarantined = len(await fetched(stack, "SELECT id FROM cuarentena"))
+        return {
+            "without": what,
+            "seconds": seconds,
+            "rate": rate,
+            "holds": verdict.holds and closed and not (verdict.failed or dead or quarantined),
+            "verdict": asdict(verdict),
+            "drain": {**asdict(drain), "rate": drain.rate},
+            "dead_lettered": dead,
+            "quarantined": quarantined,
+            "phases": phases(asked, moments),
+            "account_closes": closed,
+        }
+
+
+async def _without(stack: Stack, what: str, seconds: float) -> None:
+    server = stack.around.rabbit if what == "broker" else stack.around.postgres
+    async with stack.around.starting[what]:
+        await in_thread(server.stop)
+        await asyncio.sleep(seconds)
+        await in_thread(server.start)
+
+
+class _Backlog:
+    """Answers that `files` of clients hold and the database does not."""
+
+    def __init__(self, stack: Stack, files: Sequence[Path]) -> None:
+        self._stack, self._read = stack, dict.fromkeys(files, 0)
+        self._numbers: set[int] = set()
+
+    async def look(self) -> tuple[int, int]:
+        """Count the answers without a row, and the rows."""
+        for file, start in self._read.items():
+            with file.open("rb") as lines:
+                lines.seek(start)
+                new = lines.read()
+            new = new[: new.rfind(b"\n") + 1]
+            self._read[file] = start + len(new)
+            asked = (Asked(*json.loads(line)) for line in new.splitlines())
+            self._numbers.update(each.number for each in asked if not each.failed)
+        [row] = await fetched(self._stack, "SELECT count(*) AS number FROM predicciones")
+        recorded = int(row["number"])
+        return len(self._numbers) - recorded, recorded
+
+
+async def _drain(backlog: _Backlog, rate: float) -> Drain:
+    """Wait until no more answers are on their way than are given in a second."""
+    started = time.monotonic()
+    waiting, first = await backlog.look()
+    still, last = waiting, first
+    async with asyncio.timeout(_DRAIN_SECONDS):
+        while still > rate:
+            await asyncio.sleep(_LOOK_SECONDS)
+            still, last = await backlog.look()
+    return Drain(waiting, time.monotonic() - started, last - first)
+
+
+async def _dead_letters(stack: Stack) -> int:
+    async with await aio_pika.connect(stack.around.rabbit.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(topology("predecir").dead.name, passive=True)
+        return int(queue.declaration_result.message_count or 0)
+
+
+def phases(asked: Iterable[Asked], moments: Sequence[float]) -> list[dict[str, Any]]:
+    """Sum up what was asked before, without and while draining, and after."""
+    names = ("before", "without", "draining", "after")
+    found: dict[str, list[Asked]] = {name: [] for name in names}
+    for each in asked:
+        found[names[sum(each.start >= moment for moment in moments)]].append(each)
+    return [_phase(name, those) for name, those in found.items() if those]
+
+
+def _phase(name: str, asked: Sequence[Asked]) -> dict[str, Any]:
+    took = sorted(each.end - each.start for each in asked if not each.failed)
+    seconds = max(each.end for each in asked) - min(each.start for each in asked)
+    return {
+        "phase": name,
+        "seconds": seconds,
+        "answered": len(took),
+        "answers_per_second": len(took) / seconds,
+        "p50_ms": 1000 * statistics.median(took) if took else None,
+        "p99_ms": 1000 * took[len(took) * 99 // 100] if took else None,
+        "failed": dict(Counter(each.failed for each in asked if each.failed)),
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos.scenarios.outage", description=__doc__)
+    parser.add_argument("what", choices=("broker", "database"))
+    parser.add_argument("--minutes", type=float, default=10, help="how long it is down (default: 10)")
+    parser.add_argument("--rate", type=float, default=100, help="requests a second (default: 100)")
+    parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable(main))

@@ -1,0 +1,167 @@
+"""The server profile: start it, ask, break, heal, drain, and compare what was answered with what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from chaos.analysis.backlog import Watcher
+from chaos.analysis.recorded_rows import fetched, rows
+from chaos.analysis.recovery import recoveries
+from chaos.analysis.verdict import judge
+from chaos.faults.injection import HELD, KILLS
+from chaos.faults.meddler import Meddler
+from chaos.faults.schedule import Schedule
+from chaos.load.client import read
+from chaos.load.plan import Plan, clients
+from chaos.stack import Stack, server_stack
+from shared.broker.topology import topology
+from shared.cancellation import background
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Sequence
+    from pathlib import Path
+
+POISON = "poison"
+"""The category of faults that is put into the queue instead of done to a part."""
+_POISON_SECONDS = 2
+_DOUBLED_SHARE = 0.1
+_WARMING_SECONDS = 3
+_DRAIN_SECONDS = 300
+_SETTLE_SECONDS = 180
+"""Gateways say every 25 s how far they are."""
+
+
+async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Do `plan` to the server profile in `folder`; returns the report, which does not say on which machine.
+
+    Raises:
+        TimeoutError: the system did not start, or did not drain.
+
+    """
+    async with server_stack(folder) as stack:
+        watcher = Watcher([each.url for each in stack.services["gateway"]], stack.around.rabbit.url)
+        schedule = Schedule(stack, random.Random(plan.seed), plan.chosen(KILLS), plan.chosen(HELD))  # noqa: S311 - repeatable
+        async with background(watcher.run()):
+            began = time.monotonic()
+            async with clients(plan, stack.url, folder) as files, _meddled(plan, stack) as meddler:
+                await asyncio.sleep(_WARMING_SECONDS)
+                await schedule.run(kills=plan.kills, seconds=plan.seconds)
+                asking = time.monotonic() - began
+            drained = await _drained(watcher)
+            closed = await settles(stack.services["recorder"][0].url)
+        asked = [line for file in files for line in read(file)]
+        recorded = {row.id: row for row in await rows(stack)}
+        poison = _poison(meddler, set(recorded), await _set_aside(stack))
+        for event_id in (event_id for sent in meddler.sent for event_id in sent.recorded):
+            recorded.pop(event_id, None)  # nobody asked for these
+        verdict = judge(asked, recorded.values())
+        readied = {process.name: process.readied for process in stack.processes}
+        return {
+            "profile": "server",
+            "plan": {**asdict(plan), "faults": sorted(plan.faults)},
+            "verdict": asdict(verdict),
+            "holds": verdict.holds and closed and not poison["missing"] and not poison["unexpected"],
+            "answers_per_second": verdict.answered / asking,
+            "faults": recoveries(schedule.injected, asked, watcher.samples, readied),
+            "kills": schedule.killed,
+            "drain_seconds": drained,
+            "largest_backlog": max(sample.backlog or 0 for sample in watcher.samples),
+            "ended": {process.name: process.ended for process in stack.processes},
+            "account_closes": closed,
+            "account": await account(stack.services["recorder"][0].url),
+            "poison": poison,
+        }
+
+
+@asynccontextmanager
+async def _meddled(plan: Plan, stack: Stack) -> AsyncIterator[Meddler]:
+    """Let a stranger put poison into the queue meanwhile and deliver messages twice, if `plan` wants that."""
+    meddler = Meddler(
+        stack.around.rabbit.url,
+        topology("predecir"),
+        seed=plan.seed,
+        poison_seconds=_POISON_SECONDS,
+        doubled_share=_DOUBLED_SHARE,
+    )
+    if POISON not in plan.faults:
+        yield meddler
+        return
+    async with background(meddler.run()) as meddling:
+        yield meddler
+        meddler.stop()
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await asyncio.wait({meddling})
+
+
+def _poison(meddler: Meddler, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
+    """Hold what was set aside against the poison, byte by byte, and the good events beside it against the rows."""
+    wanted, found = Counter(sent.aside for sent in meddler.sent), Counter(aside)
+    good = [event_id for sent in meddler.sent for event_id in sent.recorded]
+    return {
+        "sent": sum(meddler.kinds.values()),
+        "kinds": dict(meddler.kinds),
+        "delivered_twice": meddler.doubled,
+        "quarantined": sum(found.values()),
+        "missing": (wanted - found).total() + sum(event_id not in recorded for event_id in good),
+        "unexpected": (found - wanted).total(),
+    }
+
+
+async def account(url: str) -> list[dict[str, Any]]:
+    """Ask for the account of every gateway; empty while nobody at `url` can say."""
+    timeout = aiohttp.ClientTimeout(total=30)
+    try:
+        async with aiohttp.ClientSession(url, timeout=timeout) as session, session.get("/conciliacion") as response:
+            response.raise_for_status()
+            gateways: list[dict[str, Any]] = (await response.json())["gateways"]
+            return gateways
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return []
+
+
+async def settles(url: str) -> bool:
+    """Wait until the account at `url` says that all that was answered by now is recorded; whether that happened."""
+    now = datetime.now(UTC)
+
+    async def settled() -> bool:
+        gateways = await account(url)
+        said = [datetime.fromisoformat(each["visto"]) for each in gateways if each["visto"]]
+        # What was answered after a gateway last said how far it is can be on its way without showing in the account.
+        return (
+            bool(said)
+            and min(said) > now
+            and not any(each["en_outbox"] or each["en_camino"] or each["diferencia"] for each in gateways)
+        )
+
+    with suppress(TimeoutError):
+        await until(settled, seconds=_SETTLE_SECONDS)
+        return True
+    return False
+
+
+async def _drained(watcher: Watcher) -> float:
+    """Wait until nothing waits in an outbox or in the queue, for as many seconds as it returns.
+
+    A recorder may still have events in its hands.
+    """
+    started = time.monotonic()
+
+    async def empty() -> bool:
+        return (await watcher.look()).backlog == 0
+
+    await until(empty, seconds=_DRAIN_SECONDS)
+    return time.monotonic() - started
+
+
+async def _set_aside(stack: Stack) -> list[bytes]:
+    return [row["cuerpo"] for row in await fetched(stack, "SELECT cuerpo FROM cuarentena")]

@@ -1,0 +1,140 @@
+"""`python -m chaos.scenarios.soak`: half an hour at a steady rate without faults, and whether anything grows.
+
+Memory, descriptors and files are looked at every five seconds. After a third of the time, in which caches fill, a line
+is fitted through what each process holds; what it rises by until the end is held against a bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.lib.conditions import describe, machine
+from chaos.load.client import read
+from chaos.load.plan import Plan, clients
+from chaos.stack import Stack, server_stack
+from chaos.stopping import in_thread, stoppable
+from chaos.supervised import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_LOOK_SECONDS = 5
+_WARMING_SHARE = 1 / 3
+_MIB = 2**20
+_SETTINGS = {"GATEWAY_IDEMPOTENCY_HOURS": "0.05"}
+"""Answers to repeat are kept for three minutes instead of a day, so that their number is steady within the run."""
+_KEY_BYTES = 200
+"""What the outbox may grow by for each key: the id of a keyed request is kept for good, and its pages are half full."""
+_MOST = {"memory": 8.0, "descriptors": 3.0, "WAL": 8.0}
+"""What each of these may rise by, from the end of warming up to the end of the run: MiB, but for descriptors.
+
+A WAL of 4 MiB is written back, and may be twice that if it grows meanwhile.
+"""
+
+
+def main() -> int:
+    """Run, print, write; returns 1 if something grew."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.scenarios.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
+    parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
+    arguments = parser.parse_args()
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    (ROOT / "var").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="soak-") as name:
+        report = {"machine": machine(), **asyncio.run(_soaked(Path(name), arguments.minutes * 60))}
+    page = "\n".join([*_page(report), ""])
+    print(page)
+    if arguments.report:
+        arguments.report.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.report.with_suffix(".md").write_text(page)
+    return 0 if report["holds"] else 1
+
+
+async def _soaked(folder: Path, seconds: float) -> dict[str, Any]:
+    plan = Plan(seconds, 0, 1, (), clients=1, connections=4, pause_ms=40)
+    seen: dict[str, list[tuple[float, float]]] = {}
+    async with server_stack(folder, _SETTINGS) as stack, clients(plan, stack.url, folder) as files:
+        start = time.monotonic()
+        while (now := time.monotonic() - start) < seconds:
+            for name, value in (await in_thread(_looked, stack)).items():
+                seen.setdefault(name, []).append((now, value))
+            await asyncio.sleep(_LOOK_SECONDS)
+    asked = [each for each in read(files[0]) if not each.failed]
+    keys = len({each.number for each in asked if each.keyed and each.start > start + seconds * _WARMING_SHARE})
+    bounds = {**_MOST, "outbox": keys * _KEY_BYTES / _MIB}
+    measures = {name: judged(samples, bounds[name.split(": ")[1]]) for name, samples in seen.items()}
+    return {
+        "seconds": seconds,
+        "answers": len(asked),
+        "keys_after_warming": keys,
+        "settings": _SETTINGS,
+        "measures": measures,
+        "holds": all(measure["holds"] for measure in measures.values()),
+    }
+
+
+def judged(samples: Sequence[tuple[float, float]], most: float) -> dict[str, Any]:
+    """Fit a line through `samples`, of seconds and values, from after warming up; it may rise by `most` to the end."""
+    end = samples[-1][0]
+    late = [(at, value) for at, value in samples if at >= end * _WARMING_SHARE]
+    slope, _ = statistics.linear_regression(*zip(*late, strict=True))
+    rise = slope * (end - late[0][0])
+    values = [value for _, value in late]
+    return {
+        "first": values[0],
+        "last": values[-1],
+        "largest": max(values),
+        "rise": rise,
+        "most": most,
+        "holds": rise <= most,
+    }
+
+
+def _looked(stack: Stack) -> dict[str, float]:
+    """Give the value of every measure now, by `WHOSE: WHAT`."""
+    found: dict[str, float] = {}
+    for process in stack.processes:
+        running = psutil.Process(process.pid)
+        found[f"{process.name}: memory"] = running.memory_info().rss / _MIB
+        found[f"{process.name}: descriptors"] = running.num_fds()
+    outbox = stack.around.folder / "gateway-1" / "var" / "gateway" / "outbox.db"
+    found["gateway-1: WAL"] = outbox.with_name("outbox.db-wal").stat().st_size / _MIB
+    found["gateway-1: outbox"] = outbox.stat().st_size / _MIB
+    return found
+
+
+def _page(report: Mapping[str, Any]) -> Iterator[str]:
+    minutes = report["seconds"] / 60
+    yield "# Half an hour without faults: does anything grow?"
+    yield ""
+    yield describe(report["machine"], "python -m chaos.scenarios.soak")
+    yield (
+        f"The server profile, two of each service, for {minutes:g} minutes and {report['answers']:,} answers. After "
+        f"{minutes * _WARMING_SHARE:g} minutes a line is fitted through each measure; it may rise by so much until the "
+        f"end. The outbox may grow by {_KEY_BYTES} bytes for each of the {report['keys_after_warming']:,} keys of that "
+        f"time, whose ids are kept for good; their answers are kept for "
+        f"{float(_SETTINGS['GATEWAY_IDEMPOTENCY_HOURS']) * 60:g} minutes in this run instead of a day."
+    )
+    yield ""
+    yield f"**{'Nothing grew' if report['holds'] else 'SOMETHING GREW'} beyond its bound.**"
+    yield ""
+    yield "| measure (MiB, or a number) | after warming up | at the end | largest | rise | may rise by | holds |"
+    yield "|---|---:|---:|---:|---:|---:|---|"
+    for name, seen in report["measures"].items():
+        figures = " | ".join(f"{seen[key]:.2f}" for key in ("first", "last", "largest", "rise", "most"))
+        yield f"| {name} | {figures} | {'yes' if seen['holds'] else 'NO'} |"
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable(main))
