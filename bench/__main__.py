@@ -11,7 +11,7 @@ import sys
 import time
 
 from bench.lib.reports import PARTS, write_index
-from bench.lib.servers import ROOT
+from tests.support.paths import ROOT
 
 
 def main(wanted: list[str]) -> int:

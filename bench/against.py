@@ -14,8 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.lib.conditions import give_model, production, write_patients
-from bench.lib.servers import ROOT, Load, Server, load, running
+from bench.lib.inputs import production, write_patients
+from bench.lib.wrk import Load, load
+from tests.support.bundles import copy_model
+from tests.support.paths import ROOT
+from tests.support.processes import Process, serving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,12 +68,12 @@ def _measured(folder: Path, model: Path, code: Path, settings: Mapping[str, str]
     homes = folder / "before", folder / "now"
     for home in homes:
         home.mkdir()
-        give_model(home, model)
+        copy_model(home, model)
     command = [sys.executable, "-m", "services.local"]
     pairs: Pairs = {connections: [] for connections in CONNECTIONS}
     with (
-        running(command, homes[0], {"PYTHONPATH": str(code)}) as before,
-        running(command, homes[1], settings) as now,
+        serving(command, homes[0], {"PYTHONPATH": str(code)}) as before,
+        serving(command, homes[1], settings) as now,
     ):
         for server in (before, now):
             load(server, patients, connections=max(CONNECTIONS), seconds=_WARMING_SECONDS)
@@ -81,7 +84,7 @@ def _measured(folder: Path, model: Path, code: Path, settings: Mapping[str, str]
     return pairs
 
 
-def _pair(before: Server, now: Server, patients: Path, connections: int, *, turned: bool) -> tuple[Load, Load]:
+def _pair(before: Process, now: Process, patients: Path, connections: int, *, turned: bool) -> tuple[Load, Load]:
     """Load one after the other; `turned` the other way round, for what follows may be what came before's."""
     order = (now, before) if turned else (before, now)
     first, second = (load(server, patients, connections=connections, seconds=SECONDS) for server in order)

@@ -10,14 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.lib.conditions import fsync_ms, machine
 from chaos.analysis.report import summary
 from chaos.faults.injection import HELD, KILLS
 from chaos.load.plan import Plan
 from chaos.scenarios.local import run_local
 from chaos.scenarios.server import POISON, run_server
 from chaos.stopping import stoppable
-from chaos.supervised import ROOT
+from tests.support.machine import fsync_ms, machine
+from tests.support.paths import ROOT
 
 _RUNS = {"server": run_server, "local": run_local}
 CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, POISON)})

@@ -1,4 +1,8 @@
-"""A process that is started again whenever it ends, as compose and Kubernetes do."""
+"""A process that is started again whenever it ends, as compose and Kubernetes do.
+
+It runs in the event loop of the rig: asyncio has processes of its own, so `tests.support.processes` shares only the
+environment and the deadline with it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,17 @@ import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.support.processes import STOP_SECONDS, clean_environment
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
-_STOP_SECONDS = 30
 
 
 @dataclass(slots=True)
@@ -81,7 +85,7 @@ class Supervised:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
                 cwd=self.folder,
-                env=_environment(self.environment),
+                env=clean_environment(self.environment),
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=log,
@@ -106,10 +110,5 @@ class Supervised:
             if signum == signal.SIGCONT:
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
                 return
-
-
-def _environment(changes: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), **changes}

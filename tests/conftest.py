@@ -10,8 +10,8 @@ import pytest
 
 from shared.broker.topology import topology
 from tests.support.broker import Broker
+from tests.support.paths import ROOT
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.processes import ROOT
 from tests.support.rabbitmq import RabbitServer, rabbit_server
 
 if TYPE_CHECKING:

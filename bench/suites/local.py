@@ -16,10 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import describe, fsync_ms, give_model, machine, production, write_patients
+from bench.lib.inputs import production, write_patients
 from bench.lib.plots import bars, draw
 from bench.lib.reports import FOLDER, write_report
-from bench.lib.servers import ROOT, Server, load, running
+from bench.lib.wrk import load
+from tests.support.bundles import copy_model
+from tests.support.machine import describe, fsync_ms, machine
+from tests.support.paths import ROOT
+from tests.support.processes import Process, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +58,12 @@ def _measured(folder: Path, model: Path) -> dict[str, Any]:
     homes = {name: folder / name for name in SERVERS}
     for home in homes.values():
         home.mkdir()
-    give_model(homes["local"], model)
+    copy_model(homes["local"], model)
     python = sys.executable
     with (
-        running([python, "-m", "bench.baselines.ceiling", "{port}"], homes["ceiling"]) as ceiling,
-        running([python, "-m", "services.local"], homes["local"]) as local,
-        running(
+        serving([python, "-m", "bench.baselines.ceiling", "{port}"], homes["ceiling"]) as ceiling,
+        serving([python, "-m", "services.local"], homes["local"]) as local,
+        serving(
             [python, "-m", "bench.baselines.simplest", "{port}", str(model.resolve() / "model.pkl")], homes["simplest"]
         ) as simplest,
     ):
@@ -74,7 +78,7 @@ def _measured(folder: Path, model: Path) -> dict[str, Any]:
         }
 
 
-def _rounds(servers: dict[str, Server], patients: Path) -> Iterator[dict[str, Any]]:
+def _rounds(servers: dict[str, Process], patients: Path) -> Iterator[dict[str, Any]]:
     for name, server in servers.items():  # warmed at another count, so that no median takes it
         yield {"server": name, "connections": WARMING, **asdict(load(server, patients, connections=WARMING, seconds=2))}
     for number in range(ROUNDS):
@@ -87,11 +91,11 @@ def _rounds(servers: dict[str, Server], patients: Path) -> Iterator[dict[str, An
                 yield {"server": name, "connections": connections, **asdict(seen)}
 
 
-def _kept(local: Server, answered: int, cut_off: int) -> dict[str, int]:
+def _kept(local: Process, answered: int, cut_off: int) -> dict[str, int]:
     """Wait until the outbox is empty, and compare. wrk hangs up on at most `cut_off` requests that were answered."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while time.monotonic() < deadline:
-        account = json.loads(local.get("/conciliacion"))["gateways"][0]
+        account = json.loads(local.read("/conciliacion"))["gateways"][0]
         if account["en_outbox"] == 0:
             break
         time.sleep(0.1)

@@ -16,21 +16,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.lib.conditions import describe, fsync_ms, machine, production, write_patients
+from bench.lib.inputs import production, write_patients
 from bench.lib.plots import bars, draw
+from bench.lib.profile import cpu, cpu_by_part, rows, server_profile
 from bench.lib.reports import FOLDER, write_report
-from bench.lib.servers import ROOT, Load, Server, load, running
-from bench.lib.stack import (
-    DRAIN_SECONDS,
-    LOOK_SECONDS,
-    RECORDED,
-    Stack,
-    backlog,
-    counted,
-    cpu,
-    drained,
-    server_profile,
-)
+from bench.lib.wrk import Load, load
+from tests.support.machine import describe, fsync_ms, machine
+from tests.support.paths import ROOT
+from tests.support.processes import Process, serving
+from tests.support.stack import DRAIN_SECONDS, LOOK_SECONDS, RECORDED, Stack
 
 SECONDS = 60
 CONNECTIONS = 32
@@ -63,37 +57,37 @@ def _measured(folder: Path, model: Path, seconds: int) -> dict[str, Any]:
     with server_profile(folder, model) as stack:
         with stack.recorder() as recorder:
             load(stack.gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
-            drained(stack, recorder)
+            stack.drain(recorder)
             report = _minute(stack, recorder, patients, seconds)
-            drain = drained(stack, recorder)
+            drain = stack.drain(recorder)
         return {
             "ceiling": asdict(ceiling),
             **report,
             "drain_seconds": drain,
             "full_queue": _full_queue(stack, patients),
-            "missing": max(0, counted(stack.gateway, "predecir_answers_total") - stack.rows()),
-            "rows": stack.rows(),
+            "missing": max(0, stack.gateway.metric("predecir_answers_total") - rows(stack)),
+            "rows": rows(stack),
         }
 
 
 def _ceiling(folder: Path, patients: Path) -> Load:
     home = folder / "ceiling"
     home.mkdir()
-    with running([sys.executable, "-m", "bench.baselines.ceiling", "{port}"], home) as server:
+    with serving([sys.executable, "-m", "bench.baselines.ceiling", "{port}"], home) as server:
         load(server, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
         return load(server, patients, connections=CONNECTIONS, seconds=_CEILING_SECONDS)
 
 
-def _minute(stack: Stack, recorder: Server, patients: Path, seconds: int) -> dict[str, Any]:
-    before = stack.cpu(recorder)
-    backlogs = [backlog(stack, recorder)]
+def _minute(stack: Stack, recorder: Process, patients: Path, seconds: int) -> dict[str, Any]:
+    before = cpu_by_part(stack, recorder)
+    backlogs = [stack.backlog(recorder)]
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(load, stack.gateway, patients, connections=CONNECTIONS, seconds=seconds)
         time.sleep(seconds / 2)
-        backlogs.append(backlog(stack, recorder))
+        backlogs.append(stack.backlog(recorder))
         seen = asked.result()
-    backlogs.append(backlog(stack, recorder))
-    after = stack.cpu(recorder)
+    backlogs.append(stack.backlog(recorder))
+    after = cpu_by_part(stack, recorder)
     start, _, end = backlogs
     return {
         "load": asdict(seen),
@@ -107,16 +101,16 @@ def _minute(stack: Stack, recorder: Server, patients: Path, seconds: int) -> dic
 
 def _full_queue(stack: Stack, patients: Path) -> dict[str, float]:
     """Fill the queue while no recorder runs, and let one drain it while nobody asks."""
-    before = stack.rows()
+    before = rows(stack)
     load(stack.gateway, patients, connections=CONNECTIONS, seconds=_FILLING_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
-    while counted(stack.gateway, "predecir_outbox_pending") and time.monotonic() < deadline:
+    while stack.gateway.metric("predecir_outbox_pending") and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
-    waiting = counted(stack.gateway, "predecir_answers_total") - before
+    waiting = stack.gateway.metric("predecir_answers_total") - before
     with stack.recorder() as recorder:
         # From when it was ready: what it took while it started is no measure of anything.
-        started, used, first = time.monotonic(), cpu(recorder.process), counted(recorder, RECORDED)
-        while (done := counted(recorder, RECORDED)) < waiting and time.monotonic() < started + DRAIN_SECONDS:
+        started, used, first = time.monotonic(), cpu(recorder.process), recorder.metric(RECORDED)
+        while (done := recorder.metric(RECORDED)) < waiting and time.monotonic() < started + DRAIN_SECONDS:
             time.sleep(LOOK_SECONDS)
         seconds, used = time.monotonic() - started, cpu(recorder.process) - used
         return {"events": waiting, "rate": (done - first) / seconds, "cpu_us": used / max(done - first, 1) * 1e6}
@@ -139,7 +133,7 @@ def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 def _table(report: dict[str, Any]) -> str:
     seen, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
     lines = [
-        "# Server profile: a minute under load",
+        "# Process profile: a minute under load",
         "",
         describe(report["machine"]),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import describe
+from tests.support.machine import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

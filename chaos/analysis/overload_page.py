@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.lib.conditions import describe
 from chaos.load.arrivals import CONNECTIONS, PEAK_CLIENTS
+from tests.support.machine import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

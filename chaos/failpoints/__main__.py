@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from bench.lib.conditions import machine
-from bench.lib.servers import ROOT
 from chaos.failpoints.checkpoint import FILES
 from chaos.failpoints.every import every
 from chaos.failpoints.page import line, page
@@ -24,6 +22,8 @@ from chaos.failpoints.tally import NotHitError
 from chaos.stopping import stoppable
 from shared.failpoints import Failpoint
 from shared.telemetry import configure_logging
+from tests.support.machine import machine
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from chaos.failpoints.tally import Tally

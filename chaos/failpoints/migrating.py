@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 
-from bench.lib.rows import made_up
 from chaos.failpoints.tally import Tally
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.migrate import alembic_config
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH
 from tests.support.recorder_suite import START
+from tests.support.rows import made_up
 
 if TYPE_CHECKING:
     from pathlib import Path

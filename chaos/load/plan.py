@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from chaos.supervised import ROOT
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

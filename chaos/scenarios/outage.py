@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import aio_pika
 
-from bench.lib.conditions import fsync_ms, machine
 from chaos.analysis.outage_page import page
 from chaos.analysis.recorded_rows import fetched, rows
 from chaos.analysis.verdict import judge
@@ -30,8 +29,9 @@ from chaos.load.plan import Plan, clients
 from chaos.scenarios.server import settles
 from chaos.stack import Stack, server_stack
 from chaos.stopping import in_thread, stoppable
-from chaos.supervised import ROOT
 from shared.broker.topology import topology
+from tests.support.machine import fsync_ms, machine
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

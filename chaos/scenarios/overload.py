@@ -12,20 +12,24 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.lib.conditions import fsync_ms, machine
-from bench.lib.servers import ROOT, running
-from bench.lib.stack import drained, services_on
 from chaos.analysis.overload_page import failures, page
 from chaos.stopping import stoppable
+from shared.broker.topology import topology
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.broker import Broker
 from tests.support.bundles import make_bundle
 from tests.support.database import query
 from tests.support.haproxy import haproxy
-from tests.support.postgres import postgres_server
+from tests.support.machine import fsync_ms, machine
+from tests.support.paths import ROOT
+from tests.support.postgres import PostgresDatabase, postgres_server
+from tests.support.processes import serving
 from tests.support.rabbitmq import rabbit_server
+from tests.support.stack import server_stack
 from tests.support.waiting import until_now
 
 TIMES = 3.0
@@ -66,32 +70,30 @@ def run(profiles: list[str], seconds: float) -> dict[str, Any]:
 
 def _local(folder: Path, seconds: float) -> dict[str, Any]:
     make_bundle(folder / "var", DatosPaciente)
-    with running([sys.executable, "-m", "services.local"], folder) as server:
-        seen = _asked(server.port, seconds, folder)
-        until_now(lambda: _settled(server.get("/conciliacion")), seconds=_SPARE_SECONDS)
+    with serving([sys.executable, "-m", "services.local"], folder) as server:
+        seen = _overloaded(server.port, seconds, folder)
+        until_now(lambda: _settled(server.read("/conciliacion")), seconds=_SPARE_SECONDS)
     return _accounted(seen, folder, {row[0] for row in query(folder, "SELECT id FROM predicciones")})
 
 
 def _server(folder: Path, seconds: float) -> dict[str, Any]:
-    bundle = make_bundle(folder / "var", DatosPaciente)
-    door = folder / "door"
-    door.mkdir()
-    with (
-        rabbit_server() as rabbit,
-        postgres_server(durable=True) as postgres,
-        services_on(rabbit, postgres, folder, bundle, replicas=1) as stack,
-        stack.recorder() as recorder,
-        haproxy(door, "gateways", [stack.gateway.port]) as url,
-    ):
-        seen = _asked(int(url.rpartition(":")[2]), seconds, folder)
-        drained(stack, recorder)
-        return _accounted(seen, folder, set(postgres.query(stack.database, "SELECT id::text FROM predicciones")))
+    front = folder / "front"
+    front.mkdir()
+    with rabbit_server() as rabbit, postgres_server(durable=True) as postgres, ExitStack() as opened:
+        database = PostgresDatabase(postgres, postgres.new_database())
+        broker = Broker(rabbit, rabbit.url, topology("predecir"))
+        stack = opened.enter_context(server_stack(folder, broker, replicas=1, database=database))
+        recorder = opened.enter_context(stack.recorder())
+        balancer = opened.enter_context(haproxy(front, "gateways", [stack.gateway.port]))
+        report = _overloaded(balancer.port, seconds, folder)
+        stack.drain(recorder)
+        return _accounted(report, folder, set(database.query("SELECT id::text FROM predicciones")))
 
 
 PROFILES = {"local": _local, "server": _server}
 
 
-def _asked(port: int, seconds: float, folder: Path) -> dict[str, Any]:
+def _overloaded(port: int, seconds: float, folder: Path) -> dict[str, Any]:
     """Overload what listens on `port`; the ids of all answers go into `folder`."""
     command = [sys.executable, "-m", "chaos.load.arrivals", str(port), str(TIMES), str(seconds), str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=seconds + _SPARE_SECONDS)  # noqa: S603 - our own module

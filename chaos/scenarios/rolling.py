@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.lib.conditions import describe, machine
-from bench.lib.servers import ROOT
 from chaos.load.doctors import doctors
 from chaos.stack import server_stack
 from chaos.stopping import stoppable
 from chaos.surroundings import KINDS
+from tests.support.machine import describe, machine
+from tests.support.paths import ROOT
 from tests.support.waiting import until
 
 if TYPE_CHECKING:

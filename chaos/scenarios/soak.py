@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from bench.lib.conditions import describe, machine
 from chaos.load.client import read
 from chaos.load.plan import Plan, clients
 from chaos.stack import Stack, server_stack
 from chaos.stopping import in_thread, stoppable
-from chaos.supervised import ROOT
+from tests.support.machine import describe, machine
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

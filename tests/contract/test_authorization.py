@@ -18,7 +18,7 @@ from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.hosting import Part, edge_app, edge_of, http_app
 from shared.web.rate_limit import RateLimit
 from shared.web.routing import NOBODY, Router
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.waiting import until
 
 if TYPE_CHECKING:

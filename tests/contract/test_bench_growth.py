@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.lib.conditions import fsyncs
 from bench.lib.plots import draw
 from bench.suites.growth import backlog, batch, database, features, replicas
 from services.gateway.outbox.outbox import Outbox
 from shared.contracts.events import read_event
+from tests.support.machine import fsyncs
 
 if TYPE_CHECKING:
     from pathlib import Path

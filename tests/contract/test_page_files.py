@@ -12,7 +12,7 @@ from shared.diseases.thyroid import DatosPaciente
 from shared.web.routing import PUBLIC, route_roles
 from tests.support.bundles import PacienteDePrueba
 from tests.support.gateway import gateway
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from shared.artifacts.bundle import Manifest
 from shared.contracts.events import KINDS
 from shared.contracts.outbox_status import json_schema
 from shared.patient import load_patient
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.lib.rows import made_up
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.tables import PREDICCIONES
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH, copy_table, count
 from services.recorder.transfer.verify import compare_table
 from tests.support.recorder_suite import START
+from tests.support.rows import made_up
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.anemia import environment, lay_down
 from tests.support.data import dvc
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 
 AIRFLOW = Path(sys.prefix) / "airflow/bin/airflow"
 

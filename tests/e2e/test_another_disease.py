@@ -19,7 +19,8 @@ from shared.artifacts.bundle import open_bundle
 from tests.support import plain_http
 from tests.support.anemia import PAGE, PATIENT, change, environment, lay_down
 from tests.support.database import is_settled, query
-from tests.support.processes import ROOT, running
+from tests.support.paths import ROOT
+from tests.support.processes import running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import pytest
 from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
 from tests.support.bundles import RevisedThyroid, make_bundle
-from tests.support.processes import ROOT, Process, running
+from tests.support.paths import ROOT
+from tests.support.processes import Process, running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from services.recorder.ingest.store import Store
 from shared.contracts.transport import TransportDownError
 from tests.support.broker import takes
 from tests.support.database import query
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.recorder_suite import delivery, event
 from tests.support.waiting import until
 from tests.support.zygote import Zygote

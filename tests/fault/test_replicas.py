@@ -91,8 +91,8 @@ async def gateway_over_two_replicas(folder: Path) -> AsyncIterator[tuple[Process
             make_bundle(home / "var", DatosPaciente)
             processes.append(stack.enter_context(running("services.inference", home, {"PORT": str(port)})))
         network = stack.enter_context(proxied(ports[0]))
-        url = stack.enter_context(haproxy(folder, "models", [network.port, ports[1]]))
-        gateway = stack.enter_context(running("services.gateway", folder, {"INFERENCE_URL": url}))
+        balancer = stack.enter_context(haproxy(folder, "models", [network.port, ports[1]]))
+        gateway = stack.enter_context(running("services.gateway", folder, {"INFERENCE_URL": balancer.url}))
 
         async def ready() -> bool:
             return (await asyncio.to_thread(gateway.get, "/health/ready")).status_code == 200

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from chaos.stopping import STOPPED
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:

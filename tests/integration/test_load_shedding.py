@@ -162,7 +162,7 @@ async def test_the_balancer_rejects_with_the_same_words_as_a_gateway(tmp_path: P
     expected = saturated().response()
     async with AsyncExitStack() as opened:
         server = await opened.enter_async_context(busy(ROOM + 1))
-        port = int(opened.enter_context(haproxy(tmp_path, "gateways", [server.port])).rpartition(":")[2])
+        port = opened.enter_context(haproxy(tmp_path, "gateways", [server.port])).port
         first, *others = [await opened.enter_async_context(server.client(port)) for _ in range(ROOM + 1)]
         first.writer.write(REQUEST)
         await server.has_received(1)
@@ -185,8 +185,8 @@ async def test_the_balancer_rejects_with_the_same_words_as_a_gateway(tmp_path: P
 def test_a_balancer_without_a_gateway_rejects_like_a_gateway(tmp_path: Path) -> None:
     detail = "El servicio no está disponible en este momento; inténtelo de nuevo."
     expected = ProblemError(503, "sin_servicio", detail, retry_after=1).response()
-    with haproxy(tmp_path, "gateways", free_ports(1)) as url:
-        response = plain_http.post(f"{url}/predecir", json={}, timeout=30)
+    with haproxy(tmp_path, "gateways", free_ports(1)) as balancer:
+        response = plain_http.post(f"{balancer.url}/predecir", json={}, timeout=30)
     assert (response.status_code, response.content) == (503, expected.body)
     assert (response.headers["retry-after"], response.headers["content-type"]) == ("1", expected.media_type)
 

@@ -12,7 +12,7 @@ from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.model_registry import ModelRegistry, model_registry
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.promoting import ROUNDS
 from training.registry import mlflow_registry
 

@@ -11,7 +11,7 @@ import pytest
 from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.recorder_suite import Recording, delivery, event, recording
 
 if TYPE_CHECKING:

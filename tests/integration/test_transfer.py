@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bench.lib.rows import made_up
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from tests.support.analysts_suite import Anemia, Renamed, described, plain, query
 from tests.support.recorder_suite import START, delivery, event, feedback_event, recording
+from tests.support.rows import made_up
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 from services.gateway.api.feedback import Resultado
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.paths import ROOT
 from tests.support.postman import collection, openapi
-from tests.support.processes import ROOT
 
 COMMITTED = json.loads((ROOT / "docs/postman.json").read_text())
 

@@ -9,6 +9,7 @@ import dataclasses
 import datetime as dt
 import functools
 import pickle
+import shutil
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -131,6 +132,12 @@ def make_bundle(  # noqa: PLR0913 - each is one thing that a test wants differen
     seal(folder, manifest, signing_key(var / "keys"))
     point_production(folder)
     return folder
+
+
+def copy_model(home: Path, model: Path) -> None:
+    """Copy the version in the folder `model`, with the public keys that verify it, into `home`, a service's folder."""
+    shutil.copytree(model.parents[2] / "keys", home / "var" / "keys")
+    shutil.copytree(model.parent, home / "var" / "models" / model.parent.name, symlinks=True)
 
 
 def reseal(folder: Path, **changes: object) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.ports import free_ports
+from tests.support.processes import Process, clean_environment, spawn, stop
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-DEPLOYED = Path(__file__).parents[2] / "deploy/haproxy/haproxy.cfg"
-_STOP_SECONDS = 60
+DEPLOYED = ROOT / "deploy/haproxy/haproxy.cfg"
 _GENERAL = """
 global
     maxconn 8192
@@ -62,19 +63,18 @@ def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
 
 
 @contextmanager
-def haproxy(folder: Path, name: str, replicas: Sequence[int]) -> Iterator[str]:
-    """Run HAProxy in front of `replicas`, by the rules of backend `name`; yields its URL once it listens."""
+def haproxy(folder: Path, name: str, replicas: Sequence[int]) -> Iterator[Process]:
+    """Run HAProxy in front of `replicas`, by the rules of backend `name`; yields it once it listens."""
     [port] = free_ports(1)
-    with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(haproxy_command(folder, Pool(name, port, replicas)), stdout=log, stderr=log)
+    started, log = time.perf_counter(), folder / "haproxy.log"
+    popen = spawn(haproxy_command(folder, Pool(name, port, replicas)), folder, clean_environment(None), log)
     try:
-        until_now(lambda: _listens(port) or process.poll() is not None, seconds=30)
-        if process.poll() is not None:
-            pytest.fail(f"HAProxy ended at its start: {(folder / 'haproxy.log').read_text()}", pytrace=False)
-        yield f"http://127.0.0.1:{port}"
+        until_now(lambda: _listens(port) or popen.poll() is not None, seconds=30)
+        if popen.poll() is not None:
+            pytest.fail(f"HAProxy ended at its start: {log.read_text()}", pytrace=False)
+        yield Process(popen, f"http://127.0.0.1:{port}", log, time.perf_counter() - started)
     finally:
-        process.terminate()
-        process.wait(_STOP_SECONDS)
+        stop(popen)
 
 
 def _section(pool: Pool) -> str:

@@ -102,6 +102,23 @@ class PostgresServer:
         _run(self.binaries / "pg_ctl", *command, cwd=self.data)
 
 
+@dataclass(frozen=True, slots=True)
+class PostgresDatabase:
+    """One database of a server."""
+
+    server: PostgresServer
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Its `DATABASE_URL`."""
+        return self.server.url(self.name)
+
+    def query(self, *statements: str) -> list[Any]:
+        """Run `statements`; returns the first column of the last one's rows."""
+        return self.server.query(self.name, *statements)
+
+
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """Make a cluster in a temporary folder and run it; as `postgres` when we are root, which PostgreSQL refuses.

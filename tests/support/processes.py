@@ -1,4 +1,8 @@
-"""Our services as real processes: started on a free port, watched, and always stopped."""
+"""Processes under test: start, wait until ready, signal, measure, stop.
+
+Tests, benchmarks and the fault rig start our services with these functions. Each process has a port of its own, and an
+environment without the settings of the shell that started it.
+"""
 
 from __future__ import annotations
 
@@ -9,82 +13,159 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import psutil
 
 from tests.support import plain_http
+from tests.support.paths import ROOT
+from tests.support.ports import free_ports
+from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import httpx
 
-ROOT = Path(__file__).parents[2]
-_LISTENING = re.compile(r"(?:ready|listening) on (http://\S+)")
-_START_SECONDS = 120
-_STOP_SECONDS = 60
+LISTENING = re.compile(r"^(?:ready|listening) on (http://\S+)", re.MULTILINE)
+"""The line that a service prints when it is ready; the group is its URL."""
+START_SECONDS = 120
+STOP_SECONDS = 60
+_CHILD_STOP_SECONDS = 5
 
 
 class Process:
-    """One running `python -m SERVICE`, and where it listens."""
+    """A running server: where it listens, and the seconds from its start until it was ready."""
 
-    def __init__(self, popen: subprocess.Popen[str], errors: Path) -> None:
-        self.popen, self._errors = popen, errors
-        self.url = self._announced()
+    def __init__(self, popen: subprocess.Popen[Any], url: str, log: Path, ready_seconds: float) -> None:
+        self.popen, self.url, self.ready_seconds, self._log = popen, url, ready_seconds, log
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 80
+
+    @cached_property
+    def process(self) -> psutil.Process:
+        """Handle to measure its CPU and memory."""
+        return psutil.Process(self.popen.pid)
+
+    @property
+    def rss_mib(self) -> float:
+        """Resident memory, in MiB."""
+        return float(self.process.memory_info().rss) / 2**20
 
     def get(self, path: str) -> httpx.Response:
         return plain_http.get(self.url + path)
 
+    def read(self, path: str) -> bytes:
+        """Return the body of GET `path`; costs less CPU than `get`, for polling beside a measurement."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as response:  # noqa: S310 - a server of ours
+            content: bytes = response.read()
+        return content
+
+    def metric(self, name: str) -> int:
+        """Return the value of the metric `name`, which has no labels."""
+        lines = self.read("/metrics").decode().splitlines()
+        return int(float(next(line.split()[1] for line in lines if line.startswith(f"{name} "))))
+
     def errors(self) -> str:
-        return self._errors.read_text()
+        """Return what it has logged."""
+        return self._log.read_text()
 
     def kill(self) -> None:
         self.popen.kill()
-        self.popen.wait(_STOP_SECONDS)
+        self.popen.wait(STOP_SECONDS)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
-        self.popen.send_signal(signum)
-        return self.popen.wait(_STOP_SECONDS)
+        """Send `signum` and return the exit code.
 
-    def _announced(self) -> str:
-        """Read the address off the line that says it is ready; a process that stays silent is killed."""
-        assert self.popen.stdout is not None
-        silent = threading.Timer(_START_SECONDS, self.popen.kill)
-        silent.start()
-        try:
-            for line in self.popen.stdout:
-                if found := _LISTENING.match(line):
-                    return found[1]
-        finally:
-            silent.cancel()
-        code = self.popen.wait(_STOP_SECONDS)
-        raise AssertionError(f"it ended with {code} before it was ready:\n{self.errors()}")
+        Raises:
+            subprocess.TimeoutExpired: it still runs after `STOP_SECONDS`.
+
+        """
+        self.popen.send_signal(signum)
+        return self.popen.wait(STOP_SECONDS)
 
 
 @contextmanager
 def running(
     service: str, folder: Path, environment: Mapping[str, str] | None = None, *, prefix: Sequence[str] = ()
 ) -> Iterator[Process]:
-    """Run `python -m service` in `folder` on a free port; `prefix` is a command that execs it."""
-    errors = folder / "stderr.log"
-    with errors.open("a") as file:
-        popen = subprocess.Popen(
-            [*prefix, sys.executable, "-m", service],
-            cwd=folder,
-            env=environment_of(environment),
-            stdout=subprocess.PIPE,
-            stderr=file,
-            text=True,
-        )
+    """Run one of our services, `python -m service`, in `folder`; yields it when it has printed that it listens.
+
+    `prefix` is a command that execs it. At the end it is killed: no test needs an orderly stop, unless it stops it.
+    """
+    started = time.perf_counter()
+    log = folder / "stderr.log"
+    command = [*prefix, sys.executable, "-m", service]
+    popen = spawn(command, folder, service_environment(environment), log, announces=True)
     try:
-        yield Process(popen, errors)
+        yield Process(popen, _announced_url(popen, log), log, time.perf_counter() - started)
     finally:
         if popen.poll() is None:
             popen.kill()
-        popen.wait(_STOP_SECONDS)
+        popen.wait(STOP_SECONDS)
         assert popen.stdout is not None
         popen.stdout.close()
+
+
+@contextmanager
+def serving(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    is_ready: Callable[[int], bool] | None = None,
+) -> Iterator[Process]:
+    """Run any server, `command` in `folder`; yields it when it is ready. `{port}` and `PORT` are a free port.
+
+    It is ready when `is_ready(port)` returns true; by default, when /health/ready does. At the end it is stopped.
+
+    Raises:
+        RuntimeError: it ended, or was not ready within `START_SECONDS`.
+
+    """
+    started = time.perf_counter()
+    [port] = free_ports(1)
+    log = folder / "server.log"
+    command = [part.format(port=port) for part in command]
+    popen = spawn(command, folder, clean_environment({"PORT": str(port), **(environment or {})}), log)
+    try:
+        with contextlib.suppress(TimeoutError):
+            until_now(lambda: popen.poll() is not None or (is_ready or _is_ready)(port), seconds=START_SECONDS)
+        if popen.poll() is not None or not (is_ready or _is_ready)(port):
+            raise RuntimeError(f"{command}: did not get ready:\n{log.read_text()[-2000:]}")
+        yield Process(popen, f"http://127.0.0.1:{port}", log, time.perf_counter() - started)
+    finally:
+        stop(popen)
+
+
+def spawn(
+    command: Sequence[str | Path], folder: Path, environment: Mapping[str, str], log: Path, *, announces: bool = False
+) -> subprocess.Popen[Any]:
+    """Start `command` in `folder`; its output is appended to `log`, except for the stdout of one that `announces`."""
+    with log.open("a") as file:
+        stdout = subprocess.PIPE if announces else file
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout, stderr=file, text=announces)
+
+
+def stop(popen: subprocess.Popen[Any]) -> None:
+    """Stop a process by SIGTERM, and kill what still runs of it and its children after a deadline."""
+    members = family(psutil.Process(popen.pid)) if popen.poll() is None else []
+    popen.terminate()
+    try:
+        popen.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait(STOP_SECONDS)
+    for member in psutil.wait_procs(members, timeout=_CHILD_STOP_SECONDS)[1]:
+        member.kill()
 
 
 def command(
@@ -94,32 +175,80 @@ def command(
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
-        env=environment_of(environment),
+        env=service_environment(environment),
         capture_output=True,
         text=True,
-        timeout=_START_SECONDS,
+        timeout=START_SECONDS,
         check=False,
     )
 
 
 def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a service that should not start; returns its exit code and what it said."""
+    """Run a service that should not start; returns its exit code and its log."""
     ended = command([service], folder, environment)
     return ended.returncode, ended.stderr
 
 
 def interrupted(service: str, folder: Path, seconds: float) -> tuple[int, str]:
-    """Start a service, send Ctrl-C after `seconds`, whatever it is at; returns its exit code and what it said."""
+    """Start a service and send Ctrl-C after `seconds`; returns its exit code and its log."""
     started = subprocess.Popen(
-        [sys.executable, "-m", service], cwd=folder, env=environment_of(None), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", service], cwd=folder, env=service_environment(None), stderr=subprocess.PIPE, text=True
     )
     with contextlib.suppress(subprocess.TimeoutExpired):
         started.wait(seconds)
     started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=_STOP_SECONDS)
+    _, errors = started.communicate(timeout=STOP_SECONDS)
     return started.returncode, errors
 
 
-def environment_of(changes: Mapping[str, str] | None) -> dict[str, str]:
+def clean_environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment of a process: what any program needs of ours, our code, and `changes`."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "PORT": "0", "OUTBOX_MIN_FREE_MB": "1", **(changes or {})}
+    return {**kept, "PYTHONPATH": str(ROOT), **(changes or {})}
+
+
+def service_environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment of a service in a test: a port that the system chooses, and little room on the disk."""
+    return clean_environment({"PORT": "0", "OUTBOX_MIN_FREE_MB": "1", **(changes or {})})
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Return `process` and all its running descendants."""
+    return [process, *process.children(recursive=True)]
+
+
+def total(processes: Iterable[psutil.Process], figure: Callable[[psutil.Process], float]) -> float:
+    """Sum up a `figure` of `processes`; those that have ended count as 0."""
+    result = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            result += figure(process)
+    return result
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time that `process` alone, without its children, has used, in seconds."""
+    return float(sum(process.cpu_times()[:2]))
+
+
+def _announced_url(popen: subprocess.Popen[str], log: Path) -> str:
+    """Return the URL in the line that a service prints when it listens; a process without that line is killed."""
+    assert popen.stdout is not None
+    deadline = threading.Timer(START_SECONDS, popen.kill)
+    deadline.start()
+    try:
+        for line in popen.stdout:
+            if match := LISTENING.match(line):
+                return match[1]
+    finally:
+        deadline.cancel()
+    code = popen.wait(STOP_SECONDS)
+    raise AssertionError(f"it ended with {code} before it was ready:\n{log.read_text()}")
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False

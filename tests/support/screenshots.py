@@ -15,7 +15,8 @@ from PIL import Image
 
 from tests.support.browser import Doctor, chromium
 from tests.support.database import is_settled
-from tests.support.processes import ROOT, Process, running
+from tests.support.paths import ROOT
+from tests.support.processes import Process, running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:

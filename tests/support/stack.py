@@ -1,15 +1,21 @@
-"""The server profile as processes: inference and gateway run, recorders come and go as a test wants."""
+"""Stack: the server profile as processes on this machine.
+
+One gateway, and inference: alone, or replicas behind HAProxy. Recorders start and stop as the caller needs. The fault
+rig has `chaos.stack.SupervisedStack` instead, in which every process is replaced when it ends.
+"""
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
-from tests.support.bundles import make_bundle
+from tests.support.bundles import copy_model, make_bundle
+from tests.support.haproxy import haproxy
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
 
@@ -21,18 +27,44 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.support.broker import Broker
+    from tests.support.postgres import PostgresDatabase
 
+SQLITE = "sqlite:///./predicciones.db"
+RECORDED = "predecir_recorder_predictions_recorded_total"
+ANSWERED = "predecir_answers_total"
+PENDING = "predecir_outbox_pending"
+DRAIN_SECONDS = 120
+LOOK_SECONDS = 0.02
 _CLIENTS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """Where answers were at one moment: `recorded` in the database, `outbox` at the gateway, `queue` in between."""
+
+    at: float
+    answered: int
+    recorded: int
+    outbox: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
-    """Gateway and inference at work."""
+    """The running server profile, without its recorders. `balancer` is HAProxy in front of inference, if it runs."""
 
     folder: Path
     environment: dict[str, str]
-    inference: Process
+    broker: Broker
+    database: PostgresDatabase | None
     gateway: Process
+    replicas: tuple[Process, ...]
+    balancer: Process | None
+
+    @property
+    def inference(self) -> Process:
+        """The first replica."""
+        return self.replicas[0]
 
     def predict(self, number: int = 0) -> httpx.Response:
         patient = {"edad": number % 100, "sexo": "F", "tsh": 1.5}
@@ -40,47 +72,93 @@ class Stack:
 
     @contextmanager
     def load(self, requests: int) -> Iterator[list[Future[httpx.Response]]]:
-        """Ask `requests` times meanwhile; all are answered at the end."""
+        """Send so many `requests` meanwhile; all are answered at the end."""
         with ThreadPoolExecutor(_CLIENTS) as pool:
             yield [pool.submit(self.predict, number) for number in range(requests)]
 
     @contextmanager
-    def recorder(self, database: str = "sqlite:///./predicciones.db") -> Iterator[Process]:
+    def recorder(self, database: str | None = None) -> Iterator[Process]:
+        """Run a recorder on the stack's database, or on SQLite if it has none; `database` is another URL."""
         folder = self.folder / "recorder"
         folder.mkdir(exist_ok=True)
-        with running("services.recorder", folder, self.environment | {"DATABASE_URL": database}) as process:
+        url = database or (SQLITE if self.database is None else self.database.url)
+        with running("services.recorder", folder, self.environment | {"DATABASE_URL": url}) as process:
             yield process
 
     @contextmanager
     def another_gateway(self) -> Iterator[Process]:
-        """Run a second gateway, with an outbox of its own, over the same inference and broker."""
+        """Run a second gateway, with an outbox of its own, on the same inference and broker."""
         folder = self.folder / "another"
         folder.mkdir()
         environment = self.environment | {"INFERENCE_URL": self.inference.url}
         with running("services.gateway", folder, environment) as process:
-            until_now(lambda: process.get("/health/ready").status_code == 200, seconds=30)
+            _until_ready(process)
             yield process
 
-    def pending(self, gateway: Process | None = None) -> float:
-        """Count what waits in the outbox of `gateway`, or of this one."""
-        lines = (gateway or self.gateway).get("/metrics").text.splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith("predecir_outbox_pending ")))
+    def pending(self, gateway: Process | None = None) -> int:
+        """Return the number of events in the outbox of `gateway`, by default of the first one."""
+        return (gateway or self.gateway).metric(PENDING)
+
+    def backlog(self, recorder: Process) -> Backlog:
+        """Return where the answers are now, if `recorder` has recorded all that is recorded."""
+        recorded = recorder.metric(RECORDED)
+        outbox, answered = self.gateway.metric(PENDING), self.gateway.metric(ANSWERED)
+        return Backlog(time.monotonic(), answered, recorded, outbox, max(0, answered - recorded - outbox))
+
+    def drain(self, recorder: Process) -> float:
+        """Wait until every answer is recorded, at most `DRAIN_SECONDS`; returns the seconds that took."""
+        started = time.monotonic()
+        while time.monotonic() < started + DRAIN_SECONDS:
+            backlog = self.backlog(recorder)
+            if backlog.recorded >= backlog.answered:
+                break
+            time.sleep(LOOK_SECONDS)
+        return time.monotonic() - started
 
 
 @contextmanager
-def server_stack(folder: Path, broker: Broker, policy: str = "local") -> Iterator[Stack]:
-    """Run inference and gateway in `folder`, with `broker` behind them."""
+def server_stack(  # noqa: PLR0913 - each is one choice of the profile
+    folder: Path,
+    broker: Broker,
+    policy: str = "local",
+    *,
+    model: Path | None = None,
+    replicas: int | None = None,
+    database: PostgresDatabase | None = None,
+) -> Iterator[Stack]:
+    """Run inference and a gateway in `folder`, on `broker`, with the acknowledgement `policy`.
+
+    `model` is the folder of the version to serve; by default a small one is trained. With `replicas`, so many of
+    inference run behind HAProxy; by default one runs without it. Recorders write to `database`, by default to SQLite.
+    """
     environment = {"BROKER_URL": broker.url, "BROKER_PREFIX": broker.topology.events.exchange, "ACK_POLICY": policy}
-    inference, gateway = folder / "inference", folder / "gateway"
-    for each in (inference, gateway):
-        each.mkdir()
-    make_bundle(inference / "var", DatosPaciente)
-    with (
-        running("services.inference", inference) as model,
-        running("services.gateway", gateway, environment | {"INFERENCE_URL": model.url}) as process,
-    ):
-        until_now(lambda: process.get("/health/ready").status_code == 200)
-        yield Stack(folder, environment, model, process)
+    with ExitStack() as opened:
+        scorers = tuple(opened.enter_context(_inference(folder, model, n)) for n in range(replicas or 1))
+        url, balancer = scorers[0].url, None
+        if replicas is not None:
+            balancer = opened.enter_context(haproxy(folder, "models", [scorer.port for scorer in scorers]))
+            url = balancer.url
+        home = folder / "gateway"
+        home.mkdir()
+        gateway = opened.enter_context(running("services.gateway", home, environment | {"INFERENCE_URL": url}))
+        _until_ready(gateway)
+        yield Stack(folder, environment, broker, database, gateway, scorers, balancer)
+
+
+@contextmanager
+def _inference(folder: Path, model: Path | None, number: int) -> Iterator[Process]:
+    home = folder / ("inference" if number == 0 else f"inference-{number}")
+    home.mkdir()
+    if model is None:
+        make_bundle(home / "var", DatosPaciente)
+    else:
+        copy_model(home, model)
+    with running("services.inference", home) as process:
+        yield process
+
+
+def _until_ready(process: Process) -> None:
+    until_now(lambda: process.get("/health/ready").status_code == 200)
 
 
 def ids(recorder: Process) -> list[str]:

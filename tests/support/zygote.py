@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import runpy
 import signal
 import subprocess
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.support import plain_http
-from tests.support.processes import environment_of
+from tests.support.processes import LISTENING, service_environment
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-_LISTENING = re.compile(r"^(?:ready|listening) on (http://\S+)", re.MULTILINE)
 _SECONDS = 120
 
 
@@ -60,7 +58,7 @@ class Forked:
 
     def url(self) -> str | None:
         """Give where it listens, or None if it does not yet."""
-        found = _LISTENING.search(Path(f"{self.output}.out").read_text())
+        found = LISTENING.search(Path(f"{self.output}.out").read_text())
         return None if found is None else found[1]
 
     def listens(self) -> str:
@@ -94,7 +92,7 @@ class Zygote:
     def start(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Forked:
         """Start `python -m words…` in `folder`."""
         output = folder / f"forked-{next(self._numbers)}"
-        request = {"words": words, "folder": str(folder), "environment": environment_of(environment)}
+        request = {"words": words, "folder": str(folder), "environment": service_environment(environment)}
         return Forked(self, self.ask({**request, "output": str(output)}), output)
 
     @contextmanager
@@ -123,7 +121,7 @@ def zygote(*modules: str, prefix: Sequence[str] = ()) -> Iterator[Zygote]:
     """Run a zygote that has imported `modules`; `prefix` is a command that runs it, such as a tracer."""
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "tests.support.zygote", *modules],
-        env=environment_of({"OPENBLAS_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}),
+        env=service_environment({"OPENBLAS_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

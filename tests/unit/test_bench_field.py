@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.lib.servers import ROOT
 from bench.suites.field.__main__ import _measured
 from bench.suites.field.aims import TIMES, aims, judged_p99, results
 from bench.suites.field.asking import Questions
@@ -16,6 +15,7 @@ from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle
 from bench.suites.field.contenders import Contender
 from bench.suites.field.environments import OURS, REQUIREMENTS
 from bench.suites.field.measuring import CONNECTIONS, RATES
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench.lib.conditions import machine
 from chaos.analysis.outage_page import page
 from chaos.load.client import Asked
 from chaos.scenarios.outage import phases
+from tests.support.machine import machine
 
 VERDICT = {"answered": 60_000, "lost": 0, "duplicated": 0, "altered": 0, "failed": {}}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.waiting import until_now
 from training.__main__ import COMMANDS, STAGES, main
 

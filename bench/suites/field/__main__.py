@@ -15,14 +15,15 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from bench.lib.conditions import fsync_ms, machine, production
-from bench.lib.servers import ROOT
+from bench.lib.inputs import production
 from bench.suites.field.asking import Questions
 from bench.suites.field.competitors import ONNX, TOOLS, Bundle
 from bench.suites.field.contenders import Contender, contenders
 from bench.suites.field.environments import OURS, environment
 from bench.suites.field.measuring import measure
 from bench.suites.field.report import line, lost, write
+from tests.support.machine import fsync_ms, machine
+from tests.support.paths import ROOT
 
 SECONDS = 3
 _TROUBLE = (RuntimeError, OSError, subprocess.SubprocessError, HTTPException, ValueError, LookupError)

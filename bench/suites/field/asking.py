@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.lib.conditions import patients
+from bench.lib.inputs import patients
 from bench.suites.field.serving.predictor import as_row, predictor
 
 if TYPE_CHECKING:

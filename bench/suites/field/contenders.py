@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from bench.lib.conditions import give_model
-from bench.lib.servers import Server, family, running
-from bench.lib.stack import counted, drained, server_profile
+from bench.lib.profile import rows, server_processes, server_profile
 from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle, Tool, simplest
 from bench.suites.field.environments import OURS, environment
+from tests.support.bundles import copy_model
+from tests.support.processes import Process, family, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    import psutil
 
     from bench.suites.field.asking import Questions
 
@@ -38,7 +38,7 @@ class Asked:
     `kept` waits until nothing is under way and gives how many answers it has recorded, for who records them.
     """
 
-    server: Server
+    server: Process
     target: str
     body: Callable[[int], dict[str, Any]]
     """What asks about patient number i."""
@@ -74,32 +74,27 @@ def contenders(bundle: Bundle, questions: Questions) -> list[Contender]:
 
 @contextmanager
 def _local(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
-    give_model(home, bundle.folder)
+    copy_model(home, bundle.folder)
     command = [environment(OURS).python, "-m", "services.local"]
-    with running(command, home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
+    with serving(command, home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
         yield _ours(bundle, questions, server, lambda: family(server.process), lambda: _reconciled(server))
 
 
 @contextmanager
 def _server(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
     with server_profile(home, bundle.folder) as stack, stack.recorder() as recorder:
-        servers = (stack.rabbit.pid, stack.postgres.pid)
-
-        def processes() -> list[psutil.Process]:
-            ours = [stack.gateway.process, stack.inference.process, recorder.process]
-            return [each for root in (*ours, *map(psutil.Process, servers)) for each in family(root)]
 
         def kept() -> dict[str, int]:
-            drained(stack, recorder)
-            return {"answered": counted(stack.gateway, "predecir_answers_total"), "recorded": stack.rows()}
+            stack.drain(recorder)
+            return {"answered": stack.gateway.metric("predecir_answers_total"), "recorded": rows(stack)}
 
-        yield _ours(bundle, questions, stack.gateway, processes, kept)
+        yield _ours(bundle, questions, stack.gateway, lambda: server_processes(stack, recorder), kept)
 
 
 def _ours(
     bundle: Bundle,
     questions: Questions,
-    server: Server,
+    server: Process,
     processes: Callable[[], list[psutil.Process]],
     kept: Callable[[], dict[str, int]],
 ) -> Asked:
@@ -111,7 +106,7 @@ def _ours(
 
 @contextmanager
 def _simplest(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
-    with running(simplest(bundle), home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
+    with serving(simplest(bundle), home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
         yield Asked(
             server,
             "/predecir",
@@ -127,7 +122,7 @@ def _tool(tool: Tool, bundle: Bundle, model: str, questions: Questions, home: Pa
         return tool.body(bundle, model, questions.row(number))
 
     command = tool.start(bundle, model, home)
-    with running(command, home, {**_ONE_THREAD, **tool.variables}, _answers(tool.target, body(0))) as server:
+    with serving(command, home, {**_ONE_THREAD, **tool.variables}, _answers(tool.target, body(0))) as server:
         yield Asked(server, tool.target, body, tool.read, lambda: family(server.process))
 
 
@@ -153,11 +148,11 @@ def ask(port: int, target: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - 
         return json.load(response)
 
 
-def _reconciled(server: Server) -> dict[str, int]:
+def _reconciled(server: Process) -> dict[str, int]:
     deadline = time.monotonic() + _DRAIN_SECONDS
     while True:
-        account = json.loads(server.get("/conciliacion"))["gateways"][0]
-        answered = counted(server, "predecir_answers_total")
+        account = json.loads(server.read("/conciliacion"))["gateways"][0]
+        answered = server.metric("predecir_answers_total")
         if account["registradas"] >= answered or time.monotonic() > deadline:
             return {"answered": answered, "recorded": account["registradas"]}
         time.sleep(0.1)

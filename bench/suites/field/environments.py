@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.lib.servers import ROOT
+from tests.support.paths import ROOT
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 OURS = "predecir"

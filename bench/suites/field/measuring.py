@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.servers import cpu_seconds, load, total
+from bench.lib.wrk import load
 from bench.suites.field.contenders import ask
+from tests.support.processes import cpu_seconds, total
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import psutil
 
-    from bench.lib.servers import Load
+    from bench.lib.wrk import Load
     from bench.suites.field.asking import Questions
     from bench.suites.field.contenders import Asked, Contender
 

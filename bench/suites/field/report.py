@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import describe
 from bench.lib.plots import bars, draw
 from bench.lib.reports import FOLDER, table, write_report
-from bench.lib.servers import ROOT
 from bench.suites.field.aims import AT, Result, aims, judged_p99, results
 from bench.suites.field.competitors import TOOLS
 from bench.suites.field.measuring import AT_RATE, CONNECTIONS, RATES
+from tests.support.machine import describe
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

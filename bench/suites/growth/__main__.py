@@ -11,12 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.lib.conditions import describe, machine, production
+from bench.lib.inputs import production
 from bench.lib.plots import draw
 from bench.lib.reports import FOLDER, write_report
-from bench.lib.servers import ROOT
 from bench.suites.growth import backlog, batch, database, features, replicas
 from shared.telemetry import configure_logging
+from tests.support.machine import describe, machine
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from bench.lib.plots import Panel

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from bench.lib.conditions import give_model, write_patients
+from bench.lib.inputs import write_patients
 from bench.lib.plots import lines
 from bench.lib.reports import table
-from bench.lib.servers import load, running
-from bench.lib.stack import LOOK_SECONDS, counted
+from bench.lib.wrk import load
 from services.gateway.ids import new_id
 from services.gateway.outbox.database import OutboxFile
+from tests.support.bundles import copy_model
 from tests.support.postgres import postgres_server
+from tests.support.processes import serving
 from tests.support.rabbitmq import rabbit_server
 from tests.support.recorder_suite import event
+from tests.support.stack import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,17 +45,17 @@ def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
     asked = write_patients(folder / "patients.jsonl")
     home = folder / "inference"
     home.mkdir()
-    give_model(home, model)
+    copy_model(home, model)
     found = []
     with ExitStack() as opened:
         rabbit, postgres = opened.enter_context(rabbit_server()), opened.enter_context(postgres_server(durable=True))
-        inference = opened.enter_context(running([sys.executable, "-m", "services.inference"], home))
+        inference = opened.enter_context(serving([sys.executable, "-m", "services.inference"], home))
         environment = {"INFERENCE_URL": f"http://127.0.0.1:{inference.port}", "OUTBOX_MAX_EVENTS": "10000000"}
         for size in SIZES:
             at = folder / str(size)
             outbox = at / "var" / "gateway" / "outbox.db"
             fill(outbox, size)
-            with running([sys.executable, "-m", "services.gateway"], at, environment) as gateway:
+            with serving([sys.executable, "-m", "services.gateway"], at, environment) as gateway:
                 load(gateway, asked, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
                 seen = asdict(load(gateway, asked, connections=CONNECTIONS, seconds=_SECONDS))
             one = {"backlog": size, **seen, "ready_seconds": gateway.ready_seconds}
@@ -127,12 +129,12 @@ def _drain_rate(home: Path, environment: Mapping[str, str]) -> float:
     recording = home / "recorder"
     recording.mkdir()
     with (
-        running([sys.executable, "-m", "services.recorder"], recording, environment),
-        running([sys.executable, "-m", "services.gateway"], home, environment) as gateway,
+        serving([sys.executable, "-m", "services.recorder"], recording, environment),
+        serving([sys.executable, "-m", "services.gateway"], home, environment) as gateway,
     ):
-        pending, started = counted(gateway, _PENDING), time.monotonic()
+        pending, started = gateway.metric(_PENDING), time.monotonic()
         left = pending
         while left and time.monotonic() < started + _DRAINING_SECONDS:
             time.sleep(LOOK_SECONDS)
-            left = counted(gateway, _PENDING)
+            left = gateway.metric(_PENDING)
         return (pending - left) / (time.monotonic() - started)

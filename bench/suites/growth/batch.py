@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.lib.conditions import patients
+from bench.lib.inputs import patients
 from bench.lib.plots import lines
 from bench.lib.reports import table
-from bench.lib.servers import ROOT
 from services.inference.serving.onnx_model import OnnxModel
 from services.inference.serving.pickle_model import PickleModel
 from shared.artifacts.bundle import ONNX, PICKLE, open_bundle
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,13 +17,13 @@ from sqlalchemy import text
 
 from bench.lib.plots import lines
 from bench.lib.reports import table
-from bench.lib.rows import START, repeated, said_of_repeated
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.api.queries import PredictionFilter, read_one, read_page
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.postgres import postgres_server
+from tests.support.rows import START, repeated, repeated_feedback_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -167,7 +167,7 @@ async def _fill(database: Database, held: int, size: int, *, per_transaction: in
     seconds = 0.0
     for first in range(held + 1, size + 1, per_transaction):
         rows = list(repeated(first, min(per_transaction, size + 1 - first)))
-        write = partial(write_batch, rows=[*rows, *said_of_repeated(rows)], dead_letters=(), now=datetime.now(UTC))
+        write = partial(write_batch, rows=[*rows, *repeated_feedback_of(rows)], dead_letters=(), now=datetime.now(UTC))
         started = time.perf_counter()
         await database.writer.transaction(write)
         seconds += time.perf_counter() - started

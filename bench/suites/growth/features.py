@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.lib.plots import lines
 from bench.lib.reports import table
-from bench.lib.servers import ROOT, load, running
+from bench.lib.wrk import load
 from tests.support.bundles import make_bundle
+from tests.support.paths import ROOT
+from tests.support.processes import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +102,7 @@ def _of_size(folder: Path, size: int) -> dict[str, Any]:
     for server, command in (("local", ["services.local"]), ("ceiling", ["bench.baselines.ceiling", "{port}"])):
         home = folder / server
         make_bundle(home / "var", patient)
-        with running([sys.executable, "-m", *command], home, environment) as started:
+        with serving([sys.executable, "-m", *command], home, environment) as started:
             load(started, patients, connections=_CONNECTIONS, seconds=_WARMING_SECONDS)
             found[server] = asdict(load(started, patients, connections=_CONNECTIONS, seconds=_SECONDS))
     return found

@@ -12,11 +12,12 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import fsyncs, write_patients
+from bench.lib.inputs import write_patients
 from bench.lib.plots import lines
+from bench.lib.profile import cpu_by_part, machine_cpu, services_on
 from bench.lib.reports import table
-from bench.lib.servers import load
-from bench.lib.stack import counted, drained, services_on, worked
+from bench.lib.wrk import load
+from tests.support.machine import fsyncs
 from tests.support.postgres import postgres_server
 from tests.support.rabbitmq import rabbit_server
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.lib.plots import Panel
-    from bench.lib.stack import Stack
+    from tests.support.stack import Stack
 
 TITLE = "Replicas of inference"
 COUNTS = (1, 2, 3, 4)
@@ -98,15 +99,15 @@ def panels(found: list[dict[str, Any]]) -> list[Panel]:
 def _under_load(stack: Stack, patients: Path) -> dict[str, Any]:
     with stack.recorder() as recorder:
         load(stack.gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
-        drained(stack, recorder)
-        before, (rows, calls) = stack.cpu(recorder), _scored(stack)
-        started, all_before = time.monotonic(), worked()
+        stack.drain(recorder)
+        before, (rows, calls) = cpu_by_part(stack, recorder), _scored(stack)
+        started, all_before = time.monotonic(), machine_cpu()
         with fsyncs(stack.folder) as waited:
             seen = asdict(load(stack.gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
-        own = sum(stack.cpu(recorder).values()) - sum(before.values())
-        others = (worked() - all_before - own) / (time.monotonic() - started)
-        drained(stack, recorder)
-        after, (rows_then, calls_then) = stack.cpu(recorder), _scored(stack)
+        own = sum(cpu_by_part(stack, recorder).values()) - sum(before.values())
+        others = (machine_cpu() - all_before - own) / (time.monotonic() - started)
+        stack.drain(recorder)
+        after, (rows_then, calls_then) = cpu_by_part(stack, recorder), _scored(stack)
     used = {part: (after[part] - before[part]) / seen["requests"] * 1e6 for part in after}
     per_call = (rows_then - rows) / max(calls_then - calls, 1)
     around = {"others_cores": max(0.0, others), "fsync_ms": statistics.mean(waited)}
@@ -116,6 +117,6 @@ def _under_load(stack: Stack, patients: Path) -> dict[str, Any]:
 def _scored(stack: Stack) -> tuple[int, int]:
     """Count the rows that all replicas have scored, and the calls that brought them."""
     return (
-        sum(counted(replica, "inference_batch_rows_sum") for replica in stack.replicas),
-        sum(counted(replica, "inference_batch_rows_count") for replica in stack.replicas),
+        sum(replica.metric("inference_batch_rows_sum") for replica in stack.replicas),
+        sum(replica.metric("inference_batch_rows_count") for replica in stack.replicas),
     )

@@ -18,21 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from bench.lib.conditions import give_model, machine, patients, production, write_patients
+from bench.lib.inputs import patients, production, write_patients
 from bench.lib.plots import draw
 from bench.lib.reports import FOLDER, write_report
-from bench.lib.servers import ROOT, load, running
+from bench.lib.wrk import load
 from bench.suites.limits.costs import Timer
 from bench.suites.limits.disk import floor
 from bench.suites.limits.pages import headline, page, picture
 from bench.suites.limits.stages import stages
 from shared.telemetry import configure_logging
 from shared.web.hosting import limit_pauses
+from tests.support.bundles import copy_model
+from tests.support.machine import machine
+from tests.support.paths import ROOT
+from tests.support.processes import serving
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from bench.lib.servers import Server
+    from tests.support.processes import Process
 
 SERVERS = {
     "nothing": ["bench.suites.limits.nothing", "{port}"],
@@ -87,10 +91,10 @@ def _loaded(folder: Path, model: Path) -> dict[str, dict[str, dict[str, float]]]
     }
 
 
-def _started(folder: Path, model: Path, name: str) -> AbstractContextManager[Server]:
+def _started(folder: Path, model: Path, name: str) -> AbstractContextManager[Process]:
     folder.mkdir()
-    give_model(folder, model)
-    return running([sys.executable, "-m", *SERVERS[name]], folder)
+    copy_model(folder, model)
+    return serving([sys.executable, "-m", *SERVERS[name]], folder)
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -99,7 +103,7 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 def _stages(home: Path, model: Path, callers: int) -> dict[str, dict[str, float]]:
     home.mkdir()
-    give_model(home, model)
+    copy_model(home, model)
     limit_pauses()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the services run
         found = runner.run(stages(home, list(patients()), callers, Timer(_STAGE_SECONDS)))

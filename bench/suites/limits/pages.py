@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import describe
 from bench.lib.plots import stacked
 from bench.lib.reports import table
 from bench.suites.limits.stages import RECORDING, WHOLE
+from tests.support.machine import describe
 
 if TYPE_CHECKING:
     from bench.lib.plots import Panel

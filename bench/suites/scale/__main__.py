@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import machine
 from bench.lib.plots import draw, lines
 from bench.lib.reports import FOLDER, write_report
-from bench.lib.servers import ROOT
 from bench.suites.scale.measure import bytes_each, keyed_bytes
 from bench.suites.scale.pages import blocks, headline, page, renewed
 from bench.suites.scale.plan import Costs, carried, days_until_full, need, overlays
+from tests.support.machine import machine
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from bench.lib.plots import Panel

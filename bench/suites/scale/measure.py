@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.lib.rows import made_up
 from services.gateway.ids import keyed_id
 from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
 from services.recorder.db.database import open_database, read_url
@@ -16,6 +15,7 @@ from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.rows import made_up
 
 if TYPE_CHECKING:
     from pathlib import Path

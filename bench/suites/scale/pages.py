@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.lib.conditions import describe
 from bench.lib.reports import table
 from bench.suites.scale.plan import BUSY
+from tests.support.machine import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-from bench.lib.servers import cpu_seconds, total
+from tests.support.processes import cpu_seconds, total
 
 
 def test_a_process_that_ended_since_it_was_found_stops_no_measurement() -> None:

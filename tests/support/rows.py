@@ -1,6 +1,6 @@
-"""Made-up recorded predictions, for benchmarks of the database: no patient behind any of them.
+"""Made-up rows of predictions and feedback, as a recorder writes them; the same for the same numbers.
 
-Making one up takes longer than recording it. Where very many are needed, `repeated` gives the first ones again, later.
+Making up a row takes longer than recording it. For very many rows, `repeated` repeats the first ones at later times.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENTS = 20_000
-"""Who the predictions are about."""
+"""Number of different patients."""
 _AFTER = 10**9
-"""Numbers of outcomes, beyond those of predictions."""
+"""Offset of the numbers of feedback, above those of predictions."""
 _EVERY_SECONDS = 20
 _PER_VERSION = 200_000
-"""Predictions after which another version of the model answers."""
+"""Predictions per version of the model."""
 _POOL = 10_000
-"""How many different ones `repeated` makes up."""
+"""Number of different rows of `repeated`."""
 _SHARES = (70, 8, 6, 6, 4, 3, 3)
 
 
 def made_up(first: int, number: int) -> Iterator[PredictionRow]:
-    """Give `number` rows, one every 20 seconds, from the `first` on (1 is the first). The same ones every time."""
+    """Yield `number` predictions from number `first` (from 1), 20 seconds apart."""
     classes = DatosPaciente.disease.classes
     for seq in range(first, first + number):
         rng = random.Random(seq)  # noqa: S311 - made-up patients, not keys
@@ -67,8 +67,8 @@ def made_up(first: int, number: int) -> Iterator[PredictionRow]:
         )
 
 
-def said_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
-    """Give an outcome, an hour later, for every third of `rows`; every tenth of these is a correction."""
+def feedback_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
+    """Yield feedback an hour later on every third of `rows`; every tenth of these corrects the diagnosis."""
     for row in rows:
         if row.seq % 3:
             continue
@@ -91,7 +91,7 @@ def said_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
 
 
 def repeated(first: int, number: int) -> Iterator[PredictionRow]:
-    """Give `number` rows as `made_up` does, but the same patients and answers again after every `_POOL` rows."""
+    """Yield `number` predictions as `made_up` does; after `_POOL` rows, patients and answers repeat."""
     pool = _pool()[0]
     for seq in range(first, first + number):
         rounds, place = divmod(seq - 1, _POOL)
@@ -101,18 +101,18 @@ def repeated(first: int, number: int) -> Iterator[PredictionRow]:
         yield replace(row, id=row_id, timestamp=moment, seq=seq, modelo_version=str(1 + seq // _PER_VERSION))
 
 
-def said_of_repeated(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
-    """Give the outcomes of `repeated` rows, as `said_of` does."""
-    outcomes = _pool()[1]
+def repeated_feedback_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
+    """Yield the feedback on `repeated` rows, as `feedback_of` does."""
+    feedback = _pool()[1]
     for row in rows:
         rounds, place = divmod(row.seq - 1, _POOL)
-        if (outcome := outcomes.get(place)) is None:
+        if (template := feedback.get(place)) is None:
             continue
         later = _EVERY_SECONDS * rounds * _POOL
         yield replace(
-            outcome,
-            id=_later(outcome.id, later),
-            timestamp=outcome.timestamp + timedelta(seconds=later),
+            template,
+            id=_later(template.id, later),
+            timestamp=template.timestamp + timedelta(seconds=later),
             prediccion_id=row.id,
             seq=row.seq + _AFTER,
         )
@@ -121,11 +121,11 @@ def said_of_repeated(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
 @functools.cache
 def _pool() -> tuple[list[PredictionRow], dict[int, FeedbackRow]]:
     rows = list(made_up(1, _POOL))
-    return rows, {outcome.seq - _AFTER - 1: outcome for outcome in said_of(rows)}
+    return rows, {each.seq - _AFTER - 1: each for each in feedback_of(rows)}
 
 
 def reference_of(patient: int) -> str:
-    """Give the hash of one of the `PATIENTS` made-up references."""
+    """Return the hash of the reference of one of the `PATIENTS`."""
     return hashlib.sha256(str(patient).encode()).hexdigest()
 
 
@@ -136,7 +136,7 @@ def _uuid7(moment: datetime, rng: random.Random) -> str:
 
 
 def _later(identifier: str, seconds: int) -> str:
-    """Give the UUIDv7 that has the same random part and was made `seconds` later."""
+    """Return the UUIDv7 with the same random part, `seconds` later."""
     moment = f"{int(identifier[:8] + identifier[9:13], 16) + 1000 * seconds:012x}"
     return f"{moment[:8]}-{moment[8:]}{identifier[13:]}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from bench.lib.rows import made_up, repeated, said_of, said_of_repeated
+from tests.support.rows import feedback_of, made_up, repeated, repeated_feedback_of
 
 LATER = 10_000
 """After so many the same ones come again."""
@@ -12,7 +12,7 @@ LATER = 10_000
 
 def test_the_first_ones_are_those_that_are_made_up() -> None:
     assert list(repeated(LATER - 2, 3)) == list(made_up(LATER - 2, 3))
-    assert list(said_of_repeated(list(repeated(1, 9)))) == list(said_of(list(made_up(1, 9))))
+    assert list(repeated_feedback_of(list(repeated(1, 9)))) == list(feedback_of(list(made_up(1, 9))))
 
 
 def test_later_ones_have_the_same_content_and_ids_of_their_own_moment() -> None:
@@ -28,7 +28,7 @@ def test_later_ones_have_the_same_content_and_ids_of_their_own_moment() -> None:
 
 def test_later_outcomes_are_said_of_their_own_rows() -> None:
     rows = list(repeated(1 + LATER, 300))
-    outcomes = list(said_of_repeated(rows))
+    outcomes = list(repeated_feedback_of(rows))
     assert [outcome.prediccion_id for outcome in outcomes] == [row.id for row in rows if (row.seq - LATER) % 3 == 0]
     assert {outcome.id for outcome in outcomes}.isdisjoint(row.id for row in rows)
     assert all(outcome.seq - 10**9 in {row.seq for row in rows} for outcome in outcomes)
