@@ -6,7 +6,6 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import structlog
 from prometheus_client import Gauge
 
 from services.gateway.outbox.database import AnswerForgottenError, IdempotencyKeyReusedError
@@ -37,7 +36,6 @@ class Admission:
         """Store answers in `outbox`, which lies on `disk`."""
         self._outbox, self._disk, self._settings = outbox, disk, settings
         self._in_flight = 0
-        self._log = structlog.get_logger()
         self.source = f"/gateway/{outbox.gateway_id}"
         """The `source` of events."""
         Gauge("predecir_requests_in_flight", "Requests being answered", registry=registry).set_function(
@@ -89,8 +87,8 @@ class Admission:
             raise ProblemError(409, "ya_respondida", f"Esta petición ya se respondió hace tiempo{known}.") from None
         except OutboxError as error:
             self._disk.failed()
-            self._log.error("answer_not_stored", reason=str(error))
-            raise unavailable("sin_espacio", "La respuesta no se pudo guardar, así que no se da.") from None
+            detail = "La respuesta no se pudo guardar, así que no se da."
+            raise unavailable("sin_espacio", detail, reason=str(error)) from None
 
     async def delivered(self) -> bool:
         """Wait as ACK_POLICY requires; return whether that was reached. The event is stored and is relayed anyway.

@@ -20,6 +20,11 @@ def not_arrived() -> ProblemError:
     return ProblemError(408, "cortada", "Los datos no terminaron de llegar a tiempo.")
 
 
-def unavailable(rule: str, detail: str) -> ProblemError:
+def no_model(reason: str) -> ProblemError:
+    """Return the rejection of a request that no model can score; the log gets the `reason`."""
+    return unavailable("modelo", "El modelo no está disponible en este momento.", reason)
+
+
+def unavailable(rule: str, detail: str, reason: str | None = None) -> ProblemError:
     """Return a 503 that may be retried after a second."""
-    return ProblemError(503, rule, detail, retry_after=1)
+    return ProblemError(503, rule, detail, retry_after=1, reason=reason)

@@ -62,7 +62,7 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """A rejected request; `rule` is a stable code, `detail` a Spanish sentence."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the fields of a rejection
         self,
         status: int,
         rule: str,
@@ -70,9 +70,11 @@ class ProblemError(Exception):
         *,
         errors: list[dict[str, str]] | None = None,
         retry_after: int | None = None,
+        reason: str | None = None,
     ) -> None:
-        """Hold the content of the response; `retry_after` is in seconds."""
+        """Hold the content of the response; `retry_after` is in seconds. `reason` is for the log only."""
         super().__init__(rule)
+        self.reason = reason
         self.status, self.rule, self.detail = status, rule, detail
         self.errors, self.retry_after = errors, retry_after
 

@@ -1,7 +1,7 @@
 """Rejections of every kind: counted by rule, and logged at most once a second for each rule and caller.
 
 The edge middleware, the framework's error handlers and the server's protocol report to one `Rejections` per process.
-A line names status, rule and the id of the key: never a value, a path or the key itself.
+A line names status, rule, the id of the key and a technical reason: never a value, a path or the key itself.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Rejections:
             return
         log = self._log.warning if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
         fields: dict[str, Any] = {"caller": caller} if caller else {}
+        if problem.reason is not None:
+            fields["reason"] = problem.reason
         if problem.errors:
             fields["rules"] = sorted({error["regla"] for error in problem.errors})
         log("request_rejected", status=problem.status, rule=problem.rule, count=count, **fields)

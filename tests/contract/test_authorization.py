@@ -1,4 +1,4 @@
-"""Who may come in: the whole system in process behind the real entrance, with keys from a real file."""
+"""Authorisation by API key: the whole system in process behind the edge middleware, with keys from a real file."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ CONCRETE = {
 MIXED_UP = ["", "Bearer", "Bearer ", "Bearer pdk_{}", "Basic {}", "{}", "Bearer  {}", "Bearer {}x", "Bearer {} "]
 
 
-class Stack:
-    """The application of some parts behind its entrance, and the file of its keys."""
+class KeyedApp:
+    """The application of some parts behind the edge middleware, and the file of its keys."""
 
     def __init__(self, path: Path, parts: Iterable[Part], limit: RateLimit | None = None) -> None:
         self.path, self.parts = path, tuple(parts)
@@ -82,7 +82,7 @@ class Stack:
         )
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
-    async def ask(self, route: str, key: str | None = None, **headers: str) -> httpx.Response:
+    async def request(self, route: str, key: str | None = None, **headers: str) -> httpx.Response:
         for name, value in CONCRETE.items():
             route = route.replace(name, value)
         method, _, path = route.partition(" ")
@@ -92,22 +92,22 @@ class Stack:
 
     async def until(self, route: str, key: str | None, status: int) -> None:
         async def answers() -> bool:
-            return (await self.ask(route, key)).status_code == status
+            return (await self.request(route, key)).status_code == status
 
         await until(answers)
 
 
 @pytest.fixture
-async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stack, dict[Role, str]]]:
+async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[KeyedApp, dict[Role, str]]]:
     monkeypatch.chdir(tmp_path)  # where the local system keeps its database
     settings = GatewaySettings()
     keys = {role: create(settings.keys_file, role)[0] for role in Role}
     async with open_local(settings, CollectorRegistry()) as parts:
-        yield Stack(settings.keys_file, parts), keys
+        yield KeyedApp(settings.keys_file, parts), keys
 
 
-def small(tmp_path: Path, limit: RateLimit | None = None) -> Stack:
-    """Build a service with one listed route for ops and one that nobody listed."""
+def small(tmp_path: Path, limit: RateLimit | None = None) -> KeyedApp:
+    """Build a service with routes that declare roles and two that declare none."""
     router, plain = Router(), APIRouter()
 
     @router.get("/listed", roles={Role.OPS})
@@ -119,133 +119,135 @@ def small(tmp_path: Path, limit: RateLimit | None = None) -> Stack:
     async def answer() -> str:
         return "in"
 
-    return Stack(tmp_path / "access.json", [Part((router, plain), dict)], limit)
+    return KeyedApp(tmp_path / "access.json", [Part((router, plain), dict)], limit)
 
 
-async def test_every_route_of_every_service_declares_its_roles(system: tuple[Stack, dict[Role, str]]) -> None:
-    stack, _ = system
-    assert {f"{method} {path}" for method, path in stack.roles} == set().union(*OPENS.values())
-    assert [route for route, roles in stack.roles.items() if roles == NOBODY] == []
+async def test_every_route_of_every_service_declares_its_roles(system: tuple[KeyedApp, dict[Role, str]]) -> None:
+    app, _ = system
+    assert {f"{method} {path}" for method, path in app.roles} == set().union(*OPENS.values())
+    assert [route for route, roles in app.roles.items() if roles == NOBODY] == []
 
 
 @pytest.mark.parametrize("role", OPENS)
-async def test_a_role_opens_its_routes_and_no_other(system: tuple[Stack, dict[Role, str]], role: Role | None) -> None:
-    stack, keys = system
+async def test_a_role_opens_its_routes_and_no_other(
+    system: tuple[KeyedApp, dict[Role, str]], role: Role | None
+) -> None:
+    app, keys = system
     key = None if role is None else keys[role]
-    statuses = {route: (await stack.ask(route, key)).status_code for route in map(" ".join, stack.roles)}
+    statuses = {route: (await app.request(route, key)).status_code for route in map(" ".join, app.roles)}
     assert {route for route, status in statuses.items() if status not in {401, 403}} == OPENS[role]
     assert {statuses[route] for route in statuses.keys() - OPENS[role]} == {401 if key is None else 403}
 
 
 @pytest.mark.parametrize("header", MIXED_UP)
-async def test_what_is_not_exactly_a_key_is_refused(tmp_path: Path, header: str) -> None:
+async def test_a_malformed_key_is_rejected(tmp_path: Path, header: str) -> None:
     key, _ = create(tmp_path / "access.json", Role.OPS)
-    response = await small(tmp_path).ask("GET /listed", Authorization=header.format(key))
+    response = await small(tmp_path).request("GET /listed", Authorization=header.format(key))
     assert (response.status_code, response.headers["www-authenticate"]) == (401, 'Bearer realm="Predecir"')
     assert response.headers["content-type"] == "application/problem+json"
     assert key not in response.text
 
 
-async def test_the_scheme_is_known_in_any_case(tmp_path: Path) -> None:
+async def test_the_scheme_is_case_insensitive(tmp_path: Path) -> None:
     key, _ = create(tmp_path / "access.json", Role.OPS)
-    assert (await small(tmp_path).ask("GET /listed", Authorization=f"bEARER {key}")).status_code == 200
+    assert (await small(tmp_path).request("GET /listed", Authorization=f"bEARER {key}")).status_code == 200
 
 
 @pytest.mark.parametrize("route", ["GET /forgotten", "GET /plain"])
 async def test_a_route_without_roles_is_closed_to_every_key(tmp_path: Path, route: str) -> None:
     keyless = small(tmp_path)
-    assert (await keyless.ask(route)).status_code == 403
+    assert (await keyless.request(route)).status_code == 403
     keys = [create(tmp_path / "access.json", role)[0] for role in Role]
-    stack = small(tmp_path)
-    assert {(await stack.ask(route, key)).status_code for key in keys} == {403}
-    assert (await stack.ask(route)).status_code == 401
+    app = small(tmp_path)
+    assert {(await app.request(route, key)).status_code for key in keys} == {403}
+    assert (await app.request(route)).status_code == 401
 
 
 async def test_an_unknown_route_is_404_with_a_key_and_401_without(tmp_path: Path) -> None:
     key, _ = create(tmp_path / "access.json", Role.OPS)
-    stack = small(tmp_path)
-    assert (await stack.ask("GET /nowhere", key)).status_code == 404
-    assert (await stack.ask("POST /listed", key)).status_code == 404
-    assert (await stack.ask("GET /nowhere")).status_code == 401
+    app = small(tmp_path)
+    assert (await app.request("GET /nowhere", key)).status_code == 404
+    assert (await app.request("POST /listed", key)).status_code == 404
+    assert (await app.request("GET /nowhere")).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/things/all", "/things/special"])
-async def test_where_two_listed_paths_match_both_must_allow(tmp_path: Path, path: str) -> None:
+async def test_where_two_paths_match_both_must_name_the_role(tmp_path: Path, path: str) -> None:
     medico, ops = (create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.OPS))
-    stack = small(tmp_path)
-    assert (await stack.ask(f"GET {path}", medico)).status_code == 403
-    assert (await stack.ask(f"GET {path}", ops)).status_code == 200
+    app = small(tmp_path)
+    assert (await app.request(f"GET {path}", medico)).status_code == 403
+    assert (await app.request(f"GET {path}", ops)).status_code == 200
 
 
-async def test_a_head_request_is_judged_as_a_get(tmp_path: Path) -> None:
+async def test_a_head_request_is_authorised_as_a_get(tmp_path: Path) -> None:
     medico, ops = (create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.OPS))
-    stack = small(tmp_path)
-    assert (await stack.ask("HEAD /listed", medico)).status_code == 403
-    assert (await stack.ask("HEAD /listed", ops)).status_code == 405
+    app = small(tmp_path)
+    assert (await app.request("HEAD /listed", medico)).status_code == 403
+    assert (await app.request("HEAD /listed", ops)).status_code == 405
 
 
-async def test_without_any_key_nobody_needs_one_until_the_first_is_made(tmp_path: Path) -> None:
-    stack = small(tmp_path)
-    assert (await stack.ask("GET /listed")).status_code == 200
+async def test_no_request_needs_a_key_before_one_exists(tmp_path: Path) -> None:
+    app = small(tmp_path)
+    assert (await app.request("GET /listed")).status_code == 200
     key, _ = create(tmp_path / "access.json", Role.OPS)
-    await stack.until("GET /listed", None, 401)
-    assert (await stack.ask("GET /listed", key)).status_code == 200
+    await app.until("GET /listed", None, 401)
+    assert (await app.request("GET /listed", key)).status_code == 200
 
 
-async def test_a_file_that_cannot_be_read_shuts_a_service_that_needed_no_keys(tmp_path: Path) -> None:
-    stack = small(tmp_path)
-    assert (await stack.ask("GET /listed")).status_code == 200
+async def test_an_unreadable_file_closes_a_service_without_keys(tmp_path: Path) -> None:
+    app = small(tmp_path)
+    assert (await app.request("GET /listed")).status_code == 200
     (tmp_path / "access.json").write_text("[")
-    await stack.until("GET /listed", None, 503)
+    await app.until("GET /listed", None, 503)
 
 
 async def test_a_revoked_key_is_rejected_without_a_restart(tmp_path: Path) -> None:
     key, made = create(tmp_path / "access.json", Role.OPS)
-    stack = small(tmp_path)
-    assert (await stack.ask("GET /listed", key)).status_code == 200
+    app = small(tmp_path)
+    assert (await app.request("GET /listed", key)).status_code == 200
     revoke(tmp_path / "access.json", made.id)
-    await stack.until("GET /listed", key, 401)
-    assert (await stack.ask("GET /listed")).status_code == 401
-    assert (await small(tmp_path).ask("GET /listed", key)).status_code == 401
+    await app.until("GET /listed", key, 401)
+    assert (await app.request("GET /listed")).status_code == 401
+    assert (await small(tmp_path).request("GET /listed", key)).status_code == 401
 
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
-async def test_when_the_file_is_lost_nobody_comes_in_until_it_is_back(tmp_path: Path, harm: str) -> None:
+async def test_a_lost_file_closes_the_service_until_it_is_back(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "access.json"
     key, _ = create(path, Role.OPS)
-    stack = small(tmp_path)
+    app = small(tmp_path)
     kept = path.read_bytes()
     path.unlink() if harm == "remove" else path.write_bytes(kept[:40])
-    await stack.until("GET /listed", key, 503)
-    assert (await stack.ask("GET /listed")).headers["retry-after"] == "1"
-    assert (await stack.ask("GET /health/live")).status_code == 200
+    await app.until("GET /listed", key, 503)
+    assert (await app.request("GET /listed")).headers["retry-after"] == "1"
+    assert (await app.request("GET /health/live")).status_code == 200
     path.write_bytes(kept)
-    await stack.until("GET /listed", key, 200)
+    await app.until("GET /listed", key, 200)
 
 
-async def test_more_requests_than_the_limit_are_429_for_that_key_alone(tmp_path: Path) -> None:
+async def test_requests_above_the_limit_are_429_for_that_key_only(tmp_path: Path) -> None:
     hasty, calm = (create(tmp_path / "access.json", Role.OPS)[0] for _ in range(2))
-    stack = small(tmp_path, RateLimit(rate=0.01, burst=3))
-    statuses = [(await stack.ask("GET /listed", hasty)).status_code for _ in range(5)]
+    app = small(tmp_path, RateLimit(rate=0.01, burst=3))
+    statuses = [(await app.request("GET /listed", hasty)).status_code for _ in range(5)]
     assert statuses == [200, 200, 200, 429, 429]
-    refusal = await stack.ask("GET /listed", hasty)
+    refusal = await app.request("GET /listed", hasty)
     assert 0 < int(refusal.headers["retry-after"]) <= 100
-    assert (await stack.ask("GET /listed", calm)).status_code == 200
+    assert (await app.request("GET /listed", calm)).status_code == 200
 
 
 async def test_rejections_are_logged_with_the_key_s_id_and_never_the_key(tmp_path: Path) -> None:
     key, made = create(tmp_path / "access.json", Role.MEDICO)
-    stack = small(tmp_path)
+    app = small(tmp_path)
     with capture_logs() as logs:
-        await stack.ask("GET /listed", key)
-        await stack.ask("GET /listed", "pdk_someone-elses")
+        await app.request("GET /listed", key)
+        await app.request("GET /listed", "pdk_someone-elses")
     assert [(line["rule"], line.get("caller")) for line in logs] == [("rol", made.id), ("clave_no_valida", None)]
     assert key not in str(logs)
     assert "someone-elses" not in str(logs)
 
 
 @pytest.mark.parametrize("role", Role)
-def test_the_page_for_operators_says_what_a_role_opens(role: Role) -> None:
+def test_the_security_page_lists_the_routes_of_a_role(role: Role) -> None:
     page = (ROOT / "docs" / "operations" / "security.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith(f"| `{role}` |")]
     assert set(re.findall(r"`([A-Z]+ /[^`]*)`", row)) == OPENS[role] - ANYBODY - DOCS - MODEL - INFER

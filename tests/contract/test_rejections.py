@@ -152,6 +152,16 @@ async def test_the_protocol_of_inference_rejects_into_the_same_counter(tmp_path:
     assert VALUE not in str(logs)
 
 
+async def test_a_flood_without_a_model_is_one_line_with_the_reason(tmp_path: Path) -> None:
+    async with gateway(tmp_path, scorer=NoModel()) as client:
+        with capture_logs() as logs:
+            for _ in range(20):
+                await client.predict(HYPER)
+        assert counted(client.registry) == {"modelo": 20}
+    assert len(logs) < 20
+    assert {line["reason"] for line in logs} == {"no model in production"}
+
+
 async def test_an_unready_service_rejects_nothing(tmp_path: Path) -> None:
     async with gateway(tmp_path, scorer=NoModel()) as client:
         assert (await client.get("/health/ready")).status_code == 503

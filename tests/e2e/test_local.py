@@ -47,6 +47,10 @@ def reasons(process: Process) -> dict[str, str]:
     return {} if response.status_code == 200 else response.json()["motivos"]
 
 
+def test_the_start_line_leads_a_doctor_to_the_page(local: Process) -> None:
+    assert local.start_line.endswith(f"Abra {local.url} en el navegador")
+
+
 def test_an_answer_becomes_a_row_by_itself(local: Process, folder: Path) -> None:
     answer = predict(local)
     assert answer.status_code == 200

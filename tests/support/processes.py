@@ -44,6 +44,9 @@ _CHILD_STOP_SECONDS = 5
 class Process:
     """A running server: where it listens, and the seconds from its start until it was ready."""
 
+    start_line = ""
+    """The line that one of our services prints when it listens."""
+
     def __init__(self, popen: subprocess.Popen[Any], url: str, log: Path, ready_seconds: float) -> None:
         self.popen, self.url, self.ready_seconds, self._log = popen, url, ready_seconds, log
 
@@ -107,7 +110,10 @@ def running(
     command = [*prefix, sys.executable, "-m", service]
     popen = spawn(command, folder, service_environment(environment), log, announces=True)
     try:
-        yield Process(popen, _announced_url(popen, log), log, time.perf_counter() - started)
+        start = _start_line(popen, log)
+        process = Process(popen, start[1], log, time.perf_counter() - started)
+        process.start_line = start.string.strip()
+        yield process
     finally:
         if popen.poll() is None:
             popen.kill()
@@ -231,15 +237,15 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(sum(process.cpu_times()[:2]))
 
 
-def _announced_url(popen: subprocess.Popen[str], log: Path) -> str:
-    """Return the URL in the line that a service prints when it listens; a process without that line is killed."""
+def _start_line(popen: subprocess.Popen[str], log: Path) -> re.Match[str]:
+    """Return the line that a service prints when it listens, matched; a process without that line is killed."""
     assert popen.stdout is not None
     deadline = threading.Timer(START_SECONDS, popen.kill)
     deadline.start()
     try:
         for line in popen.stdout:
             if match := LISTENING.match(line):
-                return match[1]
+                return match
     finally:
         deadline.cancel()
     code = popen.wait(STOP_SECONDS)

@@ -12,12 +12,11 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from prometheus_client import Histogram
 from pydantic import BaseModel, Field
 
 from services.gateway.api.answers import Modelo
-from services.gateway.rejections import unavailable
+from services.gateway.rejections import no_model, unavailable
 from services.gateway.shapley import coalitions, draw_orders, shares
 from shared.contracts.scoring import ModelUnavailableError
 
@@ -103,8 +102,7 @@ class Explainer:
         except _AnotherModelError:
             raise unavailable("modelo", "El modelo está cambiando; inténtelo de nuevo.") from None
         except ModelUnavailableError as error:
-            structlog.get_logger().warning("model_unavailable", reason=str(error))
-            raise unavailable("modelo", "El modelo no está disponible en este momento.") from None
+            raise no_model(str(error)) from None
         except TimeoutError:
             raise unavailable("plazo", "No se pudo explicar a tiempo; inténtelo de nuevo.") from None
         self._seconds.observe(time.perf_counter() - started)

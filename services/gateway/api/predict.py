@@ -12,14 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
-import structlog
 from prometheus_client import Counter, Histogram
 
 from services.gateway.api.answers import Answers
 from services.gateway.api.requests import idempotency_key, read_body, read_patient
 from services.gateway.ids import keyed_id, new_id
 from services.gateway.outbox.database import IdempotencyRecord, request_hash
-from services.gateway.rejections import not_arrived, unavailable
+from services.gateway.rejections import no_model, not_arrived, unavailable
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelUnavailableError
 from shared.web.authorization import caller_id
@@ -51,7 +50,6 @@ class Predict:
         self._patient, self._scorer, self._admission = patient, scorer, admission
         self._references, self._deadline = references, deadline_seconds
         self._answers = Answers(patient)
-        self._log = structlog.get_logger()
         self._answered = Counter("predecir_answers", "Answers sent", registry=registry)
         self._seconds = Histogram(
             "predecir_answer_seconds",
@@ -88,8 +86,7 @@ class Predict:
                     response = await self._stored_response(patient, caller_id(scope), key, reference)
                     return response, await self._admission.delivered()
         except ModelUnavailableError as error:
-            self._log.warning("model_unavailable", reason=str(error))
-            raise unavailable("modelo", "El modelo no está disponible en este momento.") from None
+            raise no_model(str(error)) from None
         except TimeoutError:
             if patient is None:
                 raise not_arrived() from None
