@@ -66,7 +66,7 @@ def test_an_answer_is_confirmed_and_corrected_and_both_are_kept(
     doctor: Doctor, page_server: Process, page_folder: Path
 ) -> None:
     given = ask(doctor, page_server)
-    outcome = doctor.answer.locator(".outcome")
+    outcome = doctor.answer.locator(".feedback")
     lost: list[int] = []
 
     def lose_the_first(route: Route) -> None:
@@ -196,7 +196,7 @@ def test_an_answer_that_was_not_conclusive_stays_so(doctor: Doctor, page_server:
     doctor.page.locator(".history a").click()
     record = doctor.page.locator("#prediccion")
     expect(record.locator("h2").first).to_have_text(f"Más probable: {label}" if is_open else label)
-    expect(record.locator(".outcome h3")).to_have_text(f"¿{'Fue' if is_open else 'Se confirma'} «{label}»?")
+    expect(record.locator(".feedback h3")).to_have_text(f"¿{'Fue' if is_open else 'Se confirma'} «{label}»?")
     expect(record.get_by_text("No concluyente")).to_have_count(int(is_open))
     expect(record.locator(".bars .candidate")).to_have_count(count or 1)
     assert doctor.violations() == ""

@@ -62,7 +62,7 @@ def take(browser: Browser, process: Process) -> None:
     desk.press("Corregir…")
     desk.answer.get_by_label("Diagnóstico correcto").select_option(index=1)
     desk.answer.get_by_label("Motivo").fill("Biotina en dosis altas: repetida sin ella, es normal")
-    desk.answer.locator(".outcome").screenshot(path=picture("correccion"))
+    desk.answer.locator(".feedback").screenshot(path=picture("correccion"))
     desk.press("Guardar la corrección")
     desk.answer.get_by_text("Anotado: corregido").wait_for()
     desk.page.get_by_label("Sospecha de hipertiroidismo").uncheck()

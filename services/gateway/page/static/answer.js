@@ -1,14 +1,14 @@
-// The answer: what is most probable, how sure the model is, and what to be wary of.
+// The answer: the most probable diagnosis, its probability, and remarks on the data.
 
 import { button, h } from "./dom.js";
 import { buildSheet } from "./sheet.js";
 import { showExplanation } from "./explanation.js";
 import { formatMoment, formatPercent, formatRounded, inHundred } from "./numbers.js";
-import { buildOutcome } from "./outcome.js";
+import { buildFeedback } from "./feedback.js";
 import { buildProbabilities } from "./probabilities.js";
 import { buildModelLine } from "./provenance.js";
 
-/** Show `answer` (a Respuesta) in `body`; `toField` leads to a field of the form. */
+/** Show `answer` (a Respuesta) in `body`; `toField` moves the focus to a field of the form. */
 export function showAnswer(body, { answer, patient, spec, toField }) {
   const explanation = h("section", { class: "part" });
   const parts = [
@@ -19,7 +19,7 @@ export function showAnswer(body, { answer, patient, spec, toField }) {
     remarks(answer.avisos, spec, toField),
     h("section", { class: "part" }, h("h3", {}, "Todos los diagnósticos"), buildProbabilities(answer, spec)),
     explanation,
-    buildOutcome(answer.id, answer.prediccion, spec, { open: !answer.concluyente }),
+    buildFeedback(answer.id, answer.prediccion, spec, { open: !answer.concluyente }),
     h("details", { class: "part sheet" }, h("summary", {}, "Datos enviados"), buildSheet(patient, spec)),
     provenance(answer),
   ];

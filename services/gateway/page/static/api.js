@@ -1,35 +1,35 @@
-// Asking the server: every failure becomes one sentence that a doctor understands.
+// Requests to the server: every failure becomes one sentence that a doctor understands.
 
 const TIMEOUT_MS = 15_000;
 const RETRIES_MS = [1_000, 3_000];
 
-let key = null; // in memory only: whoever closes the tab has left
+let key = null; // in memory only: closing the tab ends the session
 let askForKey = async () => null;
 
-/** A request that was not answered; `rule` is a stable code, `message` is for the doctor. */
-export class Refusal extends Error {
+/** A request without an answer; `rule` is a stable code, `message` is for the doctor. */
+export class Rejection extends Error {
   constructor(message, { status = 0, rule = "", errors = [] } = {}) {
     super(message);
     Object.assign(this, { status, rule, errors });
   }
 }
 
-/** What went wrong, for the doctor: whatever is not a refusal comes from something typed that the page cannot send. */
-export const reasonOf = (error) => (error instanceof Refusal ? error.message : "La página no ha podido enviar algo de lo escrito; revíselo.");
+/** Return the failure in words for the doctor. An error that is no `Rejection` comes from typed text that cannot be sent. */
+export const reasonOf = (error) => (error instanceof Rejection ? error.message : "La página no ha podido enviar algo de lo escrito; revíselo.");
 
-/** Set who asks for a key: given the reason, resolves to a key, or null if the doctor will not give one. */
-export function onKeyNeeded(ask) {
-  askForKey = ask;
+/** Set the function that asks for a key: it takes the reason, and resolves to a key, or null if the doctor enters none. */
+export function onKeyNeeded(askForOne) {
+  askForKey = askForOne;
 }
 
 export const hasKey = () => key !== null;
 
-/** Remembers what was last submitted, so that the same, sent again for whatever reason, carries the same key. */
+/** Remembers the last submitted content, so that a repetition carries the same `Idempotency-Key`. */
 export class Submission {
   #content = null;
   #key = "";
 
-  /** Give the `Idempotency-Key` of `content`: a new one unless it is what was submitted last. */
+  /** Return the `Idempotency-Key` of `content`: a new one unless the content was the last submitted. */
   key(content) {
     if (content !== this.#content) {
       const bytes = crypto.getRandomValues(new Uint8Array(16)); // crypto.randomUUID is missing on plain HTTP
@@ -39,7 +39,7 @@ export class Submission {
     return this.#key;
   }
 
-  /** Begin anew: even the same content is another submission. */
+  /** Forget the last content: the same content is then another submission. */
   forget() {
     this.#content = null;
   }
@@ -47,7 +47,7 @@ export class Submission {
 
 export const get = (path) => call(path, { method: "GET" }, RETRIES_MS);
 
-/** Send `body`. Only what the server recognises when it comes again may be `repeatable`. */
+/** Send `body`. Only a request that the server recognises when it is repeated may be `repeatable`. */
 export function post(path, body, { headers = {}, repeatable = false, waiting } = {}) {
   const request = { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
   return call(path, request, repeatable ? RETRIES_MS : [], waiting);
@@ -57,23 +57,23 @@ async function call(path, request, waits, waiting = () => {}) {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await once(path, request);
-    } catch (refusal) {
-      if (refusal.status === 401 && (await enterKey(refusal.message))) {
+    } catch (rejection) {
+      if (rejection.status === 401 && (await enterKey(rejection.message))) {
         attempt -= 1;
-      } else if (attempt < waits.length && [0, 429, 502, 503, 504].includes(refusal.status) && refusal.rule !== "modelo") {
-        waiting(refusal.message);
+      } else if (attempt < waits.length && [0, 429, 502, 503, 504].includes(rejection.status) && rejection.rule !== "modelo") {
+        waiting(rejection.message);
         await new Promise((resolve) => setTimeout(resolve, waits[attempt]));
       } else {
-        throw refusal;
+        throw rejection;
       }
     }
   }
 }
 
 async function enterKey(reason) {
-  const given = (await askForKey(reason))?.replace(/[^\x21-\x7e]/g, ""); // what is pasted brings signs that no header can carry
-  if (given) key = given;
-  return Boolean(given);
+  const entered = (await askForKey(reason))?.replace(/[^\x21-\x7e]/g, ""); // pasted text may hold characters that no header can carry
+  if (entered) key = entered;
+  return Boolean(entered);
 }
 
 async function once(path, request) {
@@ -84,13 +84,13 @@ async function once(path, request) {
     response = await fetch(path, { ...request, headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     content = await response.json();
   } catch (error) {
-    if (error.name === "TimeoutError") throw new Refusal("El servidor tarda demasiado en responder.", { rule: "plazo" });
-    if (!response) throw new Refusal("No hay conexión con el servidor.", { rule: "sin_conexion" });
+    if (error.name === "TimeoutError") throw new Rejection("El servidor tarda demasiado en responder.", { rule: "plazo" });
+    if (!response) throw new Rejection("No hay conexión con el servidor.", { rule: "sin_conexion" });
   }
   if (response.ok && content !== null) return content;
   const rule = String(content?.type ?? "").split(":").at(-1);
   const message = rule === "sin_clave" ? "Este servicio pide una clave; se la da quien lo administra." : content?.detail;
-  throw new Refusal(message ?? "El servidor no está disponible por el momento.", {
+  throw new Rejection(message ?? "El servidor no está disponible por el momento.", {
     status: response.ok ? 502 : response.status,
     rule,
     errors: content?.errores ?? [],

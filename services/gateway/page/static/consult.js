@@ -8,9 +8,9 @@ import { buildForm } from "./form.js";
 const REFERENCE_LENGTH = 128;
 const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
-/** Build the view; gives what the page needs of it. */
+/** Build the view. */
 export function buildConsult(spec) {
-  const trouble = h("div", { role: "alert" });
+  const errorBox = h("div", { role: "alert" });
   const submit = h("button", { type: "submit", class: "primary" }, "Calcular");
   const reference = h("input", { id: "reference", type: "text", maxlength: REFERENCE_LENGTH, autocomplete: "off", spellcheck: "false", "aria-describedby": "reference-hint" });
   const root = document.getElementById("patient");
@@ -18,10 +18,10 @@ export function buildConsult(spec) {
   const body = document.getElementById("answer-body");
   const empty = [...body.childNodes];
   const submission = new Submission();
-  let shown = null; // the content that the answer on screen belongs to
+  let shown = null; // the content of the answer on screen
   let shownId = null;
   let busy = false;
-  let turn = 0; // a patient's answer that comes when another is being typed is not shown
+  let patientNumber = 0; // an answer that arrives after a new patient was started is not shown
 
   const form = buildForm(root, spec, [
     h("fieldset", { class: "card group" },
@@ -29,7 +29,7 @@ export function buildConsult(spec) {
       h("div", { class: "field" },
         h("label", { for: reference.id }, "Referencia propia"), reference,
         h("p", { class: "hint", id: "reference-hint" }, "Opcional: un número o nombre suyo, para buscarlo en el historial. No se guarda legible."))),
-    trouble,
+    errorBox,
     h("div", { class: "actions" }, submit, button("Nuevo paciente", startAnew)),
   ]);
 
@@ -43,7 +43,7 @@ export function buildConsult(spec) {
     calculate();
   });
   window.addEventListener("beforeunload", (event) => {
-    if (typed() && content() !== shown) event.preventDefault(); // the browser asks before typing is lost
+    if (typed() && content() !== shown) event.preventDefault(); // the browser asks before typed data are lost
   });
 
   function markStale() {
@@ -52,52 +52,52 @@ export function buildConsult(spec) {
 
   async function calculate() {
     if (busy) return;
-    trouble.replaceChildren();
+    errorBox.replaceChildren();
     const wrong = form.check();
     if (wrong.length > 0) {
-      const said = wrong.length === 1 ? "Revise el campo señalado." : `Revise los ${wrong.length} campos señalados.`;
-      trouble.append(h("p", { class: "note danger" }, said));
+      const message = wrong.length === 1 ? "Revise el campo señalado." : `Revise los ${wrong.length} campos señalados.`;
+      errorBox.append(h("p", { class: "note danger" }, message));
       wrong[0].focus();
       return;
     }
-    const asked = content();
+    const submitted = content();
     const patient = form.read();
-    const mine = turn;
+    const ownNumber = patientNumber;
     setBusy(true);
     try {
       const answer = await post("/predecir", patient, {
-        headers: { "Idempotency-Key": submission.key(asked), ...referenceHeader(reference.value.trim()) },
+        headers: { "Idempotency-Key": submission.key(submitted), ...referenceHeader(reference.value.trim()) },
         repeatable: true,
-        waiting: (reason) => mine === turn && announce(`${reason} Se vuelve a intentar…`),
+        waiting: (reason) => ownNumber === patientNumber && announce(`${reason} Se vuelve a intentar…`),
       });
-      if (mine !== turn) return;
-      shown = asked;
+      if (ownNumber !== patientNumber) return;
+      shown = submitted;
       if (answer.id !== shownId) showAnswer(body, { answer, patient, spec, toField: form.focus });
       shownId = answer.id;
       panel.classList.add("given");
       markStale();
       location.hash = "resultado";
       document.getElementById("answer-title").focus();
-    } catch (refusal) {
-      if (mine === turn) showRefusal(refusal);
+    } catch (rejection) {
+      if (ownNumber === patientNumber) showRejection(rejection);
     } finally {
-      if (mine === turn) setBusy(false);
+      if (ownNumber === patientNumber) setBusy(false);
     }
   }
 
-  function showRefusal(refusal) {
-    const unplaced = form.showErrors(refusal.errors ?? []);
-    const placed = (refusal.errors?.length ?? 0) > unplaced.length;
-    const answered = refusal.status === 409;
-    const again = !answered && refusal.status !== 422;
-    const [recorded] = (answered && UUID.exec(refusal.message)) || [];
+  function showRejection(rejection) {
+    const unplaced = form.showErrors(rejection.errors ?? []);
+    const placed = (rejection.errors?.length ?? 0) > unplaced.length;
+    const answered = rejection.status === 409;
+    const again = !answered && rejection.status !== 422;
+    const [recorded] = (answered && UUID.exec(rejection.message)) || [];
     if (answered) submission.forget();
     const kept = again && "Lo que ha escrito sigue aquí, y no se registrará dos veces.";
-    trouble.append(h("div", { class: "note danger" },
-      h("p", {}, [reasonOf(refusal), ...unplaced, kept].filter(Boolean).join(" ")),
+    errorBox.append(h("div", { class: "note danger" },
+      h("p", {}, [reasonOf(rejection), ...unplaced, kept].filter(Boolean).join(" ")),
       recorded && h("a", { href: `#prediccion/${recorded}` }, "Ver la predicción registrada"),
       again && button("Reintentar", calculate, "small")));
-    if (!placed) trouble.querySelector("button, a")?.focus();
+    if (!placed) errorBox.querySelector("button, a")?.focus();
   }
 
   function setBusy(now) {
@@ -109,13 +109,13 @@ export function buildConsult(spec) {
 
   function startAnew() {
     if (typed() && content() !== shown && !window.confirm("¿Borrar lo escrito y empezar con otro paciente?")) return;
-    turn += 1;
+    patientNumber += 1;
     setBusy(false);
     form.clear();
     reference.value = "";
     submission.forget();
     shown = shownId = null;
-    trouble.replaceChildren();
+    errorBox.replaceChildren();
     panel.classList.remove("given", "stale");
     body.replaceChildren(...empty);
     form.focus(spec.campos[0].nombre);

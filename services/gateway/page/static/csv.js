@@ -1,4 +1,4 @@
-// What the history shows, as a file that Excel opens rightly in Spanish: UTF-8 with its mark, semicolons, decimal commas.
+// The history as a CSV file for a Spanish Excel: UTF-8 with byte order mark, semicolons, decimal commas.
 
 import { formatNumber } from "./numbers.js";
 import { isOpen } from "./probabilities.js";
@@ -33,6 +33,6 @@ function cell(value) {
   if (value == null) return "";
   if (typeof value === "number") return formatNumber(value);
   if (typeof value === "boolean") return value ? "sí" : "no";
-  const harmless = FORMULA.test(value) ? `'${value}` : value; // a spreadsheet must not run what somebody typed
+  const harmless = FORMULA.test(value) ? `'${value}` : value; // a spreadsheet must not run typed text
   return /[";\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }

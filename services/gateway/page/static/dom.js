@@ -1,6 +1,6 @@
-// Building the page: elements from code, so that no text is ever parsed as HTML.
+// Elements of the page, built from code: no text is parsed as HTML.
 
-/** Make an element: `on…` are listeners, `true` is a bare attribute, false and null leave it out. */
+/** Return an element. Attributes: `on…` are listeners, `true` is an attribute without value, false and null are left out. */
 export function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -12,27 +12,27 @@ export function h(tag, attributes, ...children) {
   return element;
 }
 
-/** Make a button that submits nothing. */
+/** Return a button that does not submit its form. */
 export function button(text, onclick, kind) {
   return h("button", { type: "button", class: kind, onclick }, text);
 }
 
-/** Make a link that opens beside the page, so that nothing typed is left behind. */
+/** Return a link that opens in another tab, so that typed data are kept. */
 export function outside(href, text) {
   return h("a", { href, target: "_blank", rel: "noopener" }, text, h("span", { class: "hidden-text" }, " (se abre en otra pestaña)"));
 }
 
-/** Say something to those who do not see it. */
+/** Announce `text` to screen readers. */
 export function announce(text) {
   document.getElementById("status").textContent = text;
 }
 
-/** Draw a bar: `from` and `to` are shares of its width, from 0 to 1. */
+/** Return a bar; `from` and `to` are fractions of its width, from 0 to 1. */
 export function bar(from, to, kind = "") {
   const ns = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(ns, "svg");
   svg.setAttribute("class", `bar ${kind}`);
-  svg.setAttribute("aria-hidden", "true"); // the number stands beside it
+  svg.setAttribute("aria-hidden", "true"); // the number is next to it
   svg.setAttribute("width", "100%");
   svg.setAttribute("height", "10");
   const track = document.createElementNS(ns, "rect");

@@ -1,4 +1,4 @@
-// What in this patient pushed the result: asked after the answer is on screen, so that nobody waits for it.
+// The explanation of an answer: requested after the answer is on screen, so that it delays nothing.
 
 import { post } from "./api.js";
 import { bar, button, h } from "./dom.js";
@@ -7,27 +7,27 @@ import { formatNumber, formatPercent, formatPoints } from "./numbers.js";
 const SHOWN = 6;
 const NEGLIGIBLE = 0.0005;
 
-/** Show in `section` what weighed in `answer` to `patient`. */
+/** Show in `section` what each feature of `patient` contributed to `answer`. */
 export async function showExplanation(section, answer, patient, spec) {
   section.replaceChildren(h("h3", {}, "Qué ha pesado"), h("p", { class: "muted", role: "status" }, "Calculando…"));
   try {
-    const found = await post("/explicar", patient);
-    section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...(sameModel(found, answer) ? content(found, patient, spec) : [
+    const explanation = await post("/explicar", patient);
+    section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...(sameModel(explanation, answer) ? content(explanation, patient, spec) : [
       h("p", { class: "muted" }, "El modelo ha cambiado desde este resultado, así que ya no se puede decir qué pesó en él."),
     ]));
-  } catch (refusal) {
+  } catch (rejection) {
     section.replaceChildren(h("h3", {}, "Qué ha pesado"),
-      h("p", { class: "muted" }, `No se ha podido calcular. ${refusal.message}`),
+      h("p", { class: "muted" }, `No se ha podido calcular. ${rejection.message}`),
       button("Reintentar", () => showExplanation(section, answer, patient, spec), "small"));
   }
 }
 
-// Which model explains is not known before it has: the one that answered may have been replaced meanwhile.
-const sameModel = (found, answer) => found.modelo.version === answer.modelo.version && found.prediccion === answer.prediccion;
+// The model that answered may have been replaced meanwhile; then another one explains.
+const sameModel = (explanation, answer) => explanation.modelo.version === answer.modelo.version && explanation.prediccion === answer.prediccion;
 
 function content({ prediccion, base, contribuciones, metodo }, patient, spec) {
   const weighty = contribuciones.filter(({ aporte }) => Math.abs(aporte) >= NEGLIGIBLE);
-  const shown = weighty.length === SHOWN + 1 ? SHOWN + 1 : SHOWN; // a rest of one is shown as itself
+  const shown = weighty.length === SHOWN + 1 ? SHOWN + 1 : SHOWN; // a rest of one feature is shown by name
   const rest = weighty.slice(shown).reduce((sum, { aporte }) => sum + aporte, 0);
   const rows = weighty.slice(0, shown).map(({ campo, aporte }) => ({ text: described(campo, patient, spec), aporte }));
   if (weighty.length > shown) rows.push({ text: `Los otros ${weighty.length - shown} datos juntos`, aporte: rest });

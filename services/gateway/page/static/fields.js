@@ -1,7 +1,7 @@
-// One field of the form, built from its declaration in the patient class: a number, a choice, or a yes or no.
+// One field of the form, built from its declaration in the patient class: a number, a choice or a flag.
 //
-// Every field has: name, node, focus(), value() (null where unknown), problem() (a sentence, or null),
-// show(problem), typed() (whether the doctor entered anything) and clear().
+// Every field has: name, node, focus(), value() (null if unknown), problem() (a sentence, or null), show(problem),
+// typed() (whether the doctor entered anything) and clear().
 
 import { button, h } from "./dom.js";
 import { formatNumber, formatRange, parseNumber, readAsThousands } from "./numbers.js";
@@ -9,7 +9,7 @@ import { suspectedUnit } from "./units.js";
 
 const FEW_CHOICES = 4;
 
-/** Build the field that `spec` declares; `noteId` names a note shared with others of its group. */
+/** Build the field that `spec` declares; `noteId` is the id of a note shared with other fields of its group. */
 export function buildField(spec, noteId) {
   if (spec.tipo === "flag") return flagField(spec);
   return spec.tipo === "choice" ? choiceField(spec, noteId) : numberField(spec, noteId);
@@ -22,14 +22,14 @@ function numberField(spec, noteId) {
     "aria-describedby": described(id, noteId),
   });
   const unknown = spec.obligatorio ? unknownBox(id, spec) : null;
-  const said = messages(id);
+  const shownMessages = messages(id);
   const hint = [spec.referencia && `Referencia: ${formatRange(spec.referencia)}`, !noteId && spec.descripcion]
     .filter(Boolean).join(". ");
   const node = h("div", { class: "field" },
     h("label", { for: id }, spec.etiqueta, unknown && h("span", { class: "needed" }, " (necesario)")),
     h("div", { class: "with-unit" }, input, spec.unidad && h("span", { class: "unit", id: `${id}-unit` }, spec.unidad)),
     h("p", { class: "hint", id: `${id}-hint` }, hint),
-    said.problem, said.notice, unknown?.node);
+    shownMessages.problem, shownMessages.notice, unknown?.node);
 
   const field = {
     name: spec.nombre, node, focus: () => input.focus(),
@@ -41,8 +41,8 @@ function numberField(spec, noteId) {
       return faultOf(spec, input.value, value);
     },
     show(problem) {
-      said.show(problem, input);
-      said.notice.replaceChildren();
+      shownMessages.show(problem, input);
+      shownMessages.notice.replaceChildren();
       const value = field.value();
       if (value === null || Number.isNaN(value)) return;
       const change = (text) => button(`Cambiar a ${text} ${spec.unidad}`.trim(), () => {
@@ -55,13 +55,13 @@ function numberField(spec, noteId) {
       const slip = suspectedUnit(spec, value);
       if (thousands !== null) {
         const whole = formatNumber(thousands);
-        said.notice.append(h("span", {}, `«${input.value.trim()}» se lee como ${formatNumber(value)}, no como ${whole}: el punto separa decimales. `),
+        shownMessages.notice.append(h("span", {}, `«${input.value.trim()}» se lee como ${formatNumber(value)}, no como ${whole}: el punto separa decimales. `),
           faultOf(spec, whole, thousands) === null ? change(whole) : "", " ");
       }
       if (slip) {
-        said.notice.append(h("span", {}, `¿Está en ${slip.unit}? ${formatNumber(value)} en ${slip.unit} son ${slip.text} ${spec.unidad}. `), change(slip.text));
+        shownMessages.notice.append(h("span", {}, `¿Está en ${slip.unit}? ${formatNumber(value)} en ${slip.unit} son ${slip.text} ${spec.unidad}. `), change(slip.text));
       } else if (!problem && spec.referencia && (value < spec.referencia[0] || value > spec.referencia[1])) {
-        said.notice.append(`Por ${value < spec.referencia[0] ? "debajo" : "encima"} de la referencia.`);
+        shownMessages.notice.append(`Por ${value < spec.referencia[0] ? "debajo" : "encima"} de la referencia.`);
       }
     },
     clear() {
@@ -99,11 +99,11 @@ function faultOf(spec, typed, value) {
 
 function choiceField(spec, noteId) {
   const id = `f-${spec.nombre}`;
-  const said = messages(id);
+  const shownMessages = messages(id);
   const few = spec.opciones.length <= FEW_CHOICES;
   const options = [...spec.opciones.map((option) => [option, option]), ["", "No consta"]];
   const hint = !noteId && spec.descripcion;
-  // Radios are announced by the legend; nothing is chosen beforehand where the doctor must say.
+  // The legend announces radios. A required choice has no default.
   const radios = few ? options.map(([value], index) => h("input", {
     type: "radio", name: id, id: `${id}-${index}`, value, checked: !spec.obligatorio && value === "",
   })) : [];
@@ -114,8 +114,8 @@ function choiceField(spec, noteId) {
   const node = few
     ? h("fieldset", { class: "field plain", "aria-describedby": described(id, noteId) }, h("legend", {}, name),
         h("div", { class: "segments" }, radios.map((radio, index) => h("label", { for: radio.id }, radio, h("span", {}, options[index][1])))),
-        h("p", { class: "hint", id: `${id}-hint` }, hint), said.problem, said.notice)
-    : h("div", { class: "field" }, h("label", { for: id }, name), select, h("p", { class: "hint", id: `${id}-hint` }, hint), said.problem, said.notice);
+        h("p", { class: "hint", id: `${id}-hint` }, hint), shownMessages.problem, shownMessages.notice)
+    : h("div", { class: "field" }, h("label", { for: id }, name), select, h("p", { class: "hint", id: `${id}-hint` }, hint), shownMessages.problem, shownMessages.notice);
   const chosen = () => (few ? radios.find((radio) => radio.checked)?.value ?? "?" : select.value);
 
   const field = {
@@ -123,7 +123,7 @@ function choiceField(spec, noteId) {
     value: () => (["", "?"].includes(chosen()) ? null : chosen()),
     typed: () => (spec.obligatorio ? chosen() !== "?" : chosen() !== ""),
     problem: () => (chosen() === "?" ? missing(spec) : null),
-    show: (problem) => said.show(problem, few ? node : select),
+    show: (problem) => shownMessages.show(problem, few ? node : select),
     clear() {
       for (const radio of radios) radio.checked = !spec.obligatorio && radio.value === "";
       if (select) select.value = spec.obligatorio ? "?" : "";
@@ -136,14 +136,14 @@ function choiceField(spec, noteId) {
 
 function flagField(spec) {
   const id = `f-${spec.nombre}`;
-  const said = messages(id);
+  const shownMessages = messages(id);
   const box = h("input", { type: "checkbox", id, "aria-describedby": described(id) });
   const node = h("div", { class: "field flag" },
     h("label", { for: id }, box, h("span", {}, spec.etiqueta)),
-    h("p", { class: "hint", id: `${id}-hint` }, spec.descripcion), said.problem);
+    h("p", { class: "hint", id: `${id}-hint` }, spec.descripcion), shownMessages.problem);
   const field = {
     name: spec.nombre, node, focus: () => box.focus(), value: () => box.checked, typed: () => box.checked, problem: () => null,
-    show: (problem) => said.show(problem, box),
+    show: (problem) => shownMessages.show(problem, box),
     clear() {
       box.checked = false;
       field.show(null);

@@ -1,4 +1,4 @@
-// The form: groups and fields in the order of the patient class, and what is read out of them.
+// The form: groups and fields in the order of the patient class, and their values.
 
 import { h } from "./dom.js";
 import { buildField } from "./fields.js";
@@ -24,7 +24,7 @@ export function buildForm(root, spec, actions) {
     typed: () => fields.some((field) => field.typed()),
     clear: () => fields.forEach((field) => field.clear()),
     focus: (name) => byName.get(name)?.focus(),
-    /** Check every field, show what is wrong beside it, and give the fields that are. */
+    /** Check every field, show its problem next to it, and return the fields with a problem. */
     check() {
       const wrong = fields.filter((field) => {
         const problem = field.problem();
@@ -33,23 +33,23 @@ export function buildForm(root, spec, actions) {
       });
       return wrong;
     },
-    /** Show what the server refused beside the fields it names; gives the sentences that belong to none. */
+    /** Show the errors of the server next to their fields; return the sentences that belong to no field. */
     showErrors(errors) {
-      const nowhere = [];
+      const unplaced = [];
       for (const { campo, mensaje } of errors) {
         const field = byName.get(campo);
         if (field) field.show(mensaje);
-        else nowhere.push(mensaje);
+        else unplaced.push(mensaje);
       }
       byName.get(errors.find(({ campo }) => byName.has(campo))?.campo)?.focus();
-      return nowhere;
+      return unplaced;
     },
   };
 }
 
 const grid = (kind, fields) => fields.length > 0 && h("div", { class: kind }, fields.map((field) => field.node));
 
-// A description that several fields of a group have is said once, above them.
+// A description that several fields of a group share is shown once, above them.
 const alike = (field, all) => all.filter((other) => other.grupo === field.grupo && other.descripcion === field.descripcion);
 const noteId = (field) => `note-${field.nombre}`;
 function sharedNote(field, all) {

@@ -1,4 +1,4 @@
-// Recent predictions: filters, search by id or by the doctor's own reference, more on demand, print and CSV.
+// The history of predictions: filters, search by id or patient reference, paging, print and CSV.
 
 import { get, post, reasonOf } from "./api.js";
 import { downloadCsv } from "./csv.js";
@@ -16,15 +16,15 @@ export function buildHistory(root, spec) {
     Object.entries(spec.diagnosticos).map(([code, label]) => h("option", { value: code }, label)));
   const search = h("input", { id: "search", type: "search", autocomplete: "off", spellcheck: "false", maxlength: 128, "aria-describedby": "search-hint" });
   const body = h("tbody", { role: "rowgroup" });
-  const said = h("p", { class: "muted", role: "status" });
-  const trouble = h("div", { role: "alert" });
+  const summaryLine = h("p", { class: "muted", role: "status" });
+  const errorBox = h("div", { role: "alert" });
   const more = button("Ver más", () => load(false));
   const save = button("Guardar como CSV", () => downloadCsv(rows, spec));
   const print = button("Imprimir", () => window.print());
   let rows = [];
   let following = null;
-  let filtered = null; // what the rows on screen were asked by: a cursor goes with no other filters
-  let latest = 0; // answers to an older question are not shown
+  let filtered = null; // the filters of the rows on screen: a cursor is valid for them only
+  let latest = 0; // responses to an older request are not shown
 
   const filters = h("form", { class: "card filters", novalidate: true, autocomplete: "off", "aria-label": "Filtros" },
     field("Desde", since), field("Hasta", until), field("Diagnóstico", diagnosis),
@@ -39,32 +39,32 @@ export function buildHistory(root, spec) {
     h("caption", { class: "hidden-text" }, "Predicciones, de la más nueva a la más antigua"),
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ["Fecha", "Diagnóstico", "Probabilidad", "Comprobado", "Identificador"].map((text) => h("th", { scope: "col", role: "columnheader" }, text)))),
     body);
-  root.append(filters, trouble, h("div", { class: "card results" }, h("div", { class: "results-top" }, said, h("div", { class: "actions" }, save, print)), table, more));
+  root.append(filters, errorBox, h("div", { class: "card results" }, h("div", { class: "results-top" }, summaryLine, h("div", { class: "actions" }, save, print)), table, more));
 
   return { open: () => load(true) };
 
   async function load(fresh) {
     const turn = (latest += 1);
-    trouble.replaceChildren();
-    if (fresh) said.textContent = "Buscando…";
+    errorBox.replaceChildren();
+    if (fresh) summaryLine.textContent = "Buscando…";
     try {
-      const wanted = fresh ? await filter() : filtered;
-      const found = await ask(wanted, fresh ? null : following);
+      const query = fresh ? await filter() : filtered;
+      const page = await fetchPage(query, fresh ? null : following);
       if (turn !== latest) return;
-      filtered = wanted;
-      rows = fresh ? found.predicciones : [...rows, ...found.predicciones];
-      following = found.siguiente;
+      filtered = query;
+      rows = fresh ? page.predicciones : [...rows, ...page.predicciones];
+      following = page.siguiente;
       body.replaceChildren(...rows.map((row) => line(row, spec)));
-      said.textContent = summary();
-    } catch (refusal) {
+      summaryLine.textContent = summary();
+    } catch (rejection) {
       if (turn !== latest) return;
-      if (fresh) said.textContent = rows.length > 0 ? "Se muestra lo último que se encontró." : "";
-      trouble.append(h("div", { class: "note danger" }, h("p", {}, reasonOf(refusal)), button("Reintentar", () => load(fresh), "small")));
+      if (fresh) summaryLine.textContent = rows.length > 0 ? "Se muestra lo último que se encontró." : "";
+      errorBox.append(h("div", { class: "note danger" }, h("p", {}, reasonOf(rejection)), button("Reintentar", () => load(fresh), "small")));
     }
     more.hidden = following === null;
     table.hidden = rows.length === 0;
     save.disabled = print.disabled = rows.length === 0;
-    announce(said.textContent);
+    announce(summaryLine.textContent);
   }
 
   function summary() {
@@ -72,21 +72,21 @@ export function buildHistory(root, spec) {
     return `${rows.length === 1 ? "1 predicción" : `${rows.length} predicciones`}${following ? ", y hay más" : ""}.`;
   }
 
-  /** Read the filters: an id, or the parameters of a search. */
+  /** Return the filters: an id, or the parameters of a search. */
   async function filter() {
     const text = search.value.trim();
     if (UUID.test(text)) return text.toLowerCase();
-    const wanted = new URLSearchParams({ limite: PAGE });
-    if (since.value) wanted.set("desde", new Date(`${since.value}T00:00`).toISOString());
-    if (until.value) wanted.set("hasta", dayAfter(until.value).toISOString());
-    if (diagnosis.value) wanted.set("output", diagnosis.value);
-    if (text) wanted.set("referencia", (await post("/referencias", { referencia: text }, { repeatable: true })).hash);
-    return wanted;
+    const query = new URLSearchParams({ limite: PAGE });
+    if (since.value) query.set("desde", new Date(`${since.value}T00:00`).toISOString());
+    if (until.value) query.set("hasta", dayAfter(until.value).toISOString());
+    if (diagnosis.value) query.set("output", diagnosis.value);
+    if (text) query.set("referencia", (await post("/referencias", { referencia: text }, { repeatable: true })).hash);
+    return query;
   }
 
-  async function ask(wanted, cursor) {
-    if (typeof wanted === "string") return { predicciones: [await get(`/predicciones/${wanted}`)], siguiente: null };
-    return get(`/predicciones?${wanted}${cursor ? `&${new URLSearchParams({ cursor })}` : ""}`);
+  async function fetchPage(query, cursor) {
+    if (typeof query === "string") return { predicciones: [await get(`/predicciones/${query}`)], siguiente: null };
+    return get(`/predicciones?${query}${cursor ? `&${new URLSearchParams({ cursor })}` : ""}`);
   }
 
   function clear() {
@@ -112,14 +112,14 @@ function line(row, spec) {
     cell("Fecha", formatMoment(row.timestamp)),
     cell("Diagnóstico", isOpen(row.plausibles) ? `No concluyente. Más probable: ${label}` : label),
     cell("Probabilidad", formatPercent(row.probabilidad)),
-    cell("Comprobado", outcomeText(row.resultado, spec)),
+    cell("Comprobado", feedbackText(row.resultado, spec)),
     cell("Identificador", h("a", { href: `#prediccion/${row.id}`, class: "code", title: row.id }, shortened(row.id))));
 }
 
 const shortened = (id) => `…${id.slice(-12)}`;
 
-/** What is known of a prediction afterwards, in a few words. */
-export function outcomeText(outcome, spec) {
-  if (!outcome) return "—";
-  return outcome.aceptada ? "Confirmado" : `Corregido: ${spec.diagnosticos[outcome.diagnostico] ?? outcome.diagnostico}`;
+/** Return the doctor's feedback in a few words. */
+export function feedbackText(feedback, spec) {
+  if (!feedback) return "—";
+  return feedback.aceptada ? "Confirmado" : `Corregido: ${spec.diagnosticos[feedback.diagnostico] ?? feedback.diagnostico}`;
 }

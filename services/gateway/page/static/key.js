@@ -1,4 +1,4 @@
-// The dialog for the doctor's key. The key stays in memory: nothing is written where the next user of this machine reads.
+// The dialog for the doctor's API key. The key stays in memory: the next user of this machine must not find it.
 
 import { hasKey, onKeyNeeded } from "./api.js";
 
@@ -6,13 +6,13 @@ export function buildKeyDialog() {
   const dialog = document.getElementById("key");
   const input = document.getElementById("key-input");
   const leave = document.getElementById("leave");
-  let asked = null; // one dialog, however many requests wait for it
+  let pending = null; // one dialog for all waiting requests
 
   onKeyNeeded((reason) => {
-    asked ??= ask(reason).finally(() => {
-      asked = null;
+    pending ??= ask(reason).finally(() => {
+      pending = null;
     });
-    return asked;
+    return pending;
   });
   leave.addEventListener("click", () => location.reload());
 
@@ -22,9 +22,9 @@ export function buildKeyDialog() {
     dialog.returnValue = "";
     dialog.showModal();
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-    const given = dialog.returnValue === "enter" ? input.value.trim() : "";
+    const entered = dialog.returnValue === "enter" ? input.value.trim() : "";
     input.value = "";
-    leave.hidden = !(given || hasKey());
-    return given;
+    leave.hidden = !(entered || hasKey());
+    return entered;
   }
 }

@@ -1,4 +1,4 @@
-// The page, put together: views are chosen by the part of the address after #, which never holds patient data.
+// Entry point of the page: the fragment of the address selects the view; it never holds data of patients.
 
 import { get } from "./api.js";
 import { buildConsult } from "./consult.js";
@@ -13,11 +13,11 @@ const view = Object.fromEntries(VIEWS.map((name) => [name, document.getElementBy
 const title = document.getElementById("title");
 
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address chooses the view
+  event.preventDefault(); // the fragment selects the view
   document.getElementById("principal").focus();
 });
 window.addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true; // paper cannot be opened later
+  for (const details of document.querySelectorAll("details")) details.open = true; // on paper nothing can be opened
 });
 buildKeyDialog();
 start();
@@ -26,9 +26,9 @@ async function start() {
   let spec;
   try {
     spec = await get("/pagina/form.json");
-  } catch (refusal) {
+  } catch (rejection) {
     document.getElementById("patient").replaceChildren(
-      h("div", { class: "note danger", role: "alert" }, h("p", {}, `${refusal.message} El formulario no se ha podido preparar.`), button("Reintentar", start, "small")));
+      h("div", { class: "note danger", role: "alert" }, h("p", {}, `${rejection.message} El formulario no se ha podido preparar.`), button("Reintentar", start, "small")));
     return;
   }
   buildConsult(spec);
@@ -38,8 +38,8 @@ async function start() {
 }
 
 function show(spec, history, moved) {
-  const [asked, id] = location.hash.slice(1).split("/");
-  const name = VIEWS.includes(asked) && (asked !== "prediccion" || id) ? asked : "consulta";
+  const [requested, id] = location.hash.slice(1).split("/");
+  const name = VIEWS.includes(requested) && (requested !== "prediccion" || id) ? requested : "consulta";
   for (const other of VIEWS) view[other].hidden = other !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -50,7 +50,7 @@ function show(spec, history, moved) {
   document.title = `${heading} · Predecir`;
   if (name === "historial") history.open();
   if (name === "prediccion") showRecord(view.prediccion, id, spec);
-  if (moved && asked !== "resultado") {
+  if (moved && requested !== "resultado") {
     title.focus();
     window.scrollTo(0, 0);
   }

@@ -1,9 +1,9 @@
-// The probability of every diagnosis, in words and as bars, from the most to the least probable.
+// The probability of every diagnosis, as text and bars, the most probable first.
 
 import { bar, h } from "./dom.js";
 import { formatPercent } from "./numbers.js";
 
-/** Whether more than one diagnosis could not be ruled out; of old predictions (null) it is not known. */
+/** Return whether more than one diagnosis is plausible; unknown (false) for old predictions, which have null. */
 export const isOpen = (plausibles) => plausibles != null && plausibles.length > 1;
 
 export function buildProbabilities({ probabilidades, prediccion, plausibles }, spec) {

@@ -1,4 +1,4 @@
-// Which model answered, and the way to the card of the one that answers now, which may be another.
+// The model of an answer, and a link to the card of the serving model, which may be another one.
 
 import { h, outside } from "./dom.js";
 

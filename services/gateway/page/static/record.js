@@ -1,15 +1,15 @@
-// One recorded prediction: what was asked and answered, what became of it, and a page to print.
+// One recorded prediction: data, answer and feedback, also for print.
 
 import { get, reasonOf } from "./api.js";
 import { button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
-import { outcomeText } from "./history.js";
-import { buildOutcome } from "./outcome.js";
+import { feedbackText } from "./history.js";
+import { buildFeedback } from "./feedback.js";
 import { buildProbabilities, isOpen } from "./probabilities.js";
 import { buildModelLine } from "./provenance.js";
 import { buildSheet } from "./sheet.js";
 
-let latest = 0; // an answer about a prediction that is no longer the one of the address is not shown
+let latest = 0; // a response for another prediction than that of the address is not shown
 
 export async function showRecord(root, id, spec) {
   const turn = (latest += 1);
@@ -17,10 +17,10 @@ export async function showRecord(root, id, spec) {
   try {
     const row = await get(`/predicciones/${encodeURIComponent(id)}`);
     if (turn === latest) root.replaceChildren(...content(row, spec));
-  } catch (refusal) {
+  } catch (rejection) {
     if (turn !== latest) return;
-    const late = refusal.status === 404 ? " Si es de hace un momento, puede tardar un instante en registrarse." : "";
-    root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${reasonOf(refusal)}${late}`),
+    const late = rejection.status === 404 ? " Si es de hace un momento, puede tardar un instante en registrarse." : "";
+    root.replaceChildren(h("div", { class: "note danger", role: "alert" }, h("p", {}, `${reasonOf(rejection)}${late}`),
       button("Reintentar", () => showRecord(root, id, spec), "small")));
   }
 }
@@ -36,8 +36,8 @@ function content(row, spec) {
         h("h2", {}, open ? `Más probable: ${label}` : label),
         h("p", {}, `${formatPercent(row.probabilidad)} de probabilidad, el ${formatMoment(row.timestamp)}.`),
         buildProbabilities({ probabilidades: row.probabilidades, prediccion: row.output, plausibles: row.plausibles }, spec),
-        buildOutcome(row.id, row.output, spec, { open, told: row.resultado }),
-        outcomes(row.resultados ?? [], spec)),
+        buildFeedback(row.id, row.output, spec, { open, last: row.resultado }),
+        feedbackList(row.resultados ?? [], spec)),
       h("section", { class: "card" },
         h("h2", {}, "Datos enviados"), buildSheet(row.inputs, spec),
         h("dl", { class: "provenance" },
@@ -46,8 +46,8 @@ function content(row, spec) {
   ];
 }
 
-function outcomes(list, spec) {
+function feedbackList(list, spec) {
   if (list.length === 0) return "";
   return h("section", { class: "part" }, h("h3", {}, "Lo anotado hasta ahora"),
-    h("ul", {}, list.map((outcome) => h("li", {}, `${formatMoment(outcome.timestamp)}: ${outcomeText(outcome, spec)}`, outcome.motivo && ` (${outcome.motivo})`))));
+    h("ul", {}, list.map((feedback) => h("li", {}, `${formatMoment(feedback.timestamp)}: ${feedbackText(feedback, spec)}`, feedback.motivo && ` (${feedback.motivo})`))));
 }

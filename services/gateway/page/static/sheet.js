@@ -1,4 +1,4 @@
-// A patient's data as they were sent, for reading and for print.
+// A patient's data as they were sent, for the screen and for print.
 
 import { h } from "./dom.js";
 import { formatNumber } from "./numbers.js";

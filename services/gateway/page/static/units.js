@@ -1,4 +1,4 @@
-// A value that is strange in the unit asked, and far less so in another that laboratories report, may be a slip.
+// Suspected units: a value far outside its range may have been read in another unit that laboratories report.
 
 import { formatShort } from "./numbers.js";
 
@@ -6,15 +6,16 @@ const NEARER = 2;
 
 const within = (value, range) => !range || (value >= range[0] && value <= range[1]);
 
-/** How far `value` lies from a range, as the logarithm of their quotient; 0 inside. */
+/** Return the distance of `value` from a range, as the logarithm of their quotient; 0 inside. */
 function distance(value, range) {
   if (within(value, range)) return 0;
   return value > range[1] ? Math.log(value / range[1]) : Math.log(range[0] / value);
 }
 
 /**
- * Give the unit that `value` may have been read in, and what it would be in the unit asked, or null. What is refused
- * need only become possible; what is outside the reference is suspected if converting brings it at least twice as near.
+ * Return the unit that `value` may have been read in, and the value in the unit of the form, or null. A value outside the
+ * limits is suspected if the converted one is inside; a value outside the reference, if the converted one is at least
+ * twice as near.
  */
 export function suspectedUnit({ limites, referencia, otras_unidades: others }, value) {
   const range = referencia ?? limites;
