@@ -22,7 +22,7 @@ def empty_registry_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry_file: Path) -> Workspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry_file: Path) -> Workspace:
     from tests.support.builds import new_workspace  # noqa: PLC0415 - as above
 
     monkeypatch.chdir(tmp_path)

@@ -85,8 +85,8 @@ def _replace_the_key(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    "meddle", [_move_the_alias, _roll_back, _move_the_link, _lose_a_link, _tamper, _replace_the_key]
+    "change", [_move_the_alias, _roll_back, _move_the_link, _lose_a_link, _tamper, _replace_the_key]
 )
-def test_any_change_invalidates_the_cache(settled: Workspace, meddle: Callable[[Workspace], None]) -> None:
-    meddle(settled)
+def test_any_change_invalidates_the_cache(settled: Workspace, change: Callable[[Workspace], None]) -> None:
+    change(settled)
     assert cached_summary(BUILD, SETTINGS, settled.model_store) is None

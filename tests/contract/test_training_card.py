@@ -1,4 +1,4 @@
-"""The model card: what it says is what the run found, and a browser may show it without fetching anything."""
+"""The model card: it shows the figures of the run, and a browser shows it without fetching anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST = 400 * 1024
 
 
 class Page(HTMLParser):
-    """What of a page can be asked: its tags with their attributes, its words, and the text of its headings."""
+    """A parsed page: its tags with their attributes, its words, and the text of its headings."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
@@ -98,9 +98,9 @@ def test_every_figure_is_the_one_in_the_metrics_with_its_interval(build: Build, 
 
 
 def test_every_item_of_tripod_ai_has_its_heading(page: Page) -> None:
-    said = [text.partition("TRIPOD+AI")[2] for tag, text in page.headings if tag == "h2"]
-    assert all(said)
-    assert {int(item) for text in said for item in re.findall(r"\d+", text)} == set(range(1, 28))
+    items = [text.partition("TRIPOD+AI")[2] for tag, text in page.headings if tag == "h2"]
+    assert all(items)
+    assert {int(item) for text in items for item in re.findall(r"\d+", text)} == set(range(1, 28))
 
 
 def test_a_browser_fetches_nothing_and_runs_nothing(content: bytes, page: Page) -> None:
@@ -129,8 +129,14 @@ def test_it_can_be_read_aloud(page: Page) -> None:
 
 
 def test_it_says_of_what_it_is_made(build: Build, page: Page) -> None:
-    for said in ("versión 7", "run-of-the-test", "commit-of-the-test", "2024-05-06", build.preparation.patient_digest):
-        assert said in page.words
+    for expected in (
+        "versión 7",
+        "run-of-the-test",
+        "commit-of-the-test",
+        "2024-05-06",
+        build.preparation.patient_digest,
+    ):
+        assert expected in page.words
     assert hashlib.sha256(build.pickled).hexdigest() in page.words
     assert hashlib.sha256(build.onnx).hexdigest() in page.words
 
@@ -146,10 +152,10 @@ def test_it_says_when_the_commit_alone_may_not_make_it_again(build: Build, page:
 
 def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Build) -> None:
     about = About(purpose="Para <b>orientar</b> & nada más", limits=("Solo <i>adultos</i>",))
-    told = render(with_about(build, about), version_of(build))
-    assert b"<b>" not in told
-    assert "Para <b>orientar</b> & nada más" in Page(told).words
-    assert "Solo <i>adultos</i>" in Page(told).words
+    words = render(with_about(build, about), version_of(build))
+    assert b"<b>" not in words
+    assert "Para <b>orientar</b> & nada más" in Page(words).words
+    assert "Solo <i>adultos</i>" in Page(words).words
 
 
 def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page) -> None:
@@ -166,11 +172,11 @@ def test_a_rule_is_compared_where_there_is_one(build: Build, page: Page) -> None
     rule = Rule(answers=["sano"], figures=figures, intervals=intervals, gain=gain, gain_intervals=intervals)
     metrics = build.metrics.model_copy(update={"rule": rule})
     about = About(rule="Fiebre: enfermo.")
-    told = Page(render(with_about(dataclasses.replace(build, metrics=metrics), about), version_of(build))).words
-    assert re.search(r"Una regla sencilla 60,0.% 25,0.% a 75,0.% 50,0.%", told)
-    assert re.search(r"Ventaja del modelo sobre la regla 30,0.% 25,0.% a 75,0.% 35,0.%", told)
-    assert "La regla: Fiebre: enfermo. Solo conoce 1 de los 3 diagnósticos." in told
-    assert re.search(r"sano 9.*? 97,0.% 25,0.% a 75,0.% .* 83,0.% 25,0.% a 75,0.% ", told)
+    words = Page(render(with_about(dataclasses.replace(build, metrics=metrics), about), version_of(build))).words
+    assert re.search(r"Una regla sencilla 60,0.% 25,0.% a 75,0.% 50,0.%", words)
+    assert re.search(r"Ventaja del modelo sobre la regla 30,0.% 25,0.% a 75,0.% 35,0.%", words)
+    assert "La regla: Fiebre: enfermo. Solo conoce 1 de los 3 diagnósticos." in words
+    assert re.search(r"sano 9.*? 97,0.% 25,0.% a 75,0.% .* 83,0.% 25,0.% a 75,0.% ", words)
     assert "Una regla sencilla" not in page.words
 
 
@@ -181,17 +187,17 @@ def test_ours_declares_everything() -> None:
 def test_it_says_how_the_cases_were_divided(build: Build, page: Page) -> None:
     assert "Por fecha: se evalúa con los casos desde el 2020-10-01" in page.words
     parameters = build.parameters.model_copy(update={"split": small_parameters(split="random").split})
-    told = Page(render(dataclasses.replace(build, parameters=parameters), version_of(build))).words
-    assert re.search(r"Al azar: se evalúa con el 25,0.% de los casos de cada diagnóstico", told)
-    assert "Por fecha" not in told
+    words = Page(render(dataclasses.replace(build, parameters=parameters), version_of(build))).words
+    assert re.search(r"Al azar: se evalúa con el 25,0.% de los casos de cada diagnóstico", words)
+    assert "Por fecha" not in words
 
 
 def test_few_cases_are_told_to_be_too_few(build: Build) -> None:
     [first, *others] = build.metrics.subgroups
     few = first.model_copy(update={"group": UNKNOWN, "cases": 1, "figures": {}, "intervals": {}})
     metrics = build.metrics.model_copy(update={"subgroups": [few, *others]})
-    told = Page(render(dataclasses.replace(build, metrics=metrics), version_of(build))).words
-    assert "no consta 1 caso muy pocos casos" in told
+    words = Page(render(dataclasses.replace(build, metrics=metrics), version_of(build))).words
+    assert "no consta 1 caso muy pocos casos" in words
 
 
 def test_the_same_run_gives_the_same_card(build: Build, content: bytes) -> None:

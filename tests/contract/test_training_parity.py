@@ -26,19 +26,19 @@ def test_an_onnx_model_of_another_temperature_fails_parity() -> None:
     cases = made_up_cases()
     members = boosting.fit(cases, 0.0, small_parameters().model)
     model, other = boosting.merge(members, 1.0), boosting.merge(members, 1.2)
-    found = parity(model, convert(other), cases.rows, TOLERANCE)
-    assert not found.passed
-    assert found.max_abs_difference > TOLERANCE
-    assert found.label_flips == 0
+    result = parity(model, convert(other), cases.rows, TOLERANCE)
+    assert not result.passed
+    assert result.max_abs_difference > TOLERANCE
+    assert result.label_flips == 0
 
 
 def test_an_onnx_model_that_changes_one_answer_fails_parity() -> None:
     cases = made_up_cases()
     model, other = (boosting.merge(boosting.fit(cases, power, small_parameters().model), 1.0) for power in (0.0, 1.0))
-    found = parity(model, convert(other), cases.rows, tolerance=1.0)
-    assert not found.passed
-    assert found.max_abs_difference <= found.tolerance
-    assert found.label_flips > 0
+    result = parity(model, convert(other), cases.rows, tolerance=1.0)
+    assert not result.passed
+    assert result.max_abs_difference <= result.tolerance
+    assert result.label_flips > 0
 
 
 def test_the_onnx_model_of_another_number_of_classes_is_refused() -> None:

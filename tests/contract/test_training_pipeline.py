@@ -1,4 +1,4 @@
-"""What the pipeline decides before DVC runs."""
+"""Decisions of `pipeline` before DVC runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_pipeline() -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder without parameters: whoever wants to train there is told so."""
+    """A folder without params.yaml: training there is an error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREDECIR_PARAMS", raising=False)
     return tmp_path
@@ -97,11 +97,11 @@ def registered(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspa
     return workspace
 
 
-@pytest.mark.parametrize("trouble", [_damage, _lose])
+@pytest.mark.parametrize("damage", [_damage, _lose])
 def test_a_lost_or_damaged_model_is_fetched_from_the_registry(
-    registered: Workspace, trouble: Callable[[Workspace], None]
+    registered: Workspace, damage: Callable[[Workspace], None]
 ) -> None:
-    trouble(registered)
+    damage(registered)
     assert run_pipeline().startswith("version 1 is in production; it was lost or damaged here")
     assert registered.model_store.opened("1") is not None
     assert registered.links() == ("1", "1")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: Path) -> Path:
+def two_versions(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: Path) -> Path:
     """A folder with version 2 in production, and version 1 before it; beside it a copy to begin every test with."""
     home = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(home):
@@ -47,16 +47,16 @@ def kept(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: Path) ->
         workspace = new_workspace(empty_registry_file)
         workspace.register(good_build())
         workspace.register(another(good_build()))
-    shutil.copytree(home, home.with_name("kept"), symlinks=True)
+    shutil.copytree(home, home.with_name("two_versions"), symlinks=True)
     return home
 
 
 @pytest.fixture
-def two(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def two(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """That folder as it was, at the same path, which MLflow has written into its tables."""
-    shutil.rmtree(kept)
-    shutil.copytree(kept.with_name("kept"), kept, symlinks=True)
-    monkeypatch.chdir(kept)
+    shutil.rmtree(two_versions)
+    shutil.copytree(two_versions.with_name("two_versions"), two_versions, symlinks=True)
+    monkeypatch.chdir(two_versions)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     return Workspace()
 

@@ -1,4 +1,4 @@
-"""Where the version that answered is found, and that what trains a model makes the same bytes again."""
+"""Opening the version that answered, and training that gives the same bytes again."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_a_version_is_opened_from_the_store_or_else_the_registry(workspace: Work
     workspace.register(good_build())
     bundle = workspace.model_store.opened("1")
     assert bundle is not None
-    asked = answered_by("1", bundle.digest)
-    assert open_version(asked, workspace.context) == bundle
+    prediction = answered_by("1", bundle.digest)
+    assert open_version(prediction, workspace.context) == bundle
     model = workspace.model_store.folder / "1/model.onnx"
     model.write_bytes(b"tampered")
-    assert open_version(asked, workspace.context) == bundle
+    assert open_version(prediction, workspace.context) == bundle
     shutil.rmtree(workspace.model_store.folder)
-    assert open_version(asked, workspace.context) == bundle
+    assert open_version(prediction, workspace.context) == bundle
     assert not workspace.model_store.folder.exists(), "looking back publishes nothing"
     with pytest.raises(RegistryError, match="version 1 here is not the one that answered: its digest is"):
         open_version(answered_by("1", "f" * 64), workspace.context)
@@ -48,7 +48,7 @@ def test_a_version_is_opened_from_the_store_or_else_the_registry(workspace: Work
         open_version(answered_by("9", bundle.digest), workspace.context)
     shutil.rmtree(workspace.var / "keys")
     with pytest.raises(RegistryError, match="and the one in the registry cannot be verified"):
-        open_version(asked, workspace.context)
+        open_version(prediction, workspace.context)
 
 
 def test_the_origin_is_described_in_short_lines(workspace: Workspace) -> None:
@@ -57,8 +57,8 @@ def test_the_origin_is_described_in_short_lines(workspace: Workspace) -> None:
     assert bundle is not None
     lines = describe_origin(answered_by("1", bundle.digest), bundle.manifest)
     assert max(map(len, lines)) < 250
-    said = " ".join(line.strip() for line in lines)
-    assert [name for name, value in bundle.manifest.parameters.items() if f"{name}={value}" not in said] == []
+    text = " ".join(line.strip() for line in lines)
+    assert [name for name, value in bundle.manifest.parameters.items() if f"{name}={value}" not in text] == []
 
 
 def made_by(**environment: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from training.monitoring.drift import RecentPredictions
 
 
 def cases() -> list[tuple[dt.date, list[float]]]:
-    found = []
+    rows = []
     with thyroid_csv().open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             try:
@@ -25,8 +25,8 @@ def cases() -> list[tuple[dt.date, list[float]]]:
             except DiscardedRowError:
                 continue
             assert case.date is not None
-            found.append((case.date, case.patient.encode()))
-    return found
+            rows.append((case.date, case.patient.encode()))
+    return rows
 
 
 def test_what_changed_in_these_data_is_what_is_found() -> None:

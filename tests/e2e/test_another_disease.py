@@ -51,16 +51,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, ended.stdout
 
 
-def lines(said: str, stage: str) -> list[str]:
-    return [line for line in said.splitlines() if line.startswith(f"{stage} ")]
+def lines(output: str, stage: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith(f"{stage} ")]
 
 
 def test_every_stage_prints_a_line_and_a_signed_bundle_is_in_production(
     trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, said = trained
-    assert "399 cases of 420 rows; left out: 21 (no hemoglobin)" in lines(said, "prepare")[-1]
-    assert all(lines(said, stage) for stage in ("train", "evaluate", "register", "pipeline"))
+    folder, output = trained
+    assert "399 cases of 420 rows; left out: 21 (no hemoglobin)" in lines(output, "prepare")[-1]
+    assert all(lines(output, stage) for stage in ("train", "evaluate", "register", "pipeline"))
     monkeypatch.syspath_prepend(folder)
     patient = importlib.import_module("anemia").DatosPaciente
     production = folder / "var/models/anemia/production"
@@ -79,10 +79,10 @@ def test_it_is_served_and_its_answer_becomes_a_row(trained: tuple[Path, str]) ->
         body = json.loads(PAGE.partition("-d '")[2].partition("'")[0])
         answer = plain_http.post(f"{process.url}/predecir", json=body)
         assert answer.status_code == 200, answer.text
-        given = answer.json()
-        assert (given["prediccion"], given["etiqueta"]) == ("ferropenica", "Anemia ferropénica")
+        body = answer.json()
+        assert (body["prediccion"], body["etiqueta"]) == ("ferropenica", "Anemia ferropénica")
         until_now(lambda: bool(query(folder, "SELECT id FROM predicciones")))
-    assert query(folder, "SELECT id, output, modelo FROM predicciones") == [(given["id"], "ferropenica", "anemia")]
+    assert query(folder, "SELECT id, output, modelo FROM predicciones") == [(body["id"], "ferropenica", "anemia")]
 
 
 def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None:
@@ -95,8 +95,8 @@ def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None
 
 def trigger(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "training", "trigger"]
-    given = os.environ | environment(folder)
-    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=120)
+    variables = os.environ | environment(folder)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_drift_starts_the_pipeline_once(trained: tuple[Path, str]) -> None:
@@ -119,7 +119,7 @@ def test_drift_starts_the_pipeline_once(trained: tuple[Path, str]) -> None:
     assert lines(second.stdout, "pipeline") == []
     report = json.loads((folder / REPORT).read_text())
     assert (report["version"], report["started"]) == ("1", False)
-    assert {"embarazo.psi", "hemoglobina.psi"} <= {found["name"] for found in report["findings"] if found["beyond"]}
+    assert {"embarazo.psi", "hemoglobina.psi"} <= {figure["name"] for figure in report["findings"] if figure["beyond"]}
 
 
 def refused(folder: Path) -> str:
@@ -177,9 +177,9 @@ def test_ctrl_c_while_a_stage_starts_ends_without_a_traceback(tmp_path: Path) ->
     ) as process:
         until_now(lambda: is_importing(process.pid, "training train"), seconds=60)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to everything in the foreground
-        said = process.communicate(timeout=30)[1]
+        error = process.communicate(timeout=30)[1]
     assert process.returncode != 0
-    assert "Traceback" not in said
+    assert "Traceback" not in error
     assert not (folder / "var/models").exists()
 
 

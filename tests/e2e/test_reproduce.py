@@ -1,4 +1,4 @@
-"""An answer that the local profile gave and recorded, computed again; and all that keeps it from being the same."""
+"""Reproducing an answer that the local profile recorded, and every reason why it may fail."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def folder(answered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of it to meddle with, as the current folder."""
+    """A copy of it to change, as the current folder."""
     copy = tmp_path / "copy"
     shutil.copytree(answered, copy, symlinks=True)
     monkeypatch.chdir(copy)
@@ -72,7 +72,7 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         folder, "SELECT id, modelo_digest, inputs, probabilidad, referencia FROM predicciones"
     )
     shown = capsys.readouterr().out
-    for said in (
+    for expected in (
         identifier,
         digest,
         "data test",
@@ -80,12 +80,12 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         "libraries ",
         "parameters",
     ):
-        assert said in shown
+        assert expected in shown
     assert [value for value in (*values, "177.25", "cama") if str(value) in shown] == []
 
 
 @pytest.mark.parametrize(
-    ("meddling", "said"),
+    ("assignment", "expected"),
     [
         ("inputs = json_set(inputs, '$.edad', 20)", r"^different: 2 of 2 probabilities, by 0\.\d+ at most"),
         (
@@ -98,18 +98,18 @@ def test_it_is_the_same_bit_for_bit_and_no_value_of_the_patient_is_shown(
         ("plausibles = NULL", "its hash differs"),
     ],
 )
-def test_a_row_that_was_changed_is_found_out(folder: Path, meddling: str, said: str) -> None:
-    change(folder, meddling)
-    with pytest.raises((NotReproducedError, DatabaseError), match=said) as caught:
+def test_a_changed_row_is_detected(folder: Path, assignment: str, expected: str) -> None:
+    change(folder, assignment)
+    with pytest.raises((NotReproducedError, DatabaseError), match=expected) as caught:
         reproduced(folder)
     assert "83" not in str(caught.value)
 
 
 def test_the_last_bit_counts(folder: Path) -> None:
     [(text,)] = query(folder, "SELECT probabilidades FROM predicciones")
-    given = json.loads(text)
-    given["sano"] = math.nextafter(given["sano"], 1)
-    change(folder, f"probabilidades = '{json.dumps(given)}'")
+    probabilities = json.loads(text)
+    probabilities["sano"] = math.nextafter(probabilities["sano"], 1)
+    change(folder, f"probabilidades = '{json.dumps(probabilities)}'")
     with pytest.raises(NotReproducedError, match=r"^different: 1 of 2 probabilities") as caught:
         reproduced(folder)
     assert caught.value.exit_code == 1
@@ -128,7 +128,7 @@ def test_another_model_under_the_same_version_is_not_taken_for_it(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("patient", "identifier", "said"),
+    ("patient", "identifier", "expected"),
     [
         (
             PATIENT,
@@ -139,12 +139,12 @@ def test_another_model_under_the_same_version_is_not_taken_for_it(folder: Path) 
     ],
 )
 def test_an_unknown_prediction_and_one_of_another_class_are_one_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, patient: str, identifier: str | None, said: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, patient: str, identifier: str | None, expected: str
 ) -> None:
     monkeypatch.setenv("PREDECIR_PACIENTE", patient)
     if identifier:
         change(folder, f"id = '{identifier[:-1]}1'")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=expected):
         reproduced(folder, identifier)
 
 

@@ -1,4 +1,4 @@
-"""deploy/train: what the training job does with its arguments."""
+"""deploy/train: the arguments of the training job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def train(*arguments: str, path: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("arguments", [("rollback", "--reason", "too many alarms"), ("history",)])
-def test_what_trains_nothing_is_handed_on_as_it_was_given(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_other_commands_are_passed_on_unchanged(arguments: tuple[str, ...], tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
@@ -26,8 +26,8 @@ def test_what_trains_nothing_is_handed_on_as_it_was_given(arguments: tuple[str, 
 
 
 @pytest.mark.parametrize("argument", ["rolback", "python", "anew"])
-def test_an_argument_that_is_not_known_trains_nothing(argument: str, tmp_path: Path) -> None:
+def test_an_unknown_argument_trains_nothing(argument: str, tmp_path: Path) -> None:
     done = train(argument, path=str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"train: {argument}: not known; ")
+    assert done.stderr.startswith(f"train: {argument}: unknown; ")
     assert len(done.stderr.splitlines()) == 1

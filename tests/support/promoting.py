@@ -54,7 +54,7 @@ if __name__ == "__main__":
         racer.start()
     for racer in racers:
         racer.join(_SECONDS)
-    found = []
+    rounds = []
     while not winners.empty():
-        found.append(winners.get())
-    json.dump({"winners": found, "exits": [racer.exitcode for racer in racers]}, sys.stdout)
+        rounds.append(winners.get())
+    json.dump({"winners": rounds, "exits": [racer.exitcode for racer in racers]}, sys.stdout)

@@ -88,9 +88,9 @@ def test_the_temperature_undoes_a_known_overconfidence() -> None:
 def test_a_class_that_a_fold_has_not_seen_gets_hardly_any_probability() -> None:
     cases = made_up_cases()
     members = boosting.fit(cases.where(cases.labels != 1), 0.0, small_parameters().model)
-    found = boosting.softmax(boosting.log_scores(members, cases.rows, 3))
-    assert found.shape == (len(cases), 3)
-    assert found[:, 1].max() < 1e-4
+    probabilities = boosting.softmax(boosting.log_scores(members, cases.rows, 3))
+    assert probabilities.shape == (len(cases), 3)
+    assert probabilities[:, 1].max() < 1e-4
 
 
 @pytest.mark.parametrize("split", ["time", "random"])

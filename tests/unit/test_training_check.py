@@ -39,8 +39,8 @@ def altered(column: int, values: npt.NDArray[np.generic]) -> Cases:
 
 
 def test_good_data_pass_every_check() -> None:
-    found = run_checks(data(made_up_cases()), LIMITS)
-    assert {result.check for result in found} >= {
+    results = run_checks(data(made_up_cases()), LIMITS)
+    assert {result.check for result in results} >= {
         "missing.a",
         "class_share.grave",
         "class_cases.reported.grave",
@@ -49,8 +49,8 @@ def test_good_data_pass_every_check() -> None:
         "leakage.a",
         "leakage_missing.d.one_class",
     }
-    assert [result.summary for result in found if not result.passed] == []
-    figures = {result.check: result.figure for result in found}
+    assert [result.summary for result in results if not result.passed] == []
+    figures = {result.check: result.figure for result in results}
     assert figures["leakage_missing.a"] < 0.5 < figures["leakage.a"], "it tells by its values, not by being there"
 
 
@@ -102,9 +102,9 @@ def test_a_case_that_is_there_twice_on_one_day_is_named_by_its_lines() -> None:
 
 def test_a_column_filled_in_from_the_diagnosis_is_named() -> None:
     noise = np.random.default_rng(1).normal(0, 0.05, 400)
-    found = failed(altered(2, made_up_cases().labels + noise))
-    assert [result.check for result in found] == ["leakage.c", "leakage.c.one_class"]
-    assert "balanced accuracy of c alone, all classes: 1, at most 0.95" in found[0].summary
+    results = failed(altered(2, made_up_cases().labels + noise))
+    assert [result.check for result in results] == ["leakage.c", "leakage.c.one_class"]
+    assert "balanced accuracy of c alone, all classes: 1, at most 0.95" in results[0].summary
 
 
 def test_a_column_that_gives_away_one_class_only_is_named() -> None:
@@ -139,9 +139,9 @@ def test_rows_as_the_class_encodes_them_keep_its_schema() -> None:
 def test_what_an_encoded_row_must_not_hold_is_named_by_line_and_rule(column: str, value: float, rule: str) -> None:
     rows = np.array([[30, 0, 90, 1], [31, 1, 95, 0]], dtype=np.float32)
     rows[1, PacienteDePrueba.columns.index(column)] = value
-    found = schema_violations(rows, PacienteDePrueba.columns, np.array([2, 3]), PacienteDePrueba)
-    assert f"line 3: {column}: {rule}" in found
-    assert all(said.startswith(f"line 3: {column}: ") for said in found)
+    violations = schema_violations(rows, PacienteDePrueba.columns, np.array([2, 3]), PacienteDePrueba)
+    assert f"line 3: {column}: {rule}" in violations
+    assert all(violation.startswith(f"line 3: {column}: ") for violation in violations)
 
 
 def test_columns_in_another_order_are_refused() -> None:

@@ -18,8 +18,8 @@ LABELS: Labels = np.random.default_rng(0).integers(3, size=400)
 def answers(right: float, *, seed: int = 0) -> Floats:
     """Probabilities that name the true class in a share `right` of the cases, and another one in the rest."""
     hit = np.random.default_rng(seed).random(len(LABELS)) < right
-    said = np.where(hit, LABELS, (LABELS + 1) % 3)
-    probabilities: Floats = 0.1 + 0.7 * np.eye(3)[said]
+    predicted = np.where(hit, LABELS, (LABELS + 1) % 3)
+    probabilities: Floats = 0.1 + 0.7 * np.eye(3)[predicted]
     return probabilities
 
 
@@ -29,9 +29,9 @@ def compared(candidate: Floats, production: Floats) -> dict[str, Difference]:
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    found = compared(answers(0.9), answers(0.9))
-    assert set(found) == {"accuracy", "balanced_accuracy", "log_loss", "average_precision.grave"}
-    assert {(d.value, d.interval, d.result) for d in found.values()} == {(0.0, (0.0, 0.0), "no difference seen")}
+    result = compared(answers(0.9), answers(0.9))
+    assert set(result) == {"accuracy", "balanced_accuracy", "log_loss", "average_precision.grave"}
+    assert {(d.value, d.interval, d.result) for d in result.values()} == {(0.0, (0.0, 0.0), "no difference seen")}
 
 
 def test_better_and_worse_are_each_others_mirror() -> None:
@@ -43,15 +43,15 @@ def test_better_and_worse_are_each_others_mirror() -> None:
 
 
 def test_a_difference_inside_the_noise_is_neither() -> None:
-    found = compared(answers(0.9, seed=1), answers(0.9, seed=2))
-    low, high = found["accuracy"].interval
+    result = compared(answers(0.9, seed=1), answers(0.9, seed=2))
+    low, high = result["accuracy"].interval
     assert low < 0 < high
-    assert found["accuracy"].result == "no difference seen"
+    assert result["accuracy"].result == "no difference seen"
 
 
 def test_a_class_without_cases_is_not_compared() -> None:
     some = CLASSES.index("grave") != LABELS
-    found = differences(
+    result = differences(
         answers(0.9)[some], answers(0.9)[some], LABELS[some], CLASSES, compared_figures(["grave"]), SETTINGS
     )
-    assert [d.figure for d in found] == ["accuracy", "balanced_accuracy", "log_loss"]
+    assert [d.figure for d in result] == ["accuracy", "balanced_accuracy", "log_loss"]

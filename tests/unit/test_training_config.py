@@ -47,7 +47,7 @@ def test_data_without_dates_are_split_at_random(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (changed("gates", acuracy=0.9), "gates.acuracy: unknown key"),
         (changed("gates", accuracy="0.9"), "gates.accuracy: must be a number"),
@@ -65,14 +65,14 @@ def test_data_without_dates_are_split_at_random(tmp_path: Path) -> None:
         ("a: [1", "not YAML (line"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refusal(written(tmp_path, text))
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refusal(written(tmp_path, text))
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
-    said = refusal(written(tmp_path, changed("gates", accuracy=2, acuracy=1)))
-    assert "gates.accuracy" in said
-    assert "gates.acuracy" in said
+    message = refusal(written(tmp_path, changed("gates", accuracy=2, acuracy=1)))
+    assert "gates.accuracy" in message
+    assert "gates.acuracy" in message
 
 
 def test_a_date_without_quotes_is_refused_because_dvc_cannot_read_it(tmp_path: Path) -> None:

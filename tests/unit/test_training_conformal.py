@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of_true_class(values: list[float]) -> tuple[Floats, Labels]:
-    """Cases of class 0 that were given these probabilities of it."""
+    """Cases of class 0 with these probabilities of it."""
     own = np.array(values)
     return np.stack([own, 1 - own], axis=1), np.zeros(len(own), dtype=np.int64)
 
@@ -34,13 +34,13 @@ def test_with_too_few_cases_for_the_level_every_class_is_plausible() -> None:
 
 def test_the_true_class_is_plausible_as_often_as_the_level_says() -> None:
     rng = np.random.default_rng(0)
-    kept = []
+    coverage = []
     for _ in range(400):
         probabilities = rng.dirichlet([0.6, 0.4, 0.2], 120)
         labels = (rng.random(120)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
-        found = plausible(probabilities[60:], threshold(probabilities[:60], labels[:60], 0.9))
-        kept.append(found[np.arange(60), labels[60:]].mean())
-    assert np.mean(kept) == pytest.approx(0.9 + 0.5 / 61, abs=0.012)  # between the level and 1 / (n + 1) above it
+        sets = plausible(probabilities[60:], threshold(probabilities[:60], labels[:60], 0.9))
+        coverage.append(sets[np.arange(60), labels[60:]].mean())
+    assert np.mean(coverage) == pytest.approx(0.9 + 0.5 / 61, abs=0.012)  # between the level and 1 / (n + 1) above it
 
 
 def test_the_likeliest_class_is_plausible_whatever_the_threshold() -> None:
@@ -52,8 +52,8 @@ def test_the_likeliest_class_is_plausible_whatever_the_threshold() -> None:
 def test_coverage_size_and_conclusive_answers_are_counted() -> None:
     probabilities = np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.5, 0.4, 0.1], [0.1, 0.45, 0.45]])
     labels = np.array([0, 1, 1, 0])
-    found = point_estimates(weighted(probabilities, labels, CLASSES, 0.3, np.ones((1, 4))))
-    assert found == {
+    sets = point_estimates(weighted(probabilities, labels, CLASSES, 0.3, np.ones((1, 4))))
+    assert sets == {
         "coverage": 0.5,
         "coverage.sano": 0.5,
         "coverage.enfermo": 0.5,  # none is "grave"

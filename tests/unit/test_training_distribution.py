@@ -27,25 +27,25 @@ def test_a_value_that_no_case_had_is_told_from_those_that_were_there() -> None:
 
 
 def test_many_values_are_cut_into_tenths() -> None:
-    found = describe(column(*range(1000)), ["age"], {}).columns["age"]
-    assert len(found.edges) == 9
-    assert found.shares == pytest.approx([0.1] * 10, abs=0.002)
+    histogram = describe(column(*range(1000)), ["age"], {}).columns["age"]
+    assert len(histogram.edges) == 9
+    assert histogram.shares == pytest.approx([0.1] * 10, abs=0.002)
 
 
 def test_a_value_that_most_cases_share_has_an_interval_of_its_own() -> None:
-    found = describe(column(*[5.0] * 900, *range(100)), ["dose"], {}).columns["dose"]
-    assert max(found.shares) >= 0.9
-    assert sum(found.shares) == pytest.approx(1)
+    histogram = describe(column(*[5.0] * 900, *range(100)), ["dose"], {}).columns["dose"]
+    assert max(histogram.shares) >= 0.9
+    assert sum(histogram.shares) == pytest.approx(1)
 
 
 def test_missing_values_are_a_share_of_their_own() -> None:
-    found = describe(column(1.0, 2.0, NAN, NAN), ["t3"], {}).columns["t3"]
-    assert (found.shares, found.missing) == ([0.0, 0.5, 0.5, 0.0], 0.5)
+    histogram = describe(column(1.0, 2.0, NAN, NAN), ["t3"], {}).columns["t3"]
+    assert (histogram.shares, histogram.missing) == ([0.0, 0.5, 0.5, 0.0], 0.5)
 
 
 def test_a_column_that_was_never_there_has_one_empty_interval() -> None:
-    found = describe(column(NAN, NAN), ["t3"], {}).columns["t3"]
-    assert (found.edges, found.shares, found.missing) == ([], [0.0], 1.0)
+    histogram = describe(column(NAN, NAN), ["t3"], {}).columns["t3"]
+    assert (histogram.edges, histogram.shares, histogram.missing) == ([], [0.0], 1.0)
 
 
 def test_an_edge_belongs_to_the_interval_above_it() -> None:
@@ -54,6 +54,6 @@ def test_an_edge_belongs_to_the_interval_above_it() -> None:
 
 @given(arrays(np.float32, st.integers(1, 60), elements=st.floats(0, 100, width=32)))
 def test_what_was_described_is_counted_the_same_way_again(values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
-    found = describe(values[:, None], ["x"], {}).columns["x"]
-    assert shares(count_values(values, found.edges)) == found.shares
-    assert sum(found.shares) == pytest.approx(1, abs=1e-4)
+    histogram = describe(values[:, None], ["x"], {}).columns["x"]
+    assert shares(count_values(values, histogram.edges)) == histogram.shares
+    assert sum(histogram.shares) == pytest.approx(1, abs=1e-4)

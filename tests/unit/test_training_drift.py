@@ -27,16 +27,16 @@ def rows(count: int, *, mean: float = 5.0, missing: float = 0.1, seed: int = 0) 
     rng = np.random.default_rng(seed)
     table = np.stack([rng.normal(mean, 1, count), rng.random(count) < 0.2], axis=1)
     table[rng.random(count) < missing, 0] = NAN
-    found: list[list[float]] = table.tolist()
-    return found
+    result: list[list[float]] = table.tolist()
+    return result
 
 
-def beyond(found: list[list[float]], answers: list[str], *, missing_then: float = 0.1) -> list[str]:
+def beyond(recorded: list[list[float]], answers: list[str], *, missing_then: float = 0.1) -> list[str]:
     learned = np.array(rows(2000, missing=missing_then, seed=1), dtype=np.float32)
     recent = RecentPredictions(describe(learned, ["tsh", "embarazo"], ANSWERS))
-    for start in range(0, len(found), 70):
-        recent.add(found[start : start + 70], answers[start : start + 70])
-    assert recent.predictions == len(found)
+    for start in range(0, len(recorded), 70):
+        recent.add(recorded[start : start + 70], answers[start : start + 70])
+    assert recent.predictions == len(recorded)
     return [finding.name for finding in recent.figures(LIMITS) if finding.beyond]
 
 

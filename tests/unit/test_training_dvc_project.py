@@ -33,8 +33,8 @@ def outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> type[Patient]:
         "    tos: bool = flag('Tos')\n"
     )
     monkeypatch.syspath_prepend(folder)
-    found: type[Patient] = importlib.import_module("asma_de_fuera").Paciente
-    return found
+    patient: type[Patient] = importlib.import_module("asma_de_fuera").Paciente
+    return patient
 
 
 def variables() -> dict[str, str]:

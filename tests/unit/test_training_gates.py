@@ -106,7 +106,7 @@ def group(cases: int, **figures: float) -> Subgroup:
 
 
 @pytest.mark.parametrize(
-    ("seen", "missed"),
+    ("measured", "missed"),
     [
         (group(100, accuracy=0.9, balanced_accuracy=0.8), []),
         (group(100, accuracy=0.89, balanced_accuracy=0.8), ["subgroups.sexo.F.accuracy"]),
@@ -115,8 +115,8 @@ def group(cases: int, **figures: float) -> Subgroup:
         (group(100), ["subgroups.sexo.F.accuracy", "subgroups.sexo.F.balanced_accuracy"]),
     ],
 )
-def test_a_group_that_is_large_enough_must_reach_the_floors_for_groups(seen: Subgroup, missed: list[str]) -> None:
-    assert failed(check_subgroups([seen], gates())) == missed
+def test_a_group_that_is_large_enough_must_reach_the_floors_for_groups(measured: Subgroup, missed: list[str]) -> None:
+    assert failed(check_subgroups([measured], gates())) == missed
 
 
 def test_data_that_failed_a_check_are_refused_by_its_name() -> None:

@@ -35,7 +35,7 @@ def answers(count: int = 300, seed: int = 0) -> tuple[Floats, Labels]:
 def test_every_figure_is_what_scikit_learn_says() -> None:
     probabilities, labels = answers()
     predicted = probabilities.argmax(axis=1)
-    found = figures(probabilities, labels, CLASSES, BINS)
+    values = figures(probabilities, labels, CLASSES, BINS)
     expected = {
         "accuracy": metrics.accuracy_score(labels, predicted),
         "balanced_accuracy": metrics.balanced_accuracy_score(labels, predicted),
@@ -50,15 +50,15 @@ def test_every_figure_is_what_scikit_learn_says() -> None:
         expected[f"f1.{code}"] = metrics.f1_score(truth, guess)
         expected[f"average_precision.{code}"] = metrics.average_precision_score(truth, score)
         expected[f"roc_auc.{code}"] = metrics.roc_auc_score(truth, score)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    assert set(found) == {*expected, "expected_calibration_error"}
+    assert {name: values[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert set(values) == {*expected, "expected_calibration_error"}
 
 
 def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
     probabilities = np.array([[0.95, 0.05]] * 10 + [[0.35, 0.65]] * 10)
     labels = np.array([0] * 8 + [1] * 2 + [1] * 7 + [0] * 3)  # 80 % right at 0.95, 70 % right at 0.65
-    found = figures(probabilities, labels, CLASSES[:2], BINS)
-    assert found["expected_calibration_error"] == pytest.approx((0.15 + 0.05) / 2)
+    values = figures(probabilities, labels, CLASSES[:2], BINS)
+    assert values["expected_calibration_error"] == pytest.approx((0.15 + 0.05) / 2)
     confidence, share, size = calibration_curve(probabilities, labels, BINS)
     assert confidence == pytest.approx([0.65, 0.95])
     assert share == pytest.approx([0.7, 0.8])
@@ -68,17 +68,19 @@ def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
 def test_weights_count_as_repeated_cases() -> None:
     probabilities, labels = answers()
     repeats = np.random.default_rng(1).integers(0, 4, len(labels))
-    found = weighted(probabilities, labels, CLASSES, BINS, repeats[None, :].astype(np.float64))
+    values = weighted(probabilities, labels, CLASSES, BINS, repeats[None, :].astype(np.float64))
     repeated = figures(np.repeat(probabilities, repeats, axis=0), np.repeat(labels, repeats), CLASSES, BINS)
-    assert {name: float(values[0]) for name, values in found.items()} == pytest.approx(repeated, abs=1e-6)
+    assert {name: float(values[0]) for name, values in values.items()} == pytest.approx(repeated, abs=1e-6)
 
 
 def test_a_class_that_does_not_occur_has_no_figures_and_spoils_no_other() -> None:
     probabilities, labels = answers()
     labels = np.minimum(labels, 1)
-    found = figures(probabilities, labels, CLASSES, BINS)
-    assert not {"recall.grave", "average_precision.grave", "roc_auc.grave"} & set(found)
-    assert found["balanced_accuracy"] == pytest.approx((found["recall.sano"] + found["recall.enfermo"]) / 2, abs=1e-6)
+    values = figures(probabilities, labels, CLASSES, BINS)
+    assert not {"recall.grave", "average_precision.grave", "roc_auc.grave"} & set(values)
+    assert values["balanced_accuracy"] == pytest.approx(
+        (values["recall.sano"] + values["recall.enfermo"]) / 2, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("count", [300, 3000])

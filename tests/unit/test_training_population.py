@@ -45,8 +45,8 @@ LATER = np.array([False, False, False, True, True])
 
 def test_both_sets_are_described_by_their_own_cases() -> None:
     cases = Cases(ROWS, np.array([0, 1, 0, 0, 0]), DAYS)
-    found = describe(cases.where(~LATER), cases.where(LATER), PREPARATION)
-    training, reported = found.training, found.reported
+    population = describe(cases.where(~LATER), cases.where(LATER), PREPARATION)
+    training, reported = population.training, population.reported
     assert (training.cases, training.first, training.last) == (3, "2020-01-05", "2020-03-02")
     assert (training.class_cases, reported.class_cases) == ({"no": 2, "si": 1}, {"no": 2, "si": 0})
     assert training.missing == {"peso": 0, "altura": 1, "sexo": 0.333333, "fuma": 0}

@@ -77,9 +77,9 @@ class GripeConRegla(Gripe):
 def test_what_the_rule_says_goes_with_the_case_and_is_read_back(tmp_path: Path) -> None:
     examples, report = prepare(table(tmp_path, "36.6,0,n", "39.5,1,y", "37,0,y"), GripeConRegla)
     write_cases(tmp_path / "cases.csv", report.columns, examples)
-    found = read_rule(tmp_path / "cases.csv", report.classes)
-    assert found is not None
-    assert found.tolist() == [0, 1, 0]
+    answers = read_rule(tmp_path / "cases.csv", report.classes)
+    assert answers is not None
+    assert answers.tolist() == [0, 1, 0]
     assert read_cases(tmp_path / "cases.csv", report.classes).labels.tolist() == [0, 1, 1]
 
 
@@ -111,7 +111,7 @@ def test_rows_are_encoded_and_discarded_rows_counted_by_reason(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (f"{PRIVATE},0,n", "temperatura: Input should be less than or equal to 45"),
         (f"{PRIVATE}x,0,n", "ValueError in line"),
@@ -126,11 +126,11 @@ def test_rows_are_encoded_and_discarded_rows_counted_by_reason(tmp_path: Path) -
         (f'37,0,"{PRIVATE}', "not CSV (unexpected end of data); is a quote never closed, or the file cut off?"),
     ],
 )
-def test_a_row_that_breaks_a_rule_is_named_without_its_value(tmp_path: Path, row: str, said: str) -> None:
+def test_a_row_that_breaks_a_rule_is_named_without_its_value(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
         prepare(table(tmp_path, "36.6,0,n", row), Gripe)
     assert "raw.csv, line 3: " in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert PRIVATE not in str(caught.value)
     assert caught.value.exit_code == 65
 
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("", "empty; it needs a header line"),
         (f"t;cough;{PRIVATE}", "its header has one column; is it separated by commas?"),
@@ -183,10 +183,10 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
     ],
 )
 def test_a_file_that_is_no_table_is_told_in_one_line_without_what_is_in_it(
-    tmp_path: Path, header: str, said: str
+    tmp_path: Path, header: str, message: str
 ) -> None:
     (tmp_path / "raw.csv").write_text(header)
-    with pytest.raises(DataError, match=re.escape(f"raw.csv: {said}")) as caught:
+    with pytest.raises(DataError, match=re.escape(f"raw.csv: {message}")) as caught:
         prepare(tmp_path / "raw.csv", Gripe)
     assert PRIVATE not in str(caught.value)
 

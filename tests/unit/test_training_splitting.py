@@ -28,14 +28,14 @@ def test_no_fold_is_fitted_on_what_came_after_or_on_the_days_it_validates() -> N
     assert cases.days is not None
     cases = type(cases)(cases.rows, cases.labels, cases.days - cases.days.astype(int) % 5)  # several cases a day
     assert cases.days is not None
-    found = folds(cases, by_time("2021-01-01"), 3, seed=0)
-    for fold in found:
+    parts = folds(cases, by_time("2021-01-01"), 3, seed=0)
+    for fold in parts:
         assert cases.days[fold.fit].max() < cases.days[fold.validate].min()
-    validated = np.sum([fold.validate for fold in found], axis=0)
+    validated = np.sum([fold.validate for fold in parts], axis=0)
     assert validated.max() == 1
     assert validated.sum() == pytest.approx(len(cases) / 2, abs=10)
-    assert [fold.latest for fold in found] == [False, False, True]
-    assert cases.days[found[-1].validate].max() == cases.days.max()
+    assert [fold.latest for fold in parts] == [False, False, True]
+    assert cases.days[parts[-1].validate].max() == cases.days.max()
 
 
 def test_a_random_split_keeps_each_class_share_and_repeats_itself() -> None:
@@ -47,9 +47,9 @@ def test_a_random_split_keeps_each_class_share_and_repeats_itself() -> None:
 
 
 def test_random_folds_validate_every_case_once_and_all_set_the_temperature() -> None:
-    found = folds(made_up_cases(dated=False), RANDOM, 4, seed=0)
-    assert (np.sum([fold.validate for fold in found], axis=0) == 1).all()
-    assert all(fold.latest for fold in found)
+    parts = folds(made_up_cases(dated=False), RANDOM, 4, seed=0)
+    assert (np.sum([fold.validate for fold in parts], axis=0) == 1).all()
+    assert all(fold.latest for fold in parts)
 
 
 @pytest.mark.parametrize(("date", "side"), [("2019-01-01", "trained"), ("2030-01-01", "reported")])

@@ -37,8 +37,8 @@ def population(count: int = 180) -> tuple[Cases, Floats]:
     """As many of each age and sex, and answers that are right where the sex is known."""
     rows = np.array([[AGES[n % 6], SEXES[n // 6 % 3]] for n in range(count)], dtype=np.float32)
     labels = np.where(np.arange(count) % 10 == 0, 2, np.arange(count) % 2).astype(np.int64)
-    told = np.where(np.isnan(rows[:, 1]), 0, labels)
-    return Cases(rows, labels, None), 0.7 * np.eye(3)[told] + 0.1
+    predicted = np.where(np.isnan(rows[:, 1]), 0, labels)
+    return Cases(rows, labels, None), 0.7 * np.eye(3)[predicted] + 0.1
 
 
 def reported(count: int = 180, *, rule: bool = False) -> Metrics:
@@ -61,8 +61,8 @@ def reported(count: int = 180, *, rule: bool = False) -> Metrics:
 
 
 def group(metrics: Metrics, feature: str, name: str) -> Subgroup:
-    [found] = [one for one in metrics.subgroups if (one.feature, one.group) == (feature, name)]
-    return found
+    [group] = [group for group in metrics.subgroups if (group.feature, group.group) == (feature, name)]
+    return group
 
 
 def test_every_case_is_in_one_band_and_one_option_or_known_to_be_unknown() -> None:
