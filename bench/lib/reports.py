@@ -25,11 +25,11 @@ class Part:
 
 PARTS = (
     Part("local", "The local profile against the ceiling and the simplest design"),
-    Part("server", "The server profile for a minute, every part on one machine"),
-    Part("field", "This system beside what people would pick instead"),
-    Part("growth", "How speed and cost grow"),
-    Part("limits", "What cannot be beaten here, and where every microsecond goes"),
-    Part("scale", "How far it goes: rate times the measured cost of each part"),
+    Part("server", "The server profile for a minute, all parts on one machine"),
+    Part("field", "Comparison with other model servers"),
+    Part("growth", "Speed and cost against the size of database, backlog, replicas, features and batch"),
+    Part("limits", "Limits of this machine, and the CPU time of each stage of a request"),
+    Part("scale", "Capacity: rate times the measured cost of each part"),
 )
 
 
@@ -52,8 +52,8 @@ def index(folder: Path) -> str:
         "# Benchmarks",
         "",
         (
-            "Written by `make bench`, which runs all parts in turn; `make bench PARTS='growth limits'` runs some. Each "
-            "page says on which machine and with which versions it was measured, and its JSON has every figure."
+            "Written by `make bench`, which runs all parts; `make bench PARTS='growth limits'` runs some. Each page "
+            "has the machine and the versions of its measurement, and its JSON has every figure."
         ),
     ]
     for part in PARTS:

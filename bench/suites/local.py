@@ -154,15 +154,15 @@ def _table(report: dict[str, Any]) -> str:
     lines += [
         "",
         (
-            "`ceiling`: FastAPI with the same validation and no work. `local`: this system, every answer fsynced "
-            "before it is given, and recorded in SQLite. `simplest`: the same model, unpickled, and `BackgroundTasks`."
+            "`ceiling`: FastAPI with the same validation and no work. `local`: this system; every answer is fsynced "
+            "before it is sent, and recorded in SQLite. `simplest`: the same model, unpickled, and `BackgroundTasks`."
         ),
         "",
         *_aims(report),
         "",
         (
-            f"Answered to clients {kept['answered_to_clients']:,}, recorded {kept['recorded']:,} (wrk hangs up on up "
-            f"to {kept['cut_off_at_most']} requests that were answered), missing {kept['missing']}"
+            f"Answered to clients {kept['answered_to_clients']:,}, recorded {kept['recorded']:,} (wrk closes up "
+            f"to {kept['cut_off_at_most']} connections before it reads the answer), lost {kept['missing']}."
         ),
         "",
     ]
@@ -184,9 +184,9 @@ def _headline(report: dict[str, Any]) -> str:
     runs, many, one = report["runs"], max(CONNECTIONS), min(CONNECTIONS)
     rate = {name: _median(runs, name, many, "rate") for name in SERVERS}
     return (
-        f"{rate['local']:,.0f} requests/s at {many} connections, every answer on disk before it is given: "
-        f"{rate['local'] / rate['ceiling']:.2f} of FastAPI with the same validation and no work. One alone is answered "
-        f"in {_median(runs, 'local', one, 'p50_ms'):.2f} ms. Missing afterwards: {report['kept']['missing']}."
+        f"{rate['local']:,.0f} requests/s at {many} connections, every answer on disk before it is sent: "
+        f"{rate['local'] / rate['ceiling']:.2f} of FastAPI with the same validation and no work. At one connection "
+        f"the median is {_median(runs, 'local', one, 'p50_ms'):.2f} ms. Lost answers: {report['kept']['missing']}."
     )
 
 

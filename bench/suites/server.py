@@ -133,7 +133,7 @@ def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 def _table(report: dict[str, Any]) -> str:
     seen, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
     lines = [
-        "# Process profile: a minute under load",
+        "# Server profile: a minute under load",
         "",
         describe(report["machine"]),
         (
@@ -156,7 +156,7 @@ def _table(report: dict[str, Any]) -> str:
             for what, figure, aim, reached in _judged(report)
         ),
         "",
-        "| backlog | answered | recorded | in the outbox | in the queue or a recorder's hands |",
+        "| backlog | answered | recorded | in the outbox | in the queue or unacknowledged at a recorder |",
         "|---|---|---|---|---|",
         *(
             f"| {when} | {at['answered']:,} | {at['recorded']:,} | {at['outbox']:,} | {at['queue']:,} |"
@@ -171,9 +171,9 @@ def _table(report: dict[str, Any]) -> str:
         ),
         "",
         (
-            f"After the minute the rest was recorded in {report['drain_seconds']:.2f} s. The recorder alone took "
-            f"{drain['events']:,} waiting events at {drain['rate']:,.0f} events/s, {drain['cpu_us']:.0f} µs of its CPU "
-            f"each. {report['rows']:,} rows in PostgreSQL, missing {report['missing']}."
+            f"After the minute the backlog was recorded in {report['drain_seconds']:.2f} s. The recorder alone took "
+            f"{drain['events']:,} queued events at {drain['rate']:,.0f} events/s, with {drain['cpu_us']:.0f} µs of CPU "
+            f"each. {report['rows']:,} rows in PostgreSQL, {report['missing']} answers lost."
         ),
         "",
     ]
@@ -183,9 +183,9 @@ def _table(report: dict[str, Any]) -> str:
 def _headline(report: dict[str, Any]) -> str:
     alone = report["full_queue"]["rate"]
     return (
-        f"{report['load']['rate']:,.0f} requests/s for {report['wall_seconds']:.0f} s, meanwhile "
+        f"{report['load']['rate']:,.0f} requests/s for {report['wall_seconds']:.0f} s, and "
         f"{report['rows_rate']:,.0f} rows/s into PostgreSQL; a recorder alone takes {alone:,.0f} events/s. "
-        f"Missing afterwards: {report['missing']}."
+        f"Lost answers: {report['missing']}."
     )
 
 

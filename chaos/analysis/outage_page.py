@@ -1,4 +1,4 @@
-"""The report of an outage, as a page."""
+"""The report of an outage as a page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def page(report: Mapping[str, Any]) -> str:
             f"python -m chaos.scenarios.outage {report['without']} --minutes {report['seconds'] / 60:g}",
         ),
         (
-            "Two gateways, two inference replicas, two recorders, HAProxy, RabbitMQ, PostgreSQL and a client that asks "
-            f"{report['rate']:g} times a second share these cores. One fsync takes {report['fsync_ms']:.2f} ms."
+            "Two gateways, two inference replicas, two recorders, HAProxy, RabbitMQ, PostgreSQL and a client with "
+            f"{report['rate']:g} requests a second share these cores. One fsync takes {report['fsync_ms']:.2f} ms."
         ),
         "",
         (
             f"**{failed:,} failed, {verdict['lost']:,} lost of {verdict['answered']:,} answers**: {drain['backlog']:,} "
-            f"waited when it was back, and no more than a second's answers {drain['seconds']:.1f} s later."
+            f"waited at the end of the outage, and at most one second's answers {drain['seconds']:.1f} s later."
         ),
         "",
         "| | figure | aimed at | reached |",
@@ -40,11 +40,11 @@ def page(report: Mapping[str, Any]) -> str:
             for what, figure, aim, reached in (
                 ("failed requests", f"{failed:,}", "0", not failed),
                 ("answered and not recorded", f"{verdict['lost']:,}", "0", not verdict["lost"]),
-                ("doubled or altered rows", f"{wrong:,}", "0", not wrong),
+                ("duplicated or altered rows", f"{wrong:,}", "0", not wrong),
                 ("dead-lettered messages", f"{report['dead_lettered']:,}", "0", not report["dead_lettered"]),
                 ("events in quarantine", f"{report['quarantined']:,}", "0", not report["quarantined"]),
                 (
-                    "rows/s once it was back, while answering",
+                    "rows/s after the outage, under load",
                     f"{drain['rate']:,.0f}",
                     f"≥ {_AIMED_RATE}",
                     drain["rate"] >= _AIMED_RATE,

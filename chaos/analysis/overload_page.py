@@ -1,4 +1,4 @@
-"""What an overload showed, as a page: each figure beside what is aimed at, and whether that was reached."""
+"""The report of an overload as a page: each figure with its aim, and whether it was reached."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _GOODPUT, _REFUSAL_MS, _RECOVERY_SECONDS = 0.8, 50, 5
 _OK, _REFUSED = "200", "503"
 _NOTHING: Mapping[str, float] = {"rate": 0.0, "p99_ms": 0.0, "p50_ms": 0.0, "count": 0}
 _PROFILES = {
-    "local": "The local profile: one process, which refuses at its own door, and SQLite.",
+    "local": "The local profile: one process, which sheds load itself, and SQLite.",
     "server": (
-        "The server profile: HAProxy by the deployed rules, which refuses, a gateway, inference, RabbitMQ, a recorder "
-        "and PostgreSQL."
+        "The server profile: HAProxy with the deployed rules, which sheds load, a gateway, inference, RabbitMQ, a "
+        "recorder and PostgreSQL."
     ),
 }
 
@@ -41,7 +41,7 @@ def aims(seen: Mapping[str, Any]) -> list[Aim]:
     refusal = over["by_status"].get(_REFUSED, _NOTHING)["p99_ms"]
     return [
         Aim("answers a second, of the peak:", f"{goodput:.2f}", f"{_GOODPUT} or more", goodput >= _GOODPUT),
-        Aim("99 % of refusals within", f"{refusal:.1f} ms", f"{_REFUSAL_MS}", refusal <= _REFUSAL_MS),
+        Aim("99 % of rejections within", f"{refusal:.1f} ms", f"{_REFUSAL_MS}", refusal <= _REFUSAL_MS),
         Aim(
             "99 % of a second's requests answered again after",
             f"{rest} s",
@@ -56,7 +56,7 @@ def failures(seen: Mapping[str, Any]) -> dict[str, int]:
     by_status = seen["overload"]["by_status"]
     return {
         "lost": seen["lost"],
-        "refused without Retry-After": seen["overload"]["without_retry_after"],
+        "rejected without Retry-After": seen["overload"]["without_retry_after"],
         "failed otherwise": sum(found["count"] for status, found in by_status.items() if status not in {_OK, _REFUSED}),
     }
 
@@ -64,16 +64,16 @@ def failures(seen: Mapping[str, Any]) -> dict[str, int]:
 def page(report: Mapping[str, Any]) -> str:
     """Write `report` as Markdown."""
     lines = [
-        "# Three times as much as can be answered",
+        "# Three times the capacity",
         "",
         f"**{' '.join(_said(name, seen) for name, seen in report['profiles'].items())}**",
         "",
         describe(report["machine"], "python -m chaos.scenarios.overload"),
         (
-            f"Every answer is fsynced ({report['fsync_ms']:.2f} ms), and afterwards looked for in the database; the "
+            f"Every answer is fsynced ({report['fsync_ms']:.2f} ms), and afterwards looked up in the database; the "
             f"load generator runs on the same cores. Peak: {PEAK_CLIENTS} clients in a closed loop. Overload: "
             f"{report['times']:g} times that rate in an open loop for {report['seconds']:g} s over {CONNECTIONS} "
-            "connections; before and after it half of the peak."
+            "connections. Before and after it: half of the peak."
         ),
         "",
     ]
@@ -104,10 +104,10 @@ def _tables(seen: Mapping[str, Any]) -> Iterator[str]:
     over = seen["overload"]
     yield ""
     yield (
-        f"{seen['answered']:,} requests were answered in all. The generator used {seen['generator_cpu']:.2f} of a core "
-        f"meanwhile, sent 99 % of its requests within {over['late_p99_ms']:.1f} ms of their moment, and had no free "
-        f"connection for {over['unsent']:,}. Seconds beside in which more than 1 % were refused, as when the machine "
-        f"stops for a tenth of a second: {seen['before']['bad_later']} before the overload, "
-        f"{seen['after']['bad_later']} after recovery."
+        f"{seen['answered']:,} requests were answered. During the overload the generator used "
+        f"{seen['generator_cpu']:.2f} of a core, sent 99 % of its requests at most {over['late_p99_ms']:.1f} ms late, "
+        f"and had no free connection for {over['unsent']:,}. Seconds in which more than 1 % of the requests at half of "
+        f"the peak were rejected, for example in a pause of the machine: {seen['before']['bad_later']} before the "
+        f"overload, {seen['after']['bad_later']} after recovery."
     )
     yield ""

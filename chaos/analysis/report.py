@@ -1,4 +1,4 @@
-"""The report of a run, as a page."""
+"""The report of a chaos run as a page."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def _requests(report: Mapping[str, Any]) -> Iterator[str]:
     verdict = report["verdict"]
     failed = ", ".join(f"{kind} {number:,}" for kind, number in verdict["failed"].items()) or "none"
     yield ""
-    yield "| what | number |"
+    yield "| quantity | number |"
     yield "|---|---|"
-    yield f"| answered requests without a row | {verdict['lost']} |"
-    yield f"| rows beyond the one of their request | {verdict['duplicated']} |"
-    yield f"| rows with another patient or diagnosis than was answered | {verdict['altered']} |"
-    yield f"| keys that got two different answers | {verdict['unfaithful']} |"
-    yield f"| answers given once more to the same key | {verdict['repeated']:,} |"
-    yield f"| rows whose answer was cut off on its way to the client | {verdict['unanswered']:,} |"
+    yield f"| answered requests without a row (lost) | {verdict['lost']} |"
+    yield f"| second rows of one request | {verdict['duplicated']} |"
+    yield f"| rows whose patient or diagnosis differs from the answer | {verdict['altered']} |"
+    yield f"| keys with two different answers | {verdict['unfaithful']} |"
+    yield f"| repeated answers to the same key | {verdict['repeated']:,} |"
+    yield f"| rows whose answer did not reach the client | {verdict['unanswered']:,} |"
     yield f"| failed requests, by kind | {failed} |"
 
 
 def _faults(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
-    yield "Seconds to recover, median / longest: until a killed process said that it was ready again; until a request"
-    yield "that began after the fault was answered through HAProxy; until no more events waited than before it."
+    yield "Seconds to recover, median / longest: until a killed process was ready again; until a request that was sent"
+    yield "after the fault was answered through HAProxy; until the backlog was no larger than before the fault."
     yield ""
     yield "| fault | times | ready again | answered | drained |"
     yield "|---|---|---|---|---|"
@@ -73,15 +73,15 @@ def _rest(report: Mapping[str, Any]) -> Iterator[str]:
     missing = sum(each["diferencia"] for each in report["account"])
     yield ""
     yield (
-        f"At most {report['largest_backlog']:,} waited in outboxes and queue; all of it was recorded "
-        f"{report['drain_seconds']:.1f} s after the clients had stopped. The account of `/conciliacion` "
-        f"{'closes' if report['account_closes'] else 'DOES NOT CLOSE'}, and misses {missing}. "
-        f"{poison['sent']} poisonous messages of {len(poison.get('kinds', ()))} kinds were sent, and "
-        f"{poison['delivered_twice']:,} messages delivered twice; {poison['quarantined']} events are in quarantine, of "
-        f"which {poison.get('unexpected', 0)} are no poison, and {poison.get('missing', 0)} are missing."
+        f"The largest backlog in outboxes and queue was {report['largest_backlog']:,} events; both were empty "
+        f"{report['drain_seconds']:.1f} s after the clients had stopped. `/conciliacion` "
+        f"{'reports no difference' if report['account_closes'] else 'DID NOT SETTLE'}; difference: {missing}. The rig "
+        f"sent {poison['sent']} poisonous messages of {len(poison.get('kinds', ()))} kinds, and delivered "
+        f"{poison['delivered_twice']:,} messages twice. {poison['quarantined']} events are in quarantine: "
+        f"{poison.get('unexpected', 0)} of them are valid, and {poison.get('missing', 0)} poisonous ones are missing."
     )
     yield ""
-    yield "How processes ended, by exit code (-9 is a kill): " + "; ".join(
+    yield "Exit codes of the processes (-9: killed): " + "; ".join(
         f"{name} " + ", ".join(f"{code}: {number}" for code, number in sorted(codes.items()))
         for name, codes in report["ended"].items()
         if codes

@@ -1,4 +1,4 @@
-"""The account of all failpoints, as a page."""
+"""The report on all failpoints as a page."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _COUNTED = ("hits", "answered", "lost", "doubled", "half_done")
-_PAGE = """# Killed between two steps
+_PAGE = """# Kills at failpoints
 
-{conditions} It took {minutes:.0f} minutes.
+{conditions} The run took {minutes:.0f} minutes.
 
-**{lost} lost, {doubled} doubled and {half_done} half done in {hits:,} kills** at named lines of `shared/failpoints.py`,
-where the process sends itself SIGKILL; in a checkpoint, strace does. {answered:,} answers, events, rows or promotions
-had to be there once in the end, and were compared one by one; for inference, they are answers that had to be those of
-one version. Half done are states that must not be seen after a kill: tables that are neither the old nor the new ones,
-an answer that mixes two models, an alias that disagrees with its history or its link. SIGKILL ends a process and not
-the machine: that answers wait for fsync, strace shows (R14).
+**{lost} lost, {doubled} doubled and {half_done} half done in {hits:,} kills.**
+At the failpoints of `shared/failpoints.py` the process sends itself SIGKILL; in a checkpoint, strace sends it.
+{answered:,} answers, events, rows or promotions were expected exactly once, and compared one by one. For inference,
+every answer had to be that of one version. Half done are invalid states after a kill: tables that are neither the old
+nor the new ones, an answer that mixes two models, an alias that contradicts its history or its link. SIGKILL ends a
+process, not the machine; strace shows that answers wait for fsync (R14).
 
-Seconds to recover, median / longest: from the kill until the next start was ready; for inference, until it served what
-is in production; for copies and promotions, until the same command had finished. Up to three failpoints at a
-time share the machine.
+Seconds to recover, median / longest: from the kill until the next start was ready; for inference, until it served the
+version in production; for copies and promotions, until the same command had finished. Up to three failpoints run at
+the same time on this machine.
 
-| killed at | where | hits | to be there | lost | doubled | half done | recovered |
+| failpoint | process | hits | expected | lost | doubled | half done | recovered |
 |---|---|---|---|---|---|---|---|
 {lines}
 """

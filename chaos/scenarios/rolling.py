@@ -117,14 +117,14 @@ def _page(rolled: Rolled, conditions: str) -> str:
         "",
         conditions,
         "",
-        "| what | number |",
+        "| quantity | number |",
         "|---|---|",
         f"| restarts by SIGTERM | {restarts} |",
-        f"| exit codes seen | {', '.join(map(str, rolled.codes))} |",
-        f"| requests meanwhile | {rolled.asked:,} |",
+        f"| exit codes | {', '.join(map(str, rolled.codes))} |",
+        f"| requests | {rolled.asked:,} |",
         f"| failed | {rolled.failed} |",
         f"| rows in PostgreSQL | {rolled.rows:,} |",
-        f"| seconds in all | {rolled.seconds:.0f} |",
+        f"| duration, seconds | {rolled.seconds:.0f} |",
         "",
     ]
     return "\n".join(lines)

@@ -116,20 +116,20 @@ def _looked(stack: Stack) -> dict[str, float]:
 
 def _page(report: Mapping[str, Any]) -> Iterator[str]:
     minutes = report["seconds"] / 60
-    yield "# Half an hour without faults: does anything grow?"
+    yield "# Half an hour without faults: memory, descriptors and files"
     yield ""
     yield describe(report["machine"], "python -m chaos.scenarios.soak")
     yield (
         f"The server profile, two of each service, for {minutes:g} minutes and {report['answers']:,} answers. After "
-        f"{minutes * _WARMING_SHARE:g} minutes a line is fitted through each measure; it may rise by so much until the "
-        f"end. The outbox may grow by {_KEY_BYTES} bytes for each of the {report['keys_after_warming']:,} keys of that "
-        f"time, whose ids are kept for good; their answers are kept for "
-        f"{float(_SETTINGS['GATEWAY_IDEMPOTENCY_HOURS']) * 60:g} minutes in this run instead of a day."
+        f"{minutes * _WARMING_SHARE:g} minutes of warming up, a line is fitted through each quantity; the table has "
+        f"its rise until the end and the bound. The outbox may grow by {_KEY_BYTES} bytes for each of the "
+        f"{report['keys_after_warming']:,} keys of that time: their ids are never deleted, their answers are deleted "
+        f"after {float(_SETTINGS['GATEWAY_IDEMPOTENCY_HOURS']) * 60:g} minutes in this run (a day by default)."
     )
     yield ""
     yield f"**{'Nothing grew' if report['holds'] else 'SOMETHING GREW'} beyond its bound.**"
     yield ""
-    yield "| measure (MiB, or a number) | after warming up | at the end | largest | rise | may rise by | holds |"
+    yield "| quantity (MiB, or a number) | after warming up | at the end | largest | rise | bound | holds |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     for name, seen in report["measures"].items():
         figures = " | ".join(f"{seen[key]:.2f}" for key in ("first", "last", "largest", "rise", "most"))

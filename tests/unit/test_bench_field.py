@@ -60,7 +60,7 @@ def test_aims_hold_the_local_profile_against_each_tool_and_skip_who_could_not_be
     assert aims(measured) == [
         ("LitServe", "4.0", "≥ 3", True),
         ("MLServer", "1.3", "≥ 1.5", False),
-        ("p99 at equal rates is no worse", "2 of 3", "all", False),
+        ("p99 at equal rates is not higher", "2 of 3", "all", False),
     ]
     compared = [(rate, their.name, worse) for rate, their, worse in judged_p99(measured)]
     assert compared == [

@@ -42,7 +42,7 @@ def headline(found: dict[str, Any]) -> str:
     [
         ({"answers": 480}, "answers a second, of the peak: 0.48, aimed at 0.8 or more: missed"),
         ({"answers": 0}, "of the peak: 0.00, aimed at 0.8 or more: missed"),
-        ({"refusal_ms": 60.04}, "99 % of refusals within 60.0 ms, aimed at 50: missed"),
+        ({"refusal_ms": 60.04}, "99 % of rejections within 60.0 ms, aimed at 50: missed"),
         ({"recovery": 7}, "99 % of a second's requests answered again after 7 s, aimed at 5: missed"),
     ],
 )
@@ -57,8 +57,8 @@ def test_an_answer_that_is_lost_or_a_request_that_failed_is_a_failure() -> None:
     found = seen(lost=3)
     found["overload"]["by_status"] |= {status: {"count": 2, "rate": 0.1, "p50_ms": 1, "p99_ms": 1} for status in "05"}
     found["overload"]["without_retry_after"] = 1
-    assert failures(found) == {"lost": 3, "refused without Retry-After": 1, "failed otherwise": 4}
-    assert headline(found).startswith("**Local: 3 lost, 1 refused without Retry-After, 4 failed otherwise; ")
+    assert failures(found) == {"lost": 3, "rejected without Retry-After": 1, "failed otherwise": 4}
+    assert headline(found).startswith("**Local: 3 lost, 1 rejected without Retry-After, 4 failed otherwise; ")
     assert not any(failures(seen()).values())
 
 

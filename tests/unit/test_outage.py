@@ -48,10 +48,10 @@ def test_a_good_outage_reaches_all_that_was_aimed_at() -> None:
     [
         ({"verdict": VERDICT | {"failed": {"503": 3}}}, "| failed requests | 3 | 0 | no |"),
         ({"verdict": VERDICT | {"lost": 2}}, "| answered and not recorded | 2 | 0 | no |"),
-        ({"verdict": VERDICT | {"altered": 1}}, "| doubled or altered rows | 1 | 0 | no |"),
+        ({"verdict": VERDICT | {"altered": 1}}, "| duplicated or altered rows | 1 | 0 | no |"),
         ({"dead_lettered": 4}, "| dead-lettered messages | 4 | 0 | no |"),
         ({"quarantined": 5}, "| events in quarantine | 5 | 0 | no |"),
-        ({"drain": {"backlog": 9, "seconds": 9.0, "rate": 1.0}}, "| rows/s once it was back, while answering | 1 |"),
+        ({"drain": {"backlog": 9, "seconds": 9.0, "rate": 1.0}}, "| rows/s after the outage, under load | 1 |"),
     ],
 )
 def test_what_was_missed_is_on_the_page(changes: dict[str, Any], line: str) -> None:

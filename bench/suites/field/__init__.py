@@ -1,1 +1,1 @@
-"""Our system beside what people would pick instead, serving the same model. `python -m bench.suites.field`."""
+"""Comparison of this system with other model servers, on the same model. `python -m bench.suites.field`."""

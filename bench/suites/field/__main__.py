@@ -1,4 +1,4 @@
-"""Our system beside what people would pick instead: `python -m bench.suites.field [--only NAME…] [--seconds N]`.
+"""Comparison of this system with other model servers: `python -m bench.suites.field [--only NAME…] [--seconds N]`.
 
 Everyone serves the same trained model on the same machine to the same load generator, alone and warmed. The others get
 the model as the scikit-learn object that was trained, which is what their guides serve, and, in a second row, as this

@@ -1,4 +1,4 @@
-"""docs/benchmarks/field.{json,md,svg} and README's table, from what was measured."""
+"""The comparison with other servers as docs/benchmarks/field.{json,md,svg} and as README's table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS = ("local", "server")
 
 
 def line(name: str, result: dict[str, Any]) -> str:
-    """Say in a line how one did, while the others are still to come."""
+    """Return the result of one server in a line, for the progress of the run."""
     if "error" in result:
         return f"{name:21} could not be measured: {result['error']}"
     one = Result(name, result)
@@ -43,27 +43,27 @@ def write(report: dict[str, Any]) -> str:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Give README's table: this system, each tool at its best, the simplest design."""
+    """Return README's table: this system, each tool with its faster model, the simplest design."""
     machine, measured = report["machine"], results(report)
     accounts = [one.seen["kept"] for one in measured if one.name in _OURS]
     answered = sum(account["answered"] for account in accounts)
     missing = sum(lost(account) for account in accounts)
-    columns = (f"at {AT} connections", "requests/s", "p99 ms", "CPU s per 1,000", "MiB", "keeps what it answers")
-    kept = dict.fromkeys(_OURS, "yes, fsynced first") | {"simplest": "may lose it"}
+    columns = (f"at {AT} connections", "requests/s", "p99 ms", "CPU s per 1,000", "MiB", "stores its answers")
+    kept = dict.fromkeys(_OURS, "yes, fsync before the answer") | {"simplest": "in the background, may lose some"}
     rows = [(*_short(one), kept.get(one.name, "no")) for one in _best(measured)]
     lines = [
         (
-            f"Beside what people would pick instead: the same trained model on {machine['cores']} cores "
-            f"({machine['processor']}), load generator included. Each of the others has its faster form: the "
-            "scikit-learn object, or our ONNX file."
+            f"Comparison with model servers: the same trained model on {machine['cores']} cores "
+            f"({machine['processor']}), which the load generator shares. Each of the other servers is shown with the "
+            "faster of two models, the scikit-learn object or our ONNX file."
         ),
         "",
         *table(columns, rows),
         "",
         (
-            f"Of the {answered:,} answers that this system gave meanwhile, {missing} are missing from its databases. "
-            "`make bench` measures it again; versions, configurations and all figures are in "
-            "[docs/benchmarks/field.md](docs/benchmarks/field.md), everything else that was measured in "
+            f"This system sent {answered:,} answers in these runs, and {_lost_answers(missing)}. `make bench` repeats "
+            "the comparison. Versions, configurations and all figures are in "
+            "[docs/benchmarks/field.md](docs/benchmarks/field.md), the other benchmarks in "
             "[docs/benchmarks](docs/benchmarks/README.md)."
         ),
         "",
@@ -72,12 +72,16 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def lost(account: dict[str, int]) -> int:
-    """Give how many of the answers in `account` were not recorded."""
+    """Return the number of answers in `account` that were not recorded."""
     return max(0, account["answered"] - account["recorded"])
 
 
+def _lost_answers(number: int) -> str:
+    return "no answer was lost" if number == 0 else f"{number:,} answers were lost"
+
+
 def _best(measured: Sequence[Result]) -> Iterator[Result]:
-    """Give the faster row of each tool, where it has two."""
+    """Yield the result of each tool, with the faster of its models."""
     for title in dict.fromkeys(one.title for one in measured):
         yield max((one for one in measured if one.title == title), key=lambda one: one.rate)
 
@@ -92,8 +96,8 @@ def _headline(report: dict[str, Any]) -> str:
     reached = [reached for *_, reached in aims(list(measured.values()))]
     return (
         f"{measured['local'].rate:,.0f} requests/s at {AT} connections (local profile), "
-        f"{measured['server'].rate:,.0f} (server profile), everything kept; the fastest of the others "
-        f"{max(one.rate for one in measured.values() if one.name not in _OURS):,.0f}, which keeps nothing. "
+        f"{measured['server'].rate:,.0f} (server profile), every answer recorded; the fastest other server "
+        f"{max(one.rate for one in measured.values() if one.name not in _OURS):,.0f}, records nothing. "
         f"Aims reached: {sum(reached)} of {len(reached)}."
     )
 
@@ -111,17 +115,17 @@ def _draw(measured: Sequence[Result]) -> None:
 
 def _page(report: dict[str, Any]) -> Iterator[str]:
     measured = results(report)
-    yield from ("# Beside what people would pick instead", "", describe(report["machine"]))
+    yield from ("# Comparison with other model servers", "", describe(report["machine"]))
     yield (
-        "Everyone serves the same trained model, alone, warmed, one after the other, to the same load generator (wrk) "
-        f"on the same cores; {report['seconds']} s per figure. One fsync takes {report['fsync_ms']:.2f} ms. Before "
-        "anything was measured, each had to give the same probabilities as the model, to 1e-4. This system takes a "
-        "patient as a doctor sends one, validates it, and answers when the answer is on disk; the others are asked "
-        "with the row of numbers that the model takes, already encoded, and keep nothing."
+        "Each server runs alone, one after the other, warmed, with the same trained model and the same load generator "
+        f"(wrk) on the same cores; {report['seconds']} s per figure. One fsync takes {report['fsync_ms']:.2f} ms. "
+        "Before the measurement, each server had to return the model's probabilities to 1e-4. This system receives a "
+        "patient as a doctor sends it, validates it, and answers when the answer is on disk. The other servers receive "
+        "the encoded row of numbers that the model takes, and store nothing."
     )
     yield from ("", "![Requests per second, and p99](field.svg)", "", *_speed(measured), "", *_aims(measured), "")
-    yield from ("## Equal load", "", *_equal(measured), "", "## What each costs", "", *_costs(report, measured), "")
-    yield from ("## What each does with a request", "", *_nature(), "", *_missing(report))
+    yield from ("## Equal load", "", *_equal(measured), "", "## Cost", "", *_costs(report, measured), "")
+    yield from ("## Features and configuration", "", *_nature(), "", *_missing(report))
 
 
 def _speed(measured: Sequence[Result]) -> list[str]:
@@ -163,13 +167,13 @@ def _equal(measured: Sequence[Result]) -> list[str]:
     worse = [f"{their.label} at {rate:,}/s" for rate, their, worse in judged_p99(measured) if worse]
     return [
         (
-            f"The same requests per second are offered to all, evenly, over {AT_RATE} connections; no says that it "
-            "cannot carry them."
+            f'Every server gets the same requests per second at even intervals over {AT_RATE} connections; "no": it '
+            "does not reach that rate."
         ),
         "",
         *table(columns, rows),
         "",
-        f"This system's p99 (local profile) is worse than that of: {', '.join(worse) or 'nobody'}.",
+        f"This system's p99 (local profile) is higher than that of: {', '.join(worse) or 'none'}.",
     ]
 
 
@@ -189,10 +193,10 @@ def _costs(report: dict[str, Any], measured: Sequence[Result]) -> list[str]:
     ]
     return [
         (
-            "Of all processes together: CPU is user and system time, memory the proportional set size after the load, "
-            "start until the first right answer, disk the whole environment with Python packages. The server profile's "
-            "CPU and memory include RabbitMQ, PostgreSQL and the recorder; its start is the gateway's, with these "
-            "running."
+            "All processes together. CPU: user and system time. Memory: proportional set size after the load. Start: "
+            "time until the first correct answer. Disk: the environment with its Python packages. CPU and memory of "
+            "the server profile include RabbitMQ, PostgreSQL and the recorder; its start is the gateway's, while these "
+            "run."
         ),
         "",
         *table(columns, rows),
@@ -205,8 +209,8 @@ def _nature() -> list[str]:
             "this system",
             "the patient: types, ranges, rules",
             "yes",
-            "on disk before the answer, then in a database, once",
-            "as it comes; the server profile has one gateway, one inference replica and one recorder",
+            "yes: on disk before the answer, then one row in a database",
+            "default settings; the server profile has one gateway, one inference replica and one recorder",
         ),
         *(
             (f"{tool.title} {tool.environment.version(tool.package)}", tool.validates, tool.batches, "no", tool.setup)
@@ -216,15 +220,15 @@ def _nature() -> list[str]:
             "the simplest design",
             "the patient: types, ranges, rules",
             "no",
-            "after the answer, in the background: a crash loses it",
+            "after the answer, in the background: lost in a crash",
             "FastAPI, the unpickled model and `BackgroundTasks`, one uvicorn worker",
         ),
     ]
-    columns = ("", "validates", "batches", "keeps", "configured")
+    columns = ("", "validates", "batches", "stores", "configuration")
     dashes = ("---",) * len(columns)
     lines = [f"| {' | '.join(cells)} |" for cells in (columns, dashes, *rows)]
     return [
-        "Everyone runs with `OMP_NUM_THREADS=1`, with which the scikit-learn model is fastest on two busy cores.",
+        "Every server runs with `OMP_NUM_THREADS=1`: the scikit-learn model is fastest with it on two busy cores.",
         "",
         *lines,
     ]
@@ -237,6 +241,6 @@ def _missing(report: dict[str, Any]) -> Iterator[str]:
         elif result["kept"]:
             kept = result["kept"]
             yield (
-                f"`{name}` answered {kept['answered']:,} requests in this run; recorded {kept['recorded']:,}, missing "
+                f"`{name}` answered {kept['answered']:,} requests in this run; recorded {kept['recorded']:,}, lost "
                 f"{lost(kept)}."
             )

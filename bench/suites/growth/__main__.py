@@ -84,7 +84,7 @@ def main(wanted: list[str]) -> int:
 def _page(report: dict[str, Any], shown: dict[str, Section]) -> str:
     machines = {name: report["machines"][name] for name in shown}
     alike = len({_without_load(machine) for machine in machines.values()}) == 1
-    lines = ["# Growth", "", "![How speed and cost grow](growth.svg)"]
+    lines = ["# Growth", "", "![Speed and cost by size](growth.svg)"]
     if alike:
         lines += ["", describe(next(iter(machines.values())))]
     for name, section in shown.items():

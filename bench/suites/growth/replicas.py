@@ -54,8 +54,8 @@ def page(found: list[dict[str, Any]]) -> list[str]:
         (
             f"wrk with {CONNECTIONS} connections for {_SECONDS} s; all replicas, gateway, recorder, RabbitMQ and "
             f"PostgreSQL share {os.cpu_count()} cores with it. CPU is in µs a request, until every answer was "
-            "recorded, and of all replicas together. Others' cores is what the rest of the machine worked meanwhile; "
-            "the fsync is one more beside those of the system."
+            'recorded, and of all replicas together. "Others\' cores" is the CPU use of other programs on the machine; '
+            '"fsync ms" is an fsync of the benchmark during the load.'
         ),
         "",
         *table(

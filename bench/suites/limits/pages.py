@@ -1,4 +1,4 @@
-"""The limits as a page and as pictures: from what was measured to where each microsecond went."""
+"""The report on the limits as a page and as pictures: the CPU time of each stage of a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HTTP = "HTTP: sockets, parsing, writing"
 FRAMEWORK = "FastAPI: routing, validation, answer"
 REST = "not accounted for"
 _SERVERS = {
-    "nothing": "HTTP alone: the same server around no work",
+    "nothing": "HTTP alone: the same server, an application without work",
     "ceiling": "ceiling: FastAPI, the same validation, no work",
     "local": "local profile: every answer on disk first, then recorded",
 }
@@ -43,17 +43,16 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         "# Limits",
         "",
-        "![Where the microseconds of a request go](limits.svg)",
+        "![Time of each stage of a request](limits.svg)",
         "",
-        "## Where every microsecond goes",
+        "## Time of each stage of a request",
         "",
         (
-            "The processor's time of one request at 32 connections, in all threads of the process, and the clock's of "
-            "one request alone. HTTP is measured from outside, around an application without work; each stage by "
-            "itself, by the product's functions, with as many callers as there are connections. The event loop's part "
-            "is what the whole way takes beyond its stages. What is left of the whole as measured from outside is not "
-            "accounted for (negative: the stages take longer by themselves than together). Nobody waits for the "
-            "recording."
+            "CPU time of one request at 32 connections, in all threads of the process, and wall time of one request at "
+            "one connection. HTTP is measured from outside, with an application that does nothing. Each stage is "
+            "measured alone, with the product's functions and one caller per connection. The event loop's part is the "
+            "time of the whole path minus its stages. The rest of the time measured from outside is not accounted for "
+            "(negative: the stages take longer alone than together). No answer waits for the recording."
         ),
         "",
         *table(
