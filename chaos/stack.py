@@ -1,4 +1,9 @@
-"""The server profile as it is deployed, on loopback: two of each service, HAProxy, RabbitMQ, PostgreSQL with fsync."""
+"""The server profile as deployed, on loopback: two of each service, HAProxy, RabbitMQ, PostgreSQL with fsync.
+
+It is not `tests.support.stack.Stack`: there a replica is one process that ends once. Here a supervisor in the event
+loop starts every process again on the same port, all traffic passes proxies, and clock and disk can be broken. A class
+for both would have every field twice.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +34,20 @@ _READY_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One supervised replica, and where it listens."""
+    """One supervised replica and its port."""
 
     process: Supervised
     port: int
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its URL."""
         return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """Everything that runs: the services by kind, HAProxy before them at `url`, and what they depend on."""
+class SupervisedStack:
+    """The running profile: the services by kind, HAProxy in front of them at `url`, and their dependencies."""
 
     around: Surroundings
     url: str
@@ -51,13 +56,15 @@ class Stack:
 
     @property
     def processes(self) -> list[Supervised]:
-        """All that is supervised."""
+        """Every supervised process."""
         return [service.process for replicas in self.services.values() for service in replicas] + [self.balancer]
 
 
 @asynccontextmanager
-async def server_stack(folder: Path, settings: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[Stack]:
-    """Start everything in `folder` with `settings`, wait until it is ready, and stop it at the end."""
+async def supervised_stack(
+    folder: Path, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[SupervisedStack]:
+    """Start the profile in `folder` with `settings`; yields it when every part is ready, and stops it at the end."""
     make_bundle(folder / "var", DatosPaciente)
     with surroundings(folder) as around:
         services = {kind: tuple(_service(around, kind, number, settings) for number in (1, 2)) for kind in KINDS}
@@ -67,13 +74,13 @@ async def server_stack(folder: Path, settings: Mapping[str, str] = MappingProxyT
             Pool("models", around.ports["models"], ports["inference"]),
         )
         balancer = Supervised("balancer", haproxy_command(folder, *pools), folder, announces=False)
-        stack = Stack(around, f"http://127.0.0.1:{around.ports['public']}", services, balancer)
+        stack = SupervisedStack(around, f"http://127.0.0.1:{around.ports['public']}", services, balancer)
         async with _running(stack):
             yield stack
 
 
 @asynccontextmanager
-async def _running(stack: Stack) -> AsyncIterator[None]:
+async def _running(stack: SupervisedStack) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(process.run()) for process in stack.processes]
         try:
@@ -107,7 +114,7 @@ def _service(around: Surroundings, kind: str, number: int, settings: Mapping[str
 
 
 async def answers(url: str) -> bool:
-    """Whether a service or HAProxy at `url` is ready."""
+    """Return whether the service or HAProxy at `url` is ready."""
     timeout = aiohttp.ClientTimeout(total=5)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health/ready") as response:

@@ -9,16 +9,16 @@ import asyncpg
 from chaos.analysis.verdict import Row
 
 if TYPE_CHECKING:
-    from chaos.stack import Stack
+    from chaos.stack import SupervisedStack
 
 
-async def rows(stack: Stack) -> list[Row]:
+async def rows(stack: SupervisedStack) -> list[Row]:
     """Read every prediction."""
     found = await fetched(stack, "SELECT id::text, (inputs->>'tsh')::float AS tsh, output FROM predicciones")
     return [Row(row["id"], row["tsh"], row["output"]) for row in found]
 
 
-async def fetched(stack: Stack, query: str) -> list[asyncpg.Record]:
+async def fetched(stack: SupervisedStack, query: str) -> list[asyncpg.Record]:
     """Ask `query` over a connection of its own."""
     connection = await asyncpg.connect(stack.around.postgres.url(stack.around.database))
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from chaos.stack import Stack
+    from chaos.stack import SupervisedStack
     from chaos.supervised import Supervised
     from tests.support.postgres import PostgresServer
     from tests.support.rabbitmq import RabbitServer
@@ -72,7 +72,7 @@ def _killed(found: Sequence[Supervised], rng: random.Random) -> str:
 
 
 @asynccontextmanager
-async def _broker_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+async def _broker_killed(stack: SupervisedStack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
         await in_thread(stack.around.rabbit.kill)
         await in_thread(stack.around.rabbit.start)
@@ -80,7 +80,7 @@ async def _broker_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _database_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+async def _database_killed(stack: SupervisedStack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "database"):
         await in_thread(stack.around.postgres.kill)
         await in_thread(stack.around.postgres.start)
@@ -88,7 +88,7 @@ async def _database_killed(stack: Stack, _: random.Random) -> AsyncIterator[str]
 
 
 @asynccontextmanager
-async def _session_killed(stack: Stack, rng: random.Random) -> AsyncIterator[str]:
+async def _session_killed(stack: SupervisedStack, rng: random.Random) -> AsyncIterator[str]:
     """Kill one process of PostgreSQL: the others end too, and it recovers by itself."""
     async with _server(stack, "database"):
         try:
@@ -107,7 +107,7 @@ def _answers(postgres: PostgresServer) -> bool:
 
 
 @asynccontextmanager
-async def _broker_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+async def _broker_restarted(stack: SupervisedStack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
         await in_thread(stack.around.rabbit.stop)
         try:
@@ -117,7 +117,7 @@ async def _broker_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str
 
 
 @asynccontextmanager
-async def _database_restarted(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+async def _database_restarted(stack: SupervisedStack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "database"):
         await in_thread(stack.around.postgres.stop)
         try:
@@ -127,7 +127,7 @@ async def _database_restarted(stack: Stack, _: random.Random) -> AsyncIterator[s
 
 
 @asynccontextmanager
-async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+async def _broker_alarm(stack: SupervisedStack, _: random.Random) -> AsyncIterator[str]:
     async with _server(stack, "broker"):
         await _alarmed(stack, on=True)
         try:
@@ -136,7 +136,7 @@ async def _broker_alarm(stack: Stack, _: random.Random) -> AsyncIterator[str]:
             await _alarmed(stack, on=False)
 
 
-async def _alarmed(stack: Stack, *, on: bool) -> None:
+async def _alarmed(stack: SupervisedStack, *, on: bool) -> None:
     """Raise or clear the alarm. Its command may hang where all is broken by turns, and does no harm a second time."""
     for _ in range(_ALARM_CALLS):
         with suppress(subprocess.TimeoutExpired):
@@ -162,7 +162,10 @@ async def process_stopped(broken: Supervision, rng: random.Random, kind: str) ->
 
 @asynccontextmanager
 async def _server_stopped(
-    stack: Stack, _: random.Random, name: str, server: Callable[[Stack], RabbitServer | PostgresServer]
+    stack: SupervisedStack,
+    _: random.Random,
+    name: str,
+    server: Callable[[SupervisedStack], RabbitServer | PostgresServer],
 ) -> AsyncIterator[str]:
     async with _server(stack, name):
         leader = psutil.Process(server(stack).pid)
@@ -171,7 +174,9 @@ async def _server_stopped(
 
 
 @asynccontextmanager
-async def _network(stack: Stack, _: random.Random, leg: str, become: Callable[[Proxy], None]) -> AsyncIterator[str]:
+async def _network(
+    stack: SupervisedStack, _: random.Random, leg: str, become: Callable[[Proxy], None]
+) -> AsyncIterator[str]:
     """Let one way misbehave; what it does to its connections is up to `become`."""
     proxy = stack.around.legs[leg]
     await in_thread(become, proxy)
@@ -182,7 +187,7 @@ async def _network(stack: Stack, _: random.Random, leg: str, become: Callable[[P
 
 
 @asynccontextmanager
-async def _disk_full(stack: Stack, _: random.Random) -> AsyncIterator[str]:
+async def _disk_full(stack: SupervisedStack, _: random.Random) -> AsyncIterator[str]:
     await in_thread(stack.around.disk.fill)
     try:
         yield "gateway-2"
@@ -191,7 +196,7 @@ async def _disk_full(stack: Stack, _: random.Random) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _clock_stepped(stack: Stack, _: random.Random, seconds: int) -> AsyncIterator[str]:
+async def _clock_stepped(stack: SupervisedStack, _: random.Random, seconds: int) -> AsyncIterator[str]:
     """Set the clock of one gateway and one recorder; it is set right again in the end, which is another step."""
     stack.around.clock.set(seconds)
     try:
@@ -201,7 +206,7 @@ async def _clock_stepped(stack: Stack, _: random.Random, seconds: int) -> AsyncI
 
 
 @asynccontextmanager
-async def _server(stack: Stack, name: str) -> AsyncIterator[None]:
+async def _server(stack: SupervisedStack, name: str) -> AsyncIterator[None]:
     """Have a server to oneself: nobody else stops it while it starts."""
     lock = stack.around.starting[name]
     if lock.locked():
@@ -228,7 +233,7 @@ _LINKS = link_faults(late=0.2, slow=100_000, short=20_000)
 
 STARTING = "kill-starting"
 
-KILLS: Mapping[str, tuple[int, Fault[Stack]]] = {
+KILLS: Mapping[str, tuple[int, Fault[SupervisedStack]]] = {
     "kill-gateway": (27, partial(process_killed, kind="gateway")),
     "kill-recorder": (22, partial(process_killed, kind="recorder")),
     "kill-inference": (18, partial(process_killed, kind="inference")),
@@ -240,7 +245,7 @@ KILLS: Mapping[str, tuple[int, Fault[Stack]]] = {
 }
 """`kill -9`, with how often each is chosen: what is replicated and starts within a second often, the broker seldom."""
 
-HELD: Mapping[str, Fault[Stack]] = {
+HELD: Mapping[str, Fault[SupervisedStack]] = {
     "stop-gateway": partial(process_stopped, kind="gateway"),
     "stop-inference": partial(process_stopped, kind="inference"),
     "stop-recorder": partial(process_stopped, kind="recorder"),

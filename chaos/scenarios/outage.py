@@ -27,7 +27,7 @@ from chaos.analysis.verdict import judge
 from chaos.load.client import Asked, read
 from chaos.load.plan import Plan, clients
 from chaos.scenarios.server import settles
-from chaos.stack import Stack, server_stack
+from chaos.stack import SupervisedStack, supervised_stack
 from chaos.stopping import in_thread, stoppable
 from shared.broker.topology import topology
 from tests.support.machine import fsync_ms, machine
@@ -85,7 +85,7 @@ async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str,
 
     """
     plan = Plan(seconds, 0, 0, (), clients=1, connections=_CONNECTIONS, pause_ms=1000 * _CONNECTIONS / rate)
-    async with server_stack(folder) as stack:
+    async with supervised_stack(folder) as stack:
         async with clients(plan, stack.url, folder) as files:
             await asyncio.sleep(_BEFORE_SECONDS)
             moments = [time.monotonic()]
@@ -113,7 +113,7 @@ async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str,
         }
 
 
-async def _without(stack: Stack, what: str, seconds: float) -> None:
+async def _without(stack: SupervisedStack, what: str, seconds: float) -> None:
     server = stack.around.rabbit if what == "broker" else stack.around.postgres
     async with stack.around.starting[what]:
         await in_thread(server.stop)
@@ -124,7 +124,7 @@ async def _without(stack: Stack, what: str, seconds: float) -> None:
 class _Backlog:
     """Answers that `files` of clients hold and the database does not."""
 
-    def __init__(self, stack: Stack, files: Sequence[Path]) -> None:
+    def __init__(self, stack: SupervisedStack, files: Sequence[Path]) -> None:
         self._stack, self._read = stack, dict.fromkeys(files, 0)
         self._numbers: set[int] = set()
 
@@ -155,7 +155,7 @@ async def _drain(backlog: _Backlog, rate: float) -> Drain:
     return Drain(waiting, time.monotonic() - started, last - first)
 
 
-async def _dead_letters(stack: Stack) -> int:
+async def _dead_letters(stack: SupervisedStack) -> int:
     async with await aio_pika.connect(stack.around.rabbit.url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(topology("predecir").dead.name, passive=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.load.doctors import doctors
-from chaos.stack import server_stack
+from chaos.stack import supervised_stack
 from chaos.stopping import stoppable
 from chaos.surroundings import KINDS
 from tests.support.machine import describe, machine
@@ -52,7 +52,7 @@ class Rolled:
 async def roll(folder: Path, restarts: int) -> Rolled:
     """Restart a replica of each service `restarts` times under load."""
     started = time.monotonic()
-    async with server_stack(folder, {"DRAIN_SECONDS": str(DRAIN_SECONDS)}) as stack:
+    async with supervised_stack(folder, {"DRAIN_SECONDS": str(DRAIN_SECONDS)}) as stack:
         async with doctors(stack.url) as account:
             await account.more(1)
             for number in range(restarts):

@@ -22,7 +22,7 @@ from chaos.faults.meddler import Meddler
 from chaos.faults.schedule import Schedule
 from chaos.load.client import read
 from chaos.load.plan import Plan, clients
-from chaos.stack import Stack, server_stack
+from chaos.stack import SupervisedStack, supervised_stack
 from shared.broker.topology import topology
 from shared.cancellation import background
 from tests.support.waiting import until
@@ -48,7 +48,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         TimeoutError: the system did not start, or did not drain.
 
     """
-    async with server_stack(folder) as stack:
+    async with supervised_stack(folder) as stack:
         watcher = Watcher([each.url for each in stack.services["gateway"]], stack.around.rabbit.url)
         schedule = Schedule(stack, random.Random(plan.seed), plan.chosen(KILLS), plan.chosen(HELD))  # noqa: S311 - repeatable
         async with background(watcher.run()):
@@ -84,7 +84,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _meddled(plan: Plan, stack: Stack) -> AsyncIterator[Meddler]:
+async def _meddled(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Meddler]:
     """Let a stranger put poison into the queue meanwhile and deliver messages twice, if `plan` wants that."""
     meddler = Meddler(
         stack.around.rabbit.url,
@@ -163,5 +163,5 @@ async def _drained(watcher: Watcher) -> float:
     return time.monotonic() - started
 
 
-async def _set_aside(stack: Stack) -> list[bytes]:
+async def _set_aside(stack: SupervisedStack) -> list[bytes]:
     return [row["cuerpo"] for row in await fetched(stack, "SELECT cuerpo FROM cuarentena")]

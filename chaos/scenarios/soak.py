@@ -21,7 +21,7 @@ import psutil
 
 from chaos.load.client import read
 from chaos.load.plan import Plan, clients
-from chaos.stack import Stack, server_stack
+from chaos.stack import SupervisedStack, supervised_stack
 from chaos.stopping import in_thread, stoppable
 from tests.support.machine import describe, machine
 from tests.support.paths import ROOT
@@ -64,7 +64,7 @@ def main() -> int:
 async def _soaked(folder: Path, seconds: float) -> dict[str, Any]:
     plan = Plan(seconds, 0, 1, (), clients=1, connections=4, pause_ms=40)
     seen: dict[str, list[tuple[float, float]]] = {}
-    async with server_stack(folder, _SETTINGS) as stack, clients(plan, stack.url, folder) as files:
+    async with supervised_stack(folder, _SETTINGS) as stack, clients(plan, stack.url, folder) as files:
         start = time.monotonic()
         while (now := time.monotonic() - start) < seconds:
             for name, value in (await in_thread(_looked, stack)).items():
@@ -101,7 +101,7 @@ def judged(samples: Sequence[tuple[float, float]], most: float) -> dict[str, Any
     }
 
 
-def _looked(stack: Stack) -> dict[str, float]:
+def _looked(stack: SupervisedStack) -> dict[str, float]:
     """Give the value of every measure now, by `WHOSE: WHAT`."""
     found: dict[str, float] = {}
     for process in stack.processes:

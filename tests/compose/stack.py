@@ -29,7 +29,7 @@ _COMMAND_SECONDS = 180
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class ComposeStack:
     """A running stack."""
 
     folder: Path
@@ -99,7 +99,7 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[Stack]:
+def running_stack(folder: Path) -> Iterator[ComposeStack]:
     """Start the stack from nothing in `folder`, and remove it with its volumes at the end."""
     _copy_repository(folder)
     port, tls_port = _free_port(), _free_port()
@@ -111,7 +111,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
         "COMPOSE_PROGRESS": "quiet",
         "GIT_COMMIT": COMMIT,
     }
-    stack = Stack(folder, environment, f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}")
+    stack = ComposeStack(folder, environment, f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}")
     try:
         stack.make("up")
         yield stack

@@ -12,7 +12,7 @@ import pytest
 
 from tests.compose.certificate import self_signed
 from tests.compose.load import PATIENT, Account, doctors
-from tests.compose.stack import COMMIT, Stack, running_stack
+from tests.compose.stack import COMMIT, ComposeStack, running_stack
 from tests.support.waiting import until, until_now
 
 if TYPE_CHECKING:
@@ -23,29 +23,29 @@ HONEST = {502, 503, 504}
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
     with running_stack(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="module")
-def key(stack: Stack) -> str:
+def key(stack: ComposeStack) -> str:
     with stack.client("medico") as client:
         return str(client.headers["Authorization"]).removeprefix("Bearer ")
 
 
-def recorded(stack: Stack, ids: list[str]) -> set[str]:
+def recorded(stack: ComposeStack, ids: list[str]) -> set[str]:
     return set(stack.sql("SELECT id FROM predicciones")) & set(ids)
 
 
-async def keeps_everything(stack: Stack, account: Account) -> None:
+async def keeps_everything(stack: ComposeStack, account: Account) -> None:
     """Wait until all that was answered is a row, and hold the rest to be honest."""
     await until(lambda: len(recorded(stack, account.answered)) == len(account.answered), seconds=90)
     assert len(set(account.answered)) == len(account.answered)
     assert set(account.refused) <= HONEST
 
 
-async def the_accounts_close(stack: Stack) -> None:
+async def the_accounts_close(stack: ComposeStack) -> None:
     """Wait until every gateway that runs has said how far it is, and nothing is missing, of none there ever was."""
     with stack.client("analista") as client:
 
@@ -68,7 +68,7 @@ async def answers(account: Account, more: int) -> None:
     await until(lambda: len(account.answered) >= enough, seconds=120)
 
 
-def test_an_answer_through_the_balancer_becomes_a_row_in_postgresql(stack: Stack) -> None:
+def test_an_answer_through_the_balancer_becomes_a_row_in_postgresql(stack: ComposeStack) -> None:
     with stack.client("medico") as client:
         answer = client.post("/predecir", json=PATIENT)
     assert answer.status_code == 200
@@ -79,7 +79,7 @@ def test_an_answer_through_the_balancer_becomes_a_row_in_postgresql(stack: Stack
         assert client.get(path).json()["output"] == answer.json()["prediccion"]
 
 
-def test_nobody_comes_in_without_a_key_and_nothing_but_the_balancer_is_reachable(stack: Stack) -> None:
+def test_only_the_balancer_is_reachable_and_only_with_a_key(stack: ComposeStack) -> None:
     with stack.client("medico") as client:
         assert client.post("/predecir", json=PATIENT, headers={"Authorization": ""}).status_code == 401
     ports = stack.compose("ps", "--format", "{{.Service}} {{.Publishers}}").splitlines()
@@ -87,7 +87,7 @@ def test_nobody_comes_in_without_a_key_and_nothing_but_the_balancer_is_reachable
     assert published == {"haproxy"}
 
 
-def test_a_service_may_not_do_what_another_does(stack: Stack) -> None:
+def test_a_service_may_not_do_what_another_does(stack: ComposeStack) -> None:
     listed = stack.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_permissions", "-p", "predecir")
     by_user = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.splitlines()}
     assert by_user["gateway"] == ["^$", "^predecir$", "^$"]
@@ -100,13 +100,13 @@ def test_a_service_may_not_do_what_another_does(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "inference", "recorder"])
-def test_a_container_can_change_nothing_but_its_volumes(stack: Stack, service: str) -> None:
+def test_a_container_can_change_nothing_but_its_volumes(stack: ComposeStack, service: str) -> None:
     (container, *_) = stack.containers(service)
     told = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.Config.User}}"
     assert stack.docker("inspect", "--format", told, container).strip() == "true [ALL] predecir"
 
 
-async def test_replicas_share_the_load(stack: Stack, key: str) -> None:
+async def test_replicas_share_the_load(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     async with doctors(stack.url, key) as account:
         await answers(account, 300)
@@ -118,7 +118,7 @@ async def test_replicas_share_the_load(stack: Stack, key: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "inference", "recorder"])
-async def test_killing_a_replica_under_load_loses_nothing(stack: Stack, key: str, service: str) -> None:
+async def test_killing_a_replica_under_load_loses_nothing(stack: ComposeStack, key: str, service: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     async with doctors(stack.url, key) as account:
         await answers(account, 100)
@@ -129,7 +129,7 @@ async def test_killing_a_replica_under_load_loses_nothing(stack: Stack, key: str
     await keeps_everything(stack, account)
 
 
-async def test_an_inference_replica_that_hangs_costs_no_answer(stack: Stack, key: str) -> None:
+async def test_an_inference_replica_that_hangs_costs_no_answer(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     hanging = stack.containers("inference")[0]
     async with doctors(stack.url, key) as account:
@@ -145,7 +145,7 @@ async def test_an_inference_replica_that_hangs_costs_no_answer(stack: Stack, key
     await keeps_everything(stack, account)
 
 
-async def test_an_outbox_whose_container_is_gone_goes_to_the_next_gateway(stack: Stack, key: str) -> None:
+async def test_an_outbox_whose_container_is_gone_goes_to_the_next_gateway(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     await asyncio.to_thread(stack.compose, "kill", "rabbitmq")
     async with doctors(stack.url, key) as account:
@@ -157,7 +157,9 @@ async def test_an_outbox_whose_container_is_gone_goes_to_the_next_gateway(stack:
 
 
 @pytest.mark.parametrize("service", ["rabbitmq", "postgres"])
-async def test_restarting_broker_or_database_under_load_loses_nothing(stack: Stack, key: str, service: str) -> None:
+async def test_restarting_broker_or_database_under_load_loses_nothing(
+    stack: ComposeStack, key: str, service: str
+) -> None:
     async with doctors(stack.url, key) as account:
         await answers(account, 100)
         before = len(account.refused) + account.cut
@@ -169,7 +171,7 @@ async def test_restarting_broker_or_database_under_load_loses_nothing(stack: Sta
     await keeps_everything(stack, account)
 
 
-def model_state(stack: Stack, container: str, key: str) -> dict[str, Any]:
+def model_state(stack: ComposeStack, container: str, key: str) -> dict[str, Any]:
     """Ask one replica of inference, from inside, which model it serves and why, as soon as it knows `key`."""
     script = (
         "import http.client, sys; c = http.client.HTTPConnection('localhost', 8001, timeout=10);"
@@ -187,7 +189,7 @@ def model_state(stack: Stack, container: str, key: str) -> dict[str, Any]:
     return found
 
 
-async def test_inference_follows_mlflow_and_needs_it_neither_to_serve_nor_to_start(stack: Stack, key: str) -> None:
+async def test_inference_serves_and_starts_without_mlflow(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     ops = stack.key("ops")
     states = [model_state(stack, container, ops) for container in stack.containers("inference")]
@@ -210,19 +212,19 @@ async def test_inference_follows_mlflow_and_needs_it_neither_to_serve_nor_to_sta
     await until(lambda: model_state(stack, first, ops)["registro"]["visto"] is not None, seconds=30)
 
 
-def test_the_history_of_promotions_is_read_where_training_runs(stack: Stack) -> None:
+def test_the_history_of_promotions_is_read_where_training_runs(stack: ComposeStack) -> None:
     said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "train", "history")
     assert "production" in said
 
 
-def test_a_version_says_of_which_commit_the_image_was(stack: Stack) -> None:
+def test_a_version_says_of_which_commit_the_image_was(stack: ComposeStack) -> None:
     show = "cat var/models/*/production/manifest.json"
     said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "sh", "-c", show)
     manifest = json.loads(said)
     assert (manifest["git_commit"], manifest["git_dirty"]) == (COMMIT, False)
 
 
-def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> None:
+def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: ComposeStack) -> None:
     certificate = self_signed(stack.folder / "var/compose/tls/predecir.pem")
     with (stack.folder / ".env").open("a") as file:
         file.write("PREDECIR_TLS=1\n")
@@ -232,7 +234,7 @@ def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: Stack) -> Non
         assert client.post("/predecir", json=PATIENT).status_code == 401
 
 
-async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start(stack: Stack, key: str) -> None:
+async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.make, "down")
     forget = ("run", "--rm", "-T", "--no-deps", "training", "rm", "/var/predecir/trust/bundle.pub")
     await asyncio.to_thread(stack.compose, *forget)  # as if the first job had been killed before it left the key
@@ -250,7 +252,7 @@ async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start
     await keeps_everything(stack, account)
 
 
-async def test_down_and_up_again_keeps_everything(stack: Stack, key: str) -> None:
+async def test_down_and_up_again_keeps_everything(stack: ComposeStack, key: str) -> None:
     async with doctors(stack.url, key) as account:
         await answers(account, 200)
         stopping = asyncio.create_task(asyncio.to_thread(stack.make, "down"))

@@ -67,7 +67,7 @@ def snapshot(process: Process, folder: Path, copy: Path) -> None:
         os.kill(process.popen.pid, signal.SIGCONT)
 
 
-def test_a_laptop_restored_from_outbox_and_database_has_all_that_was_answered_before(tmp_path: Path) -> None:
+def test_a_restored_laptop_has_every_answer_of_the_backup(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         folder.mkdir()

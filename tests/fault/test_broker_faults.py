@@ -99,9 +99,7 @@ async def all_wait(broker: Broker) -> bool:
         return queue.declaration_result.message_count == GOOD
 
 
-async def test_thirty_recorders_that_die_of_their_first_delivery_drop_no_good_message(
-    broker: Broker, tmp_path: Path, services: Zygote
-) -> None:
+async def test_thirty_recorder_crashes_drop_no_good_message(broker: Broker, tmp_path: Path, services: Zygote) -> None:
     await broker.declare()
     bodies = [event() for _ in range(GOOD)]
     async with broker.transport() as transport:

@@ -127,7 +127,7 @@ def test_who_sends_a_byte_now_and_then_is_refused_in_time(clinic: Clinic) -> Non
         until_now(lambda: clinic.connections() == 0, seconds=PATIENCE)
 
 
-def test_an_answer_that_is_cut_off_is_the_same_when_asked_for_again_and_one_row(clinic: Clinic) -> None:
+def test_a_retried_request_gets_the_same_answer_and_one_row(clinic: Clinic) -> None:
     before = set(clinic.rows())
     whole = post("cut off")
     with clinic.far() as client:

@@ -63,7 +63,7 @@ async def predicts(client: Client) -> bool:
 
 
 @pytest.mark.parametrize("broken", BROKEN[:-1])  # of many connections some are new, and not forgotten
-async def test_without_inference_a_doctor_is_refused_in_time_and_answered_once_it_is_back(
+async def test_without_inference_requests_are_rejected_until_it_is_back(
     tmp_path: Path, to_inference: Proxy, broken: Callable[[Proxy], None]
 ) -> None:
     url = f"http://127.0.0.1:{to_inference.port}"
@@ -104,7 +104,7 @@ def over(broker: Broker, network: Proxy) -> Broker:
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-async def test_a_batch_for_a_broker_out_of_reach_is_given_up_in_time_and_taken_once_it_is_back(
+async def test_publishing_times_out_and_resumes_when_the_broker_is_back(
     broker: Broker, broken: Callable[[Proxy], None]
 ) -> None:
     await broker.declare()
@@ -150,7 +150,7 @@ async def test_a_connection_that_is_given_up_ends_no_task_that_waits_on_it(broke
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-async def test_a_recorder_out_of_reach_of_the_broker_records_what_waited_once_it_is_back(
+async def test_a_recorder_records_the_backlog_when_the_broker_is_back(
     broker: Broker, tmp_path: Path, broken: Callable[[Proxy], None]
 ) -> None:
     await broker.declare()
@@ -171,7 +171,7 @@ async def test_a_recorder_out_of_reach_of_the_broker_records_what_waited_once_it
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-async def test_a_database_out_of_reach_is_given_up_in_time_and_written_once_it_is_back(
+async def test_writing_times_out_and_resumes_when_the_database_is_back(
     postgres: PostgresServer, broken: Callable[[Proxy], None]
 ) -> None:
     behind = PostgresTarget(postgres, postgres.new_database())

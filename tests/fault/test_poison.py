@@ -49,9 +49,7 @@ async def aside(recorder: Recording) -> list[bytes]:
     return sorted(row.cuerpo for row in rows)
 
 
-async def test_of_a_thousand_messages_the_twenty_poisoned_are_set_aside_and_the_rest_recorded(
-    broker: Broker, target: Target
-) -> None:
+async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: Broker, target: Target) -> None:
     poisoner = Poisoner("nobody", Random(8))  # noqa: S311 - repeatable
     poison = [poisoner.make(kind) for kind in islice(cycle(KINDS), POISON)]
     await broker.declare()

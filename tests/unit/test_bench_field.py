@@ -44,7 +44,7 @@ def seen(title: str, rate: float, p99_ms: float, carried: int) -> dict[str, Any]
     return {"title": title, "model": SKLEARN, "points": points}
 
 
-def test_aims_hold_the_local_profile_against_each_tool_and_skip_who_could_not_be_measured() -> None:
+def test_aims_skip_tools_that_could_not_be_measured() -> None:
     measured = results(
         {
             "contenders": {
@@ -70,7 +70,7 @@ def test_aims_hold_the_local_profile_against_each_tool_and_skip_who_could_not_be
     ]
 
 
-def test_every_tool_has_its_aim_and_its_environment_pinned_with_hashes_and_without_addresses() -> None:
+def test_every_tool_has_an_aim_and_hashed_requirements() -> None:
     assert {tool.name for tool in TOOLS} == set(TIMES)
     for name in (*TIMES, OURS):
         paths = [REQUIREMENTS / f"{name}.txt"] if name != OURS else [ROOT / "requirements" / "gateway.txt"]
@@ -106,7 +106,7 @@ def test_a_tool_is_asked_with_the_row_and_read_as_it_answers(tool: Tool, model: 
     assert tool.read(answers.get(tool.name, {"probabilities": [0.25, 0.75]})) == [0.25, 0.75]
 
 
-def test_one_who_answers_something_else_keeps_nobody_else_from_being_measured(tmp_path: Path) -> None:
+def test_a_server_with_wrong_answers_does_not_stop_the_comparison(tmp_path: Path) -> None:
     @contextmanager
     def other(home: Path) -> Iterator[Asked]:
         raise KeyError(home.name)

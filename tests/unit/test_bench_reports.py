@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_a_picture_names_quantities_units_and_series_and_is_the_same_every_time(tmp_path: Path) -> None:
+def test_a_plot_has_labels_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     panels = (
         lines("Growth", "rows", "rows/s", {"SQLite": [(1e4, 3e4), (1e6, 2e4)]}, log="x"),
         bars("Rate", "requests/s", {"ceiling": 8371, "local": 6368.2}),
@@ -30,7 +30,7 @@ def test_a_picture_names_quantities_units_and_series_and_is_the_same_every_time(
         assert f">{word}<" in picture.decode()
 
 
-def test_the_index_has_each_part_with_its_headline_and_picture_or_says_that_it_is_missing(tmp_path: Path) -> None:
+def test_the_index_lists_every_part_measured_or_not(tmp_path: Path) -> None:
     first, second = PARTS[:2]
     (tmp_path / f"{first.name}.json").write_text(json.dumps({"headline": "Faster than before."}))
     (tmp_path / f"{first.name}.svg").write_text("<svg/>")

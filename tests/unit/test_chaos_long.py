@@ -24,7 +24,7 @@ def test_a_rehearsal_is_the_same_in_little(tmp_path: Path) -> None:
     assert PARTS["failpoints"].words(0.1, report)[3:] == ["--hits", "1", "--report", str(report)]
 
 
-def test_the_index_quotes_what_a_report_says_first_and_can_be_written_again(tmp_path: Path) -> None:
+def test_the_index_quotes_headlines_and_can_be_written_again(tmp_path: Path) -> None:
     page = (PROOF / "README.md").read_text()
     (tmp_path / "chaos.md").write_text("# Faults\n\n**0 lost in 12 kills**: 34 answers.\n\n**Later**\n")
     once = indexed(page, tmp_path)

@@ -79,7 +79,7 @@ def test_a_line_cut_off_by_a_kill_is_no_answer(tmp_path: Path) -> None:
     assert list(read(file)) == [answered(1)]
 
 
-def test_recovery_is_from_the_end_of_a_fault_to_the_first_answer_asked_for_after_it() -> None:
+def test_recovery_ends_with_the_first_answer_to_a_later_request() -> None:
     asked = [answered(1, start=9.9), answered(2, start=12), answered(3, start=11.5)]
     fault = Injected("stop-gateway", "gateway-1", start=9, healed=10, over=10)
     samples = [Sample(8, 0, 3), Sample(10.5, 4000, 5), Sample(12, None, 0), Sample(13, 0, 2)]
