@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from chaos.analysis.backlog import Sample
     from chaos.faults.schedule import Injected
-    from chaos.load.client import Asked
+    from tests.support.load import Request
 
 _SLACK = 1000
 """Events waiting that count as none: about what is answered within the time it takes to hand over a batch."""
@@ -21,7 +21,7 @@ _SLACK = 1000
 
 def recoveries(
     injected: Sequence[Injected],
-    asked: Iterable[Asked],
+    asked: Iterable[Request],
     samples: Sequence[Sample],
     readied: Mapping[str, Sequence[float]],
 ) -> dict[str, dict[str, float]]:

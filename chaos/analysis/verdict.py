@@ -11,7 +11,7 @@ from chaos.load.client import number_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chaos.load.client import Asked
+    from tests.support.load import Request
 
 _EXAMPLES = 20
 
@@ -43,7 +43,7 @@ class Verdict:
     unanswered: int
     repeated: int
     failed: Mapping[str, int]
-    lost_answers: Sequence[Asked]
+    lost_answers: Sequence[Request]
 
     @property
     def holds(self) -> bool:
@@ -51,9 +51,9 @@ class Verdict:
         return self.answered > 0 and not (self.lost or self.duplicated or self.altered or self.unfaithful)
 
 
-def judge(asked: Iterable[Asked], rows: Iterable[Row]) -> Verdict:
+def judge(asked: Iterable[Request], rows: Iterable[Row]) -> Verdict:
     """Compare what was answered with what is recorded."""
-    answers: dict[int, Asked] = {}
+    answers: dict[int, Request] = {}
     failed: Counter[str] = Counter()
     unfaithful = repeated = 0
     for each in asked:
@@ -66,7 +66,7 @@ def judge(asked: Iterable[Asked], rows: Iterable[Row]) -> Verdict:
     repeated -= len(answers)
     found = {row.id: row for row in rows}
     patients = Counter(number_of(row.tsh) for row in found.values())
-    lost: list[Asked] = []
+    lost: list[Request] = []
     altered = 0
     for number, first in answers.items():
         row = found.get(first.id)

@@ -24,12 +24,13 @@ import aio_pika
 from chaos.analysis.outage_page import page
 from chaos.analysis.recorded_rows import fetched, rows
 from chaos.analysis.verdict import judge
-from chaos.load.client import Asked, read
+from chaos.load.client import read
 from chaos.load.plan import Plan, clients
 from chaos.scenarios.server import settles
 from chaos.stack import SupervisedStack, supervised_stack
 from chaos.stopping import in_thread, stoppable
 from shared.broker.topology import topology
+from tests.support.load import Request
 from tests.support.machine import fsync_ms, machine
 from tests.support.paths import ROOT
 
@@ -136,7 +137,7 @@ class _Backlog:
                 new = lines.read()
             new = new[: new.rfind(b"\n") + 1]
             self._read[file] = start + len(new)
-            asked = (Asked(*json.loads(line)) for line in new.splitlines())
+            asked = (Request(*json.loads(line)) for line in new.splitlines())
             self._numbers.update(each.number for each in asked if not each.failed)
         [row] = await fetched(self._stack, "SELECT count(*) AS number FROM predicciones")
         recorded = int(row["number"])
@@ -162,16 +163,16 @@ async def _dead_letters(stack: SupervisedStack) -> int:
         return int(queue.declaration_result.message_count or 0)
 
 
-def phases(asked: Iterable[Asked], moments: Sequence[float]) -> list[dict[str, Any]]:
+def phases(asked: Iterable[Request], moments: Sequence[float]) -> list[dict[str, Any]]:
     """Sum up what was asked before, without and while draining, and after."""
     names = ("before", "without", "draining", "after")
-    found: dict[str, list[Asked]] = {name: [] for name in names}
+    found: dict[str, list[Request]] = {name: [] for name in names}
     for each in asked:
         found[names[sum(each.start >= moment for moment in moments)]].append(each)
     return [_phase(name, those) for name, those in found.items() if those]
 
 
-def _phase(name: str, asked: Sequence[Asked]) -> dict[str, Any]:
+def _phase(name: str, asked: Sequence[Request]) -> dict[str, Any]:
     took = sorted(each.end - each.start for each in asked if not each.failed)
     seconds = max(each.end for each in asked) - min(each.start for each in asked)
     return {

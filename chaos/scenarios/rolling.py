@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chaos.load.doctors import doctors
 from chaos.stack import supervised_stack
 from chaos.stopping import stoppable
 from chaos.surroundings import KINDS
+from tests.support.load import load
 from tests.support.machine import describe, machine
 from tests.support.paths import ROOT
 from tests.support.waiting import until
@@ -53,12 +53,12 @@ async def roll(folder: Path, restarts: int) -> Rolled:
     """Restart a replica of each service `restarts` times under load."""
     started = time.monotonic()
     async with supervised_stack(folder, {"DRAIN_SECONDS": str(DRAIN_SECONDS)}) as stack:
-        async with doctors(stack.url) as account:
-            await account.more(1)
+        async with load(stack.url) as requests:
+            await requests.more(1)
             for number in range(restarts):
                 turn = [stack.services[kind][number % len(stack.services[kind])].process for kind in KINDS]
                 await asyncio.gather(*map(_restarted, turn))
-        failed, asked = account.failed(0)
+        failed, asked = requests.failed(0)
 
         def rows() -> int:
             found = stack.around.postgres.query(stack.around.database, "SELECT count(*) FROM predicciones")

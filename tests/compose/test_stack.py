@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.compose.certificate import self_signed
-from tests.compose.load import PATIENT, Account, doctors
 from tests.compose.stack import COMMIT, ComposeStack, running_stack
+from tests.support.load import PATIENT, Requests, load
 from tests.support.waiting import until, until_now
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def recorded(stack: ComposeStack, ids: list[str]) -> set[str]:
     return set(stack.sql("SELECT id FROM predicciones")) & set(ids)
 
 
-async def keeps_everything(stack: ComposeStack, account: Account) -> None:
+async def keeps_everything(stack: ComposeStack, account: Requests) -> None:
     """Wait until all that was answered is a row, and hold the rest to be honest."""
     await until(lambda: len(recorded(stack, account.answered)) == len(account.answered), seconds=90)
     assert len(set(account.answered)) == len(account.answered)
-    assert set(account.refused) <= HONEST
+    assert set(account.rejected) <= HONEST
 
 
 async def the_accounts_close(stack: ComposeStack) -> None:
@@ -62,7 +62,7 @@ async def the_accounts_close(stack: ComposeStack) -> None:
     assert sum(gateway["en_outbox"] + gateway["en_camino"] for gateway in account["gateways"]) == 0
 
 
-async def answers(account: Account, more: int) -> None:
+async def answers(account: Requests, more: int) -> None:
     """Wait for so many more answers."""
     enough = len(account.answered) + more
     await until(lambda: len(account.answered) >= enough, seconds=120)
@@ -108,7 +108,7 @@ def test_a_container_can_change_nothing_but_its_volumes(stack: ComposeStack, ser
 
 async def test_replicas_share_the_load(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 300)
     await keeps_everything(stack, account)
     listed = ", ".join(f"'{identifier}'" for identifier in account.answered)
@@ -120,7 +120,7 @@ async def test_replicas_share_the_load(stack: ComposeStack, key: str) -> None:
 @pytest.mark.parametrize("service", ["gateway", "inference", "recorder"])
 async def test_killing_a_replica_under_load_loses_nothing(stack: ComposeStack, key: str, service: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 100)
         await asyncio.to_thread(stack.docker, "kill", stack.containers(service)[0])
         await answers(account, 300)
@@ -132,7 +132,7 @@ async def test_killing_a_replica_under_load_loses_nothing(stack: ComposeStack, k
 async def test_an_inference_replica_that_hangs_costs_no_answer(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     hanging = stack.containers("inference")[0]
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 100)
         await asyncio.to_thread(stack.docker, "pause", hanging)
         try:
@@ -140,7 +140,7 @@ async def test_an_inference_replica_that_hangs_costs_no_answer(stack: ComposeSta
         finally:
             await asyncio.to_thread(stack.docker, "unpause", hanging)
     await until(lambda: stack.health(hanging) == "healthy", seconds=30)
-    assert account.refused == []
+    assert account.rejected == []
     assert account.cut == 0
     await keeps_everything(stack, account)
 
@@ -148,7 +148,7 @@ async def test_an_inference_replica_that_hangs_costs_no_answer(stack: ComposeSta
 async def test_an_outbox_whose_container_is_gone_goes_to_the_next_gateway(stack: ComposeStack, key: str) -> None:
     await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
     await asyncio.to_thread(stack.compose, "kill", "rabbitmq")
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 200)
     assert recorded(stack, account.answered) != set(account.answered)
     await asyncio.to_thread(stack.docker, "rm", "--force", *stack.containers("gateway"))
@@ -160,14 +160,14 @@ async def test_an_outbox_whose_container_is_gone_goes_to_the_next_gateway(stack:
 async def test_restarting_broker_or_database_under_load_loses_nothing(
     stack: ComposeStack, key: str, service: str
 ) -> None:
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 100)
-        before = len(account.refused) + account.cut
+        before = len(account.rejected) + account.cut
         await asyncio.to_thread(stack.compose, "kill", service)
         await answers(account, 200)
         await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
         await answers(account, 100)
-    assert len(account.refused) + account.cut == before  # doctors never notice
+    assert len(account.rejected) + account.cut == before  # doctors never notice
     await keeps_everything(stack, account)
 
 
@@ -199,12 +199,12 @@ async def test_inference_serves_and_starts_without_mlflow(stack: ComposeStack, k
         assert state["produccion"] == state["sirve"]["version"]
     await asyncio.to_thread(stack.compose, "kill", "mlflow")
     first = stack.containers("inference")[0]
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 100)
         await asyncio.to_thread(stack.docker, "restart", first)
         await until(lambda: stack.health(first) == "healthy", seconds=60)
         await answers(account, 100)
-    assert account.refused == []
+    assert account.rejected == []
     state = model_state(stack, first, ops)
     assert (state["sirve"]["digest"], state["registro"]["visto"]) == (served, None)
     await keeps_everything(stack, account)
@@ -244,7 +244,7 @@ async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start
         files = ("-f", "docker-compose.yml", "-f", hung.name)
         await asyncio.to_thread(stack.compose, *files, "up", "-d", "--no-build")
         await until(lambda: {stack.health(one) for one in stack.containers("inference")} == {"healthy"}, seconds=90)
-        async with doctors(stack.url, key) as account:
+        async with load(stack.url, api_key=key) as account:
             await answers(account, 10)
     finally:
         await asyncio.to_thread(stack.compose, "rm", "--stop", "--force", "mlflow")
@@ -253,7 +253,7 @@ async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start
 
 
 async def test_down_and_up_again_keeps_everything(stack: ComposeStack, key: str) -> None:
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 200)
         stopping = asyncio.create_task(asyncio.to_thread(stack.make, "down"))
         await stopping
@@ -261,7 +261,7 @@ async def test_down_and_up_again_keeps_everything(stack: ComposeStack, key: str)
     await asyncio.to_thread(stack.make, "up")
     (before,) = stack.sql(model)
     await keeps_everything(stack, account)
-    async with doctors(stack.url, key) as account:
+    async with load(stack.url, api_key=key) as account:
         await answers(account, 10)
     await keeps_everything(stack, account)
     assert stack.sql(model) == [before]

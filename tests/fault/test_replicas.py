@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from chaos.load.doctors import doctors
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import RevisedThyroid, make_bundle
 from tests.support.haproxy import haproxy
+from tests.support.load import load
 from tests.support.ports import free_ports
 from tests.support.processes import Process, running
 from tests.support.proxy import Proxy, proxied
@@ -106,12 +106,12 @@ async def test_a_bad_replica_costs_next_to_nothing_at_first_and_then_nothing(
     tmp_path: Path, turns_bad: Callable[[Replica], Awaitable[None]]
 ) -> None:
     async with gateway_over_two_replicas(tmp_path) as (gateway, replica):
-        async with doctors(gateway.url) as account:
-            await account.more(MORE)
+        async with load(gateway.url) as requests:
+            await requests.more(MORE)
             bad = time.monotonic()
             await turns_bad(replica)
             await until(lambda: time.monotonic() > bad + FIRST_SECONDS, seconds=60)
-            await account.more(MORE)
-        failed, asked = account.failed(bad, bad + FIRST_SECONDS)
+            await requests.more(MORE)
+        failed, asked = requests.failed(bad, bad + FIRST_SECONDS)
         assert failed <= MOST_FAILED * asked
-        assert account.failed(bad + FIRST_SECONDS)[0] == 0
+        assert requests.failed(bad + FIRST_SECONDS)[0] == 0

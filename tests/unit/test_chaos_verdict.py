@@ -12,14 +12,15 @@ from chaos.analysis.backlog import Sample
 from chaos.analysis.recovery import recoveries
 from chaos.analysis.verdict import Row, judge
 from chaos.faults.schedule import Injected
-from chaos.load.client import Asked, number_of, patient, read
+from chaos.load.client import number_of, patient, read
+from tests.support.load import Request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def answered(number: int, *, start: float = 0, keyed: bool = False, output: str = "sano") -> Asked:
-    return Asked(start, start + 0.5, number, keyed, "", f"id-{number}", output)
+def answered(number: int, *, start: float = 0, keyed: bool = False, output: str = "sano") -> Request:
+    return Request(start, start + 0.5, number, keyed, "", f"id-{number}", output)
 
 
 def row(number: int, *, event_id: str | None = None, output: str = "sano") -> Row:
@@ -66,7 +67,7 @@ def test_a_key_must_get_the_same_answer_again() -> None:
 
 
 def test_failures_are_counted_by_kind_and_are_no_answers() -> None:
-    failed = [Asked(0, 1, number, keyed=False, failed=kind) for number, kind in enumerate(("cut", "503", "cut"))]
+    failed = [Request(0, 1, number, keyed=False, failed=kind) for number, kind in enumerate(("cut", "503", "cut"))]
     verdict = judge([*failed, answered(3)], [row(3)])
     assert verdict.holds
     assert (verdict.answered, verdict.failed) == (1, {"503": 1, "cut": 2})

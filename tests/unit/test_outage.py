@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from chaos.analysis.outage_page import page
-from chaos.load.client import Asked
 from chaos.scenarios.outage import phases
+from tests.support.load import Request
 from tests.support.machine import machine
 
 VERDICT = {"answered": 60_000, "lost": 0, "duplicated": 0, "altered": 0, "failed": {}}
@@ -25,14 +25,14 @@ def report(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
         "drain": {"backlog": 60_000, "seconds": 30.0, "rate": 2_000.0},
         "dead_lettered": 0,
         "quarantined": 0,
-        "phases": phases([Asked(0, 1, 1, False, "", "id", "sano")], [5, 6, 7]),  # noqa: FBT003
+        "phases": phases([Request(0, 1, 1, False, "", "id", "sano")], [5, 6, 7]),  # noqa: FBT003
     }
     return good | changes
 
 
 def test_requests_belong_to_the_phase_in_which_they_began() -> None:
     asked = [
-        Asked(at, at + 0.5, number, keyed=False, failed="503" if at == 6 else "")
+        Request(at, at + 0.5, number, keyed=False, failed="503" if at == 6 else "")
         for number, at in enumerate((1, 6, 6.5, 8, 9))
     ]
     found = {phase["phase"]: (phase["answered"], phase["failed"]) for phase in phases(asked, [5, 7, 8.5])}
