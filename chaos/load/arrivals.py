@@ -40,8 +40,8 @@ _HEAD = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Type: applicatio
 
 
 @dataclass(slots=True)
-class Seen:
-    """What became of the requests of one phase, the moments in seconds of the phase."""
+class PhaseStats:
+    """Statistics of the requests of one phase; times in seconds from its start."""
 
     latencies: dict[int, array[float]] = field(default_factory=dict)
     """Milliseconds by status; 0 for a connection that ended without a response."""
@@ -97,13 +97,13 @@ class _Client(asyncio.Protocol):
         self._load = load
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._asked: tuple[Seen, float, float] | None = None
+        self._asked: tuple[PhaseStats, float, float] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be ready to ask."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def ask(self, request: bytes, seen: Seen, since_start: float) -> None:
+    def ask(self, request: bytes, seen: PhaseStats, since_start: float) -> None:
         """Send `request`."""
         assert self._transport is not None  # noqa: S101 - asked once it is connected
         self._asked = (seen, time.perf_counter(), since_start)
@@ -143,7 +143,7 @@ class _Client(asyncio.Protocol):
 
 
 class Load:
-    """Sends requests to one server, and remembers what became of them."""
+    """Sends requests to one server and counts their outcomes."""
 
     def __init__(self, port: int, patients: list[bytes]) -> None:
         """Ask the server on `port` of loopback about `patients` in turn."""
@@ -151,7 +151,7 @@ class Load:
         self._port = port
         self._free: deque[_Client] = deque()
         self._all: set[_Client] = set()
-        self._again: tuple[Seen, float] | None = None
+        self._again: tuple[PhaseStats, float] | None = None
         self.answered: list[str] = []
 
     async def __aenter__(self) -> Self:
@@ -171,9 +171,9 @@ class Load:
             self._all.add(client)
             self._free.append(client)
 
-    async def arrive(self, rate: float, seconds: float) -> Seen:
+    async def arrive(self, rate: float, seconds: float) -> PhaseStats:
         """Send `rate` requests a second for `seconds`, each at its moment."""
-        seen, started, due = Seen(), time.perf_counter(), 0
+        seen, started, due = PhaseStats(), time.perf_counter(), 0
         while due < rate * seconds:
             now = time.perf_counter() - started
             while due < rate * seconds and due / rate <= now:
@@ -183,9 +183,9 @@ class Load:
             await asyncio.sleep(_TICK_SECONDS)
         return seen
 
-    async def keep_asking(self, clients: int, seconds: float) -> Seen:
+    async def keep_asking(self, clients: int, seconds: float) -> PhaseStats:
         """Have `clients` ask again as soon as they are answered, for `seconds`."""
-        seen = Seen()
+        seen = PhaseStats()
         await self.connect(clients)
         self._again = (seen, time.perf_counter())
         for _ in range(clients):
@@ -212,7 +212,7 @@ class Load:
         if client in self._free:
             self._free.remove(client)
 
-    def _send(self, seen: Seen, since_start: float) -> None:
+    def _send(self, seen: PhaseStats, since_start: float) -> None:
         if self._free:
             self._free.popleft().ask(next(self._requests), seen, since_start)
         else:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chaos.load.arrivals import Load, Seen
+from chaos.load.arrivals import Load, PhaseStats
 from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
 from tests.support.bundles import make_bundle
@@ -22,7 +22,7 @@ CLIENTS = 64
 ROOM = 4
 
 
-async def crowd(url: str) -> tuple[Seen, list[str]]:
+async def crowd(url: str) -> tuple[PhaseStats, list[str]]:
     """Ask with `CLIENTS` at once for two seconds; gives what they saw, and the ids of all answers."""
     async with Load(int(urlsplit(url).port or 0), [b'{"edad":47,"sexo":"F","tsh":1.5}']) as load:
         return await load.keep_asking(CLIENTS, 2), load.answered

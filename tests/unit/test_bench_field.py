@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.suites.field.competitors import Tool
-    from bench.suites.field.contenders import Asked
+    from bench.suites.field.contenders import MeasuredServer
 
 ROW = [47.0, 0.0, None]
 
@@ -108,7 +108,7 @@ def test_a_tool_is_asked_with_the_row_and_read_as_it_answers(tool: Tool, model: 
 
 def test_a_server_with_wrong_answers_does_not_stop_the_comparison(tmp_path: Path) -> None:
     @contextmanager
-    def other(home: Path) -> Iterator[Asked]:
+    def other(home: Path) -> Iterator[MeasuredServer]:
         raise KeyError(home.name)
         yield
 

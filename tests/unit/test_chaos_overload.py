@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chaos.analysis.overload_page import aims, failures, page
-from chaos.load.arrivals import Seen
+from chaos.load.arrivals import PhaseStats
 
 MACHINE: dict[str, Any] = {
     "date": "", "processor": "", "cores": 2, "system": "", "python": "", "commit": "", "libraries": {},
@@ -63,10 +63,10 @@ def test_an_answer_that_is_lost_or_a_request_that_failed_is_a_failure() -> None:
 
 
 def test_recovery_is_the_first_good_second_and_bad_ones_after_it_are_told() -> None:
-    after = Seen()
+    after = PhaseStats()
     for moment in range(1000):
         refused = moment < 220 or moment == 500 or 700 <= moment < 710
         after.note(503 if refused else 200, 0.01, moment / 100, b"retry-after: 1")
     summary = after.summary(10)
     assert (summary["recovered_after"], summary["bad_later"]) == (3, 1)
-    assert Seen().summary(10)["recovered_after"] == 0
+    assert PhaseStats().summary(10)["recovered_after"] == 0

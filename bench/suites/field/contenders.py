@@ -32,8 +32,8 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A server that is being asked.
+class MeasuredServer:
+    """A server under measurement.
 
     `kept` waits until nothing is under way and gives how many answers it has recorded, for who records them.
     """
@@ -55,7 +55,7 @@ class Contender:
     name: str
     title: str
     model: str
-    open: Callable[[Path], AbstractContextManager[Asked]]
+    open: Callable[[Path], AbstractContextManager[MeasuredServer]]
 
 
 def contenders(bundle: Bundle, questions: Questions) -> list[Contender]:
@@ -73,7 +73,7 @@ def contenders(bundle: Bundle, questions: Questions) -> list[Contender]:
 
 
 @contextmanager
-def _local(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
+def _local(bundle: Bundle, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
     copy_model(home, bundle.folder)
     command = [environment(OURS).python, "-m", "services.local"]
     with serving(command, home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
@@ -81,7 +81,7 @@ def _local(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
 
 
 @contextmanager
-def _server(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
+def _server(bundle: Bundle, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
     with server_profile(home, bundle.folder) as stack, stack.recorder() as recorder:
 
         def kept() -> dict[str, int]:
@@ -97,17 +97,17 @@ def _ours(
     server: Process,
     processes: Callable[[], list[psutil.Process]],
     kept: Callable[[], dict[str, int]],
-) -> Asked:
+) -> MeasuredServer:
     def read(answer: Any) -> list[float]:  # noqa: ANN401 - JSON
         return [answer["probabilidades"][name] for name in bundle.classes]
 
-    return Asked(server, "/predecir", questions.patient, read, processes, kept)
+    return MeasuredServer(server, "/predecir", questions.patient, read, processes, kept)
 
 
 @contextmanager
-def _simplest(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Asked]:
+def _simplest(bundle: Bundle, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
     with serving(simplest(bundle), home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
-        yield Asked(
+        yield MeasuredServer(
             server,
             "/predecir",
             questions.patient,
@@ -117,13 +117,13 @@ def _simplest(bundle: Bundle, questions: Questions, home: Path) -> Iterator[Aske
 
 
 @contextmanager
-def _tool(tool: Tool, bundle: Bundle, model: str, questions: Questions, home: Path) -> Iterator[Asked]:
+def _tool(tool: Tool, bundle: Bundle, model: str, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
     def body(number: int) -> dict[str, Any]:
         return tool.body(bundle, model, questions.row(number))
 
     command = tool.start(bundle, model, home)
     with serving(command, home, {**_ONE_THREAD, **tool.variables}, _answers(tool.target, body(0))) as server:
-        yield Asked(server, tool.target, body, tool.read, lambda: family(server.process))
+        yield MeasuredServer(server, tool.target, body, tool.read, lambda: family(server.process))
 
 
 def _answers(target: str, body: dict[str, Any]) -> Callable[[int], bool]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bench.lib.wrk import Load
     from bench.suites.field.asking import Questions
-    from bench.suites.field.contenders import Asked, Contender
+    from bench.suites.field.contenders import Contender, MeasuredServer
 
 CONNECTIONS = (1, 8, 32, 128)
 RATES = (50, 500, 2000)
@@ -69,7 +69,7 @@ def measure(contender: Contender, questions: Questions, home: Path, seconds: int
         }
 
 
-def _point(asked: Asked, bodies: Path, connections: int, seconds: int, rate: int | None = None) -> Point:
+def _point(asked: MeasuredServer, bodies: Path, connections: int, seconds: int, rate: int | None = None) -> Point:
     before = total(asked.processes(), cpu_seconds)
     seen = load(asked.server, bodies, connections=connections, seconds=seconds, path=asked.target, rate=rate)
     cpu = total(asked.processes(), cpu_seconds) - before
