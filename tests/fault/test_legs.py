@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,9 +25,10 @@ from tests.support.recorder_suite import delivery, event, recording
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from shared.contracts.transport import Delivery
     from tests.support.broker import Broker
     from tests.support.gateway import Client
     from tests.support.postgres import PostgresServer
@@ -122,6 +124,18 @@ async def test_publishing_times_out_and_resumes_when_the_broker_is_back(
     assert {body[1:-1] for body in await broker.take(broker.topology.events.name)} == {first.body, second.body}
 
 
+async def record_when_up(recorder: Recording, deliveries: Sequence[Delivery]) -> None:
+    """Record `deliveries` as a relay does: again until the database takes them within its deadline."""
+
+    async def taken() -> bool:
+        with suppress(TransportDownError):
+            await recorder.store.record(deliveries)
+            return True
+        return False
+
+    await until(taken, seconds=PATIENCE)
+
+
 async def recorded(recorder: Recording, count: int) -> None:
     """Wait until `count` predictions are rows, and see that they are those that were handed over, once each."""
 
@@ -175,16 +189,17 @@ async def test_writing_times_out_and_resumes_when_the_database_is_back(
     postgres: PostgresServer, broken: Callable[[Proxy], None]
 ) -> None:
     behind = PostgresTarget(postgres, postgres.new_database())
-    with proxied(postgres.port) as network:
-        target = PostgresTarget(replace(postgres, port=network.port), behind.database)
-        async with recording(target, statement_seconds=DEADLINE) as recorder:
-            await recorder.store.record([delivery(1)])
-            broken(network)
-            async with asyncio.timeout(PATIENCE):
-                with pytest.raises(TransportDownError, match="the database cannot be written"):
-                    await recorder.store.record([delivery(2)])
-            network.heal()
-            await until(lambda: recorder.store.down() is None, seconds=PATIENCE)
-            await recorder.store.record([delivery(2)])
-            await recorded(recorder, 2)
-            await until(lambda: behind.open_transactions() == 0, seconds=PATIENCE)
+    async with recording(behind) as direct:  # creates the tables, which may take longer than DEADLINE
+        with proxied(postgres.port) as network:
+            target = PostgresTarget(replace(postgres, port=network.port), behind.database)
+            async with recording(target, statement_seconds=DEADLINE) as recorder:
+                await record_when_up(recorder, [delivery(1)])
+                broken(network)
+                async with asyncio.timeout(PATIENCE):
+                    with pytest.raises(TransportDownError, match="the database cannot be written"):
+                        await recorder.store.record([delivery(2)])
+                network.heal()
+                await until(lambda: recorder.store.down() is None, seconds=PATIENCE)
+                await record_when_up(recorder, [delivery(2)])
+                await recorded(direct, 2)
+                await until(lambda: behind.open_transactions() == 0, seconds=PATIENCE)
