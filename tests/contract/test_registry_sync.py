@@ -38,6 +38,7 @@ class Mlflow:
         self.production: tuple[str, str] | None = None
         self.requests = 0
         self.fetched: list[str] = []
+        self.error_pages: set[str] = set()
         self.authorization: set[str | None] = set()
         self.instead: Callable[[], Awaitable[web.Response]] | None = None
 
@@ -66,6 +67,8 @@ class Mlflow:
         self.fetched.append(name)
         if request.query["run_uuid"] not in self.runs:
             return web.Response(status=500)  # as if the storage of its artifacts were away
+        if name in self.error_pages:
+            return web.Response(text="<html>" * 1000, status=502)  # of a proxy, longer than the file
         path = self.runs[request.query["run_uuid"]] / name
         if folder != "bundle" or not path.exists():
             return web.json_response(MISSING, status=404)
@@ -417,6 +420,23 @@ async def test_a_registry_without_the_files_is_silent_until_it_has_them(
         mlflow.runs["run-2"] = files
         await until(lambda: service.serves("2"))
         assert not await silent()
+
+
+async def test_a_long_error_page_in_place_of_a_small_file_rejects_nothing(
+    tmp_path: Path, mlflow: Mlflow, key: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.error_pages = {SIGNATURE}
+        mlflow.promote("2")
+        await until(lambda: mlflow.fetched[-1] == SIGNATURE and mlflow.fetched.count(MANIFEST) > 2)
+        state = await service.state()
+        assert state["registro"]["motivo"] == f"{url} answered 502 for {SIGNATURE}"
+        assert state["rechazada"] is None
+        mlflow.error_pages.clear()
+        await until(lambda: service.serves("2"))
 
 
 async def test_a_rejection_ends_when_the_version_leaves_production(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:

@@ -114,7 +114,9 @@ class ModelRegistryClient:
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     content += chunk
                     if len(content) > most:
-                        raise _TooLargeError
+                        if response.status == HTTPStatus.OK:
+                            raise _TooLargeError
+                        break  # of an error page, perhaps a proxy's, the status counts
             return response.status, bytes(content)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RegistryDownError(f"{self.url} cannot be reached ({type(error).__name__})") from error
