@@ -23,7 +23,9 @@ STAGES = Path("dvc.yaml")
 RAW_POINTER = RAW.with_name(f"{RAW.name}.dvc")
 """DVC's pointer file: the digest of the raw data."""
 
-_GENERATED = "# Written by training pipeline, and again at every run; without this line it is yours.\n"
+_MARK = "# Written by training"
+"""Start of every dvc.yaml that the pipeline has written, whatever its release."""
+_GENERATED = f"{_MARK} pipeline, and again at every run; without this line it is yours.\n"
 _CONFIG = """\
 [core]
     analytics = false
@@ -107,8 +109,8 @@ def _check_unchanged() -> None:
 
 
 def generated(file: Path) -> bool:
-    """Say whether `file` is a dvc.yaml that the pipeline writes anew at every run."""
-    return file.name == STAGES.name and file.exists() and file.read_text(encoding="utf-8").startswith(_GENERATED)
+    """Return whether `file` is a dvc.yaml that the pipeline writes again at every run."""
+    return file.name == STAGES.name and file.exists() and file.read_text(encoding="utf-8").startswith(_MARK)
 
 
 def _has_own_stages() -> bool:

@@ -68,6 +68,16 @@ def test_a_written_project_follows_the_class_and_keeps_the_owners_files(
     assert Path(".gitignore").read_text() == "mine\n"
 
 
+def test_stages_that_an_earlier_release_wrote_are_written_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = outside(folder, monkeypatch)
+    Path("dvc.yaml").write_text(
+        "# Written by training.pipeline, and again at every run; without this line it is yours.\n"
+        "vars: []\nstages: {prepare: {cmd: python -m training.prepare}}\n"
+    )
+    assert not write_project(patient, "asma_de_fuera:Paciente")
+    assert variables()["patient"] == "asma_de_fuera:Paciente"
+
+
 def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPatch) -> None:
     before = (ROOT / "dvc.yaml").read_bytes()
     monkeypatch.chdir(ROOT)
