@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from onnx import ModelProto
 
+from shared.artifacts.bundle import Parity
 from tests.support.training_cases import made_up_cases, small_parameters
 from training.commands.evaluate import prove
 from training.model import boosting
@@ -47,14 +51,25 @@ def test_the_onnx_model_of_another_number_of_classes_is_refused() -> None:
     assert not parity(model, convert(other), two.rows, TOLERANCE).passed
 
 
+def test_an_onnx_model_that_answers_nan_fails_parity() -> None:
+    cases = made_up_cases()
+    model = boosting.merge(boosting.fit(cases, 0.0, small_parameters().model), 1.0)
+    onnx = ModelProto.FromString(convert(model))
+    [base] = [field for node in onnx.graph.node for field in node.attribute if field.name == "base_values"]
+    base.floats[0] = math.nan
+    result = parity(model, onnx.SerializeToString(), cases.rows, tolerance=1.0)
+    assert not result.passed
+    assert Parity.model_validate_json(result.model_dump_json()) == result
+
+
 def test_boundary_rows_lie_just_below_at_and_just_above_every_threshold() -> None:
     cases = made_up_cases()
     model = boosting.merge(boosting.fit(cases, 0.0, small_parameters().model), 1.0)
     finite = [(column, value) for column, value in boosting.thresholds(model) if np.isfinite(value)]
     rows = boundary_rows(model, cases.rows, seed=0)
     assert len(rows) == 3 * len(finite)
-    for workspace, (column, value) in enumerate(finite):
-        below, at, above = rows[3 * workspace : 3 * workspace + 3, column]
+    for index, (column, value) in enumerate(finite):
+        below, at, above = rows[3 * index : 3 * index + 3, column]
         assert below < at == value < above
         assert not set(np.linspace(below, above, 9, dtype=np.float32)) - {below, at, above}  # nothing in between
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from training.data.cases import Floats, Labels
 
 _INCHES = (7.5, 6.0)
-_DOTS_PER_INCH = 100
 
 
 def draw_all(folder: Path, probabilities: Floats, labels: Labels, classes: Sequence[str], bins: int) -> None:
