@@ -63,5 +63,5 @@ class TrainingContext:
 
     @property
     def registry_exists(self) -> bool:
-        """Whether there is a registry to read: a server that is configured, or a local file that was created before."""
+        """True if there is a registry to read: a configured server, or an existing local file."""
         return self.settings.mlflow_tracking_uri is not None or self.settings.registry_file.exists()

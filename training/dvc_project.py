@@ -109,7 +109,7 @@ def _check_unchanged() -> None:
 
 
 def generated(file: Path) -> bool:
-    """Return whether `file` is a dvc.yaml that the pipeline writes again at every run."""
+    """Return whether `file` is a dvc.yaml that the pipeline overwrites at every run."""
     return file.name == STAGES.name and file.exists() and file.read_text(encoding="utf-8").startswith(_MARK)
 
 

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COVERED = ("*.md", "deploy", "findings", "shared", "services", ".github", "Makefile", ".env.example", "pyproject.toml")
+COVERED = (
+    "*.md",
+    "deploy",
+    "findings",
+    "shared",
+    "services",
+    "training",
+    ".github",
+    "Makefile",
+    ".env.example",
+    "pyproject.toml",
+)
 """What is checked, as `git ls-files` takes it. Add a folder when its texts are clean."""
 
 EXEMPT = ("docs/guides/doctor.md", "docs/benchmarks/", "docs/proof/", "deploy/k8s/schemas/")

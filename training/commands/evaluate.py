@@ -73,9 +73,9 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     POPULATION.write_text(describe(training, test, preparation).model_dump_json(indent=1) + "\n", encoding="utf-8")
     METRICS.write_text(metrics.model_dump_json(indent=1) + "\n", encoding="utf-8")
     PROOF.write_text(proof.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    found, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"
+    results, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"
     return (
-        f"{len(test):,} cases kept from training: accuracy {found['accuracy']:.3f}, "
-        f"balanced {found['balanced_accuracy']:.3f}, coverage {found['coverage']:.3f}; "
+        f"{len(test):,} cases kept from training: accuracy {results['accuracy']:.3f}, "
+        f"balanced {results['balanced_accuracy']:.3f}, coverage {results['coverage']:.3f}; "
         f"ONNX {equal} the pickle on {proof.parity.rows:,} rows"
     )

@@ -102,14 +102,14 @@ def _validated(
     temperature = boosting.best_temperature(all_scores[recent], all_labels[recent])
     probabilities = boosting.in_float32(boosting.softmax(all_scores / temperature))
     plausible_at = conformal.threshold(probabilities[recent], all_labels[recent], parameters.conformal.level)
-    found = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
-    score = round((found["accuracy"] + found["balanced_accuracy"]) / 2, 6)
+    on_folds = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
+    score = round((on_folds["accuracy"] + on_folds["balanced_accuracy"]) / 2, 6)
     return Candidate(
         class_weight_power=power,
         temperature=temperature,
         plausible_at=plausible_at,
         score=score,
-        figures=found,
+        figures=on_folds,
         answers=_answers(probabilities, classes),
     )
 
@@ -122,12 +122,12 @@ def _answers(probabilities: Floats, classes: Sequence[str]) -> dict[str, float]:
 
 def _ranges(training: Cases, columns: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the least and greatest training value of each measurement that has one."""
-    found = {}
+    ranges = {}
     for column in measured:
         values = training.rows[:, columns.index(column)]
         if len(values := values[~np.isnan(values)]):
-            found[column] = (decimal(values.min()), decimal(values.max()))
-    return found
+            ranges[column] = (decimal(values.min()), decimal(values.max()))
+    return ranges
 
 
 def _never_missing(training: Cases, columns: Sequence[str]) -> list[str]:

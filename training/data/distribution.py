@@ -34,7 +34,7 @@ def count_values(values: Rows, edges: Sequence[float]) -> Labels:
 
 
 def shares(counts: Labels) -> list[float]:
-    """Give each count's share of the sum, all zero if nothing was count_values."""
+    """Return each count's share of the sum; all zero if the sum is zero."""
     return [round(float(count / max(counts.sum(), 1)), _DIGITS) for count in counts]
 
 

@@ -40,7 +40,7 @@ class Row(dict[str, str]):
 
     @property
     def has_decimal_comma(self) -> bool:
-        """Whether a value is a number with a decimal comma, as a Spanish spreadsheet writes it."""
+        """True if a value is a number with a decimal comma, as a Spanish spreadsheet writes it."""
         return any(_DECIMAL_COMMA.fullmatch(value) for value in self.values())
 
 

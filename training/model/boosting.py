@@ -56,8 +56,8 @@ def fit(training: Cases, power: float, parameters: ModelParameters) -> list[Hist
 def predict(model: HistGradientBoostingClassifier, rows: Rows) -> Floats:
     """Return the probabilities of `rows`, computed in one thread."""
     with threadpool_limits(limits=1):
-        found: Floats = model.predict_proba(rows)
-    return found
+        probabilities: Floats = model.predict_proba(rows)
+    return probabilities
 
 
 def log_scores(members: list[HistGradientBoostingClassifier], rows: Rows, classes: int) -> Floats:
@@ -89,11 +89,11 @@ def best_temperature(scores: Floats, labels: Labels) -> float:
     """Return the temperature that minimises the log loss of softmax(scores / temperature) for `labels`."""
     own = np.arange(len(labels)), labels
 
-    def surprise(log_temperature: float) -> float:
+    def log_loss(log_temperature: float) -> float:
         return float(-np.log(np.maximum(softmax(scores / np.exp(log_temperature))[own], _LEAST)).mean())
 
-    found = minimize_scalar(surprise, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-4})
-    return round(float(np.exp(found.x)), 3)
+    minimum = minimize_scalar(log_loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-4})
+    return round(float(np.exp(minimum.x)), 3)
 
 
 def merge(members: list[HistGradientBoostingClassifier], temperature: float) -> HistGradientBoostingClassifier:

@@ -34,10 +34,10 @@ def convert(model: HistGradientBoostingClassifier) -> bytes:
 
 def parity(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float) -> Parity:
     """Compare both on `rows`: the largest difference of a probability, rounded up, and how many answers change."""
-    expected, found = predict(model, rows), predict_onnx(open_onnx(onnx), rows)
-    comparable = expected.shape == found.shape and bool(np.isfinite(found).all())
-    difference = math.ceil(float(np.abs(expected - found).max()) * _STEPS) / _STEPS if comparable else 1.0
-    flips = int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()) if comparable else len(rows)
+    expected, actual = predict(model, rows), predict_onnx(open_onnx(onnx), rows)
+    comparable = expected.shape == actual.shape and bool(np.isfinite(actual).all())
+    difference = math.ceil(float(np.abs(expected - actual).max()) * _STEPS) / _STEPS if comparable else 1.0
+    flips = int((expected.argmax(axis=1) != actual.argmax(axis=1)).sum()) if comparable else len(rows)
     return Parity(
         rows=len(rows),
         max_abs_difference=difference,
@@ -50,11 +50,11 @@ def parity(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, toler
 def boundary_rows(model: HistGradientBoostingClassifier, rows: Rows, seed: int) -> Rows:
     """Return three of `rows` for every threshold of the model, with that column just below, at and just above it."""
     compared = [(column, value) for column, value in thresholds(model) if np.isfinite(value)]
-    found = rows[np.random.default_rng(seed).integers(len(rows), size=3 * len(compared))].copy()
+    boundaries = rows[np.random.default_rng(seed).integers(len(rows), size=3 * len(compared))].copy()
     for place, (column, value) in enumerate(compared):
         below, above = np.nextafter(value, np.float32(-np.inf)), np.nextafter(value, np.float32(np.inf))
-        found[3 * place : 3 * place + 3, column] = below, value, above
-    return found
+        boundaries[3 * place : 3 * place + 3, column] = below, value, above
+    return boundaries
 
 
 def golden_rows(rows: Rows, seed: int) -> Rows:
@@ -72,5 +72,5 @@ def open_onnx(onnx: bytes) -> onnxruntime.InferenceSession:
 
 def predict_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> Floats:
     """Return the probabilities of `rows`."""
-    found: Floats = session.run([session.get_outputs()[1].name], {session.get_inputs()[0].name: rows})[0]
-    return found.astype(np.float64)
+    probabilities: Floats = session.run([session.get_outputs()[1].name], {session.get_inputs()[0].name: rows})[0]
+    return probabilities.astype(np.float64)
