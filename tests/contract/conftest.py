@@ -1,4 +1,4 @@
-"""A workspace to register models in, one per test."""
+"""Fixture: a workspace to register models in, one per test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ACK_POLICY`: when an answer is given, and what it says about how far it got."""
+"""`ACK_POLICY`: when the response is sent, and what it states about the broker's confirmation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_strict_refuses_keeps_it_and_gives_it_once_it_is_confirmed(tmp_pat
     recorder = Remembering()
     down = Down(recorder)
     async with gateway(tmp_path, transport=down, ack_policy="strict", ack_wait_ms=50) as client:
-        for _ in range(2):  # a repetition is no way around the confirmation
+        for _ in range(2):  # a retry does not bypass the confirmation
             refused = await client.predict(HYPER, **{"Idempotency-Key": "k"})
             assert (refused.status_code, refused.json()["type"]) == (503, "urn:predecir:problema:sin_confirmar")
             assert refused.headers["retry-after"] == "1"

@@ -1,4 +1,4 @@
-"""The account of a request's microseconds on short runs: every stage is measured, and the sum is the whole."""
+"""The microseconds of a request by stage, in short runs: every stage is measured, and the stages sum to the total."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_account_sums_up_to_what_was_measured_from_outside(tmp_path: Path) -
 
 
 async def test_each_call_is_made_at_least_once_however_short_the_time() -> None:
-    """A process that was put aside for longer than that finds its time over before it begins."""
+    """If the process was not scheduled for longer than the time limit, the limit is over before the first call."""
     calls: list[int] = []
 
     async def step(number: int) -> None:

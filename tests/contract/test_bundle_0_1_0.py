@@ -1,4 +1,4 @@
-"""A bundle that version 0.1.0 made is opened, loaded and served by the code of today."""
+"""Compatibility: today's code opens, loads and serves a bundle that version 0.1.0 made."""
 
 from __future__ import annotations
 

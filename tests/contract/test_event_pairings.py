@@ -1,4 +1,4 @@
-"""Old and new versions of every event, to old and new readers: nobody has to be upgraded at the same moment."""
+"""Compatibility of old and new events with old and new readers: services need not be upgraded at the same moment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FACTS = [name for name in GOLDEN if name not in STATES]
 
 
 class FirstAnswer(BaseModel):
-    """What the first recorder knew of an answer."""
+    """The fields of an answer that the first recorder read."""
 
     inputs: dict[str, Any]
     output: str
@@ -37,7 +37,7 @@ class FirstAnswer(BaseModel):
 
 
 def changed(body: bytes, **attributes: object) -> bytes:
-    """Add to the data what no reader knows yet, and change `attributes`, as a writer to come would."""
+    """Add an unknown field to the data, and change `attributes`, as a writer to come would."""
     event = orjson.loads(body)
     event["data"]["novedad"] = {"de": "mañana"}
     if "datahash" in event:

@@ -1,4 +1,4 @@
-"""`POST /explicar` in process: what it says, what it never does, and that diagnoses do not wait for it."""
+"""`POST /explicar` in process: its answers, its rejections, and that diagnoses do not wait for it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_what_is_derived_belongs_to_what_it_is_derived_from(tmp_path: Path
     assert {name: share for name, share in derived.items() if share} == pytest.approx(
         {"t4_total": 0.05, "captacion_t4": 0.05}
     )
-    # Without the index given it is derived again, so that the three share it: it needs its own, or both others.
+    # Without the entered index it is derived, so the three share its effect: it needs its own value, or both others.
     assert sum(given.values()) == pytest.approx(0.1)
     assert given["t4_total"] == pytest.approx(given["captacion_t4"])
     assert given["indice_t4_libre"] > given["t4_total"] > 0
@@ -91,7 +91,7 @@ async def test_with_many_features_orders_are_drawn_and_repeatable(tmp_path: Path
 
 
 class Swapped:
-    """Answers with another model after some rows."""
+    """A scorer that answers with another model after `rows` rows."""
 
     def __init__(self, models: list[ModelFacts], rows: int) -> None:
         self._models, self._rows, self._scored = models, rows, 0
@@ -143,7 +143,7 @@ async def test_without_a_model_it_is_503(tmp_path: Path) -> None:
 
 
 class Stalling:
-    """Lets whoever asks wait until it is let go, and remembers how many waited at once."""
+    """A scorer whose callers wait for `go`; `most` is the highest number that waited at once."""
 
     def __init__(self, scorer: Adding) -> None:
         self._scorer = scorer
@@ -183,7 +183,7 @@ async def test_one_that_takes_too_long_is_given_up_and_leaves_its_place(tmp_path
         assert {response.json()["type"] for response in late} == {"urn:predecir:problema:plazo"}
         assert scorer.waiting == 0
         scorer.go.set()
-        # On a busy machine it may be late again, but it gets a place.
+        # On a busy machine it may time out again, but it is admitted.
         assert not (await client.post("/explicar", json=HYPER)).json().get("type", "").endswith("saturado")
 
 

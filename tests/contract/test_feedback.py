@@ -1,4 +1,4 @@
-"""`POST /predicciones/{id}/resultado` in process: what is kept, what is refused, and what a refusal does not say."""
+"""`POST /predicciones/{id}/resultado` in process: recorded feedback, and rejections, which repeat no value."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ ROWS = random_rows(PacienteDePrueba, 40, seed=9)
 async def balanced(
     folder: Path, versions: int, cards: Mapping[str, bytes] | None = None
 ) -> AsyncIterator[tuple[RemoteScorer, dict[str, Scorer]]]:
-    """Run a replica for each version, and a client that reaches another one with every request."""
+    """Run a replica for each version, and a client whose requests go to the replicas in turn."""
     replicas: dict[str, Scorer] = {}
     clients: list[httpx.AsyncClient] = []
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Loading a model: rejections with their reasons, and recovery without a restart."""
+"""Loading of a model: rejections with their reasons, and recovery without a restart."""
 
 from __future__ import annotations
 

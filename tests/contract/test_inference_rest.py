@@ -230,7 +230,7 @@ async def test_the_folder_can_be_chosen(tmp_path: Path, registry: CollectorRegis
 
 
 async def asked_both_ways(inference: Inference, path: str, content: bytes) -> tuple[httpx.Response, httpx.Response]:
-    """Ask by the framework's route, and as the host serves it."""
+    """Return the responses of the framework's route and of the host's hot route to the same request."""
     app = http_app("test", inference.part, registry=CollectorRegistry())
     answers: list[httpx.Response] = []
     for served in ({}, inference.part.hot):

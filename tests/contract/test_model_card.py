@@ -1,4 +1,4 @@
-"""`GET /modelo/ficha`: the card of the model that serves, which a browser may show, and that is all it may."""
+"""`GET /modelo/ficha`: the card of the model that serves, with a policy that lets a browser only show it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CARD = f"<!doctype html><title>Ficha</title><style>{STYLE}</style><p>Más</p>".e
 
 
 class Away:
-    """Cannot be reached."""
+    """Inference that cannot be reached."""
 
     async def card(self) -> bytes | None:
         raise ModelUnavailableError("inference cannot be reached (ClientConnectorError)")
 
 
 class Slow:
-    """Never answers."""
+    """Inference that never answers."""
 
     async def card(self) -> bytes | None:
         await asyncio.Event().wait()

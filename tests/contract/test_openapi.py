@@ -1,4 +1,4 @@
-"""The OpenAPI document of the whole system: complete, in Spanish, and with examples that are answered."""
+"""The OpenAPI document of the whole system: complete, in Spanish, and with examples that the API accepts."""
 
 from __future__ import annotations
 

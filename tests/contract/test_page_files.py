@@ -1,4 +1,4 @@
-"""The page as it is served: its files, their headers, and a form that follows the patient class."""
+"""The served page: its files, their headers, and a form that follows the patient class."""
 
 from __future__ import annotations
 

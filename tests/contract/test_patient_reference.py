@@ -1,4 +1,4 @@
-"""References to patients, in process: hashed, never kept, never in a URL, and the same for every spelling."""
+"""Patient references, in process: stored only as a hash, never in a URL, and equal for every spelling."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_the_hash_is_the_same_after_a_restart_and_another_with_another_key
                 hashes.append(await hashed(client, REFERENCE))
     assert hashes[0] == hashes[1] != hashes[2]
     made = [(entry["log_level"], entry["path"]) for entry in logs if entry["event"] == "reference_key_made"]
-    # A key that is made after the first start replaces one that was lost.
+    # A key that is created after the first start replaces a lost one.
     assert made == [("info", str(tmp_path / "secrets" / "one")), ("warning", str(tmp_path / "secrets" / "other"))]
 
 

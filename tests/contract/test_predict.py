@@ -1,4 +1,4 @@
-"""`POST /predecir` in process: what is answered, kept and refused for want of room, time or a model."""
+"""`POST /predecir` in process: answers, their recording, and rejections without room, time or a model."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def test_an_answer_that_could_not_be_kept_is_not_given(client: Client) -> 
 
 
 class NeverScores:
-    """Takes a row and does not come back."""
+    """A scorer that never returns."""
 
     async def score(self, row: list[float]) -> Score:
         del row
@@ -273,7 +273,7 @@ async def test_the_documentation_describes_the_patient_and_the_answer(client: Cl
 
 
 async def test_the_documented_route_and_the_hot_one_are_the_same(client: Client) -> None:
-    """The hot path only skips layers: the framework's own route answers alike."""
+    """The hot path only skips layers: the framework's own route returns the same."""
     registry = CollectorRegistry()
     slow = http_app("test", client.gateway.part, registry=registry)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(slow), base_url="http://localhost") as framework:

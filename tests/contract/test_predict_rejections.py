@@ -1,4 +1,4 @@
-"""`POST /predecir` in process: what is refused, by field and rule, and what a refusal does not say."""
+"""`POST /predecir` in process: rejections by field and rule, and that they repeat no value."""
 
 from __future__ import annotations
 

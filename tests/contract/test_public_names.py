@@ -1,6 +1,6 @@
-"""Names that others depend on, written down: imports, commands, variables, routes, columns, fields, metrics.
+"""Public names, as a fixed list: imports, commands, variables, routes, columns, fields, metrics.
 
-A name may be added to a table here. One that changes or goes breaks somebody's code, query or dashboard.
+A name may be added to a table here. A changed or removed name breaks a user's code, query or dashboard.
 """
 
 from __future__ import annotations

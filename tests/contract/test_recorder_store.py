@@ -37,7 +37,7 @@ class SqliteTarget:
 
     @contextmanager
     def unwritable(self) -> Iterator[None]:
-        """Hold the lock, as a program of an analyst does during a change."""
+        """Lock the database meanwhile, as an analyst's program does during a change."""
         other = sqlite3.connect(self.path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")

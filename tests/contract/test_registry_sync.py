@@ -30,7 +30,7 @@ MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}
 
 
 class Mlflow:
-    """Answers as MLflow's server does: which version has the alias, and the files of a run."""
+    """A stand-in for MLflow's server: the version of the alias, and the files of a run."""
 
     def __init__(self, folder: Path) -> None:
         self.var = folder / "registry"

@@ -1,4 +1,4 @@
-"""When a build that was registered needs no second look, and when it does."""
+"""The build cache: when a registered build is skipped, and when it is checked again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settled_once(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: 
 
 @pytest.fixture
 def settled(settled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Give a workspace where two builds were registered, the later is in production, and `BUILD` stands for it."""
+    """A workspace with two registered builds; the later is in production, and cached under the key `BUILD`."""
     shutil.copytree(settled_once, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -89,7 +89,7 @@ def _lose(workspace: Workspace) -> None:
 
 @pytest.fixture
 def registered(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Give a workspace with a version in production, and the command as `make run` types it there."""
+    """A workspace with a version in production, with the environment in which `make run` runs the command."""
     workspace.register(good_build())
     monkeypatch.setenv("PREDECIR_PACIENTE", "tests.support.builds:MadeUpPatient")
     for name in ("PREDECIR_PARAMS", "MLFLOW_TRACKING_URI"):

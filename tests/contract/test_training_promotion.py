@@ -1,4 +1,4 @@
-"""Moving aliases for real: an SQLite registry, sealed bundles, links, and everything that can be wrong with them."""
+"""Moves of aliases with a real SQLite registry, sealed bundles and links, and every defect that these can have."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def two_versions(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: Path) -> Path:
-    """A folder with version 2 in production, and version 1 before it; beside it a copy to begin every test with."""
+    """A folder with version 2 in production, and version 1 before it; beside it a copy from which every test starts."""
     home = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(home):
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -53,7 +53,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory, empty_registry_file: 
 
 @pytest.fixture
 def two(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """That folder as it was, at the same path, which MLflow has written into its tables."""
+    """The folder `two_versions`, restored at the same path, which MLflow has written into its tables."""
     shutil.rmtree(two_versions)
     shutil.copytree(two_versions.with_name("two_versions"), two_versions, symlinks=True)
     monkeypatch.chdir(two_versions)
@@ -63,7 +63,7 @@ def two(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 @contextmanager
 def untouched(workspace: Workspace) -> Iterator[None]:
-    """Assert that what happens here moves neither alias nor link, and writes nothing down."""
+    """Assert that the body moves neither alias nor link, and adds no entry to the log."""
     before = workspace.links(), workspace.entries()
     yield
     assert (workspace.links(), workspace.entries()) == before
@@ -279,7 +279,7 @@ def test_a_crash_after_the_alias_moved_is_completed_by_the_next_command(two: Wor
 
 
 class CrashesAfterTheAlias(ModelRegistry):
-    """A registry whose process dies between moving an alias and saying so."""
+    """A registry whose process dies between moving an alias and marking the entry as applied."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
@@ -311,7 +311,7 @@ def test_a_slow_promotion_does_not_restore_an_older_version(two: Workspace) -> N
 
 
 class StallsBeforeTheAlias(ModelRegistry):
-    """A registry whose process stalls before it moves an alias for the first time; somebody else promotes meanwhile."""
+    """A registry whose process stalls before its first move of an alias; another process promotes meanwhile."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
@@ -359,7 +359,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk(bytes_left: int) -> Iterator[None]:
-    """Let no file grow beyond `bytes_left`."""
+    """Limit every file to `bytes_left` bytes meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, hard))
     try:

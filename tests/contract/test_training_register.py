@@ -1,4 +1,4 @@
-"""Registering for real: an SQLite registry, sealed bundles and links, in a folder of the test."""
+"""Registration with a real SQLite registry, sealed bundles and links, in a folder of the test."""
 
 from __future__ import annotations
 

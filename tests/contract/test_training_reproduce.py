@@ -1,4 +1,4 @@
-"""Opening the version that answered, and training that gives the same bytes again."""
+"""Reproduction of an answer with the version that gave it, and training that repeats the same bytes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_origin_is_described_in_short_lines(workspace: Workspace) -> None:
 
 
 def made_by(**environment: str) -> dict[str, str]:
-    """Run what trains and proves a model in a process of its own; gives the digest of each file made."""
+    """Run the stages `train` and `evaluate` in a new process; return the digest of each file that they write."""
     both = "import sys; from training.__main__ import main; sys.exit(main(['train']) or main(['evaluate']))"
     subprocess.run(
         [sys.executable, "-c", both],

@@ -1,4 +1,4 @@
-"""The trigger on the drift that the thyroid data are known for (docs/reference/model.md)."""
+"""The trigger with the known drift of the thyroid data (docs/reference/model.md)."""
 
 from __future__ import annotations
 

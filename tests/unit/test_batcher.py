@@ -1,4 +1,4 @@
-"""Batching: few calls for many callers, and each caller gets its own answer whatever happens to the others."""
+"""Batching: few calls for many callers; each caller gets its own answer, also if another one fails or leaves."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ DIGEST = PacienteDePrueba.digest
 
 
 class Marker:
-    """Unpickling it creates `path`."""
+    """An object that creates `path` when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Tasks that lose a cancellation, and end all the same."""
+"""Background tasks that swallow a cancellation end nevertheless."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.cancellation import background, cancel_and_wait
 
 
 class Forgetful:
-    """Loses its first cancellation, as `asyncio.wait_for` of Python 3.11 may, and works on."""
+    """Swallows its first cancellation, as `asyncio.wait_for` of Python 3.11 may, and works on."""
 
     def __init__(self) -> None:
         self.cancelled = 0
@@ -54,7 +54,7 @@ async def fail() -> None:
     raise ValueError("of the work")
 
 
-async def test_a_cancelled_body_ends_although_its_background_loses_the_cancellation() -> None:
+async def test_a_body_ends_although_its_background_swallows_the_cancellation() -> None:
     forgetful = Forgetful()
 
     async def body() -> None:

@@ -1,4 +1,4 @@
-"""Many events in one message, and out of it again, byte by byte."""
+"""Batches of events in one message: encoding and decoding return the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failpoints: each name is one line of the code, one that is armed kills, and a typing error is never a green test."""
+"""Failpoints: each name stands at one line of the code, an armed one kills its process, an unknown name is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which registry inference follows, if any."""
+"""The registry that inference follows, by its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVER = "https://ana:geheim@mlflow.example.org/base"
         (None, None, None),
         ("sqlite:///var/mlflow.db", None, None),  # training's, in a file: its model store is what counts
         (SERVER, None, SERVER),
-        (SERVER, Path("var/chosen"), None),  # whoever chose a folder wants no other model
+        (SERVER, Path("var/chosen"), None),  # a chosen folder excludes every other model
     ],
 )
 def test_a_registry_is_followed_if_it_is_a_server_and_no_folder_was_chosen(

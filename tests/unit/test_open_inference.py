@@ -1,4 +1,4 @@
-"""Reading the Open Inference Protocol: what is understood, and what each refusal says."""
+"""Parsing of Open Inference Protocol requests: accepted requests, and the message of each rejection."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def keyed(request: bytes = b"asked", response: bytes = b"answered") -> Idempoten
 
 
 def fill(outbox: Outbox) -> None:
-    """Leave no page to grow into, as a full disk does."""
+    """Forbid the file to grow by a page, as a full disk does."""
     database = outbox._file.connection  # noqa: SLF001 - the disk is reached through the connection
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
@@ -234,7 +234,7 @@ async def test_the_database_is_synced_fully_before_an_append_returns(outbox: Out
 
 
 async def test_a_commit_is_one_statement_whatever_its_size(outbox: Outbox) -> None:
-    """After each statement the outbox's thread has to win the interpreter lock back, while requests wait for it."""
+    """After each statement the outbox's thread must take the interpreter lock again, while requests wait for it."""
     statements: list[str] = []
     outbox._file.connection.set_trace_callback(statements.append)  # noqa: SLF001
     await asyncio.gather(*(outbox.append(b"%d" % number) for number in range(100)))
@@ -243,7 +243,7 @@ async def test_a_commit_is_one_statement_whatever_its_size(outbox: Outbox) -> No
 
 
 async def test_the_file_says_how_far_it_is_to_any_version(path: Path) -> None:
-    """What counts is not in the file: a version that counts by itself would count twice."""
+    """The counting is done outside the file: with a trigger, a version that counts by itself would count twice."""
     outbox = await Outbox.open(path, keep_answers=60)
     await asyncio.gather(outbox.append(b"one"), outbox.append(b"two", keyed()))
     await outbox.close()

@@ -1,4 +1,4 @@
-"""Free ports are different ones, also those of test processes that run side by side."""
+"""Free ports are distinct, also across concurrent test processes."""
 
 from __future__ import annotations
 

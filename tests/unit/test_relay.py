@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Doubtful:
-    """Confirms nothing."""
+    """A transport that confirms nothing."""
 
     async def publish(self, batch: Sequence[Delivery]) -> set[int]:
         del batch
@@ -27,7 +27,7 @@ class Doubtful:
 
 
 class OnlyEven:
-    """Confirms even numbers the first time it sees them, and everything after that."""
+    """A transport that confirms even numbers at the first attempt, and all numbers after that."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []

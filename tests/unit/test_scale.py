@@ -1,4 +1,4 @@
-"""docs/operations/scale.md has the figures of the last report, and the plan behind them keeps its own limits."""
+"""The figures in docs/operations/scale.md are those of the last report, and the plan stays within its own limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapley values: against the definition, and what they promise."""
+"""Shapley values: compared with their definition, and their guarantees."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_with_few_players_they_are_the_mean_over_all_orders(game: tuple[int, lis
 
 
 def tangled(coalition: int) -> float:
-    """Be worth something that no sum of players explains."""
+    """Return a value of `coalition` that is not a sum over its players."""
     return math.sin(coalition * 12.9898) * 43758.5453 % 1
 
 

@@ -10,7 +10,7 @@ from shared.contracts.transport import OutboxState, TransportDownError
 
 
 class Listening:
-    """Takes reports, all but the first."""
+    """A transport that accepts every report but the first."""
 
     def __init__(self) -> None:
         self.tried = 0

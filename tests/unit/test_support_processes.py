@@ -1,4 +1,4 @@
-"""What a benchmark reads of the processes it measures."""
+"""Readings of the processes that a benchmark measures."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import uuid
 from tests.support.rows import feedback_of, made_up, repeated, repeated_feedback_of
 
 LATER = 10_000
-"""After so many the same ones come again."""
+"""Number of rows after which they repeat."""
 
 
 def test_the_first_ones_are_those_that_are_made_up() -> None:

@@ -85,7 +85,7 @@ def test_the_temperature_undoes_a_known_overconfidence() -> None:
     assert boosting.best_temperature(honest * 1.5, labels) == pytest.approx(1.5, rel=0.1)
 
 
-def test_a_class_that_a_fold_has_not_seen_gets_hardly_any_probability() -> None:
+def test_a_class_that_a_fold_lacks_gets_hardly_any_probability() -> None:
     cases = made_up_cases()
     members = boosting.fit(cases.where(cases.labels != 1), 0.0, small_parameters().model)
     probabilities = boosting.softmax(boosting.log_scores(members, cases.rows, 3))

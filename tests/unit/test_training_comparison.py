@@ -16,7 +16,7 @@ LABELS: Labels = np.random.default_rng(0).integers(3, size=400)
 
 
 def answers(right: float, *, seed: int = 0) -> Floats:
-    """Probabilities that name the true class in a share `right` of the cases, and another one in the rest."""
+    """Return probabilities that name the true class in a share `right` of the cases, and another one in the rest."""
     hit = np.random.default_rng(seed).random(len(LABELS)) < right
     predicted = np.where(hit, LABELS, (LABELS + 1) % 3)
     probabilities: Floats = 0.1 + 0.7 * np.eye(3)[predicted]

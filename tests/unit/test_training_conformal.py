@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of_true_class(values: list[float]) -> tuple[Floats, Labels]:
-    """Cases of class 0 with these probabilities of it."""
+    """Return cases of class 0 with these probabilities of it."""
     own = np.array(values)
     return np.stack([own, 1 - own], axis=1), np.zeros(len(own), dtype=np.int64)
 

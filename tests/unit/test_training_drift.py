@@ -23,7 +23,7 @@ NAN = float("nan")
 
 
 def rows(count: int, *, mean: float = 5.0, missing: float = 0.1, seed: int = 0) -> list[list[float]]:
-    """Give a measurement and a flag, the measurement missing in a share of the cases."""
+    """Return rows of a measurement and a flag; the measurement is missing in the share `missing` of them."""
     rng = np.random.default_rng(seed)
     table = np.stack([rng.normal(mean, 1, count), rng.random(count) < 0.2], axis=1)
     table[rng.random(count) < missing, 0] = NAN
@@ -129,7 +129,7 @@ def test_a_start_waits_for_a_concurrent_one_and_is_rejected(tmp_path: Path) -> N
 
 
 def is_waited_for(path: Path) -> bool:
-    """Whether somebody waits for the lock of `path`: the kernel lists whoever waits with an arrow."""
+    """Return whether a process waits for the lock of `path`: the kernel lists a waiting one with an arrow."""
     locks = Path("/proc/locks").read_text().splitlines()
     return any("->" in line and f":{path.stat().st_ino} " in line for line in locks)
 

@@ -119,7 +119,7 @@ def test_what_dvc_did_not_write_is_one_line(broken: str) -> None:
 
 
 def add_to_dvc(text: str) -> None:
-    """Lay down data as `dvc add` leaves them."""
+    """Write data and their .dvc file as `dvc add` does."""
     Path("data").mkdir()
     Path("data/raw.csv").write_text(text)
     digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -24,7 +24,7 @@ BINS = 10
 
 
 def answers(count: int = 300, seed: int = 0) -> tuple[Floats, Labels]:
-    """Probabilities with ties, rounded to tenths before they are made to sum to 1, and labels that they half know."""
+    """Return probabilities with ties (tenths, then normalised) and labels that correlate with them."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, count, p=[0.7, 0.2, 0.1]).astype(np.int64)
     scores = rng.random((count, 3)) + 0.7 * np.eye(3)[labels]

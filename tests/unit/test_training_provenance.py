@@ -1,4 +1,4 @@
-"""Which commit a version names, and whether it says that files differed from it."""
+"""The commit that a version names, and its mark if files differed from that commit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit, of which the code under test takes itself to be a part."""
+    """A repository with one commit; the code under test is made to believe that it is part of it."""
     for name in ("dvc.lock", "dvc.yaml", "training/registry/provenance.py", "anemia/anemia.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("committed")

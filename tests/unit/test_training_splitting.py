@@ -73,6 +73,6 @@ def test_a_class_with_too_few_cases_is_named_with_how_many_it_needs() -> None:
 
 def test_a_fold_that_knows_one_class_only_is_refused() -> None:
     cases = made_up_cases(100)
-    labels = np.repeat([0, 1], 50)  # the first half of the time there is nothing to tell apart
+    labels = np.repeat([0, 1], 50)  # one class only in the first half of the period
     with pytest.raises(DataError, match="too short"):
         folds(type(cases)(cases.rows, labels, cases.days), by_time("2021-01-01"), 2, seed=0)

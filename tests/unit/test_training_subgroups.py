@@ -34,7 +34,7 @@ PARAMETERS = small_parameters().model_copy(
 
 
 def population(count: int = 180) -> tuple[Cases, Floats]:
-    """As many of each age and sex, and answers that are right where the sex is known."""
+    """Return equally many cases of each age and sex, and answers that are right where the sex is known."""
     rows = np.array([[AGES[n % 6], SEXES[n // 6 % 3]] for n in range(count)], dtype=np.float32)
     labels = np.where(np.arange(count) % 10 == 0, 2, np.arange(count) % 2).astype(np.int64)
     predicted = np.where(np.isnan(rows[:, 1]), 0, labels)
@@ -69,7 +69,7 @@ def test_every_case_is_in_one_band_and_one_option_or_known_to_be_unknown() -> No
     count_values = {(one.feature, one.group): one.cases for one in reported().subgroups}
     assert count_values == {
         ("edad", "<18"): 30,
-        ("edad", "18-40"): 60,  # a band holds its lower end
+        ("edad", "18-40"): 60,  # a band includes its lower end
         ("edad", ">=40"): 60,
         ("edad", "unknown"): 30,
         ("sexo", "F"): 60,

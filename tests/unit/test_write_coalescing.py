@@ -1,4 +1,4 @@
-"""What is written in one turn of the event loop leaves together, in order, and never later than that turn."""
+"""Write coalescing: all writes of one turn of the event loop are sent together, in order, by the end of that turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD, BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"{}"
 
 
 class Recording(asyncio.Transport):
-    """Keeps each piece it was given."""
+    """A transport that records every write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Recording(asyncio.Transport):
 
 
 class Turn(deque["Callable[[], None]"]):
-    """What an event loop will call."""
+    """The callbacks that an event loop will call."""
 
     def end(self) -> None:
         while self:
@@ -71,7 +71,7 @@ def test_an_empty_body_lets_the_head_go() -> None:
     assert transport.written == [HEAD]
 
 
-def test_what_is_held_leaves_before_the_transport_closes() -> None:
+def test_buffered_bytes_are_sent_before_the_transport_closes() -> None:
     joined, transport, turn = joining()
     joined.write(HEAD)
     joined.close()
