@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _SLOWEST_FIRST = ("fault", "e2e", "integration")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the folders whose files take longest: side by side, no worker then ends long after the other."""
+    """Start with the folders whose files take longest, so that the parallel workers end at about the same time."""
     folders = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
     items.sort(key=lambda item: (*_SLOWEST_FIRST, folders[item]).index(folders[item]))
 
 
 @pytest.fixture(autouse=True)
 def _no_registry_from_elsewhere() -> None:
-    """Let no test, nor a process it starts, use the registry of another test, or of whoever runs the tests.
+    """Isolate every test, and its child processes, from the registry of other tests and of the developer.
 
-    MLflow leaves the address that it was given in the environment.
+    MLflow leaves the address of its registry in the environment.
     """
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
@@ -48,13 +48,13 @@ def rabbit() -> Iterator[RabbitServer]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """Give one server for all: each test makes a database of its own on it."""
+    """One server for all tests; each test creates its own database on it."""
     with postgres_server() as running:
         yield running
 
 
 @pytest.fixture
 def broker(rabbit: RabbitServer) -> Iterator[Broker]:
-    """Names of a test's own on the shared server, where nothing is declared yet."""
+    """The shared server with names of this test only; none of them is declared yet."""
     yield Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))
-    rabbit.revive()  # a test that failed while the server was down is not a reason for all after it to fail
+    rabbit.revive()  # a test that failed while the server was down must not make later tests fail

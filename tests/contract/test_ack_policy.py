@@ -30,7 +30,7 @@ async def test_local_answers_while_nothing_takes_it_over(tmp_path: Path) -> None
         assert (answer.status_code, "confirmada" in answer.headers) == (200, False)
 
 
-async def test_broker_answers_all_the_same_and_says_so(tmp_path: Path) -> None:
+async def test_broker_answers_unconfirmed_and_states_it(tmp_path: Path) -> None:
     async with gateway(tmp_path, transport=Down(Remembering()), ack_policy="broker", ack_wait_ms=1) as client:
         answer = await client.predict(HYPER)
         assert (answer.status_code, answer.headers["confirmada"]) == (200, "false")
@@ -39,7 +39,7 @@ async def test_broker_answers_all_the_same_and_says_so(tmp_path: Path) -> None:
         assert set(described["headers"]) == {"confirmada"}
 
 
-async def test_strict_refuses_keeps_it_and_gives_it_once_it_is_confirmed(tmp_path: Path) -> None:
+async def test_strict_sends_the_stored_answer_after_its_confirmation(tmp_path: Path) -> None:
     recorder = Remembering()
     down = Down(recorder)
     async with gateway(tmp_path, transport=down, ack_policy="strict", ack_wait_ms=50) as client:

@@ -126,7 +126,7 @@ def test_the_hash_covers_question_and_answer_but_neither_id_nor_time() -> None:
     assert datahash(plausible=["hipertiroidismo"]) != datahash()
 
 
-def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
+def test_an_unknown_attribute_is_ignored() -> None:
     assert read_event(json.dumps(json.loads(GOLDEN) | {"traceparent": "00-1"}).encode()) == read_event(GOLDEN)
 
 
@@ -146,7 +146,7 @@ def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
         (CORRECTED.replace(b"14 mU/L", b"74 mU/L"), "datahash"),
     ],
 )
-def test_what_cannot_be_read_says_why_without_its_content(body: bytes, reason: str) -> None:
+def test_the_error_of_an_unreadable_event_omits_its_content(body: bytes, reason: str) -> None:
     with pytest.raises(EventError, match=reason) as caught:
         read_event(body)
     assert "74" not in str(caught.value)

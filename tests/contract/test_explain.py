@@ -163,7 +163,7 @@ class Stalling:
         return None
 
 
-async def test_few_are_in_work_some_wait_and_more_are_refused_at_once(tmp_path: Path) -> None:
+async def test_explanations_beyond_the_queue_are_rejected_at_once(tmp_path: Path) -> None:
     scorer = Stalling(Adding({"t3": 0.05}))
     async with gateway(tmp_path, scorer=scorer) as client:
         allowed = AT_ONCE + MOST_WAITING
@@ -176,7 +176,7 @@ async def test_few_are_in_work_some_wait_and_more_are_refused_at_once(tmp_path: 
     assert scorer.most <= AT_ONCE * ROWS_AT_ONCE
 
 
-async def test_one_that_takes_too_long_is_given_up_and_leaves_its_place(tmp_path: Path) -> None:
+async def test_an_explanation_that_times_out_frees_its_place(tmp_path: Path) -> None:
     scorer = Stalling(Adding({"t3": 0.05}))
     async with gateway(tmp_path, scorer=scorer, gateway_deadline_seconds=0.05) as client:
         late = await asyncio.gather(*(client.post("/explicar", json=HYPER) for _ in range(AT_ONCE + MOST_WAITING)))

@@ -105,7 +105,7 @@ async def test_a_repeated_key_is_one_feedback_of_its_prediction(client: Client) 
         (b" " * (256 * 1024 + 1), 413, None, "tamano"),
     ],
 )
-async def test_a_bad_outcome_is_refused_in_spanish_and_nothing_is_kept(
+async def test_bad_feedback_is_rejected_in_spanish_and_not_recorded(
     client: Client, body: object, status: int, field: str | None, rule: str
 ) -> None:
     response = await client.say(ID, body)
@@ -118,7 +118,7 @@ async def test_a_bad_outcome_is_refused_in_spanish_and_nothing_is_kept(
     assert client.answered() == 0
 
 
-async def test_an_id_that_is_none_another_content_type_and_a_bad_key_are_refused(client: Client) -> None:
+async def test_a_bad_id_content_type_or_key_is_rejected(client: Client) -> None:
     wrong = await client.say("nada", {"aceptada": True})
     assert (wrong.status_code, wrong.json()["errores"][0]["campo"]) == (422, "id")
     assert (await client.say(ID, {"aceptada": True}, **{"Content-Type": "text/plain"})).status_code == 415
@@ -138,7 +138,7 @@ async def test_the_reason_reaches_neither_logs_nor_metrics_nor_refusals(client: 
     assert 'predecir_refusals_total{rule="datos_no_validos"} 2.0' in metrics
 
 
-async def test_an_outcome_that_could_not_be_kept_is_not_confirmed(tmp_path: Path) -> None:
+async def test_feedback_that_cannot_be_stored_is_not_confirmed(tmp_path: Path) -> None:
     async with gateway(tmp_path, transport=Down(Remembering()), outbox_max_events=1) as client:
         statuses = [(await client.say(ID, {"aceptada": True})).status_code for _ in range(2)]
         assert client.answered() == 1
@@ -151,7 +151,7 @@ async def test_the_mark_of_an_outcome_not_yet_confirmed_is_that_of_an_answer(tmp
     assert (response.status_code, response.headers["confirmada"]) == (200, "false")
 
 
-async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
+async def test_a_body_that_does_not_arrive_times_out(tmp_path: Path) -> None:
     async def stalls() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()

@@ -36,7 +36,7 @@ async def get(app: ASGIApp, path: str, **headers: str) -> httpx.Response:
         return await client.get(path, headers=headers)
 
 
-async def test_ready_says_what_is_missing_in_any_part() -> None:
+async def test_ready_names_what_each_part_lacks() -> None:
     app = http_app("test", part(), part({"modelo": "none yet"}), registry=CollectorRegistry())
     response = await get(app, "/health/ready")
     assert (response.status_code, response.json()["motivos"]) == (503, {"modelo": "none yet"})
@@ -61,7 +61,7 @@ def test_the_start_line_is_for_scripts_and_leads_a_doctor_to_the_page() -> None:
     assert unready == f"listening on {url} · Aún no está listo. El modelo no está disponible."
 
 
-async def test_metrics_are_those_of_the_given_registry() -> None:
+async def test_metrics_are_those_of_the_registry() -> None:
     registry = CollectorRegistry()
     Counter("things", "Things", registry=registry).inc(3)
     assert "things_total 3.0" in (await get(http_app("test", part(), registry=registry), "/metrics")).text
@@ -86,14 +86,14 @@ async def test_a_wrong_parameter_is_named_and_not_repeated() -> None:
     assert "Juana" not in response.text
 
 
-async def test_the_documentation_says_what_a_refusal_is_sent_as() -> None:
+async def test_the_documentation_states_the_media_type_of_rejections() -> None:
     document = (await get(http_app("test", part(), registry=CollectorRegistry()), "/openapi.json")).json()
     refusal = document["paths"]["/counts"]["get"]["responses"]["422"]["content"]
     assert refusal == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     assert set(document["components"]["schemas"]["Problem"]["required"]) == {"type", "title", "status", "detail"}
 
 
-async def test_a_wrong_method_says_which_are_allowed() -> None:
+async def test_a_wrong_method_gets_the_allowed_ones() -> None:
     app = http_app("test", part(), registry=CollectorRegistry())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         response = await client.post("/counts")

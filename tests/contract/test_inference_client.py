@@ -77,7 +77,7 @@ async def test_every_score_names_the_version_of_the_replica_that_computed_it(tmp
             assert (score.probabilities, score.model) == (computed.probabilities, computed.model)
 
 
-async def test_the_versions_that_scored_lately_are_seen_in_one_place(tmp_path: Path) -> None:
+async def test_the_recent_versions_are_listed_in_one_place(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     async with balanced(tmp_path, 2) as (scorer, _):
         versions = VersionCounter(scorer, registry)
@@ -104,7 +104,7 @@ async def test_an_inference_service_that_is_away_is_not_a_model_without_a_card(t
             await scorer.card()
 
 
-async def test_what_a_server_that_is_not_ours_says_of_a_patient_is_not_repeated() -> None:
+async def test_a_foreign_servers_error_text_is_not_repeated() -> None:
     async def quote(request: web.Request) -> web.Response:
         return web.json_response({"error": f"cannot read {await request.text()}"}, status=400)
 

@@ -116,7 +116,7 @@ async def test_a_model_for_another_patient_class_never_serves(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("serves", ["onnx", "pickle"])
-def test_a_model_that_misses_its_golden_rows_is_refused(tmp_path: Path, serves: Literal["onnx", "pickle"]) -> None:
+def test_a_model_that_misses_its_golden_rows_is_rejected(tmp_path: Path, serves: Literal["onnx", "pickle"]) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, serves=serves, golden_error=1e-4)
     with pytest.raises(UnusableModelError, match="golden"):
         load_model(opened(folder))

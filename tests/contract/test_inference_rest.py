@@ -124,7 +124,7 @@ async def test_a_body_may_be_larger_than_elsewhere_but_not_without_limit(client:
         assert ErrorBody.model_validate_json(refused.content).error
 
 
-async def test_metadata_tell_a_gateway_all_it_needs(client: httpx.AsyncClient, inference: Inference) -> None:
+async def test_metadata_have_all_that_a_gateway_needs(client: httpx.AsyncClient, inference: Inference) -> None:
     response = await client.get(MODEL)
     assert response.json() == (await client.get(f"{MODEL}/versions/7")).json()
     metadata = ModelMetadata.model_validate_json(response.content)
@@ -145,7 +145,7 @@ async def test_the_card_of_the_version_that_serves(tmp_path: Path, empty_client:
         assert (await client.get("/v2/models/otro/card")).status_code == 404
 
 
-async def test_a_version_without_a_card_says_so(client: httpx.AsyncClient, inference: Inference) -> None:
+async def test_a_version_without_a_card_returns_404(client: httpx.AsyncClient, inference: Inference) -> None:
     missing = await client.get(f"{MODEL}/card")
     assert (missing.status_code, missing.json()) == (404, {"error": "this version has no model card"})
     assert await inference.cards.card() is None
@@ -261,14 +261,14 @@ async def test_the_documented_route_and_the_hot_one_are_the_same(
     assert hot.headers["cache-control"] == "no-store"
 
 
-async def test_without_a_model_both_say_so(tmp_path: Path, registry: CollectorRegistry) -> None:
+async def test_without_a_model_both_endpoints_report_it(tmp_path: Path, registry: CollectorRegistry) -> None:
     async with opened(tmp_path, registry) as inference:
         documented, hot = await asked_both_ways(inference, f"{MODEL}/infer", b"{}")
     assert documented.status_code == hot.status_code == 503
     assert documented.content == hot.content
 
 
-async def test_what_nobody_expected_is_a_500_and_a_line_that_tells_only_where() -> None:
+async def test_an_unexpected_error_is_a_500_and_one_log_line() -> None:
     async def breaks(_: Scope, __: Receive) -> Response:
         raise RuntimeError("Juana")
 

@@ -44,7 +44,7 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
     return {(method.upper(), path): each for path, of in document["paths"].items() for method, each in of.items()}
 
 
-async def test_every_operation_says_who_may_use_it_and_how_it_refuses(
+async def test_every_operation_documents_its_roles_and_rejections(
     system: tuple[dict[str, Any], RouteRoles],
 ) -> None:
     document, route_roles = system

@@ -35,7 +35,7 @@ def test_version_1_is_read() -> None:
     assert read_status(GOLDEN) == REPORT
 
 
-def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
+def test_an_unknown_attribute_is_ignored() -> None:
     assert read_status(json.dumps(json.loads(GOLDEN) | {"traceparent": "00-1"}).encode()) == REPORT
 
 
@@ -51,6 +51,6 @@ def test_an_attribute_nobody_knows_yet_is_ignored() -> None:
         GOLDEN.replace(b"2026-11-23T02:47:26.123456+00:00", b"0001-01-01T00:00:00+14:00"),
     ],
 )
-def test_what_cannot_be_read_says_so(body: bytes) -> None:
+def test_an_unreadable_status_is_an_error(body: bytes) -> None:
     with pytest.raises(EventError, match=r"not an event of type gateway\.estado, version 1"):
         read_status(body)

@@ -25,7 +25,7 @@ def text(name: str) -> str:
     return (ROOT / "services/gateway/page/static" / name).read_text()
 
 
-async def test_every_file_is_served_with_a_strict_policy_and_asked_about_again(tmp_path: Path) -> None:
+async def test_every_file_has_a_strict_policy_and_is_revalidated(tmp_path: Path) -> None:
     async with gateway(tmp_path) as client:
         for path in ["/", "/pagina/form.json", *(f"/pagina/{name}" for name in FILES)]:
             sent = await client.get(path)

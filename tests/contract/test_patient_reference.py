@@ -79,7 +79,7 @@ async def test_the_same_key_with_another_reference_is_another_request(client: Cl
 
 
 @pytest.mark.parametrize("value", ["%ff", "%F1", "x" * 129, quote("ñ" * 129)])
-async def test_a_header_that_cannot_be_read_is_refused_and_nothing_is_kept(client: Client, value: str) -> None:
+async def test_an_unreadable_header_is_rejected_and_nothing_recorded(client: Client, value: str) -> None:
     with capture_logs() as logs:
         response = await client.predict(HYPER, **{"Referencia-Paciente": value})
     assert (response.status_code, response.headers["content-type"]) == (400, PROBLEM)
@@ -100,14 +100,14 @@ async def test_the_longest_reference_is_taken(client: Client) -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"referencia": ""}, {"referencia": " "}, {"referencia": 4}, {"referencia": "x" * 129}]
 )
-async def test_a_body_without_a_reference_is_refused_in_spanish(client: Client, body: object) -> None:
+async def test_a_body_without_a_reference_is_rejected_in_spanish(client: Client, body: object) -> None:
     response = await client.post("/referencias", json=body)
     assert (response.status_code, response.headers["content-type"]) == (422, PROBLEM)
     [fault] = response.json()["errores"]
     assert (fault["campo"], fault["mensaje"][:28]) == ("referencia", "La referencia del paciente e")
 
 
-async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
+async def test_a_body_that_does_not_arrive_times_out(tmp_path: Path) -> None:
     async def stalls() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()

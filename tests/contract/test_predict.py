@@ -103,7 +103,7 @@ async def test_the_answer_is_in_the_outbox_before_it_is_sent(tmp_path: Path) -> 
         ({"tsh": 1, "t3": 2, "t4_total": 90, "indice_t4_libre": 120}, {("indice_t4_libre", "indice_contradictorio")}),
     ],
 )
-async def test_what_to_be_wary_of_is_said_without_repeating_a_value(
+async def test_remarks_have_field_and_code_without_the_value(
     client: Client, values: dict[str, Any], remarks: set[tuple[str, str]]
 ) -> None:
     answer = (await client.predict(HYPER | values)).json()
@@ -122,7 +122,7 @@ async def test_fifty_at_once_with_one_key_are_one_event(client: Client) -> None:
     assert client.answered() == 1
 
 
-async def test_a_key_reused_with_another_body_is_refused(client: Client) -> None:
+async def test_a_key_reused_with_another_body_is_rejected(client: Client) -> None:
     await client.predict(HYPER, **{"Idempotency-Key": "k1"})
     response = await client.predict(HYPER | {"edad": 48}, **{"Idempotency-Key": "k1"})
     assert response.status_code == 422
@@ -130,14 +130,14 @@ async def test_a_key_reused_with_another_body_is_refused(client: Client) -> None
     assert client.answered() == 1
 
 
-async def test_two_keys_at_once_are_refused(client: Client) -> None:
+async def test_two_keys_at_once_are_rejected(client: Client) -> None:
     headers = [("Content-Type", "application/json"), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     response = await client.post("/predecir", content=json.dumps(HYPER), headers=headers)
     assert response.status_code == 400
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-async def test_an_unusable_key_is_refused(client: Client, key: str) -> None:
+async def test_an_unusable_key_is_rejected(client: Client, key: str) -> None:
     assert (await client.predict(HYPER, **{"Idempotency-Key": key})).status_code == 400
 
 
@@ -153,7 +153,7 @@ async def test_without_a_model_it_is_503_with_retry_after_and_not_ready(tmp_path
     }
 
 
-async def test_an_answer_that_could_not_be_kept_is_not_given(client: Client) -> None:
+async def test_an_answer_that_cannot_be_stored_is_not_sent(client: Client) -> None:
     await client.predict(HYPER)
     database = client.gateway.outbox._file.connection  # noqa: SLF001 - a disk that fills up under a running gateway
     database.execute("PRAGMA max_page_count = 1")
@@ -215,7 +215,7 @@ async def test_a_disk_without_room_refuses_before_any_inference(tmp_path: Path) 
     assert scorer.rows == []
 
 
-async def test_more_requests_than_allowed_at_once_are_refused(tmp_path: Path) -> None:
+async def test_more_requests_than_allowed_at_once_are_rejected(tmp_path: Path) -> None:
     async with gateway(tmp_path, gateway_max_in_flight=5) as client:
         responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(40)))
     statuses = {response.status_code for response in responses}
@@ -227,7 +227,7 @@ def patients() -> int:
     return sum(isinstance(each, DatosPaciente) for each in gc.get_objects())
 
 
-async def test_who_was_refused_is_forgotten(tmp_path: Path) -> None:
+async def test_a_rejected_request_leaves_no_state(tmp_path: Path) -> None:
     before = patients()
     async with gateway(tmp_path, gateway_max_in_flight=1) as client:
         responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(40)))

@@ -49,7 +49,7 @@ DEEP = b'{"edad":' + b"[" * 40 + b"]" * 40 + b"}"
         (b"[" * 33 + b'"' + rb"\"" * 100_000, 400, None, "anidamiento"),
     ],
 )
-async def test_bad_data_is_refused_by_field_and_rule_and_nothing_is_kept(
+async def test_bad_data_is_rejected_by_field_and_rule_and_nothing_is_kept(
     client: Client,
     body: object,
     status: int,
@@ -83,14 +83,14 @@ async def test_refusals_and_failures_reach_neither_logs_nor_metrics_with_values(
     assert 'predecir_refusals_total{rule="datos_no_validos"} 1.0' in metrics
 
 
-async def test_another_content_type_is_refused(client: Client) -> None:
+async def test_another_content_type_is_rejected(client: Client) -> None:
     response = await client.predict(HYPER, **{"Content-Type": "text/plain"})
     assert (response.status_code, response.headers["content-type"]) == (415, PROBLEM)
     assert (await client.predict(HYPER, **{"Content-Type": "application/json; charset=utf-8"})).status_code == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_over_256_kib_is_refused(client: Client, *, chunked: bool) -> None:
+async def test_a_body_over_256_kib_is_rejected(client: Client, *, chunked: bool) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(17):
             yield b" " * 16 * 1024

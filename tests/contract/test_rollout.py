@@ -73,7 +73,7 @@ async def test_a_tampered_version_is_rejected_once_and_the_old_one_serves(
     assert (logged.out + logged.err).count("model_refused") == 1
 
 
-async def test_what_was_refused_is_not_loaded_again_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+async def test_a_rejected_version_is_not_loaded_again_until_it_changes(tmp_path: Path) -> None:
     bad = make_bundle(tmp_path, PacienteDePrueba, version="2", golden_error=1e-3)
     first = make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
@@ -85,7 +85,7 @@ async def test_what_was_refused_is_not_loaded_again_as_long_as_it_is_the_same(tm
         assert service.failures() == 1
 
 
-async def test_a_version_that_answers_otherwise_than_in_training_is_refused(tmp_path: Path) -> None:
+async def test_a_version_that_answers_otherwise_than_in_training_is_rejected(tmp_path: Path) -> None:
     make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         make_bundle(tmp_path, PacienteDePrueba, version="2", golden_error=1e-3)
@@ -127,7 +127,7 @@ async def test_a_model_deleted_from_the_disk_keeps_serving(tmp_path: Path) -> No
         assert await service.version() == "1"
 
 
-async def test_the_same_bundle_written_anew_is_no_swap(tmp_path: Path) -> None:
+async def test_rewriting_the_same_bundle_is_no_swap(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:
         since = (await service.state())["sirve"]["desde"]

@@ -128,7 +128,7 @@ def test_it_can_be_read_aloud(page: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_it_says_of_what_it_is_made(build: Build, page: Page) -> None:
+def test_the_card_states_the_origin_of_the_model(build: Build, page: Page) -> None:
     for expected in (
         "versión 7",
         "run-of-the-test",
@@ -141,7 +141,7 @@ def test_it_says_of_what_it_is_made(build: Build, page: Page) -> None:
     assert hashlib.sha256(build.onnx).hexdigest() in page.words
 
 
-def test_it_says_when_the_commit_alone_may_not_make_it_again(build: Build, page: Page) -> None:
+def test_the_card_states_when_files_differed_from_the_commit(build: Build, page: Page) -> None:
     assert "con cambios sin confirmar" not in page.words
     dirty = Page(render(build, dataclasses.replace(version_of(build), git_dirty=True))).words
     assert "commit-of-the-test con cambios sin confirmar" in dirty
@@ -150,7 +150,7 @@ def test_it_says_when_the_commit_alone_may_not_make_it_again(build: Build, page:
     assert "commit-of-the-test; no consta si había cambios sin confirmar" in unknown
 
 
-def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Build) -> None:
+def test_the_authors_texts_are_shown_and_escaped(build: Build) -> None:
     about = About(purpose="Para <b>orientar</b> & nada más", limits=("Solo <i>adultos</i>",))
     words = render(with_about(build, about), version_of(build))
     assert b"<b>" not in words
@@ -158,7 +158,7 @@ def test_what_the_author_declares_is_told_and_never_taken_for_markup(build: Buil
     assert "Solo <i>adultos</i>" in Page(words).words
 
 
-def test_what_nobody_declared_is_said_to_be_undeclared(build: Build, page: Page) -> None:
+def test_the_card_marks_undeclared_facts(build: Build, page: Page) -> None:
     undeclared = "no lo ha declarado"
     filled = About(*("texto",) * 1, not_for=("a",), source="b", licence="c", population="d", exclusions="e")
     assert page.words.count(undeclared) == len(dataclasses.fields(About)) - 1  # without a rule, nobody asks for it
@@ -184,7 +184,7 @@ def test_ours_declares_everything() -> None:
     assert all(dataclasses.astuple(DatosPaciente.disease.about))
 
 
-def test_it_says_how_the_cases_were_divided(build: Build, page: Page) -> None:
+def test_the_card_states_how_the_cases_were_split(build: Build, page: Page) -> None:
     assert "Por fecha: se evalúa con los casos desde el 2020-10-01" in page.words
     parameters = build.parameters.model_copy(update={"split": small_parameters(split="random").split})
     words = Page(render(dataclasses.replace(build, parameters=parameters), version_of(build))).words
@@ -192,7 +192,7 @@ def test_it_says_how_the_cases_were_divided(build: Build, page: Page) -> None:
     assert "Por fecha" not in words
 
 
-def test_few_cases_are_told_to_be_too_few(build: Build) -> None:
+def test_the_card_marks_groups_with_too_few_cases(build: Build) -> None:
     [first, *others] = build.metrics.subgroups
     few = first.model_copy(update={"group": UNKNOWN, "cases": 1, "figures": {}, "intervals": {}})
     metrics = build.metrics.model_copy(update={"subgroups": [few, *others]})

@@ -45,7 +45,7 @@ def test_an_onnx_model_that_changes_one_answer_fails_parity() -> None:
     assert result.label_flips > 0
 
 
-def test_the_onnx_model_of_another_number_of_classes_is_refused() -> None:
+def test_the_onnx_model_of_another_number_of_classes_is_rejected() -> None:
     two, three = (made_up_cases(classes=classes) for classes in (2, 3))
     model, other = (boosting.merge(boosting.fit(cases, 0.0, small_parameters().model), 1.0) for cases in (two, three))
     assert not parity(model, convert(other), two.rows, TOLERANCE).passed
@@ -74,7 +74,7 @@ def test_boundary_rows_lie_just_below_at_and_just_above_every_threshold() -> Non
         assert not set(np.linspace(below, above, 9, dtype=np.float32)) - {below, at, above}  # nothing in between
 
 
-def test_golden_rows_are_nobody() -> None:
+def test_golden_rows_are_of_no_real_patient() -> None:
     rows = made_up_cases().rows
     golden = golden_rows(rows, seed=0)
     for column in range(rows.shape[1]):

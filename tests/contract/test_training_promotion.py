@@ -114,7 +114,7 @@ def test_the_log_has_user_reason_and_the_whole_gate_report(two: Workspace) -> No
     assert (entry["report"]["data_hash"], entry["report"]["production"]) == ("0" * 32, "1")
 
 
-def test_a_second_rollback_beyond_the_first_version_is_refused(two: Workspace) -> None:
+def test_a_second_rollback_beyond_the_first_version_is_rejected(two: Workspace) -> None:
     two.rollback()
     with untouched(two), pytest.raises(PromotionError, match="has no version before"):
         two.rollback()
@@ -124,7 +124,7 @@ def test_a_second_rollback_beyond_the_first_version_is_refused(two: Workspace) -
     ("model", "names"),
     [("shuffled", "balanced_accuracy"), ("underconfident", "expected_calibration_error"), ("leaking", "data_checks")],
 )
-def test_a_bad_model_is_refused_by_a_gate_that_names_why(two: Workspace, model: str, names: str) -> None:
+def test_a_bad_model_is_rejected_by_a_gate_that_names_why(two: Workspace, model: str, names: str) -> None:
     build = {"shuffled": shuffled_build, "underconfident": underconfident_build, "leaking": leaking_build}[model]()
     with pytest.raises(GatesFailedError, match=rf"version 3 stays in staging; it does not pass: .*{names}"):
         two.register(build, leaking_cases() if model == "leaking" else None)
@@ -142,7 +142,7 @@ def test_the_leaking_column_is_named(two: Workspace, capsys: pytest.CaptureFixtu
     assert "leakage.d" in line
 
 
-def test_a_worse_model_is_seen_to_be_worse_than_production(two: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worse_model_is_detected_as_worse_than_production(two: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(GatesFailedError, match=r"production\.accuracy"):
         two.register(shuffled_build())
     assert "(worse, 95 % interval -" in capsys.readouterr().out
@@ -170,13 +170,13 @@ def test_staging_needs_no_gates(two: Workspace) -> None:
 
 
 @pytest.mark.parametrize("version", ["9", "0", "-1", "two"])
-def test_an_unknown_version_is_refused(two: Workspace, version: str) -> None:
+def test_an_unknown_version_is_rejected(two: Workspace, version: str) -> None:
     with untouched(two), pytest.raises(PromotionError, match=f"no version {version} of inventada; there are 2, 1 to 2"):
         two.promote(version)
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_tampered_bundle_is_refused_even_by_force(two: Workspace, *, force: bool) -> None:
+def test_a_tampered_bundle_is_rejected_even_by_force(two: Workspace, *, force: bool) -> None:
     two.rollback()
     model = bundle_in_registry(two, "2") / "model.pkl"
     model.write_bytes(model.read_bytes()[:-1] + b"!")
@@ -184,14 +184,14 @@ def test_a_tampered_bundle_is_refused_even_by_force(two: Workspace, *, force: bo
         two.promote("2", force=force)
 
 
-def test_a_bundle_without_its_signature_is_refused(two: Workspace) -> None:
+def test_a_bundle_without_its_signature_is_rejected(two: Workspace) -> None:
     two.rollback()
     (bundle_in_registry(two, "2") / "manifest.sig").unlink()
     with untouched(two), pytest.raises(PromotionError, match="version 2 is incomplete in the registry"):
         two.promote("2")
 
 
-def test_a_rollback_to_a_bundle_of_another_key_is_refused(two: Workspace) -> None:
+def test_a_rollback_to_a_bundle_of_another_key_is_rejected(two: Workspace) -> None:
     for name in ("bundle.key", "bundle.pub"):
         (two.var / "keys" / name).unlink()
     signing_key(two.var / "keys")
@@ -199,13 +199,13 @@ def test_a_rollback_to_a_bundle_of_another_key_is_refused(two: Workspace) -> Non
         two.rollback()
 
 
-def test_a_version_for_another_patient_class_is_refused(two: Workspace) -> None:
+def test_a_version_for_another_patient_class_is_rejected(two: Workspace) -> None:
     two.rollback()
     with untouched(two), pytest.raises(PromotionError, match="version 2 was trained for another patient class"):
         RevisedClassWorkspace().promote("2")
 
 
-def test_a_version_made_from_other_data_may_know_the_cases_and_is_refused(two: Workspace) -> None:
+def test_a_version_made_from_other_data_may_know_the_cases_and_is_rejected(two: Workspace) -> None:
     older = good_build().preparation.model_copy(update={"data_hash": "1" * 32})
     two.rollback()
     two.write_preparation(older)

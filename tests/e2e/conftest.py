@@ -1,4 +1,4 @@
-"""The browser and the server that tests of the page share."""
+"""Fixtures of the page's tests: one browser and one server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of `page_server`."""
+    """The folder of `page_server`."""
     folder = tmp_path_factory.mktemp("page")
     make_bundle(folder / "var", DatosPaciente, card=render(good_build(), version_of(good_build())))
     return folder

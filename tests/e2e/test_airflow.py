@@ -1,4 +1,4 @@
-"""The DAG, run for real by Airflow: in Airflow's own environment, each task in ours."""
+"""The DAG, run by a real Airflow in its own environment; each task runs in ours."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Scheduler:
         )
 
     def states(self) -> dict[str, str]:
-        """Give how each task of the last run ended."""
+        """Return the final state of each task of the last run."""
         with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as database:
             return dict(
                 database.execute(

@@ -31,7 +31,7 @@ REPORT = "var/trigger/report.json"
 
 
 def command(folder: Path) -> list[str]:
-    """What a user types, with this Python instead of an environment that make would set up."""
+    """The command that a user types, with this Python instead of an environment that make would set up."""
     ready = [f"--old-file={ROOT / '.venv' / name}" for name in (".run", ".uv")]
     chosen = [f"PREDECIR_PACIENTE={PATIENT}", f"PREDECIR_PARAMS={folder / 'params.yaml'}", f"PY={sys.executable}"]
     return ["make", "-C", str(ROOT), *ready, "train", *chosen]
@@ -43,7 +43,7 @@ def train(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Give the folder after a first training, and what that printed."""
+    """The folder after a first training, and the output of that training."""
     folder = tmp_path_factory.mktemp("diseases") / "anemia"
     subprocess.run([sys.executable, "-m", "tests.support.anemia", folder], cwd=ROOT, check=True, timeout=60)
     ended = train(folder)
@@ -123,7 +123,7 @@ def test_drift_starts_the_pipeline_once(trained: tuple[Path, str]) -> None:
 
 
 def refused(folder: Path) -> str:
-    """Train what cannot be trained; gives the one line it says (make adds its own)."""
+    """Run a training that must fail; return its one error line (make adds its own)."""
     ended = train(folder)
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr
@@ -184,7 +184,7 @@ def test_ctrl_c_while_a_stage_starts_ends_without_a_traceback(tmp_path: Path) ->
 
 
 def is_importing(pid: int, stage: str) -> bool:
-    """Whether `pid` has started `stage` and that has come as far as NumPy, with seconds of imports before it."""
+    """Return whether `pid` has started `stage` and that has imported NumPy, with seconds of imports still to come."""
     with contextlib.suppress(psutil.Error):  # a process may end while we look
         for child in psutil.Process(pid).children(recursive=True):
             if stage in " ".join(child.cmdline()) and any("numpy" in loaded.path for loaded in child.memory_maps()):

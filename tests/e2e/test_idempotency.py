@@ -1,4 +1,4 @@
-"""Fifty times the same request at once, to whichever gateway: one row, and the same answer every time."""
+"""The same request fifty times at once, over two gateways: one row, and the same answer every time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT_ONCE = 50
 
 
 async def ask(urls: tuple[str, str]) -> list[list[dict[str, Any]]]:
-    """Send each key `AT_ONCE` times at the same moment, half to each gateway; gives the answers by key."""
+    """Send each key `AT_ONCE` times at the same moment, half to each gateway; return the answers by key."""
 
     async def once(client: aiohttp.ClientSession, url: str, number: int) -> dict[str, Any]:
         patient = {"edad": 1 + number % 90, "sexo": "F", "tsh": 1 + number / 10}
@@ -62,7 +62,7 @@ def test_a_hundred_keys_sent_fifty_times_are_a_hundred_rows(
         # The first run of a recorder opens its queues some seconds after it consumes: a gateway may answer all before.
         until_now(lambda: stack.pending() + stack.pending(another) == 0, seconds=60)
         assert (stack.gateway.stop(), another.stop()) == (0, 0)
-        until_now(lambda: counted(recorder, "respondidas") == 2 * KEYS, seconds=60)  # both have said their last
+        until_now(lambda: counted(recorder, "respondidas") == 2 * KEYS, seconds=60)  # both have sent their last report
         until_now(lambda: counted(recorder, "en_camino") == 0, seconds=60)
         assert (counted(recorder, "registradas"), counted(recorder, "duplicadas")) == (KEYS, KEYS)
         assert ids(recorder) == expected

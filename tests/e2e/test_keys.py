@@ -39,7 +39,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(tmp_path: Path) -> None:
+def test_a_key_is_shown_once_and_stored_as_a_private_hash(tmp_path: Path) -> None:
     made = keys(tmp_path, "create", "--role", "medico", "--name", "Consulta 2")
     assert re.fullmatch(r"pdk_[\w-]{43}\n", made.stdout)
     file = tmp_path / "var" / "keys" / "access.json"
@@ -52,7 +52,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "x" * 81])
-def test_a_name_that_would_not_show_as_one_line_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_would_not_show_as_one_line_is_rejected(tmp_path: Path, name: str) -> None:
     made = keys(tmp_path, "create", "--role", "medico", "--name", name)
     assert (made.returncode, made.stdout) == (2, "")
     assert "at most 80 characters" in made.stderr
@@ -144,7 +144,7 @@ def test_the_gateway_asks_inference_with_a_key_of_its_own(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("role", [None, "medico"])
-def test_a_gateway_whose_key_inference_refuses_says_so(tmp_path: Path, role: str | None) -> None:
+def test_a_gateway_reports_that_inference_rejects_its_key(tmp_path: Path, role: str | None) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)
     new_key(tmp_path, "servicio")
     wrong = {} if role is None else {"INFERENCE_KEY": new_key(tmp_path, role)}

@@ -1,4 +1,4 @@
-"""The local profile as a real process: what a doctor, an operator and a bad day meet."""
+"""The local profile as a real process: its answers, its commands, kills, and a full disk."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(folder: Path) -> None:
     assert "predicciones.db" in errors
 
 
-def test_a_locked_database_is_waited_for_while_answers_are_given(local: Process, folder: Path) -> None:
+def test_answers_continue_while_the_database_is_locked(local: Process, folder: Path) -> None:
     until_now(lambda: reasons(local) == {})
     blocker = sqlite3.connect(folder / "predicciones.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")

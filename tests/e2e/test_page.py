@@ -64,7 +64,7 @@ def test_remarks_of_the_answer_lead_to_their_field(doctor: Doctor) -> None:
     assert doctor.focused() == "f-tsh"
 
 
-def test_an_answer_to_data_that_have_changed_since_says_so(doctor: Doctor) -> None:
+def test_an_answer_is_marked_when_its_data_change(doctor: Doctor) -> None:
     fill(doctor).calculate().answered()
     note = doctor.answer.get_by_text("Ha cambiado los datos")
     expect(note).to_be_hidden()
@@ -84,14 +84,14 @@ def test_an_answer_to_data_that_have_changed_since_says_so(doctor: Doctor) -> No
         ("NaN", "TSH: escriba un número, con coma o punto para los decimales y sin separar los millares."),
     ],
 )
-def test_a_wrong_number_is_said_beside_its_field_on_leaving_it(doctor: Doctor, typed: str, said: str) -> None:
+def test_an_invalid_number_is_marked_beside_its_field_on_blur(doctor: Doctor, typed: str, said: str) -> None:
     doctor.type(tsh=typed)
     assert said in doctor.problem("tsh")
     doctor.type(tsh="2,5")
     assert doctor.problem("tsh") == ""
 
 
-def test_nothing_is_sent_before_what_is_necessary_is_said(doctor: Doctor) -> None:
+def test_nothing_is_sent_before_the_fields_are_valid(doctor: Doctor) -> None:
     asked: list[str] = []
     doctor.page.on("request", lambda request: asked.append(request.url))
     doctor.type(edad="47,5").calculate()
@@ -105,7 +105,7 @@ def test_nothing_is_sent_before_what_is_necessary_is_said(doctor: Doctor) -> Non
     assert "Edad: falta este dato; si no se conoce, marque «No consta»" in doctor.problem("edad")
 
 
-def test_what_is_not_known_is_said_and_not_guessed(doctor: Doctor, page_folder: Path) -> None:
+def test_a_value_marked_unknown_is_recorded_as_null(doctor: Doctor, page_folder: Path) -> None:
     doctor.page.locator("#f-edad-unknown").check()
     doctor.page.locator("#patient .segments").get_by_label("No consta").check(force=True)
     given = doctor.type(tsh="2").calculate().answered()
@@ -148,7 +148,7 @@ def test_a_slip_of_units_is_suspected_out_loud(
     assert doctor.problem(name) == ""
 
 
-def test_a_point_that_may_separate_thousands_is_asked_about(doctor: Doctor) -> None:
+def test_a_point_that_may_separate_thousands_raises_a_question(doctor: Doctor) -> None:
     doctor.type(tsh="1.500")
     assert doctor.notice("tsh") == "«1.500» se lee como 1,5, no como 1500: el punto separa decimales."
     assert doctor.violations() == ""

@@ -1,4 +1,4 @@
-"""The doctor's page on bad days: nothing typed is lost, nothing is recorded twice, and a sentence says what to do."""
+"""The doctor's page under failures: no input is lost, nothing is recorded twice, and a message gives the next step."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_slow_answer_is_waited_for_and_shown(tabs: BrowserContext, page_server
     assert recorded(page_server, page_folder) - before == {given}
 
 
-def test_without_a_model_it_says_so_and_typing_stays(tabs: BrowserContext, tmp_path: Path) -> None:
+def test_without_a_model_the_page_keeps_the_input(tabs: BrowserContext, tmp_path: Path) -> None:
     with running("services.local", tmp_path) as process:
         doctor = opened(tabs, process.url).calculate()
         assert "El modelo no está disponible en este momento." in doctor.alert()
@@ -169,7 +169,7 @@ def test_without_a_model_it_says_so_and_typing_stays(tabs: BrowserContext, tmp_p
         assert doctor.violations() == ""
 
 
-def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(
+def test_the_page_requests_a_key_once_and_again_after_revocation(
     tabs: BrowserContext, page_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "var").mkdir()
@@ -237,7 +237,7 @@ def test_a_late_answer_is_not_shown_for_the_next_patient(tabs: BrowserContext, p
     expect(doctor.answer.locator(".sheet")).to_contain_text("23 años")
 
 
-def test_what_was_answered_long_ago_is_found_and_can_be_asked_anew(tabs: BrowserContext, page_server: Process) -> None:
+def test_an_old_answer_is_found_and_can_be_requested_again(tabs: BrowserContext, page_server: Process) -> None:
     doctor = opened(tabs, page_server.url)
     keys: list[str] = []
     known = "0198c6f0-0000-7000-8000-000000000001"

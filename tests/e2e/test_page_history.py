@@ -1,4 +1,4 @@
-"""What comes after an answer on the doctor's page: why, right or wrong, finding it again, printing and saving."""
+"""The doctor's page after an answer: explanation, feedback, history, print and CSV."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def doctor(browser: Browser, page_server: Process) -> Iterator[Doctor]:
 
 
 def ask(doctor: Doctor, page_server: Process, *, reference: str = "", tsh: str = "0,05") -> str:
-    """Ask about a patient, and wait until the answer is recorded; gives its id."""
+    """Request a prediction and wait until it is recorded; return its id."""
     doctor.type(edad="47", tsh=tsh).tick("F")
     doctor.page.get_by_label("Referencia propia", exact=True).fill(reference)
     given = doctor.calculate().answered()
@@ -202,7 +202,7 @@ def test_an_answer_that_was_not_conclusive_stays_so(doctor: Doctor, page_server:
     assert doctor.violations() == ""
 
 
-def test_more_of_the_same_question_whatever_the_filters_say_by_now(doctor: Doctor, page_server: Process) -> None:
+def test_more_results_keep_the_filters_of_the_first_request(doctor: Doctor, page_server: Process) -> None:
     ask(doctor, page_server)
     asked: list[str] = []
 
@@ -218,7 +218,7 @@ def test_more_of_the_same_question_whatever_the_filters_say_by_now(doctor: Docto
     assert asked[-1] == f"{asked[0]}&cursor=abc"
 
 
-def test_what_cannot_be_asked_is_said_in_spanish(doctor: Doctor, page_server: Process) -> None:
+def test_an_invalid_search_is_rejected_in_spanish(doctor: Doctor, page_server: Process) -> None:
     ask(doctor, page_server)
     history(doctor).page.get_by_label("Desde").fill("12026-01-01")
     doctor.press("Buscar")
@@ -243,7 +243,7 @@ def test_on_paper_there_are_answer_and_data_and_no_controls(doctor: Doctor, page
     expect(doctor.page.locator("#prediccion").get_by_text("0,06 mU/L")).to_be_visible()
 
 
-def test_an_id_that_is_not_recorded_says_so(doctor: Doctor) -> None:
+def test_an_unrecorded_id_shows_a_message(doctor: Doctor) -> None:
     doctor.open("#prediccion/00000000-0000-7000-8000-000000000000")
     doctor.page.reload()
     assert "No hay ninguna predicción registrada con ese id." in doctor.alert()
@@ -265,7 +265,7 @@ def test_a_late_record_is_not_shown_under_another_address(doctor: Doctor, page_s
     expect(record).to_contain_text(wanted)
 
 
-def test_what_pushed_the_answer_is_told_with_its_method(doctor: Doctor, page_server: Process) -> None:
+def test_the_explanation_shows_shares_and_method(doctor: Doctor, page_server: Process) -> None:
     ask(doctor, page_server)
     why = doctor.answer.locator("section", has_text="Qué ha pesado")
     expect(why.locator(".bars li").first).to_be_visible()
@@ -287,7 +287,7 @@ def test_bars_of_another_model_are_not_shown_as_of_this_answer(doctor: Doctor, p
     expect(doctor.answer.locator(".both")).to_have_count(0)
 
 
-def test_an_overloaded_server_is_not_asked_again_for_an_explanation(doctor: Doctor, page_server: Process) -> None:
+def test_an_explanation_is_not_retried_on_an_overloaded_server(doctor: Doctor, page_server: Process) -> None:
     asked: list[str] = []
 
     def refuse(route: Route) -> None:
@@ -300,7 +300,7 @@ def test_an_overloaded_server_is_not_asked_again_for_an_explanation(doctor: Doct
     assert len(asked) == 1
 
 
-def test_a_reason_that_cannot_be_kept_is_marked_and_not_to_be_repeated(doctor: Doctor, page_server: Process) -> None:
+def test_a_rejected_reason_is_marked_and_not_sent_again(doctor: Doctor, page_server: Process) -> None:
     given = ask(doctor, page_server)
     doctor.press("Corregir…")
     doctor.answer.get_by_label("Diagnóstico correcto").select_option(index=1)

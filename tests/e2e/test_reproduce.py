@@ -30,7 +30,7 @@ ASKED = {"edad": 83, "sexo": "F", "glucosa": 177.25, "fumador": True}
 
 @pytest.fixture(scope="module", params=["onnx", "pickle"])
 def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder whose database holds one answer, of the model in either form."""
+    """A folder whose database has one answer, by the model in either format."""
     folder = tmp_path_factory.mktemp("answered")
     make_bundle(folder / "var", PacienteDePrueba, serves=request.param)
     with running("services.local", folder, {"PREDECIR_PACIENTE": PATIENT}) as process:

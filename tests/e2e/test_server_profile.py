@@ -1,4 +1,4 @@
-"""Every service a process of its own, and RabbitMQ between gateway and recorder: HTTP in, row out."""
+"""The server profile: every service in its own process, RabbitMQ between gateway and recorder, from HTTP to row."""
 
 from __future__ import annotations
 

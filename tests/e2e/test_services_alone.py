@@ -1,4 +1,4 @@
-"""Each service as a process of its own: gateway and inference over HTTP, and the recorder's read API."""
+"""Each service in its own process: gateway and inference over HTTP, and the recorder's read API."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_dead_inference_is_503_with_retry_after_and_not_ready(gateway: Process
     until_now(lambda: "modelo" in gateway.get("/health/ready").json().get("motivos", {}))
 
 
-def test_a_model_of_another_patient_class_is_not_asked(tmp_path: Path) -> None:
+def test_a_model_of_another_patient_class_is_not_used(tmp_path: Path) -> None:
     make_bundle(tmp_path / "var", RevisedThyroid)
     other = {"PREDECIR_PACIENTE": "tests.support.bundles:RevisedThyroid"}
     with (

@@ -1,4 +1,4 @@
-"""The contract of the analysts' view and dictionary on PostgreSQL, and the role, which only PostgreSQL has."""
+"""The contract of the analysts' view and dictionary on PostgreSQL, and its read-only role."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ async def test_a_queue_deleted_under_a_consumer_is_made_again(recorder: Recordin
         await recorded(recorder, 1)
 
 
-async def test_a_wrong_password_is_said_without_any_password(broker: Broker) -> None:
+async def test_the_error_of_a_wrong_password_contains_no_password(broker: Broker) -> None:
     secret = secrets.token_hex(8)
     wrong = replace(broker, url=broker.server.url_of("predecir", secret))
     async with wrong.transport() as transport:
@@ -180,7 +180,7 @@ async def test_a_wrong_password_is_said_without_any_password(broker: Broker) -> 
     assert secret not in str(caught.value)
 
 
-async def test_a_broker_that_is_not_there_is_said_in_a_line(recorder: Recording, broker: Broker) -> None:
+async def test_an_unreachable_broker_is_one_error_line(recorder: Recording, broker: Broker) -> None:
     nowhere = replace(broker, url="amqp://predecir:x@127.0.0.1:1/")
     async with nowhere.transport() as transport:
         with pytest.raises(TransportDownError, match="the broker cannot be reached"):

@@ -46,7 +46,7 @@ class Busy:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     admission: Admission | None = None
-    """Asked by the route, too, if set."""
+    """The admission that the route uses, too, if set."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer after `release`, a health check at once."""
@@ -219,7 +219,7 @@ async def test_rejections_do_not_pile_up_for_a_slow_reader() -> None:
         async with server.client() as second:
             await until(lambda: len(server.connections) == 2, seconds=_SECONDS)
             [full] = server.connections - {known}
-            full.pause_writing()  # as its transport does once what was written waits
+            full.pause_writing()  # as its transport does when its write buffer is full
             second.writer.write(REQUEST)
             await server.has_received(2)  # passed on to the route, which waits until it can write
             assert server.rejected == 0

@@ -1,4 +1,4 @@
-"""Several people promote at the same moment, against a file that they share and against a server."""
+"""Concurrent promotions, with a shared registry file and with a server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = DatosPaciente.disease.name
 
 
 def race(folder: Path, registry: ModelRegistry) -> None:
-    """Let three promote; assert that one won each round, and that all that remains agrees on the last winner."""
+    """Run three promotions at once; assert that one won each round, and that alias, links and log name its winner."""
     versions = [registry.register(DatosPaciente, seed=seed)[0] for seed in range(3)]
     ended = subprocess.run(
         [sys.executable, "-m", "tests.support.promoting", registry.url, *versions],

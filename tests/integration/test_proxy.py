@@ -1,4 +1,4 @@
-"""Each fault of the tests' own network is what it says, for the connections there are and for new ones."""
+"""The test kit's proxy: each fault acts on open connections and on new ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30
 EXPANDING = b"?"
-"""The echo of this is longer."""
+"""A message that is shorter than its echo."""
 
 
 class Line:
@@ -42,7 +42,7 @@ class Line:
         return await self.hear(len(data)) == data
 
     async def silent(self) -> bool:
-        """Whether nothing comes for a while that a good network never takes."""
+        """Return whether nothing arrives for longer than a healthy network ever takes."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.reader.read(1), 0.3)
             return False
@@ -51,7 +51,7 @@ class Line:
 
 @asynccontextmanager
 async def server(answer: Callable[[bytes], bytes]) -> AsyncIterator[int]:
-    """Answer whatever comes, on the port given."""
+    """Echo everything that arrives; yields the port."""
     talking: set[asyncio.StreamWriter] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,7 +182,7 @@ async def test_what_is_forgotten_stays_silent_while_new_connections_work(proxy: 
         assert await one.silent()
 
 
-async def test_where_nobody_listens_the_client_learns_it() -> None:
+async def test_a_closed_port_is_an_error_at_the_client() -> None:
     async with server(bytes) as port:
         pass
     with proxied(port) as proxy:

@@ -1,4 +1,4 @@
-"""The servers that tests start themselves: they end when they are stopped, in whatever state they are."""
+"""The servers that tests start: a stop ends them in every state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data and models on S3: a server that speaks it, reached by the settings that docs/operations/running.md names."""
+"""Data and models on an S3 server, with the settings in docs/operations/running.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUCKET = "predecir"
 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[Any]:
-    """A client of an S3 server with one bucket; the server is what the environment names meanwhile."""
+    """A client of an S3 server with one bucket; the environment names that server meanwhile."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -61,7 +61,7 @@ def test_data_that_one_site_pushes_are_pulled_into_a_fresh_clone(storage: Any, t
 
 
 def run(name: str, folder: Path, registry: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of training as somebody who knows the registry and nothing of its storage."""
+    """Run a training command with the registry's address, and without any setting of its storage."""
     unknown = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
     given = unknown | environment(folder) | {"MLFLOW_TRACKING_URI": registry}
     command = [sys.executable, "-m", "training", name]

@@ -1,4 +1,4 @@
-"""The data come with the repository: one `dvc pull` away, without a network."""
+"""The data are part of the repository: one `dvc pull` away, without a network."""
 
 from __future__ import annotations
 

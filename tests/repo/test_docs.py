@@ -73,7 +73,7 @@ def test_paths_in_the_text_exist(page: Path) -> None:
     assert bare <= {"__main__.py", "app.py", "settings.py"}, "write the path from the root of the repository"
 
 
-def test_the_readme_has_the_figures_of_the_last_benchmark_in_at_most_ten_lines() -> None:
+def test_the_readme_has_the_last_benchmark_in_at_most_ten_lines() -> None:
     said = summary(json.loads((ROOT / "docs/benchmarks/field.json").read_text()))
     assert said in (ROOT / "README.md").read_text()
     assert sum(line.startswith("|") for line in said.splitlines()) <= 10

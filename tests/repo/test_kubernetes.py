@@ -1,4 +1,4 @@
-"""deploy/k8s: what an operator would apply fits its schemas, and is the same system as docker-compose.yml."""
+"""deploy/k8s: the manifests fit their schemas, and describe the same system as docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def container(name: str, overlay: Path | None = None) -> Object:
 
 
 def environment(name: str, overlay: Path | None = None) -> dict[str, str]:
-    """The variables of a container, with what its configuration says; of a secret, its name and key."""
+    """Return a container's variables with their configured values; for a secret, its name and key."""
     [settings] = [thing["data"] for thing in of_kind("ConfigMap", overlay) if "ALLOWED_HOSTS" in thing["data"]]
     resolved = {}
     for variable in container(name, overlay)["env"]:
@@ -102,7 +102,7 @@ def test_every_object_fits_the_schema_of_its_kind(overlay: Path) -> None:
         ("TriggerAuthentication", "recorder", {"spec": {"secretRef": {}}}, "secretRef"),
     ],
 )
-def test_a_wrong_field_is_refused_by_name(kind: str, name: str, change: Object, found: str) -> None:
+def test_a_wrong_field_is_rejected_by_name(kind: str, name: str, change: Object, found: str) -> None:
     [right] = [thing for thing in of_kind(kind) if thing["metadata"]["name"] == name]
     fits(right)
     wrong = deepcopy(right)
@@ -207,7 +207,7 @@ async def test_probes_ask_what_the_service_answers(service: str, overlay: Path) 
             assert asked["path"] == f"/health/{path}"
             headers = {header["name"]: header["value"] for header in asked["httpHeaders"]}
             assert (await client.get(asked["path"], headers=headers)).status_code == 200
-            assert (await client.get(asked["path"])).status_code == 403  # what kubelet would say by itself
+            assert (await client.get(asked["path"])).status_code == 403  # the kubelet's own error
 
 
 @each

@@ -23,7 +23,7 @@ COVERED = (
     ".env.example",
     "pyproject.toml",
 )
-"""What is checked, as `git ls-files` takes it. Add a folder when its texts are clean."""
+"""Paths to check, as arguments of `git ls-files`."""
 
 EXEMPT = ("docs/guides/doctor.md", "docs/benchmarks/", "docs/proof/", "deploy/k8s/schemas/")
 """Spanish; written by programs in bench/ and chaos/; words of other projects."""

@@ -19,7 +19,7 @@ def body(path: str) -> str:
     return str(found)
 
 
-async def test_the_collection_is_what_the_api_says_now() -> None:
+async def test_the_collection_matches_the_api() -> None:
     made: dict[str, Any] = collection(await openapi())
     assert made == COMMITTED, "run: python -m tests.support.postman > docs/postman.json"
 

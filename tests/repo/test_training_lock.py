@@ -1,4 +1,4 @@
-"""`dvc.lock` says what the committed pipeline last ran on; if it does not, `make train` and commit it."""
+"""`dvc.lock` matches the committed pipeline and its inputs; otherwise run `make train` and commit it."""
 
 from __future__ import annotations
 

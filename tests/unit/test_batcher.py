@@ -172,14 +172,14 @@ async def test_a_swap_lies_between_two_batches_and_each_score_has_its_model(batc
     assert (old.calls, new.calls) == ([1], [1])
 
 
-async def test_without_a_model_the_reason_is_given(batcher: Batcher) -> None:
+async def test_without_a_model_the_error_has_the_reason(batcher: Batcher) -> None:
     batcher.note_unavailable("no model: train one")
     assert batcher.unavailable() == "no model: train one"
     with pytest.raises(ModelUnavailableError, match="train one"):
         await batcher.score([0, 0])
 
 
-async def test_closing_fails_those_who_wait(batcher: Batcher) -> None:
+async def test_closing_fails_waiting_callers(batcher: Batcher) -> None:
     batcher.serve(LoadedModel(SumModel(), INLINE))
     waiting = asyncio.create_task(batcher.score([0, 0]))
     await asyncio.sleep(0)

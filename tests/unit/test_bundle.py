@@ -66,14 +66,14 @@ def test_a_sound_bundle_has_the_checked_bytes_and_the_manifest_digest(sealed: Pa
 
 @pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE])
 @pytest.mark.parametrize("index", [0, 10, -1])
-def test_one_flipped_bit_anywhere_is_refused(sealed: Path, public_key: Path, name: str, index: int) -> None:
+def test_one_flipped_bit_anywhere_is_rejected(sealed: Path, public_key: Path, name: str, index: int) -> None:
     flip(sealed / name, index)
     with pytest.raises(BundleTamperedError):
         open_bundle(sealed, public_key, patient_digest=DIGEST)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE])
-def test_a_shortened_file_is_refused(sealed: Path, public_key: Path, name: str) -> None:
+def test_a_shortened_file_is_rejected(sealed: Path, public_key: Path, name: str) -> None:
     (sealed / name).write_bytes((sealed / name).read_bytes()[:-1])
     with pytest.raises(BundleTamperedError):
         open_bundle(sealed, public_key, patient_digest=DIGEST)
@@ -98,12 +98,12 @@ def test_a_bundle_signed_by_another_key_is_rejected(sealed: Path, tmp_path: Path
         open_bundle(sealed, tmp_path / "other" / "bundle.pub", patient_digest=DIGEST)
 
 
-def test_a_bundle_for_another_patient_class_is_refused(sealed: Path, public_key: Path) -> None:
+def test_a_bundle_for_another_patient_class_is_rejected(sealed: Path, public_key: Path) -> None:
     with pytest.raises(BundleMismatchError, match="PREDECIR_PACIENTE"):
         open_bundle(sealed, public_key, patient_digest="0" * 64)
 
 
-def test_a_model_is_unpickled_only_after_its_digest_held(sealed: Path, public_key: Path, tmp_path: Path) -> None:
+def test_a_model_is_unpickled_only_after_its_digest_is_verified(sealed: Path, public_key: Path, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     (sealed / PICKLE).write_bytes(pickle.dumps(Marker(marker)))
     with pytest.raises(BundleTamperedError):

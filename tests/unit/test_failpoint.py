@@ -43,7 +43,7 @@ def test_every_name_is_one_line_of_the_code_and_no_other_is() -> None:
 @pytest.mark.parametrize(
     ("armed", "passed"), [("outbox.written", ""), ("outbox.write:1", ""), ("outbox.write:3", "1\n2\n")]
 )
-def test_an_armed_one_kills_its_process_at_the_pass_that_was_asked_for(armed: str, passed: str) -> None:
+def test_an_armed_failpoint_kills_its_process_at_the_chosen_pass(armed: str, passed: str) -> None:
     ended = passing(armed)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, passed)
     name = armed.partition(":")[0]
@@ -60,7 +60,7 @@ def test_without_the_setting_all_are_passed_alive() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["outbox.wrote", "outbox.write:0", "outbox.write:x", "outbox.write:-1", ":2"])
-def test_one_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_an_unknown_failpoint_is_rejected(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     monkeypatch.setenv("PREDECIR_FAILPOINT", wrong)
     with pytest.raises(SettingsError, match=r"^settings: PREDECIR_FAILPOINT: Value error"):
         read_settings(ProcessSettings)

@@ -34,7 +34,7 @@ def test_a_registry_is_followed_if_it_is_a_server_and_no_folder_was_chosen(
         *("http://mlflow:99999", "http://mlflow:0", "http://ana:geheim@mlflow:port", "http://ana:geheim@[mlflow"),
     ],
 )
-def test_a_server_without_a_host_is_one_line_without_what_was_given(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_a_host_is_one_error_line_without_its_url(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(SettingsError, match=r"MLFLOW_TRACKING_URI: .*must be like http://mlflow:5000") as refused:
         read_settings(InferenceSettings)

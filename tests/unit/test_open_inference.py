@@ -85,7 +85,7 @@ def test_a_refusal_names_the_part_and_never_a_value(changes: dict[str, Any], sai
         request().replace(b"null", b"1e999"),
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+def test_a_body_that_is_no_json_object_is_rejected(body: bytes) -> None:
     with pytest.raises(ProtocolError, match="body"):
         read_request(body)
 

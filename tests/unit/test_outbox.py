@@ -108,7 +108,7 @@ async def test_a_key_repeated_within_one_commit_is_one_event(outbox: Outbox) -> 
     assert await bodies(outbox) == [(1, b"event")]
 
 
-async def test_a_key_reused_for_another_request_is_refused(outbox: Outbox) -> None:
+async def test_a_key_reused_for_another_request_is_rejected(outbox: Outbox) -> None:
     await outbox.append(b"event", keyed())
     with pytest.raises(IdempotencyKeyReusedError):
         await outbox.append(b"other", keyed(request=b"something else"))
@@ -145,7 +145,7 @@ async def test_a_commit_that_fails_takes_no_key(outbox: Outbox) -> None:
     assert await bodies(outbox) == [(1, b"event")]
 
 
-async def test_a_full_disk_refuses_and_leaves_no_gap(outbox: Outbox) -> None:
+async def test_a_full_disk_raises_and_leaves_no_gap(outbox: Outbox) -> None:
     await outbox.append(b"kept")
     fill(outbox)
     with pytest.raises(OutboxError, match="full"):
@@ -155,7 +155,7 @@ async def test_a_full_disk_refuses_and_leaves_no_gap(outbox: Outbox) -> None:
     assert await bodies(outbox) == [(1, b"kept"), (2, b"kept too")]
 
 
-async def test_what_was_given_up_before_its_commit_is_not_kept(outbox: Outbox) -> None:
+async def test_an_append_cancelled_before_its_commit_is_not_stored(outbox: Outbox) -> None:
     first = asyncio.create_task(outbox.append(b"first"))
     await asyncio.wait({first}, timeout=0)  # its commit has begun; what comes now waits for the next
     given_up, waited_for = (asyncio.create_task(outbox.append(body)) for body in (b"given up", b"waited for"))
@@ -179,32 +179,32 @@ async def test_a_cancelled_discard_leaves_the_account_right(outbox: Outbox) -> N
     assert await bodies(outbox) == [(3, b"2")]
 
 
-async def test_an_event_of_two_lines_is_refused(outbox: Outbox) -> None:
+async def test_an_event_of_two_lines_is_rejected(outbox: Outbox) -> None:
     with pytest.raises(OutboxError, match="one line"):
         await outbox.append(b"two\nlines")
 
 
-async def test_a_closed_outbox_refuses(path: Path) -> None:
+async def test_a_closed_outbox_raises(path: Path) -> None:
     outbox = await Outbox.open(path, keep_answers=60)
     await outbox.close()
     with pytest.raises(OutboxError, match="closing"):
         await outbox.append(b"late")
 
 
-async def test_a_second_gateway_on_the_same_file_is_refused(outbox: Outbox, path: Path) -> None:
+async def test_a_second_gateway_on_the_same_file_is_rejected(outbox: Outbox, path: Path) -> None:
     await outbox.append(b"mine")
     with pytest.raises(OutboxError, match="another gateway"):
         await Outbox.open(path, keep_answers=60)
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(path: Path) -> None:
+def test_a_file_that_is_no_database_is_rejected_by_name(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to be mistaken for one" * 10)
     with pytest.raises(OutboxError, match=r"outbox\.db: the outbox cannot be opened"):
         asyncio.run(Outbox.open(path, keep_answers=60))
 
 
-def test_a_damaged_file_is_refused_by_name(path: Path) -> None:
+def test_a_damaged_file_is_rejected_by_name(path: Path) -> None:
     async def keep_one() -> None:
         outbox = await Outbox.open(path, keep_answers=60)
         await outbox.append(b"event" * 1000)
@@ -242,7 +242,7 @@ async def test_a_commit_is_one_statement_whatever_its_size(outbox: Outbox) -> No
     assert seen == {"INSERT INTO outbox"}
 
 
-async def test_the_file_says_how_far_it_is_to_any_version(path: Path) -> None:
+async def test_any_version_reads_the_position_from_the_file(path: Path) -> None:
     """The counting is done outside the file: with a trigger, a version that counts by itself would count twice."""
     outbox = await Outbox.open(path, keep_answers=60)
     await asyncio.gather(outbox.append(b"one"), outbox.append(b"two", keyed()))

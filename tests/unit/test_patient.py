@@ -43,7 +43,7 @@ def test_the_digest_follows_what_a_model_depends_on_and_nothing_else() -> None:
     assert len(others | {declared().digest}) == 4
 
 
-def test_a_type_that_cannot_be_encoded_is_refused_when_declared() -> None:
+def test_a_type_that_cannot_be_encoded_is_rejected_when_declared() -> None:
     with pytest.raises(PatientClassError, match="nombre"):
 
         class Wrong(Patient):
@@ -61,7 +61,7 @@ def test_a_type_that_cannot_be_encoded_is_refused_when_declared() -> None:
         ((0, 30), (12, 30.5), r"reference=\(12, 30.5\) is not within"),
     ],
 )
-def test_ranges_that_no_value_can_meet_are_refused_when_declared(
+def test_ranges_that_no_value_can_meet_are_rejected_when_declared(
     limits: tuple[float, float], reference: tuple[float, float] | None, said: str
 ) -> None:
     with pytest.raises(PatientClassError, match=said):
@@ -85,7 +85,7 @@ def test_other_units_are_read_off_the_class_and_change_no_digest() -> None:
 
 
 @pytest.mark.parametrize("factor", [0, 1, -2])
-def test_a_factor_that_converts_nothing_is_refused_when_declared(factor: float) -> None:
+def test_a_factor_that_converts_nothing_is_rejected_when_declared(factor: float) -> None:
     with pytest.raises(
         PatientClassError, match=r"feature hemoglobina: other_units\['g/L'\]: the factor must be above 0"
     ):
@@ -114,7 +114,7 @@ def test_a_reference_may_reach_the_limits() -> None:
         ("anemia", ["si"], "diagnoses lists 1; a model needs two or more"),
     ],
 )
-def test_a_disease_that_cannot_be_told_apart_is_refused_when_declared(name: str, codes: list[str], said: str) -> None:
+def test_invalid_names_and_codes_of_a_disease_are_rejected(name: str, codes: list[str], said: str) -> None:
     with pytest.raises(PatientClassError, match=said):
 
         class Wrong(Patient):

@@ -18,7 +18,7 @@ def test_a_burst_is_let_in_whole_and_the_next_one_waits(rate: float, burst: int,
 
 
 @given(rate=RATES, burst=st.integers(1, 50))
-def test_a_refused_request_costs_nothing_and_the_rate_is_kept(rate: float, burst: int) -> None:
+def test_a_rejected_request_takes_no_token(rate: float, burst: int) -> None:
     limit = RateLimit(rate, burst)
     steps = 1000
     admitted = sum(limit.wait("a", step / rate / 10) == 0 for step in range(steps))

@@ -71,7 +71,7 @@ async def test_what_is_not_confirmed_stays_and_is_handed_over_again(outbox: Outb
     assert transport.seen == [1, 2, 3, 4, 1, 3]
 
 
-async def test_it_waits_for_a_transport_that_is_down_and_says_so(outbox: Outbox, tmp_path: Path) -> None:
+async def test_it_waits_for_a_transport_that_is_down_and_logs_it(outbox: Outbox, tmp_path: Path) -> None:
     recorder = Remembering()
     transport = Down(recorder)
     subject = relay(outbox, transport, tmp_path)

@@ -37,7 +37,7 @@ def test_the_page_has_the_figures_of_the_last_report() -> None:
     assert page(report()) == (ROOT / "docs/benchmarks/scale.md").read_text()
 
 
-def test_a_page_without_a_place_for_a_block_is_refused_by_its_name() -> None:
+def test_a_page_without_a_place_for_a_block_is_rejected_by_its_name() -> None:
     with pytest.raises(MarkerError, match="needs"):
         renewed("# Scale\n", {"needs": "| |"})
 

@@ -54,7 +54,7 @@ def test_they_are_the_same_every_time(players: int) -> None:
 
 
 @pytest.mark.parametrize("players", [5, 21])
-def test_who_adds_the_same_to_every_coalition_gets_just_that(players: int) -> None:
+def test_a_player_with_a_constant_contribution_gets_it(players: int) -> None:
     worth = [place / 7 for place in range(players)]
     found = shared(players, lambda each: sum(w for place, w in enumerate(worth) if each >> place & 1))
     assert found == pytest.approx(worth, abs=1e-12)
@@ -77,7 +77,7 @@ def test_drawn_shares_are_near_the_exact_ones() -> None:
 
 
 @pytest.mark.parametrize("players", [11, 21, 64])
-def test_no_more_coalitions_are_asked_for_than_allowed(players: int) -> None:
+def test_no_more_coalitions_are_scored_than_allowed(players: int) -> None:
     orders = draw_orders(players, 1024)
     asked = coalitions(players, orders)
     assert 900 < len(asked) <= 1024

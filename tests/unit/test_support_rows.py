@@ -26,7 +26,7 @@ def test_later_ones_have_the_same_content_and_ids_of_their_own_moment() -> None:
         assert uuid.UUID(row.id).int >> 80 == int(row.timestamp.timestamp() * 1000)
 
 
-def test_later_outcomes_are_said_of_their_own_rows() -> None:
+def test_later_feedback_refers_to_its_own_rows() -> None:
     rows = list(repeated(1 + LATER, 300))
     outcomes = list(repeated_feedback_of(rows))
     assert [outcome.prediccion_id for outcome in outcomes] == [row.id for row in rows if (row.seq - LATER) % 3 == 0]

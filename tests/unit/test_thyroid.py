@@ -55,7 +55,7 @@ def test_remarks_on_a_contradictory_index_and_a_late_pregnancy() -> None:
     ("values", "rule"),
     [({"tsh": None}, "sin_laboratorio"), ({"embarazo": True, "sexo": "M"}, "embarazo_y_sexo")],
 )
-def test_cross_field_rules_refuse(values: dict[str, Any], rule: str) -> None:
+def test_cross_field_rules_reject(values: dict[str, Any], rule: str) -> None:
     with pytest.raises(ValidationError) as caught:
         patient(**values)
     assert caught.value.errors()[0]["ctx"]["regla"] == rule

@@ -136,7 +136,7 @@ def test_rows_as_the_class_encodes_them_keep_its_schema() -> None:
         ("fumador", np.nan, "not_nullable"),
     ],
 )
-def test_what_an_encoded_row_must_not_hold_is_named_by_line_and_rule(column: str, value: float, rule: str) -> None:
+def test_an_invalid_encoded_value_is_named_by_line_and_rule(column: str, value: float, rule: str) -> None:
     rows = np.array([[30, 0, 90, 1], [31, 1, 95, 0]], dtype=np.float32)
     rows[1, PacienteDePrueba.columns.index(column)] = value
     violations = schema_violations(rows, PacienteDePrueba.columns, np.array([2, 3]), PacienteDePrueba)
@@ -144,6 +144,6 @@ def test_what_an_encoded_row_must_not_hold_is_named_by_line_and_rule(column: str
     assert all(violation.startswith(f"line 3: {column}: ") for violation in violations)
 
 
-def test_columns_in_another_order_are_refused() -> None:
+def test_columns_in_another_order_are_rejected() -> None:
     rows = np.array([[30, 0, 90, 1]], dtype=np.float32)
     assert schema_violations(rows, PacienteDePrueba.columns[::-1], np.array([2]), PacienteDePrueba)

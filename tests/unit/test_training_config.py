@@ -75,21 +75,21 @@ def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
     assert "gates.acuracy" in message
 
 
-def test_a_date_without_quotes_is_refused_because_dvc_cannot_read_it(tmp_path: Path) -> None:
+def test_a_date_without_quotes_is_rejected_because_dvc_cannot_read_it(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text().replace('"1986-07-01"', "1986-07-01")
     assert 'put the date in quotes, "1986-07-01"' in refusal(written(tmp_path, text))
 
 
-def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_names_the_folder_to_run_in(tmp_path: Path) -> None:
     assert "run the command in the folder of params.yaml" in refusal(tmp_path / "params.yaml")
 
 
-def test_a_gate_for_a_class_that_does_not_exist_is_refused() -> None:
+def test_a_gate_for_a_class_that_does_not_exist_is_rejected() -> None:
     with pytest.raises(ParametersError, match="no such class: hipertiroidismo; the classes are sano, enfermo"):
         read_parameters(ROOT / "params.yaml").check_classes(["sano", "enfermo"])
 
 
-def test_bands_of_what_is_not_measured_are_refused() -> None:
+def test_bands_of_an_unmeasured_column_are_rejected() -> None:
     parameters = read_parameters(ROOT / "params.yaml")
     parameters.check_bands(DatosPaciente.features)
     text = "no such measurement: edad; known: glucosa"

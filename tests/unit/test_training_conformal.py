@@ -32,7 +32,7 @@ def test_with_too_few_cases_for_the_level_every_class_is_plausible() -> None:
     assert threshold(probabilities, labels, 0.95) == 0
 
 
-def test_the_true_class_is_plausible_as_often_as_the_level_says() -> None:
+def test_the_true_class_is_plausible_at_the_chosen_level() -> None:
     rng = np.random.default_rng(0)
     coverage = []
     for _ in range(400):

@@ -15,12 +15,12 @@ def column(*values: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.array([[value] for value in values], dtype=np.float32)
 
 
-def test_few_values_are_told_apart_however_rare_one_is() -> None:
+def test_few_distinct_values_get_a_bin_each() -> None:
     flag = describe(column(*[0.0] * 99, 1.0), ["flag"], {}).columns["flag"]
     assert (flag.shares, flag.missing) == ([0.0, 0.99, 0.01, 0.0], 0.0)
 
 
-def test_a_value_that_no_case_had_is_told_from_those_that_were_there() -> None:
+def test_a_new_value_is_counted_apart_from_those_of_training() -> None:
     always_no = describe(column(*[0.0] * 100), ["flag"], {}).columns["flag"]
     assert always_no.shares == [0.0, 1.0, 0.0]
     assert count_values(column(0.0, 1.0, 1.0)[:, 0], always_no.edges).tolist() == [0, 1, 2]

@@ -88,7 +88,7 @@ def test_the_repository_is_for_its_own_disease_only(monkeypatch: pytest.MonkeyPa
     assert (ROOT / "dvc.yaml").read_bytes() == before
 
 
-def test_data_are_there_or_can_be_pulled_or_the_path_is_said(folder: Path) -> None:
+def test_missing_data_that_cannot_be_pulled_are_an_error_with_the_path(folder: Path) -> None:
     with pytest.raises(DataError, match=f"put the data into {folder}/data/raw.csv"):
         needs_pull()
     add_to_dvc("")

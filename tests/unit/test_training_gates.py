@@ -66,7 +66,7 @@ def test_a_figure_that_is_missing_does_not_pass(gate: str) -> None:
     assert "no cases" in "".join(table(verdicts))
 
 
-def test_unequal_onnx_is_refused_where_parity_is_a_gate_and_only_there() -> None:
+def test_unequal_onnx_is_rejected_where_parity_is_a_gate_and_only_there() -> None:
     assert failed(check_figures(GOOD, UNEQUAL, gates())) == ["onnx_parity"]
     assert failed(check_figures(GOOD, UNEQUAL, gates(onnx_parity=False))) == []
 
@@ -85,11 +85,11 @@ def test_the_table_shows_gate_figure_bound_and_verdict() -> None:
         (Latency(5.0, 50.1), ["latency.row_in_batch_us"]),
     ],
 )
-def test_a_model_that_takes_too_long_is_refused(latency: Latency, missed: list[str]) -> None:
+def test_a_model_that_takes_too_long_is_rejected(latency: Latency, missed: list[str]) -> None:
     assert failed(check_latency(latency, gates())) == missed
 
 
-def test_only_what_is_worse_by_more_than_chance_is_refused() -> None:
+def test_only_what_is_worse_by_more_than_chance_is_rejected() -> None:
     verdicts = check_differences(
         [
             Difference("accuracy", -0.001, (-0.004, 0.002), "no difference seen"),
@@ -119,7 +119,7 @@ def test_a_group_that_is_large_enough_must_reach_the_floors_for_groups(measured:
     assert failed(check_subgroups([measured], gates())) == missed
 
 
-def test_data_that_failed_a_check_are_refused_by_its_name() -> None:
+def test_data_that_failed_a_check_are_rejected_by_its_name() -> None:
     leak = CheckResult.at_most("leakage.alta", 0.97, 0.6, "balanced accuracy of alta alone")
     fine = CheckResult.at_most("repeated", 0.0, 0.01, "share of cases that repeat another")
     verdict = check_data_checks(Checks(data_hash="a", cases=9, findings=[fine, leak]), "a")

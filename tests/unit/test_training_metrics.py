@@ -32,7 +32,7 @@ def answers(count: int = 300, seed: int = 0) -> tuple[Floats, Labels]:
     return scores / scores.sum(axis=1, keepdims=True), labels
 
 
-def test_every_figure_is_what_scikit_learn_says() -> None:
+def test_every_figure_equals_scikit_learns() -> None:
     probabilities, labels = answers()
     predicted = probabilities.argmax(axis=1)
     values = figures(probabilities, labels, CLASSES, BINS)
@@ -84,7 +84,7 @@ def test_a_class_that_does_not_occur_has_no_figures_and_spoils_no_other() -> Non
 
 
 @pytest.mark.parametrize("count", [300, 3000])
-def test_the_interval_of_the_accuracy_is_as_wide_as_the_binomial_says(count: int) -> None:
+def test_the_interval_of_the_accuracy_is_as_wide_as_the_binomial(count: int) -> None:
     probabilities, labels = answers(count)
     accuracy = figures(probabilities, labels, CLASSES, BINS)["accuracy"]
     settings = Evaluation(calibration_bins=BINS, bootstrap_resamples=1000, seed=0)

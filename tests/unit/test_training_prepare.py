@@ -51,7 +51,7 @@ def table(folder: Path, *rows: str, header: str = "t,cough,flu") -> Path:
     return path
 
 
-def test_the_thyroid_data_are_cleaned_as_their_page_says() -> None:
+def test_the_thyroid_data_are_cleaned_as_documented() -> None:
     examples, report = prepare(thyroid_csv(), DatosPaciente)
     assert (report.rows_read, len(examples)) == (9172, 8856)
     assert report.discarded == {"only TBG was measured": 306, "no laboratory value": 10}
@@ -74,7 +74,7 @@ class GripeConRegla(Gripe):
         return None if self.temperatura < 36 else "gripe" if self.temperatura > 38 else "sin_gripe"
 
 
-def test_what_the_rule_says_goes_with_the_case_and_is_read_back(tmp_path: Path) -> None:
+def test_the_rules_answer_is_stored_with_the_case(tmp_path: Path) -> None:
     examples, report = prepare(table(tmp_path, "36.6,0,n", "39.5,1,y", "37,0,y"), GripeConRegla)
     write_cases(tmp_path / "cases.csv", report.columns, examples)
     answers = read_rule(tmp_path / "cases.csv", report.classes)
@@ -83,7 +83,7 @@ def test_what_the_rule_says_goes_with_the_case_and_is_read_back(tmp_path: Path) 
     assert read_cases(tmp_path / "cases.csv", report.classes).labels.tolist() == [0, 1, 1]
 
 
-def test_a_disease_without_a_rule_has_none_and_half_a_rule_is_refused(tmp_path: Path) -> None:
+def test_a_disease_without_a_rule_has_none_and_half_a_rule_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     write_cases(path, ["t", "cough"], prepare(table(tmp_path, "36.6,0,n", "39.5,1,y"), Gripe)[0])
     assert read_rule(path, ["sin_gripe", "gripe"]) is None
@@ -161,12 +161,12 @@ def test_an_answer_that_is_no_case_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [[], ["?,0,n"]])
-def test_no_case_at_all_is_refused(tmp_path: Path, rows: list[str]) -> None:
+def test_no_case_at_all_is_rejected(tmp_path: Path, rows: list[str]) -> None:
     with pytest.raises(DataError, match="no row is left"):
         prepare(table(tmp_path, *rows), Gripe)
 
 
-def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         prepare(tmp_path / "raw.csv", Gripe)
     (tmp_path / "raw.csv").write_bytes(b"t,cough,flu\n\xff\xfe,0,n\n")
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
         (f"t,{PRIVATE},flu,{PRIVATE}", "columns 2 and 4 of its header have the same name"),
     ],
 )
-def test_a_file_that_is_no_table_is_told_in_one_line_without_what_is_in_it(
+def test_a_file_that_is_no_table_is_one_error_line_without_its_content(
     tmp_path: Path, header: str, message: str
 ) -> None:
     (tmp_path / "raw.csv").write_text(header)

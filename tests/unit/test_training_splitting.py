@@ -53,7 +53,7 @@ def test_random_folds_validate_every_case_once_and_all_set_the_temperature() -> 
 
 
 @pytest.mark.parametrize(("date", "side"), [("2019-01-01", "trained"), ("2030-01-01", "reported")])
-def test_a_date_that_leaves_one_side_empty_is_refused(date: str, side: str) -> None:
+def test_a_date_that_leaves_one_side_empty_is_rejected(date: str, side: str) -> None:
     with pytest.raises(DataError, match=f"no case to be {side} on"):
         reported(made_up_cases(), by_time(date))
 
@@ -71,7 +71,7 @@ def test_a_class_with_too_few_cases_is_named_with_how_many_it_needs() -> None:
     check_enough(cases, CLASSES, small_parameters().choice.folds)
 
 
-def test_a_fold_that_knows_one_class_only_is_refused() -> None:
+def test_a_fold_with_one_class_only_is_rejected() -> None:
     cases = made_up_cases(100)
     labels = np.repeat([0, 1], 50)  # one class only in the first half of the period
     with pytest.raises(DataError, match="too short"):

@@ -92,7 +92,7 @@ def test_a_groups_figures_are_those_of_its_own_cases() -> None:
     assert set(women.intervals) == set(women.figures)
 
 
-def test_few_cases_are_counted_and_given_no_figure() -> None:
+def test_few_cases_are_counted_without_figures() -> None:
     everyone = reported(54)
     young = group(everyone, "edad", "<18")
     assert (young.cases, young.figures, young.intervals) == (9, {}, {})
@@ -111,7 +111,7 @@ def test_the_report_counts_confusions_and_calibration() -> None:
     assert metrics.calibration[0].right == metrics.figures["accuracy"]
 
 
-def test_a_rule_is_held_against_the_model_on_the_same_cases() -> None:
+def test_a_rule_is_compared_with_the_model_on_the_same_cases() -> None:
     cases, _ = population()
     metrics = reported(rule=True)
     assert reported().rule is None
