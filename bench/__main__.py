@@ -1,6 +1,6 @@
 """The benchmarks: `python -m bench` lists the parts, `python -m bench all` or `python -m bench PART…` runs them.
 
-Each part is a program of its own (`python -m bench.suites.NAME`). If one fails, the others still run, and the exit code
+Each part is a separate program (`python -m bench.suites.NAME`). If one fails, the others still run, and the exit code
 is 1.
 """
 

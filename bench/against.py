@@ -1,8 +1,8 @@
-"""`python -m bench.against REVISION [SETTING=VALUE …]`: whether a change pays, before it is kept.
+"""`python -m bench.against REVISION [SETTING=VALUE …]`: compare a change with a commit before keeping it.
 
-The local profile of this working tree, with these settings, against that of a commit, or of HEAD for a setting alone.
-Rounds alternate, and each figure is the median of what the rounds' pairs have as ratio, so that what else the machine
-does falls on both. Prints; writes nothing.
+Compares the local profile of this working tree, with these settings, with that of a commit (HEAD for a setting alone).
+Rounds alternate, and each figure is the median of the ratios of the rounds' pairs, so that other load on the machine
+affects both. Prints a table; writes no file.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _WARMING_SECONDS = 2
 _FIGURES = {"rate": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "cpu_us": "CPU µs/request"}
 
 Pairs = dict[int, list[tuple[Load, Load]]]
-"""Of each number of connections, what each round saw: the commit, and the working tree."""
+"""By number of connections, the measurements of each round: of the commit, and of the working tree."""
 
 
-def main(asked: list[str]) -> int:
-    """Run and print; returns 1 if a request failed in the working tree."""
-    if not asked or asked[0].startswith("-") or any("=" not in setting for setting in asked[1:]):
+def main(arguments: list[str]) -> int:
+    """Run the comparison and print it; return 1 if a request failed in the working tree."""
+    if not arguments or arguments[0].startswith("-") or any("=" not in setting for setting in arguments[1:]):
         print("usage: python -m bench.against REVISION [SETTING=VALUE …]", file=sys.stderr)
         return 2
     model = production()
@@ -46,15 +46,15 @@ def main(asked: list[str]) -> int:
         folder = Path(name)
         code = folder / "code"
         code.mkdir()
-        if not _taken_out(asked[0], code):
+        if not _taken_out(arguments[0], code):
             return 1
-        pairs = _measured(folder, model, code, dict(setting.split("=", 1) for setting in asked[1:]))
-    print("\n".join(_table(asked, pairs)))
-    return 1 if any(now.failed for found in pairs.values() for _, now in found) else 0
+        pairs = _measured(folder, model, code, dict(setting.split("=", 1) for setting in arguments[1:]))
+    print("\n".join(_table(arguments, pairs)))
+    return 1 if any(now.failed for rounds in pairs.values() for _, now in rounds) else 0
 
 
 def _taken_out(revision: str, folder: Path) -> bool:
-    """Put the files of `revision` into `folder`; says so if there is no such revision."""
+    """Write the files of `revision` into `folder`; return false and print an error if it does not exist."""
     archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
         print(f"bench: git does not know {revision}", file=sys.stderr)
@@ -78,32 +78,35 @@ def _measured(folder: Path, model: Path, code: Path, settings: Mapping[str, str]
         for server in (before, now):
             load(server, patients, connections=max(CONNECTIONS), seconds=_WARMING_SECONDS)
         for number in range(ROUNDS):
-            for connections, found in pairs.items():
-                found.append(_pair(before, now, patients, connections, turned=number % 2 == 1))
+            for connections, rounds in pairs.items():
+                rounds.append(_pair(before, now, patients, connections, turned=number % 2 == 1))
             print(f"round {number + 1}/{ROUNDS}", flush=True)
     return pairs
 
 
 def _pair(before: Process, now: Process, patients: Path, connections: int, *, turned: bool) -> tuple[Load, Load]:
-    """Load one after the other; `turned` the other way round, for what follows may be what came before's."""
+    """Load both servers in turn, with `turned` in reverse order: the first run may affect the second."""
     order = (now, before) if turned else (before, now)
     first, second = (load(server, patients, connections=connections, seconds=SECONDS) for server in order)
     return (second, first) if turned else (first, second)
 
 
-def _table(asked: list[str], pairs: Pairs) -> list[str]:
+def _table(arguments: list[str], pairs: Pairs) -> list[str]:
     lines = [
         "",
-        f"{' '.join(asked)}: median of {ROUNDS} rounds of {SECONDS} s here, and in brackets its ratio to {asked[0]}",
+        (
+            f"{' '.join(arguments)}: median of {ROUNDS} rounds of {SECONDS} s here, "
+            f"and in brackets its ratio to {arguments[0]}"
+        ),
         "",
         f"| connections | {' | '.join(_FIGURES.values())} |",
         f"|---|{'---|' * len(_FIGURES)}",
     ]
-    for connections, found in pairs.items():
+    for connections, rounds in pairs.items():
         cells = []
         for figure in _FIGURES:
-            here = statistics.median(getattr(now, figure) for _, now in found)
-            ratio = statistics.median(getattr(now, figure) / getattr(before, figure) for before, now in found)
+            here = statistics.median(getattr(now, figure) for _, now in rounds)
+            ratio = statistics.median(getattr(now, figure) / getattr(before, figure) for before, now in rounds)
             cells.append(f"{here:,.4g} ({ratio:.2f})")
         lines.append(f"| {connections} | {' | '.join(cells)} |")
     return lines

@@ -1,1 +1,1 @@
-"""What the system is compared with: FastAPI without work, and the simplest design."""
+"""Baselines of the benchmarks: FastAPI without work, and the simplest design."""

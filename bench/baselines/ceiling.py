@@ -1,4 +1,4 @@
-"""The ceiling: FastAPI as its documentation writes it, with the same validation and answer, and no work at all."""
+"""The ceiling: FastAPI as in its documentation, with the same validation and response, and no other work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENT = "shared.diseases.thyroid:DatosPaciente"
 
 
 def create_app(patient: type[Patient]) -> FastAPI:
-    """Build the application: one route that validates a `patient` and answers, always the same."""
+    """Return the application: one route that validates a `patient` and sends a constant response."""
     app = FastAPI()
     answer = _answer(patient.disease)
 
@@ -27,7 +27,7 @@ def create_app(patient: type[Patient]) -> FastAPI:
         del datos
         return answer
 
-    predecir.__annotations__["datos"] = patient  # which one is known only now
+    predecir.__annotations__["datos"] = patient  # the class is known only at run time
     app.post("/predecir")(predecir)
     return app
 
@@ -50,5 +50,5 @@ def _answer(disease: Disease) -> Respuesta:
 
 
 if __name__ == "__main__":
-    asked = load_patient(os.environ.get("PREDECIR_PACIENTE", PATIENT))
-    uvicorn.run(create_app(asked), port=int(sys.argv[1]), loop="uvloop", http="httptools", log_level="error")
+    patient_class = load_patient(os.environ.get("PREDECIR_PACIENTE", PATIENT))
+    uvicorn.run(create_app(patient_class), port=int(sys.argv[1]), loop="uvloop", http="httptools", log_level="error")

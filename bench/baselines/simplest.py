@@ -1,6 +1,6 @@
 """The simplest design, literally: FastAPI, an unpickled pipeline, and a `BackgroundTasks` insert into SQLite.
 
-What most tutorials build. Same trained model, same validation; it neither batches nor keeps an answer it has given.
+Most tutorials build this. Same trained model, same validation; no batching, and an answer is sent before it is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shared.diseases.thyroid import DatosPaciente
 
 
 def create_app(model: Any, database: str) -> FastAPI:  # noqa: ANN401 - whatever was pickled
-    """Build the application around `model`; it inserts into the SQLite file `database`."""
+    """Return the application around `model`; it inserts into the SQLite file `database`."""
     app = FastAPI()
     with sqlite3.connect(database) as connection:
         connection.execute(
@@ -53,7 +53,7 @@ def create_app(model: Any, database: str) -> FastAPI:  # noqa: ANN401 - whatever
 
 if __name__ == "__main__":
     with Path(sys.argv[2]).open("rb") as file:
-        # Ours, trained on this machine a moment ago. The product never unpickles what it has not verified.
+        # Our own, just trained on this machine. The product never unpickles an unverified file.
         trained = pickle.load(file)  # noqa: S301
     uvicorn.run(
         create_app(trained, "predicciones.db"),

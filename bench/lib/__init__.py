@@ -1,1 +1,1 @@
-"""What benchmarks share: conditions, servers, the stack, reports and plots."""
+"""Shared code of the benchmarks: inputs, the load generator, the server profile, reports and plots."""

@@ -1,6 +1,6 @@
 """Plots of the reports: SVG that reads on light and on dark pages. The same figures give the same bytes.
 
-A picture is one or several panels: `draw(path, lines(…), bars(…))`.
+A plot has one or several panels: `draw(path, lines(…), bars(…))`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _STYLE: dict[Any, Any] = {  # matplotlib's type lists its 300 names
 
 
 def draw(path: Path, *panels: Panel, height: float = _HEIGHT, columns: int | None = None) -> None:
-    """Draw `panels` into `path`, an SVG file: side by side, or in so many `columns`; `height` is of each, in inches."""
-    # The font cache belongs to this folder, not to a home folder that may not be writable.
+    """Draw `panels` into `path`, an SVG file: side by side, or in `columns` columns; `height` is of each, in inches."""
+    # The font cache is in this folder: the home folder may not be writable.
     os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "var" / "matplotlib"))
     from matplotlib import rc_context  # noqa: PLC0415 - only after the line above
     from matplotlib.figure import Figure  # noqa: PLC0415 - the same

@@ -1,4 +1,4 @@
-"""The server profile for benchmarks: on a broker and a database of its own, and the CPU time of each part."""
+"""The server profile for benchmarks, with its own broker and database, and the CPU time of each part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of `make bench`, the reports they leave in docs/benchmarks/, and the index of these."""
+"""The parts of `make bench`, their reports in docs/benchmarks/, and the index of the reports."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def write_report(name: str, report: dict[str, Any], page: str, *, headline: str)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Give the lines of a table; its first column is text, the others are figures."""
+    """Return the Markdown lines of a table; its first column is text, the others are figures."""
     dashes = ["---", *["---:"] * (len(columns) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (columns, dashes, *rows)]
 
 
 def index(folder: Path) -> str:
-    """Give the page that shows each part's headline and picture, from the reports in `folder`."""
+    """Return the page with each part's headline and plot, from the reports in `folder`."""
     lines = [
         "# Benchmarks",
         "",
@@ -69,5 +69,5 @@ def index(folder: Path) -> str:
 
 
 def write_index() -> None:
-    """Write docs/benchmarks/README.md anew."""
+    """Write docs/benchmarks/README.md from the present reports."""
     (FOLDER / "README.md").write_text(index(FOLDER))

@@ -1,6 +1,6 @@
 """The event path through RabbitMQ, part by part: `python -m bench.suites.broker [EVENTS]` prints events per second.
 
-Starts a RabbitMQ and a PostgreSQL server of its own on free ports of loopback, and removes them again.
+It starts a RabbitMQ and a PostgreSQL server on free ports of loopback, and removes them at the end.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RECORDED = "predecir_recorder_predictions_recorded_total"
 
 
 class _Clock:
-    """Wall clock and this process's CPU since it was made."""
+    """Wall-clock time and CPU time of this process since the object was created."""
 
     def __init__(self) -> None:
         self._started, self._cpu = time.perf_counter(), _cpu()
@@ -89,7 +89,7 @@ async def _record(broker: Broker, database: str, events: int, prefetch: int) -> 
 
 
 async def _small(broker: Broker, events: int) -> None:
-    """Fill the queue with messages of one event, as a gateway with little to do leaves them."""
+    """Fill the queue with messages of one event, as a gateway under low load publishes them."""
     await broker.declare()
     async with broker.transport() as transport:
         await transport.publish([Delivery("g", 1, event())])

@@ -1,8 +1,8 @@
 """`make bench`: the local profile against the ceiling and the simplest design, in one run on one machine.
 
 (a) `ceiling`: FastAPI with the same validation and no work. (b) `local`: this system, everything durable.
-(c) `simplest`: the same trained model, unpickled, with a `BackgroundTasks` insert. Rounds alternate, so that what else
-the machine does falls on all of them; figures are medians over the rounds. Writes docs/benchmarks/local.{json,md}.
+(c) `simplest`: the same trained model, unpickled, with a `BackgroundTasks` insert. Rounds alternate, so that other load
+on the machine affects all of them; figures are medians over the rounds. Writes docs/benchmarks/local.{json,md}.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DRAIN_SECONDS = 30
 
 
 def main() -> int:
-    """Run, print, write; returns 1 if an answered request is missing from the database."""
+    """Run the benchmark, print and write it; return 1 if an answered request is missing from the database."""
     model = production()
     if model is None:
         print("no model in production: run `make train` first", file=sys.stderr)
@@ -79,20 +79,20 @@ def _measured(folder: Path, model: Path) -> dict[str, Any]:
 
 
 def _rounds(servers: dict[str, Process], patients: Path) -> Iterator[dict[str, Any]]:
-    for name, server in servers.items():  # warmed at another count, so that no median takes it
+    for name, server in servers.items():  # warmed with another number of connections, which enters no median
         yield {"server": name, "connections": WARMING, **asdict(load(server, patients, connections=WARMING, seconds=2))}
     for number in range(ROUNDS):
         for connections in CONNECTIONS:
             for name, server in servers.items():
-                seen = load(server, patients, connections=connections, seconds=SECONDS)
+                result = load(server, patients, connections=connections, seconds=SECONDS)
                 print(
-                    f"round {number + 1}/{ROUNDS} {name:9} {connections:3} connections {seen.rate:8.0f}/s", flush=True
+                    f"round {number + 1}/{ROUNDS} {name:9} {connections:3} connections {result.rate:8.0f}/s", flush=True
                 )
-                yield {"server": name, "connections": connections, **asdict(seen)}
+                yield {"server": name, "connections": connections, **asdict(result)}
 
 
 def _kept(local: Process, answered: int, cut_off: int) -> dict[str, int]:
-    """Wait until the outbox is empty, and compare. wrk hangs up on at most `cut_off` requests that were answered."""
+    """Wait until the outbox is empty, and compare. wrk cuts at most `cut_off` answered requests off."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while time.monotonic() < deadline:
         account = json.loads(local.read("/conciliacion"))["gateways"][0]
@@ -113,7 +113,7 @@ def _median(runs: list[dict[str, Any]], server: str, connections: int, field: st
 
 
 def _judged(report: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
-    """Hold the figures against what is aimed at: what, figure, aim, and whether it is reached."""
+    """Return the aims: name, figure, aim, and whether it is reached."""
     runs, many, one = report["runs"], max(CONNECTIONS), min(CONNECTIONS)
     rate = {name: _median(runs, name, many, "rate") for name in SERVERS}
     to_ceiling, to_simplest = rate["local"] / rate["ceiling"], rate["local"] / rate["simplest"]

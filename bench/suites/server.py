@@ -34,7 +34,7 @@ _WARMING_SECONDS = 3
 
 
 def main() -> int:
-    """Run, print, write; returns 1 if an answered request is missing from the database."""
+    """Run the benchmark, print and write it; return 1 if an answered request is missing from the database."""
     model = production()
     if model is None:
         print("no model in production: run `make train` first", file=sys.stderr)
@@ -82,15 +82,15 @@ def _minute(stack: Stack, recorder: Process, patients: Path, seconds: int) -> di
     before = cpu_by_part(stack, recorder)
     backlogs = [stack.backlog(recorder)]
     with ThreadPoolExecutor(1) as thread:
-        asked = thread.submit(load, stack.gateway, patients, connections=CONNECTIONS, seconds=seconds)
+        future = thread.submit(load, stack.gateway, patients, connections=CONNECTIONS, seconds=seconds)
         time.sleep(seconds / 2)
         backlogs.append(stack.backlog(recorder))
-        seen = asked.result()
+        load_result = future.result()
     backlogs.append(stack.backlog(recorder))
     after = cpu_by_part(stack, recorder)
     start, _, end = backlogs
     return {
-        "load": asdict(seen),
+        "load": asdict(load_result),
         "rows_rate": (end.recorded - start.recorded) / (end.at - start.at),
         "answers_rate": (end.answered - start.answered) / (end.at - start.at),
         "backlog": [asdict(each) for each in backlogs],
@@ -100,7 +100,7 @@ def _minute(stack: Stack, recorder: Process, patients: Path, seconds: int) -> di
 
 
 def _full_queue(stack: Stack, patients: Path) -> dict[str, float]:
-    """Fill the queue while no recorder runs, and let one drain it while nobody asks."""
+    """Fill the queue while no recorder runs, then drain it with one, without other load."""
     before = rows(stack)
     load(stack.gateway, patients, connections=CONNECTIONS, seconds=_FILLING_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
@@ -108,7 +108,7 @@ def _full_queue(stack: Stack, patients: Path) -> dict[str, float]:
         time.sleep(LOOK_SECONDS)
     waiting = stack.gateway.metric("predecir_answers_total") - before
     with stack.recorder() as recorder:
-        # From when it was ready: what it took while it started is no measure of anything.
+        # From its readiness: the rate during its start is no measure of anything.
         started, used, first = time.monotonic(), cpu(recorder.process), recorder.metric(RECORDED)
         while (done := recorder.metric(RECORDED)) < waiting and time.monotonic() < started + DRAIN_SECONDS:
             time.sleep(LOOK_SECONDS)
@@ -117,10 +117,10 @@ def _full_queue(stack: Stack, patients: Path) -> dict[str, float]:
 
 
 def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
-    """Hold the figures against what is aimed at: what, figure, aim, and whether it is reached."""
-    seen, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
-    ratio, reached = seen["rate"] / ceiling["rate"], report["rows_rate"] / report["answers_rate"]
-    (_, middle, end), rate = report["backlog"], seen["rate"]
+    """Return the aims: name, figure, aim, and whether it is reached."""
+    load_result, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
+    ratio, reached = load_result["rate"] / ceiling["rate"], report["rows_rate"] / report["answers_rate"]
+    (_, middle, end), rate = report["backlog"], load_result["rate"]
     grown = (end["answered"] - end["recorded"]) - (middle["answered"] - middle["recorded"])
     return [
         ("requests/s, of the ceiling", f"{ratio:.2f}", "≥ 0.25", ratio >= 0.25),
@@ -131,7 +131,7 @@ def _judged(report: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 
 
 def _table(report: dict[str, Any]) -> str:
-    seen, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
+    load_result, ceiling, drain = report["load"], report["ceiling"], report["full_queue"]
     lines = [
         "# Server profile: a minute under load",
         "",
@@ -146,7 +146,7 @@ def _table(report: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *(
             f"| {name} | {run['rate']:,.0f} | {run['p50_ms']:.2f} | {run['p99_ms']:.2f} | {run['failed']} | {rows} |"
-            for name, run, rows in (("ceiling", ceiling, ""), ("server", seen, f"{report['rows_rate']:,.0f}"))
+            for name, run, rows in (("ceiling", ceiling, ""), ("server", load_result, f"{report['rows_rate']:,.0f}"))
         ),
         "",
         "| | figure | aimed at | reached |",
@@ -166,7 +166,7 @@ def _table(report: dict[str, Any]) -> str:
         "| part | CPU s | µs per request |",
         "|---|---|---|",
         *(
-            f"| {name} | {used:.1f} | {used / seen['requests'] * 1e6:.0f} |"
+            f"| {name} | {used:.1f} | {used / load_result['requests'] * 1e6:.0f} |"
             for name, used in report["cpu_seconds"].items()
         ),
         "",
@@ -190,8 +190,8 @@ def _headline(report: dict[str, Any]) -> str:
 
 
 def _draw(report: dict[str, Any]) -> None:
-    seen = report["load"]["requests"]
-    parts = {name: used / seen * 1e6 for name, used in report["cpu_seconds"].items()}
+    requests = report["load"]["requests"]
+    parts = {name: used / requests * 1e6 for name, used in report["cpu_seconds"].items()}
     draw(FOLDER / "server.svg", bars("What one request costs each part", "CPU µs", parts), height=2.8)
 
 

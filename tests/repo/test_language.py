@@ -18,6 +18,7 @@ COVERED = (
     "shared",
     "services",
     "training",
+    "bench",
     ".github",
     "Makefile",
     ".env.example",

@@ -1,8 +1,8 @@
 """Comparison of this system with other model servers: `python -m bench.suites.field [--only NAME…] [--seconds N]`.
 
-Everyone serves the same trained model on the same machine to the same load generator, alone and warmed. The others get
-the model as the scikit-learn object that was trained, which is what their guides serve, and, in a second row, as this
-system's own ONNX file. A whole run of the usual length writes docs/benchmarks/field.{json,md,svg} and README's table.
+Each server serves the same trained model on the same machine to the same load generator, alone and warmed. The other
+servers get the model as the trained scikit-learn object, as in their guides, and, in a second row, as this system's own
+ONNX file. A complete run of the usual length writes docs/benchmarks/field.{json,md,svg} and README's table.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.support.paths import ROOT
 
 SECONDS = 3
 _TROUBLE = (RuntimeError, OSError, subprocess.SubprocessError, HTTPException, ValueError, LookupError)
-"""It does not start, does not answer, or answers something else than expected."""
+"""Raised if a server does not start, does not answer, or gives wrong answers."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run, print, write; returns 1 if someone could not be measured or this system lost an answer."""
+    """Run, print and write; return 1 if a server could not be measured or this system lost an answer."""
     model = production()
     if model is None:
         print("no model in production: run `make train` first", file=sys.stderr)
@@ -56,12 +56,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _measured(contender: Contender, questions: Questions, folder: Path, seconds: int) -> dict[str, Any]:
-    """Measure one; that it could not be is a result too."""
+    """Return the measurements of `contender`, or its error."""
     try:
         result = measure(contender, questions, folder / contender.name, seconds)
     except _TROUBLE as error:
-        said = f"{type(error).__name__}: {error}"
-        result = {"title": contender.title, "model": contender.model, "error": said.strip()}
+        message = f"{type(error).__name__}: {error}"
+        result = {"title": contender.title, "model": contender.model, "error": message.strip()}
     print(line(contender.name, result), flush=True)
     return result
 

@@ -1,4 +1,4 @@
-"""What is aimed at against the others, and the figures to hold against it."""
+"""Aims of the comparison with other servers, and the figures that are compared with them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 AT = 32
 """Connections at which the aims are set."""
 TIMES = {"mlflow": 10.0, "bentoml": 3.0, "litserve": 3.0, "ray": 3.0, "mlserver": 1.5}
-"""How many times as many requests per second."""
+"""Aimed ratio of requests per second, by tool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of one contender."""
+    """Measurements of one contender."""
 
     name: str
-    seen: dict[str, Any]
+    measurements: dict[str, Any]
 
     @property
     def title(self) -> str:
-        """What it is called."""
-        return str(self.seen["title"])
+        """The contender's name, without its model."""
+        return str(self.measurements["title"])
 
     @property
     def model(self) -> str:
-        """In which form it serves the model."""
-        return str(self.seen["model"])
+        """Format of the model that it serves."""
+        return str(self.measurements["model"])
 
     @property
     def label(self) -> str:
-        """What it is called, and in which form it serves the model."""
+        """The contender's name, with the format of its model."""
         return f"{self.title} ({self.model})"
 
     @property
@@ -46,26 +46,26 @@ class Result:
 
     @property
     def memory(self) -> float:
-        """MiB."""
-        return float(self.seen["pss_mib"])
+        """Memory, in MiB."""
+        return float(self.measurements["pss_mib"])
 
     @property
     def processes(self) -> int:
-        """How many it runs."""
-        return int(self.seen["processes"])
+        """Number of its processes."""
+        return int(self.measurements["processes"])
 
     @property
     def ready(self) -> float:
-        """Seconds until it answered."""
-        return float(self.seen["ready_seconds"])
+        """Seconds from its start to its first answer."""
+        return float(self.measurements["ready_seconds"])
 
     @property
     def failed(self) -> int:
-        """Requests of all loads that were not answered with success."""
-        return sum(point["load"]["failed"] for point in self.seen["points"])
+        """Number of failed requests, over all loads."""
+        return sum(point["load"]["failed"] for point in self.measurements["points"])
 
     def closed(self, connections: int) -> dict[str, Any]:
-        """Give the load of `connections` that ask as fast as they are answered."""
+        """Return the load of `connections` that send without pause."""
         return dict(self._point(connections)["load"])
 
     def cpu(self, connections: int) -> float:
@@ -73,44 +73,48 @@ class Result:
         return float(self._point(connections)["cpu_per_thousand"])
 
     def at_rate(self, rate: int) -> dict[str, Any] | None:
-        """Give the load of `rate` requests per second, if it was carried."""
-        for point in self.seen["points"]:
+        """Return the load of `rate` requests per second, or None if the server did not reach that rate."""
+        for point in self.measurements["points"]:
             if point["offered"] == rate and point["load"]["rate"] >= CARRIED * rate and not point["load"]["failed"]:
                 return dict(point["load"])
         return None
 
     def _point(self, connections: int) -> dict[str, Any]:
         return next(
-            point for point in self.seen["points"] if point["connections"] == connections and point["offered"] is None
+            point
+            for point in self.measurements["points"]
+            if point["connections"] == connections and point["offered"] is None
         )
 
 
 def results(report: dict[str, Any]) -> list[Result]:
-    """Give all who could be measured, in the order of the report."""
-    return [Result(name, seen) for name, seen in report["contenders"].items() if "error" not in seen]
+    """Return the result of every measured contender, in the order of the report."""
+    return [
+        Result(name, measurements) for name, measurements in report["contenders"].items() if "error" not in measurements
+    ]
 
 
 def judged_p99(measured: Sequence[Result]) -> Iterator[tuple[int, Result, bool]]:
-    """Compare the local profile at equal rates: rate, whom with, and whether its p99 is worse."""
+    """Compare the local profile's p99 at equal rates: yields the rate, the other server, and whether ours is worse."""
     ours, *others = (one for one in measured if one.name != "server")
     for rate in RATES:
-        mine = ours.at_rate(rate)
-        for their in others:
-            if mine and (seen := their.at_rate(rate)):
-                yield rate, their, mine["p99_ms"] > seen["p99_ms"]
+        own = ours.at_rate(rate)
+        for other in others:
+            if own and (measurements := other.at_rate(rate)):
+                yield rate, other, own["p99_ms"] > measurements["p99_ms"]
 
 
 def aims(measured: Sequence[Result]) -> list[tuple[str, str, str, bool]]:
-    """Hold the local profile against all others: what, figure, aim, and whether it is reached."""
+    """Return the aims of the local profile: name, figure, aim, and whether it is reached."""
     ours = next(one for one in measured if one.name == "local")
-    held = []
+    verdicts = []
     for one in measured:
         aim = TIMES.get(one.name.partition("-")[0])
         if aim is not None:
             form = "" if one.model == SKLEARN else ", with our ONNX file"
             times = ours.rate / one.rate
-            held.append((f"{one.title}{form}", f"{times:.1f}", f"≥ {aim:g}", times >= aim))
+            verdicts.append((f"{one.title}{form}", f"{times:.1f}", f"≥ {aim:g}", times >= aim))
     compared = list(judged_p99(measured))
     worse = sum(worse for *_, worse in compared)
     figure = f"{len(compared) - worse} of {len(compared)}"
-    return [*held, ("p99 at equal rates is not higher", figure, "all", worse == 0)]
+    return [*verdicts, ("p99 at equal rates is not higher", figure, "all", worse == 0)]

@@ -1,4 +1,4 @@
-"""The questions that all are asked, and what the right answers to them are."""
+"""Requests of the comparison, the same for every server, and their right answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """The patients of `bench.lib.conditions`, as a doctor sends them and as the model takes them."""
+    """The patients of `bench.lib.inputs`, as JSON of this system and as encoded rows of the model."""
 
     def __init__(self, model: Path) -> None:
         everyone = list(patients())
@@ -29,19 +29,19 @@ class Questions:
         return len(self._rows)
 
     def patient(self, number: int) -> dict[str, Any]:
-        """Give patient `number` as JSON that this system validates."""
+        """Return patient `number` as JSON that this system validates."""
         return self._patients[number]
 
     def row(self, number: int) -> list[float | None]:
-        """Give the same patient as numbers, encoded by the client; null is missing."""
+        """Return patient `number` as an encoded row; None is missing."""
         return self._rows[number]
 
-    def off(self, number: int, said: list[float]) -> float:
-        """Say by how much the probabilities `said` of patient `number`, or the highest alone, differ from the model."""
+    def difference(self, number: int, probabilities: list[float]) -> float:
+        """Return the largest difference from the model's probabilities of patient `number`: all, or the highest."""
         right = self._right[number]
-        return float(np.abs(np.array(said) - (right if len(said) > 1 else right.max())).max())
+        return float(np.abs(np.array(probabilities) - (right if len(probabilities) > 1 else right.max())).max())
 
     def write(self, path: Path, body: Callable[[int], dict[str, Any]]) -> Path:
-        """Write what asks about every patient, one a line."""
+        """Write the request body of every patient, one per line."""
         path.write_text("\n".join(json.dumps(body(number)) for number in range(len(self))) + "\n")
         return path

@@ -1,4 +1,4 @@
-"""Who is compared: how each is started, asked and read, and what it does with a request. See `bench.suites.field`."""
+"""The other model servers: the start, the request, the response and the settings of each (`bench.suites.field`)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 SKLEARN, ONNX = "scikit-learn", "ONNX"
 BATCH, WAIT_SECONDS = 64, 0.002
-"""The most requests put together, and how long one waits for others, where a tool leaves that to its user."""
+"""Largest batch, and how long a request waits for others, where a tool lets its user set that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The model in production, in each of its forms, and the order of its columns and classes."""
+    """The model in production, in each of its formats, and the order of its columns and classes."""
 
     folder: Path
     columns: tuple[str, ...]
@@ -37,11 +37,11 @@ class Bundle:
         return cls(folder, tuple(manifest["columns"]), tuple(manifest["classes"]), manifest["run_id"])
 
     def file(self, model: str) -> Path:
-        """Give the file that holds it as `model`."""
+        """Return the file of the model in the format `model`."""
         return self.folder / ("model.onnx" if model == ONNX else "model.pkl")
 
     def logged(self) -> Path:
-        """Find what training logged to MLflow."""
+        """Return the folder of the model that training logged to MLflow."""
         for described in (ROOT / "var" / "mlartifacts" / "models").glob("*/artifacts/MLmodel"):
             if f"run_id: {self.run_id}" in described.read_text():
                 return described.parent
@@ -50,7 +50,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One of the others. `start` gives the command in a folder, for a model; `body` asks it, `read` its answer."""
+    """A tool. `start` returns its command for a folder and model; `body` builds a request; `read` parses a response."""
 
     name: str
     package: str
@@ -66,7 +66,7 @@ class Tool:
 
     @property
     def environment(self) -> Environment:
-        """Where it is installed."""
+        """The environment in which it is installed."""
         return environment(self.name)
 
 
@@ -148,9 +148,9 @@ def _open_inference(bundle: Bundle, model: str, row: list[float | None]) -> dict
 
 
 def _of_mlflow(answer: Any) -> list[float]:  # noqa: ANN401 - JSON
-    """Take the probabilities: a list of rows, or, from an ONNX model, a list per output."""
-    said = answer["predictions"]
-    return list((said["probabilities"] if isinstance(said, dict) else said)[0])
+    """Return the probabilities of the first row of a list of rows, or of an ONNX model's outputs."""
+    predictions = answer["predictions"]
+    return list((predictions["probabilities"] if isinstance(predictions, dict) else predictions)[0])
 
 
 TOOLS = (
@@ -174,7 +174,7 @@ TOOLS = (
         "BentoML",
         "/predict",
         _bentoml,
-        lambda *asked: {"rows": [asked[-1]]},
+        lambda *arguments: {"rows": [arguments[-1]]},
         lambda answer: list(answer[0]),
         f"A service whose API is `batchable` (adaptive batching, `max_batch_size={BATCH}`), one worker per core: rows "
         "meet in smaller batches than in one worker, and it answers more; no access log",
@@ -188,7 +188,7 @@ TOOLS = (
         "LitServe",
         "/predict",
         _litserve,
-        lambda *asked: {"row": asked[-1]},
+        lambda *arguments: {"row": arguments[-1]},
         lambda answer: list(answer["probabilities"]),
         f"`max_batch_size={BATCH}`, `batch_timeout={WAIT_SECONDS}`, `fast_queue=True` (ZeroMQ), one worker",
         "no",
@@ -216,7 +216,7 @@ TOOLS = (
         "Ray Serve",
         "/",
         _ray,
-        lambda *asked: {"row": asked[-1]},
+        lambda *arguments: {"row": arguments[-1]},
         lambda answer: list(answer["probabilities"]),
         f"`@serve.batch(max_batch_size={BATCH}, batch_wait_timeout_s={WAIT_SECONDS})`, one replica, and the documented "
         "high throughput mode: HAProxy in front, `RAY_SERVE_THROUGHPUT_OPTIMIZED=1`; no access log, no dashboard",
@@ -228,5 +228,5 @@ TOOLS = (
 
 
 def simplest(bundle: Bundle) -> list[str]:
-    """Give the command of the simplest design, which runs in our own environment."""
+    """Return the command of the simplest design, which runs in our own environment."""
     return [environment(OURS).python, "-m", "bench.baselines.simplest", "{port}", str(bundle.file(SKLEARN))]

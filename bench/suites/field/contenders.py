@@ -1,4 +1,4 @@
-"""What is compared, each ready to be opened: this system in both profiles, the simplest design, and the others."""
+"""Contenders of the comparison: this system in both profiles, the simplest design, and the other tools."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 _DRAIN_SECONDS = 60
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""For everyone: with two, one call of the scikit-learn model takes several times as long on two busy cores."""
+"""Of every server: with two, one call of the scikit-learn model takes several times as long on two busy cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredServer:
     """A server under measurement.
 
-    `kept` waits until nothing is under way and gives how many answers it has recorded, for who records them.
+    `kept` waits until no event is in transit and returns the number of recorded answers. None: it records none.
     """
 
     server: Process
     target: str
     body: Callable[[int], dict[str, Any]]
-    """What asks about patient number i."""
+    """Function from a patient's number to the body of its request."""
     read: Callable[[Any], list[float]]
     """The probabilities in an answer: all, or only the highest."""
     processes: Callable[[], list[psutil.Process]]
@@ -59,7 +59,7 @@ class Contender:
 
 
 def contenders(bundle: Bundle, questions: Questions) -> list[Contender]:
-    """Give all of them, this system first."""
+    """Return all contenders, this system first."""
     return [
         Contender("local", "this system, local profile", ONNX, partial(_local, bundle, questions)),
         Contender("server", "this system, server profile", ONNX, partial(_server, bundle, questions)),
@@ -127,7 +127,7 @@ def _tool(tool: Tool, bundle: Bundle, model: str, questions: Questions, home: Pa
 
 
 def _answers(target: str, body: dict[str, Any]) -> Callable[[int], bool]:
-    """Give what says whether the server on a port answers `body`."""
+    """Return a function that checks whether the server on a port answers `body`."""
 
     def answers(port: int) -> bool:
         try:
@@ -140,7 +140,7 @@ def _answers(target: str, body: dict[str, Any]) -> Callable[[int], bool]:
 
 
 def ask(port: int, target: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-    """POST `body` and give the answer."""
+    """POST `body` and return the parsed response."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{target}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )

@@ -1,4 +1,4 @@
-"""An environment of its own for each of the others, from requirements pinned with hashes: var/bench/NAME."""
+"""Environments of the other tools, one each in var/bench/NAME, from requirements pinned with hashes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.paths import ROOT
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 OURS = "predecir"
-"""The environment that has what this system needs at run time, and nothing that training or tests need."""
+"""The environment with this system's run-time requirements, without those of training and tests."""
 _UV = str(Path(sys.executable).parent / "uv")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where one of them is installed."""
+    """The virtual environment of one tool."""
 
     name: str
     folder: Path
@@ -36,22 +36,22 @@ class Environment:
         return self.folder / "bin"
 
     def version(self, package: str) -> str:
-        """Say which version of `package` is pinned."""
+        """Return the pinned version of `package`."""
         pinned = "".join(path.read_text() for path in self.requirements)
-        found = re.search(rf"^{package}(?:\[[^]]*\])?==([^ ]+)", pinned, re.MULTILINE)
-        if found is None:
+        match = re.search(rf"^{package}(?:\[[^]]*\])?==([^ ]+)", pinned, re.MULTILINE)
+        if match is None:
             raise LookupError(f"bench/suites/field/requirements/{self.name}.txt: no {package}")
-        return found.group(1)
+        return match.group(1)
 
     @property
     def mib(self) -> float:
-        """What it takes of the disk, in MiB: blocks, not lengths."""
+        """Its size on disk in MiB, by allocated blocks."""
         files = (path.lstat() for path in self.folder.rglob("*"))
         return sum(each.st_blocks for each in files) * 512 / 2**20
 
 
 def environment(name: str) -> Environment:
-    """Make the environment `name`, or find it if it was made from the same requirements."""
+    """Return the environment `name`; create it unless it exists with the same requirements."""
     pinned = [REQUIREMENTS / f"{name}.txt"]
     if name == OURS:
         pinned = [ROOT / "requirements" / f"{service}.txt" for service in ("gateway", "inference", "recorder")]

@@ -1,4 +1,4 @@
-"""Measures one contender: alone, warmed, right."""
+"""Measurement of one contender: alone, warmed, and with its answers checked."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 CONNECTIONS = (1, 8, 32, 128)
 RATES = (50, 500, 2000)
-"""Requests per second, the same for all who can carry them, over `AT_RATE` connections."""
+"""Requests per second, the same for every server that can reach them, over `AT_RATE` connections."""
 AT_RATE = 32
 CARRIED = 0.95
-"""Of the rate: with less the server was asked less than the others."""
+"""Smallest share of a rate that counts as that rate."""
 SAME = 1e-4
-"""Probabilities that differ by more come from another model."""
+"""Largest difference of a probability; a larger one shows another model."""
 _CHECKED = 40
 _WARMING = (8, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One load, and the CPU that the server, with all its processes, took for it."""
+    """One load, and the CPU time of all processes of the server for it."""
 
     connections: int
     offered: int | None
@@ -42,40 +42,47 @@ class Point:
 
 
 def measure(contender: Contender, questions: Questions, home: Path, seconds: int) -> dict[str, Any]:
-    """Start it in `home`, ask, stop it; RuntimeError if it does not start or gives wrong answers."""
+    """Start the contender in `home`, load it and stop it; return its measurements.
+
+    Raises:
+        RuntimeError: it does not start, or gives wrong answers.
+
+    """
     home.mkdir()
-    with contender.open(home) as asked:
-        off = max(
-            questions.off(number, asked.read(ask(asked.server.port, asked.target, asked.body(number))))
+    with contender.open(home) as measured:
+        difference = max(
+            questions.difference(
+                number, measured.read(ask(measured.server.port, measured.target, measured.body(number)))
+            )
             for number in range(_CHECKED)
         )
-        if off > SAME:
-            raise RuntimeError(f"its probabilities are off by {off:.2g}: this is not the same model")
-        bodies = questions.write(home / "bodies.jsonl", asked.body)
-        points = [_point(asked, bodies, *_WARMING)]
-        points += [_point(asked, bodies, connections, seconds) for connections in CONNECTIONS]
-        memory = _pss_mib(asked.processes())
+        if difference > SAME:
+            raise RuntimeError(f"its probabilities are off by {difference:.2g}: this is not the same model")
+        bodies = questions.write(home / "bodies.jsonl", measured.body)
+        points = [_point(measured, bodies, *_WARMING)]
+        points += [_point(measured, bodies, connections, seconds) for connections in CONNECTIONS]
+        memory = _pss_mib(measured.processes())
         most = max(point.load.rate for point in points)
-        points += [_point(asked, bodies, AT_RATE, seconds, rate) for rate in RATES if rate < most]
+        points += [_point(measured, bodies, AT_RATE, seconds, rate) for rate in RATES if rate < most]
         return {
             "title": contender.title,
             "model": contender.model,
-            "off": off,
-            "ready_seconds": asked.server.ready_seconds,
+            "off": difference,
+            "ready_seconds": measured.server.ready_seconds,
             "pss_mib": memory,
-            "processes": len(asked.processes()),
+            "processes": len(measured.processes()),
             "points": [asdict(point) for point in points[1:]],
-            "kept": asked.kept() if asked.kept else None,
+            "kept": measured.kept() if measured.kept else None,
         }
 
 
-def _point(asked: MeasuredServer, bodies: Path, connections: int, seconds: int, rate: int | None = None) -> Point:
-    before = total(asked.processes(), cpu_seconds)
-    seen = load(asked.server, bodies, connections=connections, seconds=seconds, path=asked.target, rate=rate)
-    cpu = total(asked.processes(), cpu_seconds) - before
-    return Point(connections, rate, seen, cpu / max(seen.requests, 1) * 1000)
+def _point(measured: MeasuredServer, bodies: Path, connections: int, seconds: int, rate: int | None = None) -> Point:
+    before = total(measured.processes(), cpu_seconds)
+    result = load(measured.server, bodies, connections=connections, seconds=seconds, path=measured.target, rate=rate)
+    cpu = total(measured.processes(), cpu_seconds) - before
+    return Point(connections, rate, result, cpu / max(result.requests, 1) * 1000)
 
 
 def _pss_mib(processes: list[psutil.Process]) -> float:
-    """Sum up the proportional set sizes: pages that processes share are counted once."""
+    """Return the sum of the proportional set sizes: pages that processes share are counted once."""
     return total(processes, lambda each: float(each.memory_full_info().pss)) / 2**20

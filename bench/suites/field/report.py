@@ -45,7 +45,7 @@ def write(report: dict[str, Any]) -> str:
 def summary(report: dict[str, Any]) -> str:
     """Return README's table: this system, each tool with its faster model, the simplest design."""
     machine, measured = report["machine"], results(report)
-    accounts = [one.seen["kept"] for one in measured if one.name in _OURS]
+    accounts = [one.measurements["kept"] for one in measured if one.name in _OURS]
     answered = sum(account["answered"] for account in accounts)
     missing = sum(lost(account) for account in accounts)
     columns = (f"at {AT} connections", "requests/s", "p99 ms", "CPU s per 1,000", "MiB", "stores its answers")
@@ -158,7 +158,9 @@ def _equal(measured: Sequence[Result]) -> list[str]:
         (
             one.label,
             *(
-                f"{seen['p99_ms']:.1f} ({seen['p50_ms']:.2f})" if (seen := one.at_rate(rate)) else "no"
+                f"{measurements['p99_ms']:.1f} ({measurements['p50_ms']:.2f})"
+                if (measurements := one.at_rate(rate))
+                else "no"
                 for rate in RATES
             ),
         )

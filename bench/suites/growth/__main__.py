@@ -1,6 +1,6 @@
 """`python -m bench.suites.growth [SECTION…]`: how speed and cost grow; writes docs/benchmarks/growth.*.
 
-Sections that are not measured anew stay as they were in the report; each has its date and its machine.
+The report keeps the earlier results of sections that are not measured in this run, each with its date and its machine.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 class Section(Protocol):
-    """What one module of this package measures, and how it is shown."""
+    """A module of this package: its measurement, and its part of the report."""
 
     TITLE: str
 
     def measure(self, folder: Path, model: Path) -> list[dict[str, Any]]:
-        """Measure with `model`, a version's folder, in `folder`, which is thrown away."""
+        """Measure with `model`, a version's folder, in the temporary `folder`; return one entry per size."""
 
-    def page(self, found: list[dict[str, Any]]) -> list[str]:
-        """Give the lines that show what was `found`."""
+    def page(self, results: list[dict[str, Any]]) -> list[str]:
+        """Return the Markdown lines of `results`."""
 
-    def headline(self, found: list[dict[str, Any]]) -> str:
-        """Say the result in a sentence."""
+    def headline(self, results: list[dict[str, Any]]) -> str:
+        """Return the result in a sentence."""
 
-    def panels(self, found: list[dict[str, Any]]) -> list[Panel]:
-        """Draw it."""
+    def panels(self, results: list[dict[str, Any]]) -> list[Panel]:
+        """Return the plot's panels."""
 
 
 SECTIONS: dict[str, Section] = {

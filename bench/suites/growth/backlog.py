@@ -41,12 +41,12 @@ _PENDING = "predecir_outbox_pending"
 
 
 def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
-    """Measure each size with an outbox of its own."""
-    asked = write_patients(folder / "patients.jsonl")
+    """Measure each size with a new outbox."""
+    patients = write_patients(folder / "patients.jsonl")
     home = folder / "inference"
     home.mkdir()
     copy_model(home, model)
-    found = []
+    results = []
     with ExitStack() as opened:
         rabbit, postgres = opened.enter_context(rabbit_server()), opened.enter_context(postgres_server(durable=True))
         inference = opened.enter_context(serving([sys.executable, "-m", "services.inference"], home))
@@ -56,21 +56,21 @@ def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
             outbox = at / "var" / "gateway" / "outbox.db"
             fill(outbox, size)
             with serving([sys.executable, "-m", "services.gateway"], at, environment) as gateway:
-                load(gateway, asked, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
-                seen = asdict(load(gateway, asked, connections=CONNECTIONS, seconds=_SECONDS))
-            one = {"backlog": size, **seen, "ready_seconds": gateway.ready_seconds}
+                load(gateway, patients, connections=CONNECTIONS, seconds=_WARMING_SECONDS)
+                loaded = asdict(load(gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
+            one = {"backlog": size, **loaded, "ready_seconds": gateway.ready_seconds}
             one["file_mb"] = outbox.stat().st_size / 1e6
             database = postgres.url(postgres.new_database())
             one["drain_rate"] = _drain_rate(at, environment | {"BROKER_URL": rabbit.url, "DATABASE_URL": database})
-            found.append(one)
+            results.append(one)
             print(f"growth: {size:,} in the outbox: {one['rate']:,.0f} requests/s", flush=True)
-    return found
+    return results
 
 
 def fill(path: Path, size: int) -> None:
-    """Make an outbox with `size` answers, some per commit, as a gateway leaves them at many connections."""
+    """Create an outbox with `size` answers, several per commit, as a gateway with many connections writes them."""
     file = OutboxFile(path, keep_answers=60)
-    file.connection.execute("PRAGMA synchronous = OFF")  # what is only filled may be lost
+    file.connection.execute("PRAGMA synchronous = OFF")  # data that only fill the outbox need no fsync
     template = event()
     known = orjson.loads(template)["id"].encode()
     for first in range(1, size + 1, _PER_COMMIT):
@@ -79,8 +79,8 @@ def fill(path: Path, size: int) -> None:
     file.close()
 
 
-def page(found: list[dict[str, Any]]) -> list[str]:
-    """Give the table."""
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """Return the table."""
     return [
         (
             f"wrk with {CONNECTIONS} connections for {_SECONDS} s on a gateway without a broker, beside one inference; "
@@ -100,32 +100,32 @@ def page(found: list[dict[str, Any]]) -> list[str]:
                     f"{each['file_mb']:,.0f}",
                     f"{each['drain_rate']:,.0f}",
                 ]
-                for each in found
+                for each in results
             ],
         ),
     ]
 
 
-def headline(found: list[dict[str, Any]]) -> str:
+def headline(results: list[dict[str, Any]]) -> str:
     """Compare an empty outbox with the fullest."""
-    first, last = found[0], found[-1]
+    first, last = results[0], results[-1]
     return (
         f"With {last['backlog']:,} answers waiting in the outbox ({last['file_mb']:,.0f} MB) the gateway gives "
         f"{last['rate']:,.0f} requests/s, with none {first['rate']:,.0f}; it drains {last['drain_rate']:,.0f} a second."
     )
 
 
-def panels(found: list[dict[str, Any]]) -> list[Panel]:
+def panels(results: list[dict[str, Any]]) -> list[Panel]:
     """Draw both rates; an empty outbox stands at 1, for the axis has no 0."""
     series = {
-        label: [(float(max(each["backlog"], 1)), each[name]) for each in found]
+        label: [(float(max(each["backlog"], 1)), each[name]) for each in results]
         for label, name in (("answered", "rate"), ("drained", "drain_rate"))
     }
     return [lines(TITLE, "answers in the outbox before", "per second", series, log="x")]
 
 
 def _drain_rate(home: Path, environment: Mapping[str, str]) -> float:
-    """Let the outbox of `home` drain; gives answers per second that left it."""
+    """Drain the outbox of `home`; return the answers per second that left it."""
     recording = home / "recorder"
     recording.mkdir()
     with (

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 TITLE = "Patients in one call of the model"
 SIZES = (1, 4, 16, 64, 256, 1000)
 _SECONDS = 0.4
-"""How long each size is repeated."""
+"""Duration of the measurement of each size."""
 
 
 def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
-    """Measure both forms of `model`: microseconds per call, the median."""
+    """Measure both formats of `model`: the median of the microseconds per call."""
     del folder
     bundle = open_bundle(model.resolve(), ROOT / "var" / "keys" / "bundle.pub", patient_digest=DatosPaciente.digest)
     forms: dict[str, Model] = {
@@ -44,8 +44,8 @@ def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
     ]
 
 
-def page(found: list[dict[str, Any]]) -> list[str]:
-    """Give the table."""
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """Return the table."""
     return table(
         ["patients in a call", "ONNX, µs a call", "ONNX, µs a patient", "pickle, µs a call", "pickle, µs a patient"],
         [
@@ -57,14 +57,14 @@ def page(found: list[dict[str, Any]]) -> list[str]:
                     for figure in (each[name], each[name] / each["rows"])
                 ),
             ]
-            for each in found
+            for each in results
         ],
     )
 
 
-def headline(found: list[dict[str, Any]]) -> str:
+def headline(results: list[dict[str, Any]]) -> str:
     """Compare the smallest with the largest call."""
-    first, last = found[0], found[-1]
+    first, last = results[0], results[-1]
     (alone, each), (alone_pickled, each_pickled) = (
         (first[name], last[name] / last["rows"]) for name in ("onnx_us", "pickle_us")
     )
@@ -74,10 +74,10 @@ def headline(found: list[dict[str, Any]]) -> str:
     )
 
 
-def panels(found: list[dict[str, Any]]) -> list[Panel]:
+def panels(results: list[dict[str, Any]]) -> list[Panel]:
     """Draw the time per patient."""
     series = {
-        label: [(float(each["rows"]), each[name] / each["rows"]) for each in found]
+        label: [(float(each["rows"]), each[name] / each["rows"]) for each in results]
         for label, name in (("ONNX", "onnx_us"), ("pickle", "pickle_us"))
     }
     return [lines(TITLE, "patients in one call", "µs a patient", series, log="xy")]

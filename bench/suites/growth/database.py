@@ -1,7 +1,7 @@
-"""Does the database stay as fast as it grows? Insert rate and usual queries at 10⁴, 10⁵ and 10⁶ rows.
+"""Speed of the database by its size: insert rate and usual queries at 10⁴, 10⁵ and 10⁶ rows.
 
-SQLite in a folder of this disk, and a PostgreSQL server of its own, with fsync. Rows go in by the recorder's own
-statements: those that are measured 500 per transaction, as it writes them; the others in large transactions before.
+SQLite in a folder on this disk, and a new PostgreSQL server with fsync. Rows are inserted with the recorder's own
+statements: measured rows 500 per transaction, as the recorder does; all others before, in large transactions.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ SIZES = (10_000, 100_000, 1_000_000)
 _BATCH, _FILLED = 500, 50_000
 """Rows in a transaction: as a recorder writes them, and while a size is filled."""
 _FILLING_KIB, _USUAL_KIB = 500_000, 2_000
-"""SQLite's page cache meanwhile, and its default, with which the recorder works."""
+"""SQLite's page cache while a size is filled, and its default, which the recorder uses."""
 _MEASURED = 5_000
-"""The last rows of each size, whose rate is told."""
+"""Number of the last rows of each size, whose insert rate is measured."""
 _REPEATS = 15
 _QUESTIONS = (
     "newest page",
@@ -63,16 +63,16 @@ WHERE timestamp >= '{since}' AND timestamp < '{until}' AND aceptada IS NOT NULL 
 
 
 def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
-    """Measure both databases; `model` is not asked."""
+    """Measure both databases; `model` is not used."""
     del model
-    found = asyncio.run(growing("SQLite", f"sqlite:///{folder}/predicciones.db", SIZES))
+    results = asyncio.run(growing("SQLite", f"sqlite:///{folder}/predicciones.db", SIZES))
     with postgres_server(durable=True) as server:
-        found += asyncio.run(growing("PostgreSQL", server.url(server.new_database()), SIZES))
-    return found
+        results += asyncio.run(growing("PostgreSQL", server.url(server.new_database()), SIZES))
+    return results
 
 
-def page(found: list[dict[str, Any]]) -> list[str]:
-    """Give the table."""
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """Return the table."""
     return [
         f"Insert rate of the last {_MEASURED:,} rows of each size; medians of {_REPEATS} answers, in ms.",
         "",
@@ -84,29 +84,29 @@ def page(found: list[dict[str, Any]]) -> list[str]:
                     f"{each['inserts_rate']:,.0f}",
                     *(f"{milliseconds:,.1f}" for milliseconds in each["p50_ms"].values()),
                 ]
-                for each in found
+                for each in results
             ],
         ),
     ]
 
 
-def headline(found: list[dict[str, Any]]) -> str:
+def headline(results: list[dict[str, Any]]) -> str:
     """Compare the smallest with the largest size."""
-    said = []
-    for database, of_it in _by_database(found).items():
+    sentences = []
+    for database, of_it in _by_database(results).items():
         first, last = of_it[0], of_it[-1]
         quick, then = (each["p50_ms"][_QUESTIONS[0]] for each in (first, last))
-        said.append(
+        sentences.append(
             f"{database} takes {first['inserts_rate']:,.0f} inserts/s with {first['rows']:,} rows, "
             f"{last['inserts_rate']:,.0f} with {last['rows']:,}, and gives the {_QUESTIONS[0]} in {quick:.1f} and "
             f"{then:.1f} ms."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
-def panels(found: list[dict[str, Any]]) -> list[Panel]:
-    """Draw the insert rate, and what the read API and analysts ask."""
-    of = _by_database(found)
+def panels(results: list[dict[str, Any]]) -> list[Panel]:
+    """Draw the insert rate, and the queries of the read API and of analysts."""
+    of = _by_database(results)
     rates = {name: [(float(each["rows"]), each["inserts_rate"]) for each in of_it] for name, of_it in of.items()}
     shown = (_QUESTIONS[0], _QUESTIONS[-2])
     times = {
@@ -120,25 +120,25 @@ def panels(found: list[dict[str, Any]]) -> list[Panel]:
     ]
 
 
-def _by_database(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    return {name: [each for each in found if each["database"] == name] for name in ("SQLite", "PostgreSQL")}
+def _by_database(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {name: [each for each in results if each["database"] == name] for name in ("SQLite", "PostgreSQL")}
 
 
 async def growing(name: str, url: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Fill the database `name` at `url` up to each size, then ask; a size must be 5,000 above the one before."""
-    found = []
+    """Fill the database `name` at `url` up to each size and run the queries; sizes must be at least 5,000 apart."""
+    results = []
     async with open_database(read_url(url)) as database:
         await serve_analysts(database.writer, DatosPaciente)
-        held = 0
+        present = 0
         for size in sizes:
             await database.writer.transaction(partial(_cached, kib=_FILLING_KIB))
-            await _fill(database, held, size - _MEASURED, per_transaction=_FILLED)
+            await _fill(database, present, size - _MEASURED, per_transaction=_FILLED)
             await database.writer.transaction(partial(_cached, kib=_USUAL_KIB))
             seconds = await _fill(database, size - _MEASURED, size, per_transaction=_BATCH)
-            held = size
+            present = size
             await database.writer.transaction(_analysed)
             times = [await _median_ms(question) for question in _questions(database, size)]
-            found.append(
+            results.append(
                 {
                     "database": name,
                     "rows": size,
@@ -147,25 +147,25 @@ async def growing(name: str, url: str, sizes: Sequence[int]) -> list[dict[str, A
                 }
             )
             print(f"growth: {name}, {size:,} rows: {_MEASURED / seconds:,.0f} inserts/s", flush=True)
-    return found
+    return results
 
 
 def _cached(connection: Connection, kib: int) -> None:
-    """Let SQLite keep more of the file in memory while it is only filled."""
+    """Enlarge SQLite's page cache while the database is only filled."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
 
 
 def _analysed(connection: Connection) -> None:
-    """Let PostgreSQL count its rows now: its autovacuum does so within a minute, and until then plans are guesses."""
+    """Run ANALYZE on PostgreSQL: autovacuum does so within a minute, and until then plans rest on guesses."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("ANALYZE")
 
 
-async def _fill(database: Database, held: int, size: int, *, per_transaction: int) -> float:
-    """Record rows `held` + 1 to `size`; returns the seconds that the database took for them."""
+async def _fill(database: Database, present: int, size: int, *, per_transaction: int) -> float:
+    """Record rows `present` + 1 to `size`; return the seconds that the database took for them."""
     seconds = 0.0
-    for first in range(held + 1, size + 1, per_transaction):
+    for first in range(present + 1, size + 1, per_transaction):
         rows = list(repeated(first, min(per_transaction, size + 1 - first)))
         write = partial(write_batch, rows=[*rows, *repeated_feedback_of(rows)], dead_letters=(), now=datetime.now(UTC))
         started = time.perf_counter()
@@ -175,7 +175,7 @@ async def _fill(database: Database, held: int, size: int, *, per_transaction: in
 
 
 def _questions(database: Database, size: int) -> list[Callable[[], Awaitable[object]]]:
-    """Give what a doctor's page, the read API and an analyst usually ask."""
+    """Return the usual queries of the doctor's page, the read API and an analyst, by name."""
     readers = database.readers
     middle = next(repeated(size // 2, 1))
     start = middle.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -197,7 +197,7 @@ def _questions(database: Database, size: int) -> list[Callable[[], Awaitable[obj
 
 
 async def _median_ms(question: Callable[[], Awaitable[object]]) -> float:
-    """Ask some times; returns the median, after one to warm up."""
+    """Run a query several times, after one warm-up; return the median time."""
     times = []
     for _ in range(_REPEATS + 1):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""From 1 to 64 features: patient classes made here, a tiny model of each, the local profile and the ceiling."""
+"""From 1 to 64 features: generated patient classes, a tiny model of each, the local profile and the ceiling."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
     return [_of_size(folder / str(size), size) for size in SIZES]
 
 
-def page(found: list[dict[str, Any]]) -> list[str]:
-    """Give the table."""
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """Return the table."""
     return [
         (
             f"Every patient has all features. wrk with {_CONNECTIONS} connections for {_SECONDS} s each; the model is "
@@ -69,15 +69,15 @@ def page(found: list[dict[str, Any]]) -> list[str]:
                     f"{each['ceiling']['rate']:,.0f}",
                     f"{each['ceiling']['cpu_us']:.0f}",
                 ]
-                for each in found
+                for each in results
             ],
         ),
     ]
 
 
-def headline(found: list[dict[str, Any]]) -> str:
+def headline(results: list[dict[str, Any]]) -> str:
     """Compare the least with the most features."""
-    first, last = found[0], found[-1]
+    first, last = results[0], results[-1]
     more = (last["local"]["cpu_us"] - first["local"]["cpu_us"]) / (last["features"] - first["features"])
     return (
         f"A feature more costs {more:.1f} µs of CPU a request: {last['local']['rate']:,.0f} requests/s with "
@@ -85,10 +85,10 @@ def headline(found: list[dict[str, Any]]) -> str:
     )
 
 
-def panels(found: list[dict[str, Any]]) -> list[Panel]:
+def panels(results: list[dict[str, Any]]) -> list[Panel]:
     """Draw CPU per request."""
     series = {
-        name: [(float(each["features"]), each[name]["cpu_us"]) for each in found] for name in ("local", "ceiling")
+        name: [(float(each["features"]), each[name]["cpu_us"]) for each in results] for name in ("local", "ceiling")
     }
     return [lines(TITLE, "features", "CPU µs a request", series, log="x")]
 
@@ -98,14 +98,14 @@ def _of_size(folder: Path, size: int) -> dict[str, Any]:
     patient = _patient_class(folder, name, size)
     patients = _write_patients(folder / "patients.jsonl", patient)
     environment = {"PREDECIR_PACIENTE": f"{name}:DatosPaciente", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    found: dict[str, Any] = {"features": size}
+    results: dict[str, Any] = {"features": size}
     for server, command in (("local", ["services.local"]), ("ceiling", ["bench.baselines.ceiling", "{port}"])):
         home = folder / server
         make_bundle(home / "var", patient)
         with serving([sys.executable, "-m", *command], home, environment) as started:
             load(started, patients, connections=_CONNECTIONS, seconds=_WARMING_SECONDS)
-            found[server] = asdict(load(started, patients, connections=_CONNECTIONS, seconds=_SECONDS))
-    return found
+            results[server] = asdict(load(started, patients, connections=_CONNECTIONS, seconds=_SECONDS))
+    return results
 
 
 def _patient_class(folder: Path, name: str, size: int) -> type[Patient]:
@@ -117,8 +117,8 @@ def _patient_class(folder: Path, name: str, size: int) -> type[Patient]:
         raise RuntimeError(f"{path} is no module")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: type[Patient] = module.DatosPaciente
-    return found
+    results: type[Patient] = module.DatosPaciente
+    return results
 
 
 def _write_patients(path: Path, patient: type[Patient]) -> Path:

@@ -1,7 +1,7 @@
 """From 1 to 4 replicas of inference behind HAProxy, everything durable: the rate, and the CPU of every part.
 
 All parts share this machine. Where its cores are busy already, more replicas cannot raise the rate; what each part
-costs a request then says what they would do on machines of their own (docs/operations/scale.md).
+costs per request then tells their rate on separate machines (docs/operations/scale.md).
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _WARMING_SECONDS, _SECONDS = 2, 6
 def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
     """Load each number of replicas in turn, on the same broker and database server."""
     patients = write_patients(folder / "patients.jsonl")
-    found = []
+    results = []
     with rabbit_server() as rabbit, postgres_server(durable=True) as postgres:
         for count in COUNTS:
             home = folder / str(count)
             home.mkdir()
             with services_on(rabbit, postgres, home, model, replicas=count) as stack:
-                found.append({"replicas": count, **_under_load(stack, patients)})
-            print(f"growth: {count} replicas: {found[-1]['rate']:,.0f} requests/s", flush=True)
-    return found
+                results.append({"replicas": count, **_under_load(stack, patients)})
+            print(f"growth: {count} replicas: {results[-1]['rate']:,.0f} requests/s", flush=True)
+    return results
 
 
-def page(found: list[dict[str, Any]]) -> list[str]:
-    """Give the table."""
-    parts = list(found[0]["cpu_us"])
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """Return the table."""
+    parts = list(results[0]["cpu_us"])
     return [
         (
             f"wrk with {CONNECTIONS} connections for {_SECONDS} s; all replicas, gateway, recorder, RabbitMQ and "
@@ -71,26 +71,26 @@ def page(found: list[dict[str, Any]]) -> list[str]:
                     f"{each['fsync_ms']:.1f}",
                     *(f"{each['cpu_us'][part]:.0f}" for part in parts),
                 ]
-                for each in found
+                for each in results
             ],
         ),
     ]
 
 
-def headline(found: list[dict[str, Any]]) -> str:
+def headline(results: list[dict[str, Any]]) -> str:
     """Compare one replica with the most."""
-    first, last = found[0], found[-1]
+    first, last = results[0], results[-1]
     return (
         f"{last['replicas']} replicas of inference instead of 1 on the same {os.cpu_count()} cores: "
         f"{last['rate']:,.0f} requests/s instead of {first['rate']:,.0f}."
     )
 
 
-def panels(found: list[dict[str, Any]]) -> list[Panel]:
-    """Draw what each part costs."""
+def panels(results: list[dict[str, Any]]) -> list[Panel]:
+    """Draw the cost of each part."""
     series = {
-        part: [(float(each["replicas"]), each["cpu_us"][part]) for each in found]
-        for part in found[0]["cpu_us"]
+        part: [(float(each["replicas"]), each["cpu_us"][part]) for each in results]
+        for part in results[0]["cpu_us"]
         if part != "load generator"
     }
     return [lines(TITLE, "replicas", "CPU µs a request", series)]
@@ -103,19 +103,19 @@ def _under_load(stack: Stack, patients: Path) -> dict[str, Any]:
         before, (rows, calls) = cpu_by_part(stack, recorder), _scored(stack)
         started, all_before = time.monotonic(), machine_cpu()
         with fsyncs(stack.folder) as waited:
-            seen = asdict(load(stack.gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
+            result = asdict(load(stack.gateway, patients, connections=CONNECTIONS, seconds=_SECONDS))
         own = sum(cpu_by_part(stack, recorder).values()) - sum(before.values())
         others = (machine_cpu() - all_before - own) / (time.monotonic() - started)
         stack.drain(recorder)
         after, (rows_then, calls_then) = cpu_by_part(stack, recorder), _scored(stack)
-    used = {part: (after[part] - before[part]) / seen["requests"] * 1e6 for part in after}
+    used = {part: (after[part] - before[part]) / result["requests"] * 1e6 for part in after}
     per_call = (rows_then - rows) / max(calls_then - calls, 1)
     around = {"others_cores": max(0.0, others), "fsync_ms": statistics.mean(waited)}
-    return seen | {"cpu_us": used, "rows_per_call": per_call} | around
+    return result | {"cpu_us": used, "rows_per_call": per_call} | around
 
 
 def _scored(stack: Stack) -> tuple[int, int]:
-    """Count the rows that all replicas have scored, and the calls that brought them."""
+    """Return the number of rows that all replicas have scored, and of the calls with these rows."""
     return (
         sum(replica.metric("inference_batch_rows_sum") for replica in stack.replicas),
         sum(replica.metric("inference_batch_rows_count") for replica in stack.replicas),

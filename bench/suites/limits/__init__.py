@@ -1,1 +1,1 @@
-"""What cannot be beaten here (the framework, the disk), and where every microsecond of a request goes."""
+"""Limits on this machine (the framework, the disk), and the CPU time of each stage of a request."""

@@ -71,13 +71,13 @@ def main() -> int:
 
 def _loaded(folder: Path, model: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Load the three servers; medians over the rounds, by server and number of connections."""
-    asked = write_patients(folder / "patients.jsonl")
+    bodies = write_patients(folder / "patients.jsonl")
     with ExitStack() as opened:
         servers = {name: opened.enter_context(_started(folder / name, model, name)) for name in SERVERS}
         for server in servers.values():
-            load(server, asked, connections=max(CONNECTIONS), seconds=_WARMING_SECONDS)
+            load(server, bodies, connections=max(CONNECTIONS), seconds=_WARMING_SECONDS)
         runs = [
-            (name, connections, asdict(load(server, asked, connections=connections, seconds=_SECONDS)))
+            (name, connections, asdict(load(server, bodies, connections=connections, seconds=_SECONDS)))
             for _ in range(_ROUNDS)
             for connections in CONNECTIONS
             for name, server in servers.items()
@@ -106,8 +106,8 @@ def _stages(home: Path, model: Path, callers: int) -> dict[str, dict[str, float]
     copy_model(home, model)
     limit_pauses()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the services run
-        found = runner.run(stages(home, list(patients()), callers, Timer(_STAGE_SECONDS)))
-    return {name: asdict(cost) for name, cost in found.items()}
+        costs = runner.run(stages(home, list(patients()), callers, Timer(_STAGE_SECONDS)))
+    return {name: asdict(cost) for name, cost in costs.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What one call takes: of the clock, and of the processor."""
+"""The cost of one call: wall-clock time and CPU time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _BLOCK = 100
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Microseconds of one call: of the clock (median), and of the processor in all threads of this process (mean)."""
+    """Microseconds of one call: wall-clock time (median), and CPU time of all threads of this process (mean)."""
 
     wall_us: float
     cpu_us: float
 
     def beyond(self, other: Cost) -> Cost:
-        """Give what it takes more than `other`, which is a part of it; never less than nothing."""
+        """Return the cost beyond `other`, which is a part of it; at least 0."""
         return Cost(max(0.0, self.wall_us - other.wall_us), max(0.0, self.cpu_us - other.cpu_us))
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Repeats each call for so many `seconds`, and makes it at least once."""
+    """Repeats each call for `seconds` seconds, at least once."""
 
     seconds: float
 

@@ -1,4 +1,4 @@
-"""The floor that the disk sets: one fdatasync, and one commit of the outbox, which waits for one."""
+"""The disk's floor: the time of one fdatasync, and of one commit of the outbox, which waits for one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUPS = (1, 8, 32)
 
 
 def floor(folder: Path, event: bytes, *, times: int = 500) -> list[dict[str, Any]]:
-    """Time an append of a page with fdatasync, and commits of as many `event` as `GROUPS` says, so many `times`."""
+    """Time an append of a page with fdatasync, and commits of each number of events in `GROUPS`, `times` times each."""
     with (folder / "page").open("wb", buffering=0) as file:
         descriptor = file.fileno()
 
@@ -27,7 +27,7 @@ def floor(folder: Path, event: bytes, *, times: int = 500) -> list[dict[str, Any
             os.write(descriptor, bytes(_PAGE))
             os.fdatasync(descriptor)
 
-        found = [_timed("append of 4 KiB and fdatasync", page, times, events=1)]
+        timings = [_timed("append of 4 KiB and fdatasync", page, times, events=1)]
     for group in GROUPS:
         outbox = OutboxFile(folder / f"outbox-{group}.db", keep_answers=60)
         batch, seq = [(event, None)] * group, outbox.next_seq
@@ -37,9 +37,9 @@ def floor(folder: Path, event: bytes, *, times: int = 500) -> list[dict[str, Any
             outbox.write(batch, seq)
             seq += len(batch)
 
-        found.append(_timed(f"commit of {group} answers to the outbox", commit, times, events=group))
+        timings.append(_timed(f"commit of {group} answers to the outbox", commit, times, events=group))
         outbox.close()
-    return found
+    return timings
 
 
 def _timed(what: str, do: Callable[[], None], times: int, *, events: int) -> dict[str, Any]:

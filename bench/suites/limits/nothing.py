@@ -1,6 +1,6 @@
 """HTTP server without an application: `python -m bench.suites.limits.nothing PORT`.
 
-The same uvicorn settings as ours. It reads the whole request and sends as many bytes as an answer has.
+It has the uvicorn settings of our services, reads the whole request, and sends as many bytes as an answer has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report on the limits as a page and as pictures: the CPU time of each stage of a request."""
+"""The report on the limits, as a page and as plots: the CPU time of each stage of a request."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SERVERS = {
 
 
 def accounted(report: dict[str, Any], connections: str, clock: str) -> dict[str, float]:
-    """Give microseconds by stage: of the processor (`cpu_us`), or of the clock (`wall_us`), without what nobody awaits.
+    """Return the microseconds of each stage: CPU time (`cpu_us`), or wall-clock time (`wall_us`) of the awaited stages.
 
-    With HTTP before, and what remains of the whole as REST, they sum up to what the local profile takes a request; REST
-    is negative where the stages took longer by themselves than together.
+    With HTTP first and the remainder as REST they sum up to the total of the local profile for a request. REST is
+    negative where the stages took longer one by one than together.
     """
     alone, all_of_it = (_taken(report["servers"][name][connections], clock) for name in ("nothing", "local"))
     costs = {name: cost[clock] for name, cost in report["stages"][connections].items()}
@@ -37,7 +37,7 @@ def accounted(report: dict[str, Any], connections: str, clock: str) -> dict[str,
 
 
 def page(report: dict[str, Any]) -> str:
-    """Give the page."""
+    """Return the page."""
     together, alone = accounted(report, "32", "cpu_us"), accounted(report, "1", "wall_us")
     sums = sum(together.values()), sum(alone.values())
     lines = [
@@ -75,14 +75,14 @@ def page(report: dict[str, Any]) -> str:
             ["server", "connections", "requests/s", "p50 ms", "p99 ms", "CPU µs/request"],
             [
                 [
-                    said,
+                    description,
                     connections,
                     f"{run['rate']:,.0f}",
                     f"{run['p50_ms']:.2f}",
                     f"{run['p99_ms']:.2f}",
                     f"{run['cpu_us']:.0f}",
                 ]
-                for name, said in _SERVERS.items()
+                for name, description in _SERVERS.items()
                 for connections, run in report["servers"][name].items()
             ],
         ),
@@ -109,7 +109,7 @@ def page(report: dict[str, Any]) -> str:
 
 
 def headline(report: dict[str, Any]) -> str:
-    """Say the limits in a few sentences."""
+    """Return the limits in a few sentences."""
     rates = {name: report["servers"][name]["32"]["rate"] for name in _SERVERS}
     together = accounted(report, "32", "cpu_us")
     most = sorted((name for name in together if name != REST), key=together.__getitem__, reverse=True)[:3]
@@ -123,7 +123,7 @@ def headline(report: dict[str, Any]) -> str:
 
 
 def picture(report: dict[str, Any]) -> list[Panel]:
-    """Draw both accounts."""
+    """Draw the stages by CPU time and by wall-clock time."""
     ceiling = report["servers"]["ceiling"]
     http = {connections: _taken(run, "cpu_us") for connections, run in report["servers"]["nothing"].items()}
     rows = {

@@ -1,8 +1,8 @@
-"""Where every microsecond of one request goes: each stage by itself, in this process, by the product's own functions.
+"""The cost of each stage of a request: each one alone, in this process, with the product's own functions.
 
-Stages that only compute are called in a loop. Those that gather what many callers bring (the model, the outbox) are
-called by as many tasks as there are connections. Such tasks then walk the whole way, from the entrance to the recorded
-row: what it takes beyond its stages is the event loop's, and is named so.
+Stages that only compute are called in a loop. Stages that batch many callers (the model, the outbox) are called by as
+many tasks as there are connections. Such tasks then run the whole path, from the middleware to the recorded row: its
+cost beyond the sum of the stages is that of the event loop.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ if TYPE_CHECKING:
 
 PREDECIR = ("POST", "/predecir")
 RECORDING = "hand-over and recording"
-"""The stage that nobody waits for."""
+"""The stage that no request waits for."""
 WHOLE = "the whole way, without HTTP"
 LOOP = "event loop, tasks, threads"
 _LOOK_SECONDS = 0.002
 _DEADLINE_SECONDS = 5
 _EVENTS = 30_000
-"""Different ones, more than the outbox takes while it is measured."""
+"""Number of distinct events, more than the outbox takes during the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The local profile in this process, and what its stages need one by one."""
+    """The local profile in this process, and the inputs of its stages."""
 
     patients: Sequence[Patient]
     bodies: Sequence[bytes]
@@ -83,10 +83,10 @@ class Parts:
 
 
 async def stages(home: Path, patients: Sequence[Patient], callers: int, timer: Timer) -> dict[str, Cost]:
-    """Measure each stage with so many `callers`; the model and its keys lie in `home`/var. Ends with LOOP and WHOLE."""
+    """Return the cost of each stage with `callers` callers, then LOOP and WHOLE; model and keys are in `home`/var."""
     async with _parts(home, patients, timer) as parts:
         score = await parts.scorer.score(parts.patients[0].encode())
-        found = {
+        costs = {
             "address and key": await parts.timer.awaited(
                 _asking(parts, EdgeMiddleware(nothing, {}, "localhost", parts.rejections, parts.guard)), 1
             ),
@@ -100,9 +100,9 @@ async def stages(home: Path, patients: Sequence[Patient], callers: int, timer: T
             **await _keeping(parts, home, score, callers),
         }
         whole = await _whole(parts, callers)
-    inside = Cost(sum(cost.wall_us for cost in found.values()), sum(cost.cpu_us for cost in found.values()))
-    waited_for = Cost(inside.wall_us - found[RECORDING].wall_us, inside.cpu_us)
-    return {**found, LOOP: whole.beyond(waited_for), WHOLE: whole}
+    inside = Cost(sum(cost.wall_us for cost in costs.values()), sum(cost.cpu_us for cost in costs.values()))
+    waited_for = Cost(inside.wall_us - costs[RECORDING].wall_us, inside.cpu_us)
+    return {**costs, LOOP: whole.beyond(waited_for), WHOLE: whole}
 
 
 @asynccontextmanager
@@ -147,7 +147,7 @@ def _admission(parts: Parts, home: Path) -> Cost:
 
 
 async def _waiting(_: int) -> None:
-    async with asyncio.timeout(_DEADLINE_SECONDS):  # noqa: ASYNC100 - what it costs is what is asked
+    async with asyncio.timeout(_DEADLINE_SECONDS):  # noqa: ASYNC100 - its cost is measured
         pass
 
 
@@ -173,7 +173,7 @@ def _answering(parts: Parts, score: Score) -> dict[str, Cost]:
 
 
 async def _keeping(parts: Parts, home: Path, score: Score, callers: int) -> dict[str, Cost]:
-    """Fill an outbox, and hand over what is in it."""
+    """Fill an outbox, and relay its events."""
     events = [_event(parts.patients[n % len(parts.patients)], score) for n in range(_EVENTS)]
     outbox = await Outbox.open(home / "stage" / "outbox.db", keep_answers=60)
     kept = await parts.timer.awaited(lambda n: outbox.append(events[n % _EVENTS]), callers)
@@ -193,7 +193,7 @@ async def _keeping(parts: Parts, home: Path, score: Score, callers: int) -> dict
 
 
 async def _whole(parts: Parts, callers: int) -> Cost:
-    """Walk the whole way; the processor's time includes what is recorded afterwards."""
+    """Run the whole path; its CPU time includes the recording afterwards."""
     entrance = EdgeMiddleware(nothing, parts.gateway.part.hot, "localhost", parts.rejections, parts.guard)
     before, cpu = parts.gateway.outbox.state.answered, time.process_time()
     walked = await parts.timer.awaited(_asking(parts, entrance), callers)

@@ -1,1 +1,1 @@
-"""What a rate of predictions needs, and what the Kubernetes overlays carry."""
+"""Resources for a rate of predictions, and the rates that the Kubernetes overlays carry."""

@@ -1,4 +1,4 @@
-"""`python -m bench.suites.scale`: what a rate needs, from the measured cost of each part and the bytes of a prediction.
+"""`python -m bench.suites.scale`: resources for a rate, from the measured cost of each part and a prediction's bytes.
 
 Writes docs/benchmarks/scale.* and the figures of docs/operations/scale.md, between its markers. Part of `make bench`.
 """

@@ -44,11 +44,11 @@ def keyed_bytes(folder: Path, answer: int) -> dict[str, float]:
         keys = (keyed_id("medico", f"consulta-{number}") for number in range(first, first + _BATCH))
         file.write([(b"{}", IdempotencyRecord(key, bytes(32), bytes(answer))) for key in keys], first + 1)
         file.delete([first + 1])
-    found = {"kept_answer": _size(file, path)}
+    sizes = {"kept_answer": _size(file, path)}
     file.connection.execute("UPDATE answered SET response = NULL")
-    found["key"] = _size(file, path)
+    sizes["key"] = _size(file, path)
     file.close()
-    return found
+    return sizes
 
 
 def _size(file: OutboxFile, path: Path) -> float:
@@ -84,7 +84,7 @@ def _event(row: PredictionRow) -> bytes:
 
 
 async def _stored(server: PostgresServer, name: str, rows: list[PredictionRow]) -> dict[str, float]:
-    """Record `rows` as a recorder does, and ask how much that was."""
+    """Record `rows` as a recorder does; return the bytes per row of table and WAL."""
     async with open_database(read_url(server.url(name))) as database:
         [begun] = server.query(name, "SELECT pg_current_wal_lsn()::text")
         for first in range(0, len(rows), _BATCH):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MarkerError(Exception):
-    """The page has no place for a block; says which."""
+    """Raised if the page has no markers for a block; the message names it."""
 
 
 def headline(report: dict[str, Any]) -> str:
@@ -124,7 +124,7 @@ def _needs(report: dict[str, Any]) -> list[str]:
 
 
 def _carried(report: dict[str, Any]) -> list[str]:
-    found, full = report["carried"], report["days_until_full"]
+    carried, full = report["carried"], report["days_until_full"]
     parts = [
         ("gateways, predictions/s", "gateways"),
         ("inference, predictions/s", "inference"),
@@ -132,10 +132,10 @@ def _carried(report: dict[str, Any]) -> list[str]:
         ("recorders, predictions/s", "recorders"),
     ]
     return table(
-        ["busy to that share at", *found],
+        ["busy to that share at", *carried],
         [
-            *([label, *(f"{each[key]:,.0f}" for each in found.values())] for label, key in parts),
-            ["breaks first", *(_first(each)[0] for each in found.values())],
+            *([label, *(f"{each[key]:,.0f}" for each in carried.values())] for label, key in parts),
+            ["breaks first", *(_first(each)[0] for each in carried.values())],
             *(
                 [
                     f"days of {int(rate):,}/s until {what} is full",

@@ -1,4 +1,4 @@
-"""What a rate of predictions needs: utilisation, which is rate times the measured CPU time of each part."""
+"""Resources for a rate of predictions, by utilisation: rate times the measured CPU time of each part."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What `rate` predictions a second need. Rates are per second, sizes in bytes."""
+    """Resources for `rate` predictions a second. Rates are per second, sizes in bytes."""
 
     rate: float
     gateways: int
@@ -74,7 +74,7 @@ class Need:
 
 
 def need(rate: float, costs: Costs) -> Need:
-    """Return what `rate` predictions a second need of each part."""
+    """Return the resources of each part for `rate` predictions a second."""
     gateways = _replicas(rate, costs.gateway)
     return Need(
         rate=rate,

@@ -1,1 +1,1 @@
-"""The same model behind each of the others. These modules run in their environments, which have nothing of ours."""
+"""The same model behind each tool. These modules run in the tools' environments, which have none of our packages."""

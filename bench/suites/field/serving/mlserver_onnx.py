@@ -22,7 +22,7 @@ class OnnxModel(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer one request, or several that were put together."""
+        """Return the response to one request or to a batch of them."""
         rows = NumpyCodec.decode_input(payload.inputs[0])
         output = NumpyCodec.encode_output("predict_proba", self.predict_proba(rows))
         return InferenceResponse(model_name=self.name, outputs=[output])

@@ -1,4 +1,4 @@
-"""The model of the production bundle as a function, for those who leave it to us how it is called."""
+"""The model of the production bundle as a function, for tools that run our own Python code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Rows], npt.NDArray[np.float32]]
-"""Rows, n x columns, NaN where missing; gives probabilities, n x classes."""
+"""Function from rows (n x columns, NaN where missing) to probabilities (n x classes)."""
 
 
 def predictor(model: Path) -> Predict:
-    """Load `model`: what ends in .onnx with ONNX Runtime and one thread, as this system does, or else a pickle."""
+    """Load `model`: an .onnx file with ONNX Runtime in one thread, as this system does, or else a pickle."""
     if model.suffix != ".onnx":
-        # Ours, trained on this machine. The product never unpickles what it has not verified.
+        # Our own, trained on this machine. The product never unpickles an unverified file.
         return pickle.loads(model.read_bytes()).predict_proba  # type: ignore[no-any-return]  # noqa: S301
     import onnxruntime  # noqa: PLC0415 - not every environment has it
 
@@ -31,5 +31,5 @@ def predictor(model: Path) -> Predict:
 
 
 def as_row(values: list[float | None]) -> Rows:
-    """Make one row of the numbers of a request; null is missing."""
+    """Return the numbers of a request as one row; null is missing."""
     return np.array(values, dtype=np.float32)

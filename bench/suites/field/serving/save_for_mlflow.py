@@ -1,4 +1,4 @@
-"""Saves an ONNX file as an MLflow model: `python -m bench.suites.field.serving.save_for_mlflow MODEL FOLDER`."""
+"""Saving of an ONNX file as an MLflow model: `python -m bench.suites.field.serving.save_for_mlflow MODEL FOLDER`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if __name__ == "__main__":
     mlflow.onnx.save_model(
         model,
         sys.argv[2],
-        # As a tensor: MLflow cannot answer with two outputs of different widths when it is asked with a data frame.
+        # A tensor: with a data frame as input MLflow cannot return two outputs of different widths.
         signature=ModelSignature(Schema([TensorSpec(np.dtype(np.float32), (-1, columns))])),
         onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
     )

@@ -23,11 +23,11 @@ class Thyroid(litserve.LitAPI):
         self.predict_proba = predictor(Path(sys.argv[2]))
 
     def decode_request(self, request: dict[str, Any]) -> Rows:
-        """Take the row out of a request."""
+        """Return the row of a request."""
         return as_row(request["row"])
 
     def batch(self, inputs: list[Rows]) -> Rows:
-        """Put rows together."""
+        """Return the rows as one batch."""
         return np.stack(inputs)
 
     def predict(self, x: Rows) -> Any:  # noqa: ANN401 - LitServe's signature
@@ -35,11 +35,11 @@ class Thyroid(litserve.LitAPI):
         return self.predict_proba(x)
 
     def unbatch(self, output: Any) -> list[list[float]]:  # noqa: ANN401 - LitServe's signature
-        """Give each request its probabilities."""
+        """Return the probabilities of each request."""
         return output.tolist()  # type: ignore[no-any-return]
 
     def encode_response(self, output: list[float]) -> dict[str, list[float]]:
-        """Answer."""
+        """Return the response."""
         return {"probabilities": output}
 
 
