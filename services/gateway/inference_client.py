@@ -6,7 +6,7 @@ Batching needs no timer: while the allowed number of calls is in flight, rows wa
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 from pydantic import ValidationError
 
+from shared.cancellation import background, cancel_and_wait
 from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata
 from shared.contracts.scoring import ModelUnavailableError, Score
 
@@ -77,11 +78,9 @@ class RemoteScorer:
         except _NotFoundError:
             return None
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Cancel the calls in flight."""
-        for call in self._calls:
-            call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await cancel_and_wait(*self._calls)
 
     async def watch(self) -> None:
         """Poll the readiness of the service once a second, until cancelled."""
@@ -194,9 +193,9 @@ async def open_remote_scorer(
     """Connect to the inference service at `url`, with `key` if it needs one; a call may take `deadline` seconds."""
     timeout = aiohttp.ClientTimeout(total=deadline)
     headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
-    async with aiohttp.ClientSession(url, timeout=timeout, headers=headers) as session, asyncio.TaskGroup() as tasks:
-        scorer = RemoteScorer(session, patient)
-        watching = tasks.create_task(scorer.watch())
+    async with (
+        aiohttp.ClientSession(url, timeout=timeout, headers=headers) as session,
+        aclosing(RemoteScorer(session, patient)) as scorer,
+        background(scorer.watch()),
+    ):
         yield scorer
-        watching.cancel()
-        await scorer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from services.inference.rollout.swapper import Swapper
 from services.inference.serving.batcher import Batcher
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
+from shared.cancellation import background
 from shared.patient import load_patient
 from shared.web.hosting import Part, lacking
 
@@ -63,9 +63,7 @@ async def open_inference(
             registry_sync=None if client is None else RegistrySync(client, model_store, state, metrics),
         )
         await rollout.start()
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        polling = tasks.create_task(rollout.keep_polling(settings.inference_poll_seconds))
-        stack.callback(polling.cancel)
+        await stack.enter_async_context(background(rollout.keep_polling(settings.inference_poll_seconds)))
         router, hot = protocol_routes(batcher, patient, max_rows=settings.inference_max_rows)
         part = Part(
             routers=(router, status.status_router(state)),
