@@ -25,6 +25,7 @@ from services.gateway.outbox.status_reports import report_once, reporting
 from services.gateway.page import routes as page
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
+from shared.cancellation import background
 from shared.contracts.transport import TransportDownError
 from shared.patient import load_patient
 from shared.web.hosting import Part, StartError, lacking
@@ -103,8 +104,7 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
         return reasons
 
     try:
-        async with asyncio.TaskGroup() as tasks:
-            relaying = tasks.create_task(relay.run())
+        async with background(relay.run()) as relaying:
             yield Gateway(
                 Part(
                     (
@@ -121,7 +121,6 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
             )
             relay.stop()
             await asyncio.wait({relaying}, timeout=DRAIN_SECONDS)
-            relaying.cancel()
         await relay.drain(DRAIN_SECONDS)
     finally:
         await outbox.close()
