@@ -1,1 +1,1 @@
-"""Breaks the running system on purpose, and counts whether anything that was answered is missing."""
+"""The fault rig: breaks the running system on purpose, and counts answers that are missing, doubled or altered."""

@@ -1,4 +1,4 @@
-"""`python -m chaos`: breaks a running profile from a seed, and says whether anything that was answered is missing."""
+"""`python -m chaos`: break a running profile by a seed, and report whether any answer is missing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, POISON)})
 
 
 def main() -> int:
-    """Run, print, write; returns 1 if anything was lost, doubled or altered."""
+    """Run the plan, print and write the report; return 1 if anything was lost, doubled or altered."""
     arguments = _arguments()
     chosen = {each.strip() for each in arguments.faults.split(",")}
     if unknown := chosen - set(CATEGORIES):
         print(f"chaos: --faults: {', '.join(sorted(unknown))}: choose from {','.join(CATEGORIES)}", file=sys.stderr)
         return 78
     plan = Plan(arguments.seconds, arguments.kills, arguments.seed, chosen, pause_ms=arguments.pause_ms)
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # that the broker goes is no news here
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # expected here: the broker is stopped
     (ROOT / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="chaos-") as name:
         folder = Path(name)

@@ -68,7 +68,7 @@ async def supervised_stack(
     make_bundle(folder / "var", DatosPaciente)
     with surroundings(folder) as around:
         services = {kind: tuple(_service(around, kind, number, settings) for number in (1, 2)) for kind in KINDS}
-        ports = {kind: [each.port for each in found] for kind, found in services.items()}
+        ports = {kind: [each.port for each in replicas] for kind, replicas in services.items()}
         pools = (
             Pool("gateways", around.ports["public"], ports["gateway"]),
             Pool("models", around.ports["models"], ports["inference"]),

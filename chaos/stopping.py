@@ -1,4 +1,4 @@
-"""An end before the end: what was started is stopped, whoever asks for it."""
+"""Interruption of a run: SIGTERM and Ctrl-C stop every process that was started."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STOPPED = 130
-"""The exit code of what was told to stop, as shells have it for Ctrl-C."""
+"""Exit code of an interrupted run, as shells return it for Ctrl-C."""
 WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
-"""Before a command: it is told to stop when the thread that started it is gone, even by `kill -9`."""
+"""Prefix of a command: the kernel sends SIGTERM to it when the thread that started it dies, even by `kill -9`."""
 
 
 def stoppable(main: Callable[[], int]) -> int:
-    """Run `main`, and take SIGTERM for Ctrl-C: it unwinds, which stops all that it started; returns its exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in a script's background ignores it
+    """Run `main` and return its exit code. SIGTERM acts as Ctrl-C: the stack unwinds, which stops all processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background of a script ignores it
     signal.signal(signal.SIGTERM, _once)
     try:
         return main()
@@ -31,9 +31,9 @@ def stoppable(main: Callable[[], int]) -> int:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a thread; returns its result. A cancelled caller waits until the thread has ended.
+    """Run `work` in a thread and return its result. A cancelled caller waits until the thread has ended.
 
-    Nothing can stop a thread. One that starts or stops a server must not do so beside the code that cleans up.
+    A thread cannot be stopped, and one that starts or stops a server must not run concurrently with the clean-up.
     """
     running = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
     try:
@@ -44,10 +44,10 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def _once(_: int, __: object) -> None:
-    # A second signal would cut the stopping short. Not SIG_IGN: a process that is started from now on would inherit it.
+    # A second signal would interrupt the clean-up. Not SIG_IGN: a process that is started from now on would inherit it.
     signal.signal(signal.SIGTERM, _ignored)
     signal.raise_signal(signal.SIGINT)
 
 
 def _ignored(_: int, __: object) -> None:
-    """Do nothing: it is stopping already."""
+    """Ignore the signal: the run is stopping already."""

@@ -1,6 +1,6 @@
-"""A process that is started again whenever it ends, as compose and Kubernetes do.
+"""A supervised process: it is restarted whenever it ends, as by compose and Kubernetes.
 
-It runs in the event loop of the rig: asyncio has processes of its own, so `tests.support.processes` shares only the
+It runs in the event loop of the rig, with asyncio's own process class, so `tests.support.processes` shares only the
 environment and the deadline with it.
 """
 
@@ -55,14 +55,14 @@ class Supervised:
 
     @property
     def ready_seconds(self) -> float | None:
-        """For how long it has been ready, or None if it is not; a process that never says so is ready at once."""
+        """Seconds since it became ready, or None; a process without a ready line is ready at once."""
         return None if self.pid is None or self._ready_since is None else time.monotonic() - self._ready_since
 
     def send(self, signum: int) -> bool:
-        """Send a signal; returns whether there was a process to send it to. One that was killed once counts as gone."""
+        """Send a signal; return whether a process received it. A killed process counts as gone."""
         if self.pid is None:
             return False
-        with contextlib.suppress(ProcessLookupError):  # it ended, and nobody has told us yet
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and the event loop does not know it yet
             os.kill(self.pid, signum)
             if signum == signal.SIGKILL:
                 self._killed = self._process
@@ -70,7 +70,7 @@ class Supervised:
         return False
 
     async def run(self) -> None:
-        """Keep it running until cancelled; one that gives up by itself is started again after growing waits."""
+        """Keep it running until cancelled; a process that ends by itself is restarted after growing delays."""
         wait = _FIRST_WAIT
         try:
             while True:
@@ -91,9 +91,9 @@ class Supervised:
                 stderr=log,
             )
         self._ready_since = None if self.announces else time.monotonic()
-        said = self._process.stdout
-        assert said is not None  # noqa: S101 - it is a pipe
-        async for _ in said:  # the one line that a service prints: that it listens
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it is a pipe
+        async for _ in stdout:  # the ready line, the only one that a service prints
             self._ready_since = time.monotonic()
             self.readied.append(self._ready_since)
         code = await self._process.wait()

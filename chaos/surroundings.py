@@ -1,4 +1,4 @@
-"""What the services depend on and what can be broken of it: broker, database, the network, a disk and a clock."""
+"""Dependencies of the services that the rig can break: broker, database, network, a disk and a clock."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEGS = ("gateway-inference", "gateway-broker", "recorder-broker", "recorder-database")
-"""From which part to which other one."""
+"""Legs of the network, from one part to another."""
 KINDS = ("inference", "gateway", "recorder")
 PORTS = ("public", "models", *(f"{kind}-{number}" for kind in KINDS for number in (1, 2)))
-"""Who listens: HAProxy for doctors and for gateways, and two services of each kind."""
+"""Listeners: HAProxy for doctors and for gateways, and two services of each kind."""
 _DISK_MIB = 192
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """`legs` are the ways between two parts, through proxies; `ports` are for those of `PORTS`.
+    """The running dependencies. `legs` are the proxies between two parts; `ports` are those of `PORTS`.
 
-    The second gateway's outbox is on `disk`; the first gateway and the first recorder live by `clock`. A lock of
-    `starting` is held while a server is down that somebody has to start again.
+    The second gateway's outbox is on `disk`; the first gateway and the first recorder use `clock`. A lock of
+    `starting` is locked while a server is down until the rig has restarted it.
     """
 
     folder: Path
@@ -47,18 +47,18 @@ class Surroundings:
     )
 
     def broker_url(self, leg: str) -> str:
-        """Give the broker's URL by way of `leg`."""
+        """Return the broker's URL through `leg`."""
         return self.rabbit.url.replace(f":{self.rabbit.port}/", f":{self.legs[leg].port}/")
 
     def database_url(self, leg: str) -> str:
-        """Give the database's URL by way of `leg`."""
+        """Return the database's URL through `leg`."""
         url = self.postgres.url(self.database)
         return url.replace(f":{self.postgres.port}/", f":{self.legs[leg].port}/")
 
 
 @contextmanager
 def surroundings(folder: Path) -> Iterator[Surroundings]:
-    """Start servers and proxies, with what they keep in temporary folders; the rest is under `folder`."""
+    """Start servers and proxies; their state is in temporary folders, everything else under `folder`."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     with ExitStack() as opened:
         rabbit = opened.enter_context(rabbit_server())

@@ -1,1 +1,1 @@
-"""From recordings of a run to its verdict and report."""
+"""Analysis of a run: from its records to its verdict and report."""

@@ -1,4 +1,4 @@
-"""What waits where, looked at twice a second from outside."""
+"""Samples of the backlog in outboxes and queue, twice a second, over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PENDING = "predecir_outbox_pending "
 
 
 class Sample(NamedTuple):
-    """Events in the outboxes and messages ready in the queue; None where nobody answered."""
+    """Events in the outboxes and messages ready in the queue; None where a request failed."""
 
     at: float
     outbox: int | None
@@ -32,21 +32,21 @@ class Sample(NamedTuple):
 
     @property
     def backlog(self) -> int | None:
-        """All that waits, or None if it is not known."""
+        """The whole backlog, or None if it is not known."""
         return None if self.outbox is None or self.queue is None else self.outbox + self.queue
 
 
 class Watcher:
-    """Looks at gateways and, if there is one, at the broker between them and the recorders."""
+    """Samples gateways and, if there is one, the broker between them and the recorders."""
 
     def __init__(self, gateways: Sequence[str], broker: str | None) -> None:
-        """Ask `gateways` and `broker` by their URLs, and keep what is seen in `samples`."""
+        """Poll `gateways` and `broker` by their URLs, and collect the results in `samples`."""
         self._gateways, self._broker = gateways, broker
         self._connection: AbstractConnection | None = None
         self.samples: list[Sample] = []
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Sample until cancelled."""
         try:
             while True:
                 self.samples.append(await self.look())
@@ -55,7 +55,7 @@ class Watcher:
             await self._close()
 
     async def look(self) -> Sample:
-        """Look once."""
+        """Take one sample."""
         outbox, queue = await asyncio.gather(self._outbox(), self._queue())
         return Sample(time.monotonic(), outbox, queue)
 

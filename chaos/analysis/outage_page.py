@@ -13,7 +13,7 @@ _AIMED_RATE = 500
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Put `report` on a page of Markdown."""
+    """Return `report` as a page of Markdown."""
     verdict, drain = report["verdict"], report["drain"]
     failed, wrong = sum(verdict["failed"].values()), verdict["duplicated"] + verdict["altered"]
     lines = [

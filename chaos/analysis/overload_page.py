@@ -23,7 +23,7 @@ _PROFILES = {
 
 
 class Aim(NamedTuple):
-    """A figure, what was aimed at, and whether it was reached."""
+    """A figure, its aim, and whether it was reached."""
 
     what: str
     figure: str
@@ -34,10 +34,10 @@ class Aim(NamedTuple):
         return f"{self.what} {self.figure}, aimed at {self.aim}: {'reached' if self.reached else 'missed'}"
 
 
-def aims(seen: Mapping[str, Any]) -> list[Aim]:
-    """Hold what was `seen` of one profile against the three aims."""
-    over, rest = seen["overload"], seen["after"]["recovered_after"]
-    goodput = over["by_status"].get(_OK, _NOTHING)["rate"] / seen["peak"]["by_status"][_OK]["rate"]
+def aims(measurements: Mapping[str, Any]) -> list[Aim]:
+    """Return the three aims for the `measurements` of one profile."""
+    over, rest = measurements["overload"], measurements["after"]["recovered_after"]
+    goodput = over["by_status"].get(_OK, _NOTHING)["rate"] / measurements["peak"]["by_status"][_OK]["rate"]
     refusal = over["by_status"].get(_REFUSED, _NOTHING)["p99_ms"]
     return [
         Aim("answers a second, of the peak:", f"{goodput:.2f}", f"{_GOODPUT} or more", goodput >= _GOODPUT),
@@ -51,22 +51,24 @@ def aims(seen: Mapping[str, Any]) -> list[Aim]:
     ]
 
 
-def failures(seen: Mapping[str, Any]) -> dict[str, int]:
-    """Count what must not happen at all in one profile."""
-    by_status = seen["overload"]["by_status"]
+def failures(measurements: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of one profile that must be 0, by name."""
+    by_status = measurements["overload"]["by_status"]
     return {
-        "lost": seen["lost"],
-        "rejected without Retry-After": seen["overload"]["without_retry_after"],
-        "failed otherwise": sum(found["count"] for status, found in by_status.items() if status not in {_OK, _REFUSED}),
+        "lost": measurements["lost"],
+        "rejected without Retry-After": measurements["overload"]["without_retry_after"],
+        "failed otherwise": sum(
+            figures["count"] for status, figures in by_status.items() if status not in {_OK, _REFUSED}
+        ),
     }
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Write `report` as Markdown."""
+    """Return `report` as Markdown."""
     lines = [
         "# Three times the capacity",
         "",
-        f"**{' '.join(_said(name, seen) for name, seen in report['profiles'].items())}**",
+        f"**{' '.join(_headline(name, measurements) for name, measurements in report['profiles'].items())}**",
         "",
         describe(report["machine"], "python -m chaos.scenarios.overload"),
         (
@@ -77,37 +79,37 @@ def page(report: Mapping[str, Any]) -> str:
         ),
         "",
     ]
-    for name, seen in report["profiles"].items():
-        lines += [f"## {name.capitalize()}", "", _PROFILES[name], "", *_tables(seen)]
+    for name, measurements in report["profiles"].items():
+        lines += [f"## {name.capitalize()}", "", _PROFILES[name], "", *_tables(measurements)]
     return "\n".join(lines)
 
 
-def _said(name: str, seen: Mapping[str, Any]) -> str:
-    failed = ", ".join(f"{count} {what}" for what, count in failures(seen).items())
-    return f"{name.capitalize()}: {failed}; {'; '.join(map(str, aims(seen)))}."
+def _headline(name: str, measurements: Mapping[str, Any]) -> str:
+    failed = ", ".join(f"{count} {what}" for what, count in failures(measurements).items())
+    return f"{name.capitalize()}: {failed}; {'; '.join(map(str, aims(measurements)))}."
 
 
-def _tables(seen: Mapping[str, Any]) -> Iterator[str]:
+def _tables(run: Mapping[str, Any]) -> Iterator[str]:
     yield "| | figure | aimed at | reached |"
     yield "|---|---|---|---|"
-    for aim in aims(seen):
+    for aim in aims(run):
         yield f"| {aim.what.rstrip(':')} | {aim.figure} | {aim.aim} | {'yes' if aim.reached else 'no'} |"
-    for what, count in failures(seen).items():
+    for what, count in failures(run).items():
         yield f"| {what} | {count} | 0 | {'no' if count else 'yes'} |"
     yield from ("", "| phase | offered/s | status | responses/s | p50 ms | p99 ms |", "|---|---|---|---|---|---|")
     for phase in ("peak", "before", "overload", "after"):
-        for status, found in seen[phase]["by_status"].items():
+        for status, figures in run[phase]["by_status"].items():
             yield (
-                f"| {phase} | {seen[phase]['offered_rate']:,.0f} | {status} | {found['rate']:,.0f} "
-                f"| {found['p50_ms']:.1f} | {found['p99_ms']:.1f} |"
+                f"| {phase} | {run[phase]['offered_rate']:,.0f} | {status} | {figures['rate']:,.0f} "
+                f"| {figures['p50_ms']:.1f} | {figures['p99_ms']:.1f} |"
             )
-    over = seen["overload"]
+    over = run["overload"]
     yield ""
     yield (
-        f"{seen['answered']:,} requests were answered. During the overload the generator used "
-        f"{seen['generator_cpu']:.2f} of a core, sent 99 % of its requests at most {over['late_p99_ms']:.1f} ms late, "
+        f"{run['answered']:,} requests were answered. During the overload the generator used "
+        f"{run['generator_cpu']:.2f} of a core, sent 99 % of its requests at most {over['late_p99_ms']:.1f} ms late, "
         f"and had no free connection for {over['unsent']:,}. Seconds in which more than 1 % of the requests at half of "
-        f"the peak were rejected, for example in a pause of the machine: {seen['before']['bad_later']} before the "
-        f"overload, {seen['after']['bad_later']} after recovery."
+        f"the peak were rejected, for example in a pause of the machine: {run['before']['bad_later']} before the "
+        f"overload, {run['after']['bad_later']} after recovery."
     )
     yield ""

@@ -1,4 +1,4 @@
-"""What the database of a stack holds, asked of itself."""
+"""Reading of the recorded rows from a stack's database."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 async def rows(stack: SupervisedStack) -> list[Row]:
-    """Read every prediction."""
-    found = await fetched(stack, "SELECT id::text, (inputs->>'tsh')::float AS tsh, output FROM predicciones")
-    return [Row(row["id"], row["tsh"], row["output"]) for row in found]
+    """Return every prediction."""
+    records = await fetched(stack, "SELECT id::text, (inputs->>'tsh')::float AS tsh, output FROM predicciones")
+    return [Row(row["id"], row["tsh"], row["output"]) for row in records]
 
 
 async def fetched(stack: SupervisedStack, query: str) -> list[asyncpg.Record]:
-    """Ask `query` over a connection of its own."""
+    """Return the rows of `query`, over a new connection."""
     connection = await asyncpg.connect(stack.around.postgres.url(stack.around.database))
     try:
         return list(await connection.fetch(query))

@@ -1,4 +1,4 @@
-"""How long each fault was felt, from what clients and the watcher saw."""
+"""Recovery times of each fault, from the records of clients and the samples of the backlog."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ if TYPE_CHECKING:
     from tests.support.load import Request
 
 _SLACK = 1000
-"""Events waiting that count as none: about what is answered within the time it takes to hand over a batch."""
+"""A backlog that counts as none: about the answers during the relay of one batch."""
 
 
 def recoveries(
     injected: Sequence[Injected],
-    asked: Iterable[Request],
+    requests: Iterable[Request],
     samples: Sequence[Sample],
     readied: Mapping[str, Sequence[float]],
 ) -> dict[str, dict[str, float]]:
-    """Say by kind of fault how often it was, and the median and longest seconds to recover from it.
+    """Return by kind of fault the number of times, and the median and longest seconds of recovery.
 
-    `answered`: from its end until the answer to a request that began after it; `drained`: until no more waited than
-    before it, or next to nothing; `restarted`: until the process that was killed said that it was ready again.
+    `answered`: from its end to the answer to a later request; `drained`: until the backlog is as small as before it, or
+    next to nothing; `restarted`: until the killed process announced that it was ready again.
     """
-    answers = sorted((each.start, each.end) for each in asked if not each.failed)
+    answers = sorted((each.start, each.end) for each in requests if not each.failed)
     starts = [start for start, _ in answers]
     # The first answer to any request that began at or after this one.
     ends = list(accumulate((end for _, end in reversed(answers)), min))[::-1]
     kinds: dict[str, dict[str, list[float]]] = {}
     times = Counter(fault.kind for fault in injected)
     for fault in injected:
-        seen = kinds.setdefault(fault.kind, {"answered": [], "drained": [], "restarted": []})
+        seconds_of = kinds.setdefault(fault.kind, {"answered": [], "drained": [], "restarted": []})
         place = bisect_left(starts, fault.over)
         if place < len(ends):
-            seen["answered"].append(ends[place] - fault.over)
+            seconds_of["answered"].append(ends[place] - fault.over)
         again = next((at for at in readied.get(fault.target, ()) if at > fault.over), None)
         if again is not None and fault.over == fault.start:
-            seen["restarted"].append(again - fault.over)
+            seconds_of["restarted"].append(again - fault.over)
         drained = _drained(fault, again or fault.healed, samples)
         if drained is not None:
-            seen["drained"].append(drained - fault.over)
-    return {kind: {"times": times[kind], **_summed(seen)} for kind, seen in sorted(kinds.items())}
+            seconds_of["drained"].append(drained - fault.over)
+    return {kind: {"times": times[kind], **_summed(seconds_of)} for kind, seconds_of in sorted(kinds.items())}
 
 
 def _drained(fault: Injected, up: float, samples: Sequence[Sample]) -> float | None:
-    """Say when, once everything was `up` again, no more waited than before `fault`."""
+    """Return the first time after `up` at which the backlog was as small as before `fault`."""
     known = [(sample.at, sample.backlog) for sample in samples if sample.backlog is not None]
     enough = max(next((backlog for at, backlog in reversed(known) if at < fault.start), 0), _SLACK)
     return next((at for at, backlog in known if at >= up and backlog <= enough), None)
 
 
-def _summed(seen: Mapping[str, list[float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, seconds in seen.items():
+def _summed(seconds_of: Mapping[str, list[float]]) -> dict[str, float]:
+    summary: dict[str, float] = {}
+    for name, seconds in seconds_of.items():
         if seconds:
-            found |= {f"{name}_median": statistics.median(seconds), f"{name}_max": max(seconds)}
-    return found
+            summary |= {f"{name}_median": statistics.median(seconds), f"{name}_max": max(seconds)}
+    return summary

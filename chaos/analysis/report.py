@@ -17,7 +17,7 @@ _MEASURES = ("restarted", "answered", "drained")
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Put `report` on a page of Markdown."""
+    """Return `report` as a page of Markdown."""
     return "\n".join([*_head(report), *_requests(report), *_faults(report), *_rest(report), ""])
 
 
@@ -60,12 +60,12 @@ def _faults(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "| fault | times | ready again | answered | drained |"
     yield "|---|---|---|---|---|"
-    for kind, seen in report["faults"].items():
+    for kind, figures in report["faults"].items():
         cells = (
-            f"{seen[f'{name}_median']:.2f} / {seen[f'{name}_max']:.2f}" if f"{name}_max" in seen else ""
+            f"{figures[f'{name}_median']:.2f} / {figures[f'{name}_max']:.2f}" if f"{name}_max" in figures else ""
             for name in _MEASURES
         )
-        yield f"| {kind} | {seen['times']} | {' | '.join(cells)} |"
+        yield f"| {kind} | {figures['times']} | {' | '.join(cells)} |"
 
 
 def _rest(report: Mapping[str, Any]) -> Iterator[str]:

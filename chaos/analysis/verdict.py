@@ -1,4 +1,4 @@
-"""Answers that clients wrote down, held against the rows of the database."""
+"""Comparison of the answers in the clients' files with the rows of the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXAMPLES = 20
 
 
 class Row(NamedTuple):
-    """What is compared of a recorded prediction."""
+    """The compared fields of a recorded prediction."""
 
     id: str
     tsh: float
@@ -26,12 +26,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The account. What must be 0 is `lost`, `duplicated`, `altered` and `unfaithful`.
+    """Counts of a run. `lost`, `duplicated`, `altered` and `unfaithful` must be 0.
 
     `lost`: answers without a row, the first of which are `lost_answers`; `duplicated`: rows beyond the first of one
-    patient, every one of whom was asked about once; `altered`: rows that hold another patient or diagnosis than was
-    asked and answered; `unfaithful`: keys that got two different answers; `unanswered`: rows whose answer did not
-    arrive, since the connection was cut.
+    patient, each of whom was sent once; `altered`: rows with another patient or diagnosis than in request and answer;
+    `unfaithful`: keys with two different answers; `unanswered`: rows whose answer did not arrive, since the connection
+    was cut.
     """
 
     answered: int
@@ -47,16 +47,16 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether there were answers, and none is lost, doubled or altered."""
+        """True if there were answers, and none is lost, doubled or altered."""
         return self.answered > 0 and not (self.lost or self.duplicated or self.altered or self.unfaithful)
 
 
-def judge(asked: Iterable[Request], rows: Iterable[Row]) -> Verdict:
-    """Compare what was answered with what is recorded."""
+def judge(requests: Iterable[Request], rows: Iterable[Row]) -> Verdict:
+    """Compare the answers of `requests` with the recorded `rows`."""
     answers: dict[int, Request] = {}
     failed: Counter[str] = Counter()
     unfaithful = repeated = 0
-    for each in asked:
+    for each in requests:
         if each.failed:
             failed[each.failed] += 1
             continue
@@ -64,23 +64,23 @@ def judge(asked: Iterable[Request], rows: Iterable[Row]) -> Verdict:
         unfaithful += (before.id, before.output) != (each.id, each.output)
         repeated += 1
     repeated -= len(answers)
-    found = {row.id: row for row in rows}
-    patients = Counter(number_of(row.tsh) for row in found.values())
+    recorded_rows = {row.id: row for row in rows}
+    patients = Counter(number_of(row.tsh) for row in recorded_rows.values())
     lost: list[Request] = []
     altered = 0
     for number, first in answers.items():
-        row = found.get(first.id)
+        row = recorded_rows.get(first.id)
         if row is None:
             lost.append(first)
         altered += row is not None and (number_of(row.tsh), row.output) != (number, first.output)
     return Verdict(
         answered=len(answers),
-        recorded=len(found),
+        recorded=len(recorded_rows),
         lost=len(lost),
         duplicated=sum(patients.values()) - len(patients),
         altered=altered,
         unfaithful=unfaithful,
-        unanswered=len(found.keys() - {first.id for first in answers.values()}),
+        unanswered=len(recorded_rows.keys() - {first.id for first in answers.values()}),
         repeated=repeated,
         failed=dict(sorted(failed.items())),
         lost_answers=lost[:_EXAMPLES],

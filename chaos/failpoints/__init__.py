@@ -1,1 +1,1 @@
-"""Every failpoint hit for real, many times, and what was lost or doubled by it: nothing, if all is well."""
+"""Kills at every failpoint, many times, with a count of what was lost or doubled."""

@@ -1,6 +1,6 @@
-"""`python -m chaos.failpoints`: kills processes at every failpoint, and says whether anything came of it.
+"""`python -m chaos.failpoints`: kill processes at every failpoint, and report what was lost, doubled or left half done.
 
-Writes the account as JSON, and as a page beside it; ends with 1 if anything was lost, doubled or left half done.
+Writes the report as JSON and as a page beside it. The exit code is 1 if anything was lost, doubled or left half done.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ _ORDER = (*get_args(Failpoint), *FILES)
 
 
 def main() -> int:
-    """Hit, print, write; returns the exit code."""
+    """Hit the failpoints, print and write the report; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m chaos.failpoints", description=__doc__)
     parser.add_argument(
         "--hits", type=int, default=50, help="kills at each failpoint, shared by its places (default: 50)"
     )
     parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     configure_logging("warning", service="chaos")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     conditions, started, rows = machine(), time.monotonic(), list[dict[str, Any]]()
     (ROOT / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="failpoints-") as folder:
         try:
-            every(asked.hits, Path(folder), lambda tally: rows.append(_said(tally)))
+            every(arguments.hits, Path(folder), lambda tally: rows.append(_figures(tally)))
         except NotHitError as error:
             print(f"chaos: {error}", file=sys.stderr)
             return 1
     rows.sort(key=lambda row: _ORDER.index(row["failpoint"]))
     holds = all(row["lost"] == row["doubled"] == row["half_done"] == 0 < row["hits"] for row in rows)
     report = {"machine": conditions, "seconds": time.monotonic() - started, "holds": holds, "failpoints": rows}
-    if asked.report:
-        asked.report.parent.mkdir(parents=True, exist_ok=True)
-        asked.report.write_text(json.dumps(report, indent=1) + "\n")
-        asked.report.with_suffix(".md").write_text(page(report))
+    if arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.report.with_suffix(".md").write_text(page(report))
     return 0 if holds else 1
 
 
-def _said(tally: Tally) -> dict[str, Any]:
+def _figures(tally: Tally) -> dict[str, Any]:
     row = _row(tally)
     print(line(row), flush=True)
     return row

@@ -1,7 +1,7 @@
-"""The local profile killed while SQLite writes its WAL back into the file: within one checkpoint, between two pages.
+"""Kills of the local profile during a checkpoint, while SQLite writes pages from its WAL into the file.
 
-SQLite does that by itself, inside of a commit, so there is no line of ours to name. strace kills the process instead,
-at the third page: in WAL mode nothing but a checkpoint writes to the file itself.
+SQLite runs a checkpoint inside a commit, so no line of our code can be a failpoint. strace kills the process at the
+third page instead: in WAL mode only a checkpoint writes to the file itself.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _PAGE = 3
 
 
 def hit(failpoint: str, hits: int, untraced: Zygote, profile: Profile, modules: tuple[str, ...]) -> Tally:
-    """Have doctors ask until the process dies in a checkpoint, start it again as ever, and so on; then compare."""
+    """Send requests until the process dies in a checkpoint, restart it, repeat; then compare answers and rows."""
     tally, doctors, before = Tally(failpoint, profile.place), Doctors(failpoint), set(recorded_before(profile))
     file, trace = profile.folder / FILES[failpoint], profile.folder / "trace"
-    whole(tally, doctors, untraced, profile)  # makes the files
+    whole(tally, doctors, untraced, profile)  # creates the files
     with traced(file, trace, modules) as ending:
         for _ in range(hits):
             process = tally.start(ending, [profile.service], profile.folder, profile.environment)
@@ -45,7 +45,7 @@ def hit(failpoint: str, hits: int, untraced: Zygote, profile: Profile, modules: 
 
 
 def whole(tally: Tally, doctors: Doctors, untraced: Zygote, profile: Profile) -> None:
-    """Start it, have everybody get an answer, and kill it."""
+    """Start the process without a tracer, complete all open requests, and kill it."""
     process = tally.start(untraced, [profile.service], profile.folder, profile.environment)
     doctors.finish(process.listens())
     process.kill()

@@ -1,4 +1,4 @@
-"""The databases that recorders are killed over, and how to look into them."""
+"""Databases for the kills of recorders: one interface for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS = 120
 
 
 class Database(Protocol):
-    """One database."""
+    """A database under test."""
 
     place: ClassVar[str]
     structure: ClassVar[str]
@@ -30,10 +30,10 @@ class Database(Protocol):
         """Its `DATABASE_URL`."""
 
     def query(self, statement: str) -> list[str]:
-        """Give the first column of what `statement` finds."""
+        """Return the first column of the result of `statement`."""
 
     def copy(self) -> Database:
-        """Copy it as it is, while nobody uses it."""
+        """Return a copy of it; no process may use it meanwhile."""
 
     def drop(self) -> None:
         """Remove it."""
@@ -41,7 +41,7 @@ class Database(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sqlite:
-    """A file."""
+    """An SQLite file."""
 
     path: Path
 
@@ -59,12 +59,12 @@ class Sqlite:
         return f"sqlite:///{self.path}"
 
     def query(self, statement: str) -> list[str]:
-        """Give the first column of what `statement` finds."""
+        """Return the first column of the result of `statement`."""
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=_SECONDS)) as connection:
             return [str(row[0]) for row in connection.execute(statement)]
 
     def copy(self) -> Sqlite:
-        """Copy it as it is, while nobody uses it."""
+        """Return a copy of it; no process may use it meanwhile."""
         return Sqlite(Path(shutil.copy(self.path, self.path.with_name(f"{secrets.token_hex(6)}.db"))))
 
     def drop(self) -> None:
@@ -75,7 +75,7 @@ class Sqlite:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A database on a server."""
+    """A database on a PostgreSQL server."""
 
     server: PostgresServer
     name: str
@@ -95,11 +95,11 @@ class Postgres:
         return self.server.url(self.name)
 
     def query(self, statement: str) -> list[str]:
-        """Give the first column of what `statement` finds."""
+        """Return the first column of the result of `statement`."""
         return [str(value) for value in self.server.query(self.name, statement)]
 
     def copy(self) -> Postgres:
-        """Copy it as it is, while nobody uses it."""
+        """Return a copy of it; no process may use it meanwhile."""
         name = f"test_{secrets.token_hex(6)}"
         self.server.query("postgres", f"CREATE DATABASE {name} TEMPLATE {self.name}")
         return Postgres(self.server, name)

@@ -1,4 +1,4 @@
-"""Doctors who ask one after the other and, when no answer comes, ask again under the same `Idempotency-Key`."""
+"""Clients that send requests one by one and retry an unanswered one with the same `Idempotency-Key`."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _PAUSE = 0.01
 
 
 class Doctors:
-    """All keys that were ever asked for, and the ids of the answers to them."""
+    """All keys that were sent, and the ids of their answers."""
 
     def __init__(self, name: str) -> None:
-        """Nobody has asked yet; `name` sets their keys apart from others'."""
+        """Start without requests; `name` makes the keys differ from those of other clients."""
         self._name = name
         self.answers: dict[str, str] = {}
         self.contradicted = 0
-        """Answers that named another id than an earlier answer to the same key."""
+        """Number of answers with another id than an earlier answer to the same key."""
         self._numbers = count()
         self._unanswered: list[int] = []
 
     def ask_until_cut(self, url: str) -> None:
-        """Ask until nobody answers any more.
+        """Send requests until the server does not respond any more.
 
         Raises:
-            TimeoutError: it goes on answering.
+            TimeoutError: it still responds.
 
         """
         asyncio.run(self._all(url, finish=False))
 
     def finish(self, url: str) -> None:
-        """Ask again whatever has no answer yet, and something new, which comes after everything else.
+        """Retry every unanswered request, then send a new one, whose event is the last.
 
         Raises:
-            TimeoutError: some got none.
+            TimeoutError: a request got no answer.
 
         """
         self._unanswered.insert(0, next(self._numbers))
@@ -68,6 +68,6 @@ class Doctors:
                 return
             if response.status == HTTPStatus.OK:
                 self.contradicted += self.answers.setdefault(key, answer["id"]) != answer["id"]
-            else:  # refused for now
+            else:  # rejected for now
                 self._unanswered.append(number)
                 await asyncio.sleep(_PAUSE)

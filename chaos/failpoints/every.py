@@ -1,4 +1,4 @@
-"""All failpoints, each with what it needs around it, on lanes side by side: much of the time is waiting."""
+"""All failpoints, each with its services, on parallel lanes: much of the time is waiting."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from chaos.failpoints.tally import Tally
 
 _PLACES = Counter((*serving.SERVER, *serving.LOCAL, *(recording.FAILPOINTS + migrating.MIGRATIONS) * 2))
-"""In how many places each failpoint is hit, where that is more than one."""
+"""Number of places of each failpoint that has more than one."""
 
 
 def new_broker(rabbit: RabbitServer) -> Broker:
-    """Declare queues of one's own."""
+    """Return a broker with new queue names."""
     broker = Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))
     asyncio.run(broker.declare())
     return broker
 
 
 def new_database(postgres: PostgresServer) -> Postgres:
-    """Create an empty database."""
+    """Return a new, empty database."""
     return Postgres(postgres, postgres.new_database())
 
 
-def every(hits: int, folder: Path, told: Callable[[Tally], None]) -> None:
-    """Hit every failpoint `hits` times, shared among its places, with all state in `folder`; `told` hears of each.
+def every(hits: int, folder: Path, report: Callable[[Tally], None]) -> None:
+    """Hit every failpoint `hits` times, shared among its places, in `folder`; pass each tally to `report`.
 
     Raises:
         NotHitError: a process did not die where it should have.
@@ -56,7 +56,7 @@ def every(hits: int, folder: Path, told: Callable[[Tally], None]) -> None:
             _models(hits, services, folder / "models"),
         )
         with ThreadPoolExecutor(len(lanes)) as threads:
-            running = [threads.submit(_along, lane, told) for lane in lanes]
+            running = [threads.submit(_along, lane, report) for lane in lanes]
             try:
                 for lane in running:
                     lane.result()
@@ -65,13 +65,13 @@ def every(hits: int, folder: Path, told: Callable[[Tally], None]) -> None:
                 raise
 
 
-def _along(lane: Iterable[Tally], told: Callable[[Tally], None]) -> None:
+def _along(lane: Iterable[Tally], report: Callable[[Tally], None]) -> None:
     for tally in lane:
-        told(tally)
+        report(tally)
 
 
 def _share(hits: int, failpoint: str) -> int:
-    """Say how many of the hits of `failpoint` fall to each of its places."""
+    """Return the share of the hits of `failpoint` for each of its places."""
     return -(-hits // _PLACES.get(failpoint, 1))
 
 

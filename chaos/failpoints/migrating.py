@@ -1,4 +1,4 @@
-"""Recorders killed while they bring old tables up to date, and copies from one database into another, cut short."""
+"""Kills of recorders during a migration, and of transfers from one database into another."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MIGRATIONS = ("migration.revision", "migration.migrated")
 COPIES = ("copy.write", "copy.committed")
 _OLD = "0002"
 _STEPS = 3
-"""Revisions after `_OLD`, at the least."""
+"""Minimum number of revisions after `_OLD`."""
 _OLD_ROWS = 300
 _COPIED_ROWS = BATCH + 100
 _ROWS = "SELECT CAST(id AS text) || ' ' || hash || ' ' || output FROM predicciones"
 
 
 def fill(database: Database, rows: int, *, revision: str = "head") -> None:
-    """Put made-up predictions into an empty database, with tables as they were at `revision`."""
+    """Insert made-up predictions into an empty database with the tables of `revision`."""
 
     async def filled() -> None:
         async with open_database(read_url(database.url)) as opened:
@@ -54,7 +54,7 @@ def fill(database: Database, rows: int, *, revision: str = "head") -> None:
 def hit_migration(failpoint: str, hits: int, zygote: Zygote, database: Database, folder: Path) -> Tally:
     """Kill recorders at their first start on the old tables; `database` must be empty.
 
-    The tables must be the old ones or the new ones at any moment, and the rows the same.
+    At every moment the tables must be the old or the new ones, with the same rows.
     """
     tally, passes = Tally(failpoint, database.place), random.Random(0)  # noqa: S311 - when to die
     fill(database, _OLD_ROWS, revision=_OLD)
@@ -63,12 +63,12 @@ def hit_migration(failpoint: str, hits: int, zygote: Zygote, database: Database,
         copy, armed = database.copy(), str(passes.randint(1, _STEPS)) if failpoint == "migration.revision" else "1"
         environment = {"DATABASE_URL": copy.url}
         tally.hit(tally.start(zygote, ["services.recorder"], folder, environment, armed=armed))
-        found = copy.query(copy.structure)
+        structure_now = copy.query(copy.structure)
         process = tally.start(zygote, ["services.recorder"], folder, environment)
         process.listens()
         process.kill()
         new = new or copy.query(copy.structure)
-        tally.never(found != (old if failpoint == "migration.revision" else new))
+        tally.never(structure_now != (old if failpoint == "migration.revision" else new))
         tally.never(new == old or copy.query(copy.structure) != new or not copy.query(copy.views))
         tally.compare(rows, copy.query(_ROWS))
         copy.drop()
@@ -78,7 +78,7 @@ def hit_migration(failpoint: str, hits: int, zygote: Zygote, database: Database,
 def hit_copy(  # noqa: PLR0913 - how often, with what, from where, to where
     failpoint: str, hits: int, zygote: Zygote, *, source: Database, empty: Database, folder: Path
 ) -> Tally:
-    """Kill copies of `source`, filled here, into databases like `empty`; then run the same command again."""
+    """Kill transfers from `source`, filled here, into databases like `empty`; then run the same command again."""
     place = f"{source.place} to {empty.place}"
     tally, passes = Tally(failpoint, place), random.Random(0)  # noqa: S311 - when to die
     fill(source, _COPIED_ROWS)

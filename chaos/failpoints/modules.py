@@ -1,4 +1,4 @@
-"""What a zygote imports, so that what it forks need not."""
+"""Modules that a zygote imports once for all processes that it forks."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ the same time on this machine.
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Put `report` on a page of Markdown."""
+    """Return `report` as a page of Markdown."""
     rows = report["failpoints"]
     return _PAGE.format(
         conditions=describe(report["machine"], "python -m chaos.failpoints"),
@@ -43,7 +43,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """Put one failpoint on a line of the table."""
+    """Return the table's line of one failpoint."""
     recovered = f"{row['recovery_seconds_median']:.2f} / {row['recovery_seconds_max']:.2f}"
     numbers = " | ".join(f"{row[name]:,}" for name in _COUNTED)
     return f"| `{row['failpoint']}` | {row['place']} | {numbers} | {recovered} |"

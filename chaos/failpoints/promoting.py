@@ -1,4 +1,4 @@
-"""`python -m training promote` killed between the history, the alias and the links."""
+"""`python -m training promote` killed between the promotion log, the alias and the links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = PacienteDePrueba.disease.name
 
 
 class Site:
-    """A folder with a registry of its own, two versions in it, and one of them in staging."""
+    """A folder with a registry of two versions, one of them in staging."""
 
     def __init__(self, folder: Path, zygote: Zygote) -> None:
         """Register two versions, and promote the first."""
@@ -35,18 +35,18 @@ class Site:
         self.promote(self.staging).ended()
 
     def promote(self, version: str, environment: dict[str, str] | None = None) -> Forked:
-        """Start the command that brings `version` into staging."""
+        """Start the command that promotes `version` to staging."""
         words = ["training", "promote", version, "--to", STAGING, "--reason", "a test"]
         patient = {"PREDECIR_PACIENTE": "tests.support.bundles:PacienteDePrueba"}
         return self._zygote.start(words, self._folder, {**patient, **(environment or {})})
 
     def moves(self) -> list[str]:
-        """Give the version of every move of the history that counts, oldest first."""
+        """Return the version of every valid entry of the promotion log, oldest first."""
         log = self.registry.promotion_log()
         return [stored.entry.version for stored in log.entries if stored.entry and stored.number not in log.late]
 
     def link(self) -> str | None:
-        """Say which whole version the link leads to, or None."""
+        """Return the complete version that the link points to, or None."""
         try:
             version = (self.model_store.folder / STAGING).readlink().name
         except OSError:
@@ -55,9 +55,9 @@ class Site:
 
 
 def hit(failpoint: str, hits: int, site: Site) -> Tally:
-    """Promote, one version after the other; each command kills itself, and is then given once more.
+    """Promote the versions in turn; each command kills itself and is then run once more.
 
-    `answered` counts promotions; each must be in the history once, and alias and link must agree in the end.
+    `answered` counts promotions. Each must be in the log once, and alias and link must agree in the end.
     """
     tally = Tally(failpoint, "registry in a file")
     for _ in range(hits):

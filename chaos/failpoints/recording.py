@@ -1,4 +1,4 @@
-"""Recorders killed between what was delivered, its commit and its acknowledgement."""
+"""Kills of recorders between delivery, commit and acknowledgement."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _ROWS = "SELECT id FROM predicciones UNION ALL SELECT prediccion_id FROM duplica
 
 @dataclass(slots=True)
 class Publisher:
-    """Publishes events as a gateway's relay does, and knows their ids."""
+    """Publishes events as a gateway's relay does, and remembers their ids."""
 
     broker: Broker
     numbers: Iterator[int]
     ids: list[str]
 
     def publish(self) -> None:
-        """Publish one message of a few events, and wait until it is confirmed."""
+        """Publish one message of a few events and wait for its confirmation."""
         bodies = [event() for _ in range(_EVENTS)]
         asyncio.run(self._publish(bodies))
         self.ids += [orjson.loads(body)["id"] for body in bodies]
@@ -61,7 +61,7 @@ class Publisher:
 def hit(  # noqa: PLR0913 - how often, with what, from where, to where
     failpoint: str, hits: int, zygote: Zygote, *, broker: Broker, database: Database, folder: Path
 ) -> Tally:
-    """Publish while the recorder kills itself and is started again, and compare what was published and recorded.
+    """Publish while the recorder kills itself and is restarted; compare the published and the recorded ids.
 
     `broker` and `database` must be new.
     """
@@ -79,10 +79,10 @@ def hit(  # noqa: PLR0913 - how often, with what, from where, to where
         tally.hit(process)
     process = tally.start(zygote, ["services.recorder"], folder, environment)
     try:
-        publisher.publish()  # the last of the queue: once it is recorded, so is every repetition before it
+        publisher.publish()  # the last in the queue: when it is recorded, so is every redelivery before it
         until_now(lambda: set(publisher.ids) <= set(database.query(_ROWS)), seconds=_SECONDS)
     except TimeoutError:
-        pass  # the comparison says what lacks
+        pass  # the comparison names the missing ids
     finally:
         process.kill()
     tally.compare(publisher.ids, database.query(_ROWS))

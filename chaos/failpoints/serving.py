@@ -1,4 +1,4 @@
-"""Gateways, and the local profile, killed between the steps of an answer's way to the database."""
+"""Kills of gateways and of the local profile between the steps from an answer to its row."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is killed, in which folder and with which settings, and where its answers end."""
+    """The service to kill, its folder and settings, and the database of its answers."""
 
     service: str
     place: str
@@ -38,7 +38,7 @@ class Profile:
     database: Path
 
     def recorded(self) -> list[str]:
-        """Read the id of every row, and of every repetition under another number."""
+        """Return the id of every row, and of every repetition with another seq."""
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=_SECONDS)) as connection:
             both = "SELECT id FROM predicciones UNION ALL SELECT prediccion_id FROM duplicados"
             return [row[0] for row in connection.execute(both)]
@@ -46,7 +46,7 @@ class Profile:
 
 @contextmanager
 def server_profile(zygote: Zygote, broker: Broker, folder: Path) -> Iterator[Profile]:
-    """Run inference and a recorder behind `broker`, which has the queues; the gateway comes and goes."""
+    """Run inference and a recorder behind `broker`, which has the queues; only the gateway is killed."""
     inference, recorder, gateway = (folder / name for name in ("inference", "recorder", "gateway"))
     for each in (inference, recorder, gateway):
         each.mkdir(parents=True)
@@ -61,14 +61,14 @@ def server_profile(zygote: Zygote, broker: Broker, folder: Path) -> Iterator[Pro
 
 
 def local_profile(folder: Path) -> Profile:
-    """Make ready to run everything in one process."""
+    """Return the local profile, which runs everything in one process."""
     make_bundle(folder / "var", DatosPaciente)
     environment = {"RELAY_LINGER_MS": "20"}
     return Profile("services.local", "local profile", folder, environment, folder / "predicciones.db")
 
 
 def hit(failpoint: str, hits: int, zygote: Zygote, profile: Profile, seed: int = 0) -> Tally:
-    """Have doctors ask while the process kills itself and is started again; compare what was answered and recorded."""
+    """Send requests while the process kills itself and is restarted; compare answers and rows."""
     tally, doctors, before = Tally(failpoint, profile.place), Doctors(failpoint), set(recorded_before(profile))
     passes = random.Random(seed)  # noqa: S311 - when to die, repeatably
     for _ in range(hits):
@@ -82,19 +82,19 @@ def hit(failpoint: str, hits: int, zygote: Zygote, profile: Profile, seed: int =
 
 
 def recorded_before(profile: Profile) -> list[str]:
-    """Read what an earlier failpoint left there."""
+    """Return the rows that an earlier failpoint left there."""
     return profile.recorded() if profile.database.exists() else []
 
 
 def settle(tally: Tally, doctors: Doctors, zygote: Zygote, profile: Profile, before: set[str]) -> None:
-    """Start it once more, let everybody get an answer, and compare what is recorded once nothing waits any more."""
+    """Start it once more, complete all requests, wait until the backlog is empty, and compare."""
     process = tally.start(zygote, [profile.service], profile.folder, profile.environment)
     try:
         doctors.finish(process.listens())
         until_now(lambda: "predecir_outbox_pending 0.0" in process.get("/metrics").text, seconds=_SECONDS)
         until_now(lambda: set(doctors.answers.values()) <= set(profile.recorded()), seconds=_SECONDS)
     except TimeoutError:
-        pass  # the comparison says what lacks
+        pass  # the comparison names the missing ids
     finally:
         process.kill()
     tally.compare(list(doctors.answers.values()), [one for one in profile.recorded() if one not in before])

@@ -1,4 +1,4 @@
-"""Inference killed between the steps that bring a new version from the registry to those who ask."""
+"""Kills of inference between the steps of a rollout, from the registry to the first answer of the new version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PASSES = {
     "model.loaded": "2",
     "model.swapped": "2",
 }
-"""The failpoints, and the pass that is the promotion's: what serves from the start passes some of them, too."""
+"""By failpoint, the pass that belongs to the promotion: the start passes some of them, too."""
 _ASKED_BEFORE = 3
 _SECONDS = 120
 _ROWS = random_rows(PacienteDePrueba, 4, seed=9)
@@ -52,7 +52,7 @@ class Replica:
     """The folder of an inference service that follows a registry with two versions."""
 
     def __init__(self, registry: ModelRegistry, folder: Path) -> None:
-        """Register two versions; the operator has placed the key."""
+        """Register two versions and place the public key, as an operator does."""
         self.registry, self.folder = registry, folder
         self.environment = {
             "MLFLOW_TRACKING_URI": registry.url,
@@ -77,7 +77,7 @@ class Replica:
         shutil.rmtree(self.model_store.folder / self.other, ignore_errors=True)
 
     def starts_with(self) -> str | None:
-        """Say which whole version a start without the registry would serve, or None."""
+        """Return the complete version that a start without the registry would serve, or None."""
         try:
             version = (self.model_store.folder / PRODUCTION).readlink().name
         except OSError:
@@ -85,7 +85,7 @@ class Replica:
         return None if self.model_store.opened(version) is None else version
 
     def ask(self, url: str) -> str | None:
-        """Ask once; returns the version that answered, None if none did, or `mixture` if the answer is not its own."""
+        """Send one request; return the version that answered, None, or `mixture` if another one computed it."""
         path = f"{url}/v2/models/{PacienteDePrueba.disease.name}/infer"
         try:
             response = plain_http.post(path, json=_BODY, timeout=_SECONDS)
@@ -94,19 +94,19 @@ class Replica:
         if response.status_code != HTTPStatus.OK:
             return "refused"
         answer = response.json()
-        found, expected = answer["outputs"][0]["data"], self.expected.get(answer["model_version"])
-        return str(answer["model_version"]) if found == expected else "mixture"
+        probabilities, expected = answer["outputs"][0]["data"], self.expected.get(answer["model_version"])
+        return str(answer["model_version"]) if probabilities == expected else "mixture"
 
     def _answers(self, bundle: Path) -> list[float]:
         loaded = load_model(open_bundle(bundle, self.registry.key, patient_digest=PacienteDePrueba.digest))
-        found: list[float] = loaded.model.probabilities(np.array(_ROWS, dtype=np.float32)).ravel().tolist()
-        return found
+        probabilities: list[float] = loaded.model.probabilities(np.array(_ROWS, dtype=np.float32)).ravel().tolist()
+        return probabilities
 
 
 def hit(failpoint: str, hits: int, zygote: Zygote, replica: Replica) -> Tally:
-    """Promote while doctors ask; the process kills itself, and whatever serves at any moment is one whole version.
+    """Promote under load; the process kills itself, and must serve one complete version at every moment.
 
-    `lost` counts requests that were refused, or restarts that did not come to serve what is in production.
+    `lost` counts rejected requests, and restarts that did not reach the version in production.
     """
     tally = Tally(failpoint, "inference behind MLflow")
     replica.promote()
@@ -127,7 +127,7 @@ def hit(failpoint: str, hits: int, zygote: Zygote, replica: Replica) -> Tally:
 
 
 def ask_until_cut(replica: Replica, url: str) -> list[str]:
-    """Ask until nobody answers; returns who did."""
+    """Send requests until the process dies; return the versions that answered."""
     answers: list[str] = []
 
     def cut() -> bool:
@@ -140,7 +140,7 @@ def ask_until_cut(replica: Replica, url: str) -> list[str]:
 
 
 def serve(tally: Tally, zygote: Zygote, replica: Replica) -> None:
-    """Start it once more and see that it comes to serve, and to keep, what is in production."""
+    """Start it once more; count a loss unless it serves and stores the version in production."""
     process: Forked = zygote.start(["services.inference"], replica.folder, replica.environment)
     try:
         url = process.listens()
@@ -154,7 +154,7 @@ def serve(tally: Tally, zygote: Zygote, replica: Replica) -> None:
 
 
 def count(tally: Tally, answers: list[str], allowed: set[str]) -> None:
-    """Count who answered."""
+    """Count the answers by version."""
     tally.answered += len(answers)
     tally.lost += answers.count("refused")
     tally.halves += sum(answer not in {*allowed, "refused"} for answer in answers)

@@ -1,4 +1,4 @@
-"""What the hits of one failpoint came to."""
+"""Results of the hits of one failpoint."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _SECONDS = 120
 
 
 STOPPING = threading.Event()
-"""Set when the whole account is given up: every lane of it ends at its next start or death of a process."""
+"""Set to abort the run: every lane ends at its next start or death of a process."""
 
 
 class GivenUpError(Exception):
-    """What this lane was at is not wanted any more."""
+    """Raised in a lane when the run is aborted."""
 
 
 class NotHitError(Exception):
-    """A process did not die at the line where it should have; nothing is proven then."""
+    """Raised if a process did not die at its failpoint: the run proves nothing then."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """`answered` counts what must be there in the end, in the words of `place`; times are in seconds.
+    """Counts of one failpoint. `answered` counts what must exist in the end, as `place` names it; times are in seconds.
 
-    `halves` counts states that must never be seen: half a migration, a mixture of two models, an alias without a link.
+    `halves` counts states that must never occur: half a migration, a mixture of two models, an alias without a link.
     """
 
     failpoint: str
@@ -50,7 +50,7 @@ class Tally:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was lost, doubled or left half done."""
+        """True if nothing was lost, doubled or left half done."""
         return self.hits > 0 and (self.lost, self.doubled, self.halves) == (0, 0, 0)
 
     def start(
@@ -62,7 +62,7 @@ class Tally:
         *,
         armed: str | None = None,
     ) -> Forked:
-        """Start a service, armed for the pass that `armed` says, if it does; returns once it listens, or has died."""
+        """Start a service, armed for pass `armed` if given; return when it listens or has died."""
         _wanted()
         if armed is not None:
             environment = {**environment, "PREDECIR_FAILPOINT": f"{self.failpoint}:{armed}"}
@@ -73,10 +73,10 @@ class Tally:
         return process
 
     def hit(self, process: Forked, *, trace: Path | None = None) -> None:
-        """Wait until `process` has killed itself at the failpoint, or strace has, which writes `trace`; count it.
+        """Wait until `process` was killed at the failpoint, by itself or by strace, which writes `trace`; count it.
 
         Raises:
-            NotHitError: it lives on, or ended otherwise.
+            NotHitError: it still runs, or ended otherwise.
 
         """
         _wanted()
@@ -85,26 +85,26 @@ class Tally:
         except TimeoutError:
             raise NotHitError(f"{self.failpoint}, {self.place}: never passed\n{process.errors()}") from None
         self._died = time.monotonic()
-        said = process.errors() if trace is None else trace.read_text(errors="replace")
+        output = process.errors() if trace is None else trace.read_text(errors="replace")
         proof = f'{{"failpoint": "{self.failpoint}", "event": "failpoint_hit"' if trace is None else "killed by SIGKILL"
-        if code != -signal.SIGKILL or proof not in said:
-            raise NotHitError(f"{self.failpoint}, {self.place}: ended with {code}\n{said}")
+        if code != -signal.SIGKILL or proof not in output:
+            raise NotHitError(f"{self.failpoint}, {self.place}: ended with {code}\n{output}")
         self.hits += 1
 
     def recovered(self) -> None:
-        """Count the time since the last death as a recovery; only the first one after it counts."""
+        """Count the time since the last death as a recovery; later calls before the next death have no effect."""
         if self._died is not None:
             self.recoveries.append(time.monotonic() - self._died)
             self._died = None
 
-    def compare(self, expected: Sequence[str], found: Sequence[str]) -> None:
-        """Count what is not among the `found`, and what is there twice or was never asked for."""
+    def compare(self, expected: Sequence[str], recorded: Sequence[str]) -> None:
+        """Count the `expected` ids that are missing from `recorded`, and the doubled or unexpected ids there."""
         self.answered += len(set(expected))
-        self.lost += len(set(expected) - set(found))
-        self.doubled += len(found) - len(set(found)) + len(set(found) - set(expected))
+        self.lost += len(set(expected) - set(recorded))
+        self.doubled += len(recorded) - len(set(recorded)) + len(set(recorded) - set(expected))
 
     def never(self, state: bool) -> None:  # noqa: FBT001 - a sentence: never this
-        """Count a state that must not be."""
+        """Count a half-done state."""
         self.halves += state
 
 

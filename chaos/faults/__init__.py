@@ -1,1 +1,1 @@
-"""Faults: what is done to the system, and when."""
+"""Faults of the rig, and their schedule."""

@@ -1,4 +1,4 @@
-"""A clock that can be set: libfaketime, for the time of day alone, as an operator or NTP would set it."""
+"""A clock that can be set: libfaketime, for wall-clock time only, as an operator or NTP sets it."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The clock of whoever runs with `environment`; a step is seen within a second."""
+    """The clock of processes that run with `environment`; they see a step within a second."""
 
     file: Path
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the process needs.
+        """The environment of a process that uses this clock.
 
         Raises:
             RuntimeError: libfaketime is not installed.
 
         """
-        found = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-        if found is None:
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+        if library is None:
             raise RuntimeError("chaos: no libfaketime: install Debian's package `libfaketime`")
         return {
-            "LD_PRELOAD": str(found),
+            "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a step leaves it alone on every system
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a step never changes it
             "NO_FAKE_STAT": "1",
         }
 
     def set(self, seconds: int) -> None:
-        """Let it go `seconds` before the true time; negative: behind it."""
+        """Set the clock `seconds` ahead of the true time; negative: behind it."""
         new = self.file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.replace(self.file)

@@ -1,6 +1,6 @@
-"""A small disk that can be filled: a tmpfs in a mount namespace, kept by a process of its own.
+"""A small disk that can be filled: a tmpfs in a mount namespace, which a separate process keeps open.
 
-What is written there survives the death of whoever wrote it, like on any disk, but no power cut.
+Files survive the death of the process that wrote them, as on any disk, but no power cut.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SmallDisk:
-    """Mounted at `path` for whoever is started with `prefix` before its command, to work in the folder `home`."""
+    """A disk mounted at `path` for processes whose command starts with `prefix`; they work in the folder `home`."""
 
     home: Path
     path: Path
@@ -28,19 +28,19 @@ class SmallDisk:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What a command begins with that is to see this disk."""
+        """The beginning of the command of a process that is to see this disk."""
         enter = ("nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials", "--")
-        # Whoever enters finds himself in the root folder of the other namespace.
+        # A process that enters the other namespace starts in its root folder.
         return (*enter, "sh", "-c", 'cd "$0" && exec "$@"', str(self.home))
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the disk."""
         with open(self._filler, "wb", buffering=0) as file, suppress(OSError):  # noqa: PTH123 - see _filler
             while True:
                 file.write(bytes(_CHUNK))
 
     def free(self) -> None:
-        """Make room again."""
+        """Free the space again."""
         os.unlink(self._filler)  # noqa: PTH108 - see _filler
 
     @property
@@ -51,7 +51,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(home: Path, path: Path, *, mib: int) -> Iterator[SmallDisk]:
-    """Mount one at `path`, for processes that work in `home`; it goes with all that is on it."""
+    """Mount a disk at `path`, for processes that work in `home`; it is removed with all its files at the end."""
     path.mkdir(parents=True)
     script = f'mount -t tmpfs -o size={mib}m none "$0" && echo mounted && exec sleep infinity'
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, str(path)]
@@ -62,4 +62,4 @@ def small_disk(home: Path, path: Path, *, mib: int) -> Iterator[SmallDisk]:
                 raise RuntimeError("chaos: a tmpfs cannot be mounted here; allow user namespaces, or run as root")
             yield SmallDisk(home, path, holder.pid)
         finally:
-            holder.kill()  # it only sleeps, and nothing can make it ignore this
+            holder.kill()  # it only sleeps, and cannot ignore this signal

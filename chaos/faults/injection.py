@@ -1,6 +1,6 @@
-"""What is done to the system: each fault is entered, held for a while, and left healed.
+"""Faults of the system, as context managers: entering injects the fault, leaving heals it.
 
-A fault that cannot be had right now, since its target is being started just then, raises `NotNowError` on entering.
+A fault whose target is just being started raises `NotNowError` on entering.
 """
 
 from __future__ import annotations
@@ -31,42 +31,42 @@ if TYPE_CHECKING:
 
     Broken = TypeVar("Broken")
     Fault = Callable[[Broken, random.Random], AbstractAsyncContextManager[str]]
-    """Does something to a system; gives what it hit, for as long as it lasts."""
+    """A function that injects a fault into a system; its context yields the name of the target."""
 
 
 _RECOVERY_SECONDS = 120
 _ALARM_CALLS = 3
 _AT_WORK = 0.5
-"""Seconds since it was ready."""
+"""Seconds of readiness after which a process counts as at work."""
 
 
 class Supervision(Protocol):
-    """Something whose processes are started again when they end."""
+    """A system whose processes are restarted when they end."""
 
     @property
     def processes(self) -> Sequence[Supervised]:
-        """All of them."""
+        """All its processes."""
 
 
 class NotNowError(Exception):
-    """There is nothing that this fault could be done to at this moment."""
+    """Raised if the fault has no target at this moment."""
 
 
 @asynccontextmanager
 async def process_killed(broken: Supervision, rng: random.Random, kind: str) -> AsyncIterator[str]:
-    """Kill a process that is at work; whoever supervises it starts it again."""
-    found = [each for each in broken.processes if each.name.startswith(kind) and (each.ready_seconds or 0) > _AT_WORK]
-    yield _killed(found, rng)
+    """Kill a process that is at work; its supervisor restarts it."""
+    targets = [each for each in broken.processes if each.name.startswith(kind) and (each.ready_seconds or 0) > _AT_WORK]
+    yield _killed(targets, rng)
 
 
 @asynccontextmanager
 async def starter_killed(broken: Supervision, rng: random.Random) -> AsyncIterator[str]:
-    """Kill a process that is still starting: it may be reading its outbox, or bringing tables up to date."""
+    """Kill a process that is still starting: it may be reading its outbox, or migrating tables."""
     yield _killed([each for each in broken.processes if each.pid and each.ready_seconds is None], rng)
 
 
-def _killed(found: Sequence[Supervised], rng: random.Random) -> str:
-    if not found or not (target := rng.choice(found)).send(signal.SIGKILL):
+def _killed(targets: Sequence[Supervised], rng: random.Random) -> str:
+    if not targets or not (target := rng.choice(targets)).send(signal.SIGKILL):
         raise NotNowError
     return target.name
 
@@ -89,13 +89,13 @@ async def _database_killed(stack: SupervisedStack, _: random.Random) -> AsyncIte
 
 @asynccontextmanager
 async def _session_killed(stack: SupervisedStack, rng: random.Random) -> AsyncIterator[str]:
-    """Kill one process of PostgreSQL: the others end too, and it recovers by itself."""
+    """Kill one process of PostgreSQL: the server ends the others and recovers by itself."""
     async with _server(stack, "database"):
         try:
             rng.choice(psutil.Process(stack.around.postgres.pid).children()).kill()
         except (psutil.NoSuchProcess, IndexError):
             raise NotNowError from None
-        # To itself until it is up: the same again while it recovers would end it for good.
+        # Locked until the server is up: a second kill during recovery would end it for good.
         await until(lambda: in_thread(_answers, stack.around.postgres), seconds=_RECOVERY_SECONDS)
     yield "database"
 
@@ -137,7 +137,7 @@ async def _broker_alarm(stack: SupervisedStack, _: random.Random) -> AsyncIterat
 
 
 async def _alarmed(stack: SupervisedStack, *, on: bool) -> None:
-    """Raise or clear the alarm. Its command may hang where all is broken by turns, and does no harm a second time."""
+    """Raise or clear the alarm. The command may hang while other faults are active; it can be repeated."""
     for _ in range(_ALARM_CALLS):
         with suppress(subprocess.TimeoutExpired):
             await in_thread(stack.around.rabbit.alarm, on=on)
@@ -147,11 +147,11 @@ async def _alarmed(stack: SupervisedStack, *, on: bool) -> None:
 
 @asynccontextmanager
 async def process_stopped(broken: Supervision, rng: random.Random, kind: str) -> AsyncIterator[str]:
-    """Let one of the processes that are ready hang."""
-    found = [each for each in broken.processes if each.name.startswith(kind) and each.ready_seconds is not None]
-    if not found:
+    """Stop (SIGSTOP) one of the processes that are ready, and continue it at the end."""
+    targets = [each for each in broken.processes if each.name.startswith(kind) and each.ready_seconds is not None]
+    if not targets:
         raise NotNowError
-    target = rng.choice(found)
+    target = rng.choice(targets)
     try:
         process = psutil.Process(target.pid)
     except psutil.NoSuchProcess:  # killed just now
@@ -177,7 +177,7 @@ async def _server_stopped(
 async def _network(
     stack: SupervisedStack, _: random.Random, leg: str, become: Callable[[Proxy], None]
 ) -> AsyncIterator[str]:
-    """Let one way misbehave; what it does to its connections is up to `become`."""
+    """Break one leg; `become` is the fault of its connections."""
     proxy = stack.around.legs[leg]
     await in_thread(become, proxy)
     try:
@@ -197,7 +197,7 @@ async def _disk_full(stack: SupervisedStack, _: random.Random) -> AsyncIterator[
 
 @asynccontextmanager
 async def _clock_stepped(stack: SupervisedStack, _: random.Random, seconds: int) -> AsyncIterator[str]:
-    """Set the clock of one gateway and one recorder; it is set right again in the end, which is another step."""
+    """Set the clock of one gateway and one recorder; setting it right at the end is another step."""
     stack.around.clock.set(seconds)
     try:
         yield "gateway-1"
@@ -207,7 +207,7 @@ async def _clock_stepped(stack: SupervisedStack, _: random.Random, seconds: int)
 
 @asynccontextmanager
 async def _server(stack: SupervisedStack, name: str) -> AsyncIterator[None]:
-    """Have a server to oneself: nobody else stops it while it starts."""
+    """Lock a server, so that no other fault stops it while it starts."""
     lock = stack.around.starting[name]
     if lock.locked():
         raise NotNowError
@@ -243,7 +243,7 @@ KILLS: Mapping[str, tuple[int, Fault[SupervisedStack]]] = {
     "kill-database": (4, _database_killed),
     "kill-broker": (2, _broker_killed),
 }
-"""`kill -9`, with how often each is chosen: what is replicated and starts within a second often, the broker seldom."""
+"""Kills (`kill -9`) with their weights: high for replicated services that start within a second, low for the broker."""
 
 HELD: Mapping[str, Fault[SupervisedStack]] = {
     "stop-gateway": partial(process_stopped, kind="gateway"),
@@ -263,4 +263,4 @@ HELD: Mapping[str, Fault[SupervisedStack]] = {
         for leg in LEGS
     },
 }
-"""What lasts for some seconds and then ends."""
+"""Faults that last for some seconds and are then healed."""

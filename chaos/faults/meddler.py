@@ -1,4 +1,4 @@
-"""A stranger with the gateways' password: puts poison into the queue, and delivers good messages twice."""
+"""A foreign publisher with the gateways' password: it sends poison messages, and good messages a second time."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _CONFIRM_SECONDS = 5
 _CLOSE_SECONDS = 2
 _AGAIN_SECONDS = 0.5
 _LATEST_SECONDS = 5
-"""A second delivery comes up to so much later: before, in or after the transaction of the first."""
+"""Longest delay of a second delivery, in seconds: before, in or after the transaction of the first."""
 _START_SECONDS = 30
 
 
 class Meddler:
-    """Goes on through every restart of the broker; what was `sent` is confirmed."""
+    """A publisher that continues through every restart of the broker; the messages in `sent` are confirmed."""
 
     def __init__(self, url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float) -> None:
-        """Publish a poison every `poison_seconds`, and `doubled_share` of the good messages once more."""
+        """Publish a poison message every `poison_seconds`, and the share `doubled_share` of good messages once more."""
         self._url, self._topology = url, wanted
         self._pause, self._share, self._seed = poison_seconds, doubled_share, Random(seed)  # noqa: S311 - repeatable
         self._poisoner, self._kinds = Poisoner(_GATEWAY, Random(seed)), cycle(KINDS)  # noqa: S311 - the same
@@ -47,11 +47,11 @@ class Meddler:
         self.doubled = 0
 
     async def run(self) -> None:
-        """Meddle until `stop`; what was begun is brought to its end, for which the broker must be back."""
+        """Publish until `stop`, then finish what was started; that needs the broker."""
         while not self._stopping.is_set() or self._unconfirmed:
             with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
                 async with self._connected() as connection:
-                    await self._publish_one(connection)  # taken: the recorder's queue is there, not only our own
+                    await self._publish_one(connection)  # confirmed: the recorder's queue exists, not only our own
                     await self._copy(connection)
                     while not self._stopping.is_set():
                         await self._wait(self._pause)
@@ -59,7 +59,7 @@ class Meddler:
             await self._wait(_AGAIN_SECONDS)
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """End `run`."""
         self._stopping.set()
 
     async def _publish_one(self, connection: AbstractConnection) -> None:
@@ -83,7 +83,7 @@ class Meddler:
         self._unconfirmed = None
 
     async def _copy(self, connection: AbstractConnection) -> None:
-        """Get a copy of what gateways publish from now on, and put some of it behind the recorder's queue again."""
+        """Consume a copy of what gateways publish from now on, and publish a part of it to the recorder's queue."""
         async with asyncio.timeout(_CONFIRM_SECONDS):
             channel = await connection.channel()
             copies = await channel.declare_queue(exclusive=True)
@@ -125,7 +125,7 @@ class Meddler:
 def meddling(
     url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float
 ) -> Iterator[Meddler]:
-    """Let a `Meddler` meddle meanwhile, in a thread of its own; afterwards all it `sent` is in the queue."""
+    """Run a `Meddler` in a thread meanwhile; at the end all its `sent` messages are in the queue."""
     started: Future[tuple[Meddler, asyncio.AbstractEventLoop]] = Future()
 
     async def meddle() -> None:

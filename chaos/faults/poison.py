@@ -1,7 +1,7 @@
-"""Messages that no recorder can record, of every kind we could think of.
+"""Messages that a recorder cannot record, of many kinds.
 
-Each kind is what a bug or a stranger with a password could publish. What is good in such a message must become rows,
-and what is bad must end in `cuarentena` with its bytes: `Poison` says which is which.
+A bug, or a foreign publisher with a password, could publish each kind. The good events of such a message must become
+rows, and the bad ones must end in `cuarentena` with their bytes: `Poison` has both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HUGE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """One message: `aside` is what ends in quarantine, `recorded` are the ids of the good events beside it."""
+    """One message: `aside` is the part that ends in quarantine, `recorded` the ids of its good events."""
 
     body: bytes
     aside: bytes
@@ -41,20 +41,20 @@ class Poisoner:
     """Makes poison in the name of a gateway that does not exist; equal seeds make equal poison."""
 
     def __init__(self, gateway_id: str, seed: Random) -> None:
-        """Number what it makes as `gateway_id`'s, from 1 and without gaps."""
+        """Number the events as those of `gateway_id`, from 1 and without gaps."""
         self._gateway_id, self.seed, self._numbers = gateway_id, seed, count(1)
 
     def make(self, kind: str) -> Poison:
-        """Make one message of `kind`, one of `KINDS`."""
+        """Return one message of `kind`, one of `KINDS`."""
         return KINDS[kind](self)
 
     def good(self, event_id: str | None = None) -> bytes:
-        """Make an event that can be recorded."""
+        """Return an event that can be recorded."""
         event_id = event_id or str(uuid.UUID(int=self.seed.getrandbits(128), version=4))
         return event(event_id=event_id, tsh=self.seed.randrange(1, 1_000_000) / 1000)
 
     def batch(self, aside: bytes, before: Sequence[bytes] = (), after: Sequence[bytes] = ()) -> Poison:
-        """Pack `aside` between good events, as a gateway packs."""
+        """Return a message with `aside` between good events, packed as a gateway does."""
         events = [*before, aside, *after]
         [batch] = split([Delivery(self._gateway_id, next(self._numbers), each) for each in events], len(events))
         recorded = tuple(_id(each) for each in (*before, *after))
@@ -66,7 +66,7 @@ def _id(good: bytes) -> str:
 
 
 def _spoilt(spoil: Callable[[bytes], bytes]) -> Callable[[Poisoner], Poison]:
-    """Make a kind whose one event is a good one, spoilt."""
+    """Return a kind of message with one event: a good one, after a change that spoils it."""
     return lambda poisoner: poisoner.batch(spoil(poisoner.good()))
 
 
@@ -117,4 +117,4 @@ KINDS: Mapping[str, Callable[[Poisoner], Poison]] = {
     "of a stranger": _of_a_stranger,
     "from a nameless gateway": _from_a_nameless_gateway,
 }
-"""How each kind is made, by its name. PostgreSQL takes no NUL in a text, so a NUL is more than a curiosity."""
+"""The function that makes each kind, by its name. A NUL is among them since PostgreSQL rejects it in a text."""

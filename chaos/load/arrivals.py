@@ -24,17 +24,17 @@ import uvloop
 from tests.support.waiting import until
 
 PEAK_CLIENTS = 64
-"""How many ask at once while the peak is sought."""
+"""Number of connections while the peak is measured."""
 CONNECTIONS = 1000
-"""How many requests can be owed at once; the next one that is due then is not sent, and counted as such."""
+"""Largest number of open requests; a further one is not sent, and counted as unsent."""
 _TICK_SECONDS = 0.001
 _WARMING_SECONDS = 2.0
 _PEAK_SECONDS = 8.0
 _HALF_SECONDS = 8.0
-"""How long half of the peak is asked for, before the overload, for comparison, and after it."""
+"""Seconds at half of the peak, before the overload, for comparison, and after it."""
 _GIVE_UP_SECONDS = 10
 _ODD_ONES = 0.01
-"""Which part of a second's requests may go unanswered in a second that counts as good: a pause of the machine's."""
+"""Largest share of unanswered requests in a second that counts as good; it allows for pauses of the machine."""
 _OK = 200
 _HEAD = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
@@ -46,12 +46,12 @@ class PhaseStats:
     latencies: dict[int, array[float]] = field(default_factory=dict)
     """Milliseconds by status; 0 for a connection that ended without a response."""
     late: array[float] = field(default_factory=lambda: array("d"))
-    """How many milliseconds after its moment each request was sent."""
+    """Delay of the sending of each request, in milliseconds."""
     unsent: int = 0
     """Requests for which no connection was free."""
     without_retry_after: int = 0
     missed: Counter[int] = field(default_factory=Counter)
-    """Requests that were not answered, by the second in which they were sent, or should have been."""
+    """Unanswered requests, by the second in which they were sent or due."""
 
     def note(self, status: int, seconds: float, sent: float, head: bytes) -> None:
         """Count one response."""
@@ -61,7 +61,7 @@ class PhaseStats:
             self.without_retry_after += b"retry-after" not in head.lower()
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        """Put it into a few figures; the phase took `seconds`."""
+        """Return summary figures; the phase took `seconds`."""
         rate = (sum(map(len, self.latencies.values())) + self.unsent) / seconds
         bad = {second for second, missed in self.missed.items() if missed > rate * _ODD_ONES}
         # Bad seconds after the first good one are counted apart: a pause of the machine makes one at any time.
@@ -97,43 +97,43 @@ class _Client(asyncio.Protocol):
         self._load = load
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._asked: tuple[PhaseStats, float, float] | None = None
+        self._pending: tuple[PhaseStats, float, float] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be ready to ask."""
+        """Register the connection as free."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def ask(self, request: bytes, seen: PhaseStats, since_start: float) -> None:
+    def ask(self, request: bytes, stats: PhaseStats, since_start: float) -> None:
         """Send `request`."""
         assert self._transport is not None  # noqa: S101 - asked once it is connected
-        self._asked = (seen, time.perf_counter(), since_start)
+        self._pending = (stats, time.perf_counter(), since_start)
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take in a response, and be free again once it is whole."""
+        """Read a response; the connection is free again when it is complete."""
         self._buffer = self._buffer + data if self._buffer else data
         end = self._buffer.find(b"\r\n\r\n")
-        if end < 0 or self._asked is None:
+        if end < 0 or self._pending is None:
             return
         head = self._buffer[:end]
         at = head.lower().find(b"content-length:")
         length = int(head[at + 15 :].split(b"\r\n", 1)[0])
         if len(self._buffer) < end + 4 + length:
             return
-        seen, started, since_start = self._asked
-        status, body, self._buffer, self._asked = int(head[9:12]), self._buffer[end + 4 :], b"", None
-        seen.note(status, time.perf_counter() - started, since_start, head)
+        stats, started, since_start = self._pending
+        status, body, self._buffer, self._pending = int(head[9:12]), self._buffer[end + 4 :], b"", None
+        stats.note(status, time.perf_counter() - started, since_start, head)
         if status == _OK:
             self._load.answered.append(body[7:43].decode())  # {"id":"…36 characters…"
         self._load.is_free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count what will never be answered."""
+        """Count the open request as failed."""
         del exc
-        if self._asked is not None:
-            seen, started, since_start = self._asked
-            self._asked = None
-            seen.note(0, time.perf_counter() - started, since_start, b"retry-after")
+        if self._pending is not None:
+            stats, started, since_start = self._pending
+            self._pending = None
+            stats.note(0, time.perf_counter() - started, since_start, b"retry-after")
         self._load.is_gone(self)
 
     def hang_up(self) -> None:
@@ -146,7 +146,7 @@ class Load:
     """Sends requests to one server and counts their outcomes."""
 
     def __init__(self, port: int, patients: list[bytes]) -> None:
-        """Ask the server on `port` of loopback about `patients` in turn."""
+        """Send `patients` in turn to the server on `port` of loopback."""
         self._requests = cycle([_HEAD % len(patient) + patient for patient in patients])
         self._port = port
         self._free: deque[_Client] = deque()
@@ -173,57 +173,57 @@ class Load:
 
     async def arrive(self, rate: float, seconds: float) -> PhaseStats:
         """Send `rate` requests a second for `seconds`, each at its moment."""
-        seen, started, due = PhaseStats(), time.perf_counter(), 0
+        stats, started, due = PhaseStats(), time.perf_counter(), 0
         while due < rate * seconds:
             now = time.perf_counter() - started
             while due < rate * seconds and due / rate <= now:
-                seen.late.append((now - due / rate) * 1000)
-                self._send(seen, now)
+                stats.late.append((now - due / rate) * 1000)
+                self._send(stats, now)
                 due += 1
             await asyncio.sleep(_TICK_SECONDS)
-        return seen
+        return stats
 
     async def keep_asking(self, clients: int, seconds: float) -> PhaseStats:
-        """Have `clients` ask again as soon as they are answered, for `seconds`."""
-        seen = PhaseStats()
+        """Send the next request on each of `clients` connections after each response, for `seconds`."""
+        stats = PhaseStats()
         await self.connect(clients)
-        self._again = (seen, time.perf_counter())
+        self._again = (stats, time.perf_counter())
         for _ in range(clients):
-            self._send(seen, 0)
+            self._send(stats, 0)
         await asyncio.sleep(seconds)
         self._again = None
         await self.settle()
-        return seen
+        return stats
 
     async def settle(self) -> None:
-        """Wait for the responses still owed."""
+        """Wait for the outstanding responses."""
         with suppress(TimeoutError):
             await until(lambda: len(self._free) == len(self._all), seconds=_GIVE_UP_SECONDS)
 
     def is_free(self, client: _Client) -> None:
-        """Let `client` be asked for more."""
+        """Return `client` to the free connections."""
         self._free.append(client)
         if self._again is not None:
             self._send(self._again[0], time.perf_counter() - self._again[1])
 
     def is_gone(self, client: _Client) -> None:
-        """Forget `client`."""
+        """Remove the closed connection `client`."""
         self._all.discard(client)
         if client in self._free:
             self._free.remove(client)
 
-    def _send(self, seen: PhaseStats, since_start: float) -> None:
+    def _send(self, stats: PhaseStats, since_start: float) -> None:
         if self._free:
-            self._free.popleft().ask(next(self._requests), seen, since_start)
+            self._free.popleft().ask(next(self._requests), stats, since_start)
         else:
-            seen.unsent += 1
-            seen.missed[int(since_start)] += 1
+            stats.unsent += 1
+            stats.missed[int(since_start)] += 1
 
 
 async def overload(port: int, times: float, seconds: float) -> tuple[dict[str, Any], list[str]]:
-    """Find the peak of the server on `port`, ask half of it, `times` as much for `seconds`, then half again.
+    """Measure the peak of the server on `port`, send half of it, `times` the peak for `seconds`, then half again.
 
-    Gives the report, and the ids of all answers.
+    Returns the report, and the ids of all answers.
     """
     patients = [f'{{"edad":{age},"sexo":"F","tsh":{age / 20}}}'.encode() for age in range(18, 98)]
     async with Load(port, patients) as load:
@@ -249,7 +249,7 @@ async def overload(port: int, times: float, seconds: float) -> tuple[dict[str, A
 
 
 def main() -> None:
-    """Load the server on the port given, and write a report and the ids of all answers into the folder given."""
+    """Load the server on the port argument; write a report and the ids of all answers into the folder argument."""
     port, times, seconds, folder = sys.argv[1:]
     report, answered = uvloop.run(overload(int(port), float(times), float(seconds)))
     Path(folder, "report.json").write_text(json.dumps(report))

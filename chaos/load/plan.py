@@ -1,4 +1,4 @@
-"""Clients at work, and what a run is to be."""
+"""The plan of a run, and its clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST_TRIES_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is to be: `clients` processes with `connections` each, which rest `pause_ms` after each answer."""
+    """Plan of a run: `clients` processes with `connections` each, with a pause of `pause_ms` after each answer."""
 
     seconds: float
     kills: int
@@ -33,13 +33,13 @@ class Plan:
     pause_ms: float = 20
 
     def chosen(self, table: Mapping[str, T]) -> dict[str, T]:
-        """Choose from a table of faults those of the categories in `faults`: what stands before the hyphen."""
-        return {kind: found for kind, found in table.items() if kind.split("-")[0] in self.faults}
+        """Return the entries of a table of faults whose category, the part before the hyphen, is in `faults`."""
+        return {kind: fault for kind, fault in table.items() if kind.split("-")[0] in self.faults}
 
 
 @asynccontextmanager
 async def clients(plan: Plan, url: str, folder: Path) -> AsyncIterator[list[Path]]:
-    """Let clients ask at `url` meanwhile; yields their files, in which each keyed request is answered in the end."""
+    """Run clients on `url` meanwhile; yields their files, in which each keyed request is answered at the end."""
     files = [folder / f"client-{number}.jsonl" for number in range(plan.clients)]
     processes: list[Process] = []
     try:

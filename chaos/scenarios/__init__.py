@@ -1,1 +1,1 @@
-"""Runs of the rig: server and local profile, outages, overload, rolling restarts, soak."""
+"""Scenarios of the rig: server and local profile, outages, overload, rolling restarts, soak."""

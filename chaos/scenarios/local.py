@@ -1,4 +1,4 @@
-"""The local profile: one process on SQLite, killed and stopped again and again while it is asked."""
+"""The local profile under faults: one process on SQLite, killed and stopped repeatedly under load."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _READY_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Laptop:
-    """What there is to break."""
+    """The targets of the faults."""
 
     processes: Sequence[Supervised]
 
@@ -48,11 +48,11 @@ LOCAL_KILLS: Mapping[str, tuple[int, Fault[Laptop]]] = {
     STARTING: (1, starter_killed),
 }
 LOCAL_HELD: Mapping[str, Fault[Laptop]] = {"stop-local": partial(process_stopped, kind="local")}
-"""As in `chaos.faults.injection`, for the local profile."""
+"""Faults of the local profile, as in `chaos.faults.injection`."""
 
 
 async def run_local(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Do `plan` to the local profile in `folder`; returns the report, which does not say on which machine.
+    """Run `plan` on the local profile in `folder`; return the report, without the machine.
 
     Raises:
         TimeoutError: it did not start, or did not drain.
@@ -84,16 +84,16 @@ async def _report(plan: Plan, folder: Path, process: Supervised, url: str) -> di
         started = time.monotonic()
         closed = await settles(url)
         drained = time.monotonic() - started
-    asked = [line for file in files for line in read(file)]
-    found = query(folder, "SELECT id, json_extract(inputs, '$.tsh'), output FROM predicciones")
-    verdict = judge(asked, (Row(*row) for row in found))
+    requests = [line for file in files for line in read(file)]
+    records = query(folder, "SELECT id, json_extract(inputs, '$.tsh'), output FROM predicciones")
+    verdict = judge(requests, (Row(*row) for row in records))
     return {
         "profile": "local",
         "plan": {**asdict(plan), "faults": sorted(plan.faults)},
         "verdict": asdict(verdict),
         "holds": verdict.holds and closed,
         "answers_per_second": verdict.answered / asking,
-        "faults": recoveries(schedule.injected, asked, watcher.samples, {process.name: process.readied}),
+        "faults": recoveries(schedule.injected, requests, watcher.samples, {process.name: process.readied}),
         "kills": schedule.killed,
         "drain_seconds": drained,
         "largest_backlog": max(sample.backlog or 0 for sample in watcher.samples),

@@ -55,21 +55,21 @@ class Drain:
 
     @property
     def rate(self) -> float:
-        """Rows per second, of the backlog and of what was answered meanwhile."""
+        """Rows per second, of the backlog and of the answers meanwhile."""
         return self.recorded / self.seconds
 
 
 def main() -> int:
-    """Run, print, write; returns 1 if a request failed or anything was lost, doubled, altered or set aside."""
+    """Run, print and write; return 1 if a request failed or anything was lost, doubled, altered or dead-lettered."""
     arguments = _arguments()
     for client in ("aiormq", "asyncio"):
-        logging.getLogger(client).setLevel(logging.CRITICAL)  # that the broker goes is no news here
+        logging.getLogger(client).setLevel(logging.CRITICAL)  # expected here: the broker is stopped
     (ROOT / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "var", prefix="outage-") as name:
         folder = Path(name)
         conditions = {"machine": machine(), "fsync_ms": fsync_ms(folder)}
-        found = asyncio.run(run(arguments.what, arguments.minutes * 60, arguments.rate, folder))
-    report = {**conditions, **found}
+        result = asyncio.run(run(arguments.what, arguments.minutes * 60, arguments.rate, folder))
+    report = {**conditions, **result}
     print(page(report))
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str, Any]:
-    """Do without `what` for `seconds` at `rate` requests a second; returns the report, without the machine.
+    """Stop `what` for `seconds` at `rate` requests a second; return the report, without the machine.
 
     Raises:
         TimeoutError: the system did not start, or did not drain.
@@ -96,8 +96,8 @@ async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str,
             moments.append(time.monotonic())
             await asyncio.sleep(_AFTER_SECONDS)
         closed = await settles(stack.services["recorder"][0].url)
-        asked = [line for file in files for line in read(file)]
-        verdict = judge(asked, await rows(stack))
+        requests = [line for file in files for line in read(file)]
+        verdict = judge(requests, await rows(stack))
         dead = await _dead_letters(stack)
         quarantined = len(await fetched(stack, "SELECT id FROM cuarentena"))
         return {
@@ -109,7 +109,7 @@ async def run(what: str, seconds: float, rate: float, folder: Path) -> dict[str,
             "drain": {**asdict(drain), "rate": drain.rate},
             "dead_lettered": dead,
             "quarantined": quarantined,
-            "phases": phases(asked, moments),
+            "phases": phases(requests, moments),
             "account_closes": closed,
         }
 
@@ -123,7 +123,7 @@ async def _without(stack: SupervisedStack, what: str, seconds: float) -> None:
 
 
 class _Backlog:
-    """Answers that `files` of clients hold and the database does not."""
+    """Answers in `files` of clients that have no row in the database."""
 
     def __init__(self, stack: SupervisedStack, files: Sequence[Path]) -> None:
         self._stack, self._read = stack, dict.fromkeys(files, 0)
@@ -137,15 +137,15 @@ class _Backlog:
                 new = lines.read()
             new = new[: new.rfind(b"\n") + 1]
             self._read[file] = start + len(new)
-            asked = (Request(*json.loads(line)) for line in new.splitlines())
-            self._numbers.update(each.number for each in asked if not each.failed)
+            requests = (Request(*json.loads(line)) for line in new.splitlines())
+            self._numbers.update(each.number for each in requests if not each.failed)
         [row] = await fetched(self._stack, "SELECT count(*) AS number FROM predicciones")
         recorded = int(row["number"])
         return len(self._numbers) - recorded, recorded
 
 
 async def _drain(backlog: _Backlog, rate: float) -> Drain:
-    """Wait until no more answers are on their way than are given in a second."""
+    """Wait until the answers without a row are no more than those of one second."""
     started = time.monotonic()
     waiting, first = await backlog.look()
     still, last = waiting, first
@@ -163,18 +163,18 @@ async def _dead_letters(stack: SupervisedStack) -> int:
         return int(queue.declaration_result.message_count or 0)
 
 
-def phases(asked: Iterable[Request], moments: Sequence[float]) -> list[dict[str, Any]]:
-    """Sum up what was asked before, without and while draining, and after."""
+def phases(requests: Iterable[Request], moments: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the figures of the requests before, during and after the outage, and while draining."""
     names = ("before", "without", "draining", "after")
-    found: dict[str, list[Request]] = {name: [] for name in names}
-    for each in asked:
-        found[names[sum(each.start >= moment for moment in moments)]].append(each)
-    return [_phase(name, those) for name, those in found.items() if those]
+    by_phase: dict[str, list[Request]] = {name: [] for name in names}
+    for each in requests:
+        by_phase[names[sum(each.start >= moment for moment in moments)]].append(each)
+    return [_phase(name, those) for name, those in by_phase.items() if those]
 
 
-def _phase(name: str, asked: Sequence[Request]) -> dict[str, Any]:
-    took = sorted(each.end - each.start for each in asked if not each.failed)
-    seconds = max(each.end for each in asked) - min(each.start for each in asked)
+def _phase(name: str, requests: Sequence[Request]) -> dict[str, Any]:
+    took = sorted(each.end - each.start for each in requests if not each.failed)
+    seconds = max(each.end for each in requests) - min(each.start for each in requests)
     return {
         "phase": name,
         "seconds": seconds,
@@ -182,7 +182,7 @@ def _phase(name: str, asked: Sequence[Request]) -> dict[str, Any]:
         "answers_per_second": len(took) / seconds,
         "p50_ms": 1000 * statistics.median(took) if took else None,
         "p99_ms": 1000 * took[len(took) * 99 // 100] if took else None,
-        "failed": dict(Counter(each.failed for each in asked if each.failed)),
+        "failed": dict(Counter(each.failed for each in requests if each.failed)),
     }
 
 

@@ -37,9 +37,9 @@ _SPARE_SECONDS = 120
 
 
 def main() -> int:
-    """Run, print, and write what is asked for; returns 1 if an answer is missing or a refusal says nothing.
+    """Run, print and write the report; return 1 if an answer is missing or a rejection lacks `Retry-After`.
 
-    An aim that was missed is no failure: the first sentence of the page says so.
+    A missed aim is no failure: the first sentence of the page states it.
     """
     parser = argparse.ArgumentParser(
         prog="chaos.scenarios.overload", description="Ask three times as much as can be answered."
@@ -47,14 +47,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--profile", choices=sorted(PROFILES), help="one of them (default: each in turn)")
     parser.add_argument("--report", type=Path, help="where to write the JSON; a page of Markdown goes beside it")
-    asked = parser.parse_args()
-    report = run([asked.profile] if asked.profile else list(PROFILES), asked.seconds)
+    arguments = parser.parse_args()
+    report = run([arguments.profile] if arguments.profile else list(PROFILES), arguments.seconds)
     print(page(report))
-    if asked.report is not None:
-        asked.report.parent.mkdir(parents=True, exist_ok=True)
-        asked.report.write_text(json.dumps(report, indent=1) + "\n")
-        asked.report.with_suffix(".md").write_text(page(report))
-    return 1 if any(any(failures(seen).values()) for seen in report["profiles"].values()) else 0
+    if arguments.report is not None:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.report.with_suffix(".md").write_text(page(report))
+    return 1 if any(any(failures(measurements).values()) for measurements in report["profiles"].values()) else 0
 
 
 def run(profiles: list[str], seconds: float) -> dict[str, Any]:
@@ -71,9 +71,9 @@ def run(profiles: list[str], seconds: float) -> dict[str, Any]:
 def _local(folder: Path, seconds: float) -> dict[str, Any]:
     make_bundle(folder / "var", DatosPaciente)
     with serving([sys.executable, "-m", "services.local"], folder) as server:
-        seen = _overloaded(server.port, seconds, folder)
+        measurements = _overloaded(server.port, seconds, folder)
         until_now(lambda: _settled(server.read("/conciliacion")), seconds=_SPARE_SECONDS)
-    return _accounted(seen, folder, {row[0] for row in query(folder, "SELECT id FROM predicciones")})
+    return _accounted(measurements, folder, {row[0] for row in query(folder, "SELECT id FROM predicciones")})
 
 
 def _server(folder: Path, seconds: float) -> dict[str, Any]:
@@ -94,21 +94,21 @@ PROFILES = {"local": _local, "server": _server}
 
 
 def _overloaded(port: int, seconds: float, folder: Path) -> dict[str, Any]:
-    """Overload what listens on `port`; the ids of all answers go into `folder`."""
+    """Overload the server on `port`; the ids of all answers are written into `folder`."""
     command = [sys.executable, "-m", "chaos.load.arrivals", str(port), str(TIMES), str(seconds), str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=seconds + _SPARE_SECONDS)  # noqa: S603 - our own module
-    seen: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return seen
+    measurements: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return measurements
 
 
-def _accounted(seen: dict[str, Any], folder: Path, recorded: set[str]) -> dict[str, Any]:
+def _accounted(measurements: dict[str, Any], folder: Path, recorded: set[str]) -> dict[str, Any]:
     answered = (folder / "answered").read_text().split()
-    return {**seen, "answered": len(answered), "lost": len(set(answered) - recorded)}
+    return {**measurements, "answered": len(answered), "lost": len(set(answered) - recorded)}
 
 
 def _settled(account: bytes) -> bool:
-    found = json.loads(account)
-    return found["diferencia"] == 0 and all(gateway["en_outbox"] == 0 for gateway in found["gateways"])
+    body = json.loads(account)
+    return body["diferencia"] == 0 and all(gateway["en_outbox"] == 0 for gateway in body["gateways"])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Rolling restarts under load: `python -m chaos.scenarios.rolling [--restarts 20] [--report FILE]`.
 
-Two of each service behind HAProxy, as deployed. Doctors ask all the while; one replica of gateway, inference and
-recorder at a time is told to stop (SIGTERM), drains, and is started again, in turns, until each service has had its
-number of restarts. No request may fail, and every answer must be a row. With `--report docs/proof/rolling.json` it
+Two of each service behind HAProxy, as deployed. Clients send requests all the while. One replica at a
+time, in turns of gateway, inference and recorder, gets SIGTERM, drains, and is started again, until each service was
+restarted that often. No request may fail, and every answer must be a row. With `--report docs/proof/rolling.json` it
 writes that file and the page beside it.
 """
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from chaos.supervised import Supervised
 
 DRAIN_SECONDS = 3
-"""As docker-compose.yml has it: HAProxy looks every second, and believes the second answer."""
+"""As in docker-compose.yml: HAProxy checks every second, and acts on the second equal result."""
 _SETTLED_SECONDS = 3
-"""How long a replica is ready before the next one is stopped, as whoever rolls them out waits."""
+"""Seconds of readiness of a replica before the next one is stopped, as an orchestrator waits."""
 _DEADLINE_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """What came of it: `restarts` of each service, `rows` of the `answered`; `codes` are how the processes ended."""
+    """Result: `restarts` of each service, `rows` of the `answered` requests; `codes` are the exit codes."""
 
     seconds: float
     restarts: dict[str, int]
@@ -85,7 +85,7 @@ async def _restarted(process: Supervised) -> None:
 
 
 def main() -> int:
-    """Run, print, and write what is asked for; returns 1 if a request failed or an answer is missing."""
+    """Run, print and write the report; return 1 if a request failed or an answer is missing."""
     parser = argparse.ArgumentParser(
         prog="chaos.scenarios.rolling", description="Restart each replica in turn, under load."
     )

@@ -1,4 +1,4 @@
-"""The server profile: start it, ask, break, heal, drain, and compare what was answered with what is recorded."""
+"""The server profile under faults: start, load, break, heal, drain, and compare answers with rows."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 POISON = "poison"
-"""The category of faults that is put into the queue instead of done to a part."""
+"""The category of faults that are messages in the queue."""
 _POISON_SECONDS = 2
 _DOUBLED_SHARE = 0.1
 _WARMING_SECONDS = 3
 _DRAIN_SECONDS = 300
 _SETTLE_SECONDS = 180
-"""Gateways say every 25 s how far they are."""
+"""Longer than the 25 s between two reports of a gateway."""
 
 
 async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Do `plan` to the server profile in `folder`; returns the report, which does not say on which machine.
+    """Run `plan` on the server profile in `folder`; return the report, without the machine.
 
     Raises:
         TimeoutError: the system did not start, or did not drain.
@@ -59,12 +59,12 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
                 asking = time.monotonic() - began
             drained = await _drained(watcher)
             closed = await settles(stack.services["recorder"][0].url)
-        asked = [line for file in files for line in read(file)]
+        requests = [line for file in files for line in read(file)]
         recorded = {row.id: row for row in await rows(stack)}
         poison = _poison(meddler, set(recorded), await _set_aside(stack))
         for event_id in (event_id for sent in meddler.sent for event_id in sent.recorded):
-            recorded.pop(event_id, None)  # nobody asked for these
-        verdict = judge(asked, recorded.values())
+            recorded.pop(event_id, None)  # rows of no request
+        verdict = judge(requests, recorded.values())
         readied = {process.name: process.readied for process in stack.processes}
         return {
             "profile": "server",
@@ -72,7 +72,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             "verdict": asdict(verdict),
             "holds": verdict.holds and closed and not poison["missing"] and not poison["unexpected"],
             "answers_per_second": verdict.answered / asking,
-            "faults": recoveries(schedule.injected, asked, watcher.samples, readied),
+            "faults": recoveries(schedule.injected, requests, watcher.samples, readied),
             "kills": schedule.killed,
             "drain_seconds": drained,
             "largest_backlog": max(sample.backlog or 0 for sample in watcher.samples),
@@ -85,7 +85,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _meddled(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Meddler]:
-    """Let a stranger put poison into the queue meanwhile and deliver messages twice, if `plan` wants that."""
+    """Publish poison and second deliveries meanwhile, if `plan` has that category."""
     meddler = Meddler(
         stack.around.rabbit.url,
         topology("predecir"),
@@ -104,21 +104,21 @@ async def _meddled(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Meddler]
 
 
 def _poison(meddler: Meddler, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
-    """Hold what was set aside against the poison, byte by byte, and the good events beside it against the rows."""
-    wanted, found = Counter(sent.aside for sent in meddler.sent), Counter(aside)
+    """Compare the quarantine with the poison, byte by byte, and the good events of the poison with the rows."""
+    wanted, quarantined = Counter(sent.aside for sent in meddler.sent), Counter(aside)
     good = [event_id for sent in meddler.sent for event_id in sent.recorded]
     return {
         "sent": sum(meddler.kinds.values()),
         "kinds": dict(meddler.kinds),
         "delivered_twice": meddler.doubled,
-        "quarantined": sum(found.values()),
-        "missing": (wanted - found).total() + sum(event_id not in recorded for event_id in good),
-        "unexpected": (found - wanted).total(),
+        "quarantined": sum(quarantined.values()),
+        "missing": (wanted - quarantined).total() + sum(event_id not in recorded for event_id in good),
+        "unexpected": (quarantined - wanted).total(),
     }
 
 
 async def account(url: str) -> list[dict[str, Any]]:
-    """Ask for the account of every gateway; empty while nobody at `url` can say."""
+    """Return the account of every gateway; empty while no recorder at `url` responds."""
     timeout = aiohttp.ClientTimeout(total=30)
     try:
         async with aiohttp.ClientSession(url, timeout=timeout) as session, session.get("/conciliacion") as response:
@@ -130,16 +130,16 @@ async def account(url: str) -> list[dict[str, Any]]:
 
 
 async def settles(url: str) -> bool:
-    """Wait until the account at `url` says that all that was answered by now is recorded; whether that happened."""
+    """Wait until the account at `url` shows every answer up to now as recorded; return whether it did."""
     now = datetime.now(UTC)
 
     async def settled() -> bool:
         gateways = await account(url)
-        said = [datetime.fromisoformat(each["visto"]) for each in gateways if each["visto"]]
-        # What was answered after a gateway last said how far it is can be on its way without showing in the account.
+        reported = [datetime.fromisoformat(each["visto"]) for each in gateways if each["visto"]]
+        # Answers after a gateway's last report can be in transit without showing in the account.
         return (
-            bool(said)
-            and min(said) > now
+            bool(reported)
+            and min(reported) > now
             and not any(each["en_outbox"] or each["en_camino"] or each["diferencia"] for each in gateways)
         )
 
@@ -150,9 +150,9 @@ async def settles(url: str) -> bool:
 
 
 async def _drained(watcher: Watcher) -> float:
-    """Wait until nothing waits in an outbox or in the queue, for as many seconds as it returns.
+    """Wait until outboxes and queue are empty; return the seconds that took.
 
-    A recorder may still have events in its hands.
+    A recorder may still have unrecorded events in memory.
     """
     started = time.monotonic()
 

@@ -1,7 +1,7 @@
-"""`python -m chaos.scenarios.soak`: half an hour at a steady rate without faults, and whether anything grows.
+"""`python -m chaos.scenarios.soak`: half an hour at a steady rate without faults, with a check for growth.
 
-Memory, descriptors and files are looked at every five seconds. After a third of the time, in which caches fill, a line
-is fitted through what each process holds; what it rises by until the end is held against a bound.
+Memory, descriptors and files are sampled every five seconds. After a third of the time, in which caches fill, a line is
+fitted through the samples of each process; its rise until the end is compared with a bound.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _MIB = 2**20
 _SETTINGS = {"GATEWAY_IDEMPOTENCY_HOURS": "0.05"}
 """Answers to repeat are kept for three minutes instead of a day, so that their number is steady within the run."""
 _KEY_BYTES = 200
-"""What the outbox may grow by for each key: the id of a keyed request is kept for good, and its pages are half full."""
+"""Allowed growth of the outbox per key: the id of a keyed request is kept for good, and its pages are half full."""
 _MOST = {"memory": 8.0, "descriptors": 3.0, "WAL": 8.0}
-"""What each of these may rise by, from the end of warming up to the end of the run: MiB, but for descriptors.
+"""Allowed rise of each quantity, from the end of warming up to the end of the run: in MiB, descriptors by number.
 
-A WAL of 4 MiB is written back, and may be twice that if it grows meanwhile.
+A WAL is checkpointed at 4 MiB, and may be twice that if it grows meanwhile.
 """
 
 
 def main() -> int:
-    """Run, print, write; returns 1 if something grew."""
+    """Run, print and write the report; return 1 if something grew."""
     parser = argparse.ArgumentParser(prog="python -m chaos.scenarios.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
     parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
@@ -63,20 +63,20 @@ def main() -> int:
 
 async def _soaked(folder: Path, seconds: float) -> dict[str, Any]:
     plan = Plan(seconds, 0, 1, (), clients=1, connections=4, pause_ms=40)
-    seen: dict[str, list[tuple[float, float]]] = {}
+    samples_of: dict[str, list[tuple[float, float]]] = {}
     async with supervised_stack(folder, _SETTINGS) as stack, clients(plan, stack.url, folder) as files:
         start = time.monotonic()
         while (now := time.monotonic() - start) < seconds:
             for name, value in (await in_thread(_looked, stack)).items():
-                seen.setdefault(name, []).append((now, value))
+                samples_of.setdefault(name, []).append((now, value))
             await asyncio.sleep(_LOOK_SECONDS)
-    asked = [each for each in read(files[0]) if not each.failed]
-    keys = len({each.number for each in asked if each.keyed and each.start > start + seconds * _WARMING_SHARE})
+    answers = [each for each in read(files[0]) if not each.failed]
+    keys = len({each.number for each in answers if each.keyed and each.start > start + seconds * _WARMING_SHARE})
     bounds = {**_MOST, "outbox": keys * _KEY_BYTES / _MIB}
-    measures = {name: judged(samples, bounds[name.split(": ")[1]]) for name, samples in seen.items()}
+    measures = {name: judged(samples, bounds[name.split(": ")[1]]) for name, samples in samples_of.items()}
     return {
         "seconds": seconds,
-        "answers": len(asked),
+        "answers": len(answers),
         "keys_after_warming": keys,
         "settings": _SETTINGS,
         "measures": measures,
@@ -102,16 +102,16 @@ def judged(samples: Sequence[tuple[float, float]], most: float) -> dict[str, Any
 
 
 def _looked(stack: SupervisedStack) -> dict[str, float]:
-    """Give the value of every measure now, by `WHOSE: WHAT`."""
-    found: dict[str, float] = {}
+    """Return the present value of every quantity, by `PROCESS: QUANTITY`."""
+    values: dict[str, float] = {}
     for process in stack.processes:
         running = psutil.Process(process.pid)
-        found[f"{process.name}: memory"] = running.memory_info().rss / _MIB
-        found[f"{process.name}: descriptors"] = running.num_fds()
+        values[f"{process.name}: memory"] = running.memory_info().rss / _MIB
+        values[f"{process.name}: descriptors"] = running.num_fds()
     outbox = stack.around.folder / "gateway-1" / "var" / "gateway" / "outbox.db"
-    found["gateway-1: WAL"] = outbox.with_name("outbox.db-wal").stat().st_size / _MIB
-    found["gateway-1: outbox"] = outbox.stat().st_size / _MIB
-    return found
+    values["gateway-1: WAL"] = outbox.with_name("outbox.db-wal").stat().st_size / _MIB
+    values["gateway-1: outbox"] = outbox.stat().st_size / _MIB
+    return values
 
 
 def _page(report: Mapping[str, Any]) -> Iterator[str]:
@@ -131,9 +131,9 @@ def _page(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "| quantity (MiB, or a number) | after warming up | at the end | largest | rise | bound | holds |"
     yield "|---|---:|---:|---:|---:|---:|---|"
-    for name, seen in report["measures"].items():
-        figures = " | ".join(f"{seen[key]:.2f}" for key in ("first", "last", "largest", "rise", "most"))
-        yield f"| {name} | {figures} | {'yes' if seen['holds'] else 'NO'} |"
+    for name, measure in report["measures"].items():
+        figures = " | ".join(f"{measure[key]:.2f}" for key in ("first", "last", "largest", "rise", "most"))
+        yield f"| {name} | {figures} | {'yes' if measure['holds'] else 'NO'} |"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ COVERED = (
     "services",
     "training",
     "bench",
+    "chaos",
     ".github",
     "Makefile",
     ".env.example",
