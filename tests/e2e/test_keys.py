@@ -153,3 +153,13 @@ def test_a_gateway_reports_that_inference_rejects_its_key(tmp_path: Path, role: 
         running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url, **wrong}) as gateway,
     ):
         until_now(lambda: "INFERENCE_KEY" in gateway.get("/health/ready").json()["motivos"].get("modelo", ""))
+
+
+def test_readiness_reports_an_unreadable_file_without_its_path(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    with running("services.local", tmp_path) as local:
+        until_now(lambda: local.get("/health/ready").status_code == 200)
+        (tmp_path / "var" / "keys" / "access.json").write_text("[")
+        until_now(lambda: local.get("/health/ready").status_code == 503)
+        assert "Las claves no se pueden leer" in local.get("/health/ready").text
+        assert "access.json" not in local.get("/health/ready").text

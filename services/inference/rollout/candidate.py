@@ -21,7 +21,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version in a folder. `bundle` was checked, if it is set, after `fingerprint` was taken."""
+    """A version in a folder. `bundle`, if it is set, holds the bytes that were checked."""
 
     fingerprint: Fingerprint
     bundle: Bundle | None = None
