@@ -24,6 +24,7 @@ from shared.artifacts.bundle import Manifest
 from shared.contracts.events import KINDS
 from shared.contracts.outbox_status import json_schema
 from shared.patient import load_patient
+from shared.web.hosting import http_app
 from tests.support.paths import ROOT
 from training.settings import TrainingSettings
 
@@ -164,6 +165,7 @@ async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.chdir(tmp_path)  # where the local profile keeps its database
     registry = CollectorRegistry()
     async with open_local(GatewaySettings(), registry) as opened:
+        http_app("Predecir", *opened, registry=registry)
         yield opened, {metric.name for metric in registry.collect()}
 
 

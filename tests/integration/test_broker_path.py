@@ -129,7 +129,7 @@ async def test_two_recorders_share_the_work_and_double_nothing(target: Target, b
 async def test_what_no_queue_takes_is_not_confirmed_and_is_once_there_is_one(broker: Broker) -> None:
     events = broker.topology.events
     async with broker.transport() as transport:
-        with pytest.raises(TransportDownError, match=r"did not take it.*no exchange"):
+        with pytest.raises(TransportDownError, match=r"did not accept it.*no exchange"):
             await transport.publish([delivery(1)])
         async with broker.channel() as channel:
             await channel.declare_exchange(events.exchange, "direct", durable=True)
