@@ -75,7 +75,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, seconds: float = math.inf) -> Iterator[None]:
-    """Hold the exclusive lock of `path`, a folder or a file, which is created if it is missing.
+    """Lock `path` exclusively meanwhile: a folder or a file, which is created if it is missing.
 
     The kernel releases the lock when the process ends. A stopped process keeps it, so waits can be bounded.
 

@@ -52,12 +52,12 @@ class Admission:
         return None
 
     def leave(self) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._in_flight -= 1
 
     @contextmanager
     def admitted(self, scope: Scope) -> Iterator[None]:
-        """Hold a place for the request of `scope`: the one that the load shedder took for it, or a new one.
+        """Occupy a place meanwhile for the request of `scope`: the one that the load shedder took for it, or a new one.
 
         Raises:
             ProblemError: 503, because there is no room.

@@ -1,4 +1,4 @@
-"""What the commands of `python -m services.recorder` share: output, and the exit codes of errors."""
+"""Shared code of the commands of `python -m services.recorder`: output, and the exit codes of errors."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Manifest(TrainedFacts, _Identity):
     data_hash: str
     git_commit: str
     git_dirty: bool | None = None
-    """Whether files differed from that commit; None: not known."""
+    """True if files differed from that commit; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

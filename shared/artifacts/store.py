@@ -142,7 +142,7 @@ class ModelStore:
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
-        """Hold the store's lock; raise errors of the disk as errors of `path`."""
+        """Lock the store meanwhile; raise errors of the disk as errors of `path`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / ".lock", seconds=self._lock_seconds):

@@ -104,7 +104,7 @@ class ApiKeyStore:
         self._version: tuple[int, ...] = ()
         self._by_digest: dict[str, ApiKey] = {}
         self.required = False
-        """Whether requests need a key: a key exists or has existed since the start, also a revoked one."""
+        """True if requests need a key: a key exists or has existed since the start, also a revoked one."""
         self.failure: str | None = None
         """Why keys cannot be checked, or None."""
         try:

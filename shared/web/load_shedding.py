@@ -32,7 +32,7 @@ class Admits(Protocol):
         """Take a place and return None, or return the function that makes the rejection."""
 
     def leave(self) -> None:
-        """Give a place back."""
+        """Release a place."""
 
 
 class LoadShedder:
@@ -135,7 +135,7 @@ class _Shedding(_Reporting):
         return not self._within and (cycle is None or cycle.response_complete)
 
     def _leave(self) -> None:
-        """Give the place back, unless the route took it over: it does the work, and may outlive the connection."""
+        """Release the place, unless the route took it over: it does the work, and may outlive the connection."""
         admitted, self._admitted = self._admitted, None
         if admitted is not None and take_place(admitted):
             self.shedder.admission.leave()

@@ -72,7 +72,7 @@ class ProblemError(Exception):
         retry_after: int | None = None,
         reason: str | None = None,
     ) -> None:
-        """Hold the content of the response; `retry_after` is in seconds. `reason` is for the log only."""
+        """Store the content of the response; `retry_after` is in seconds. `reason` is for the log only."""
         super().__init__(rule)
         self.reason = reason
         self.status, self.rule, self.detail = status, rule, detail

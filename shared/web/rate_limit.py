@@ -10,7 +10,7 @@ class RateLimit:
     """
 
     def __init__(self, rate: float, burst: int) -> None:
-        """Let each caller make `rate` requests per second (0: any number), and `burst` at once after a rest."""
+        """Allow each caller `rate` requests per second (0: any number), and `burst` at once after a rest."""
         self._interval = 1 / rate if rate else 0.0
         # Half a request of slack: rounding of summed intervals must not reject the last request of a burst.
         self._ahead = self._interval * (burst - 0.5)

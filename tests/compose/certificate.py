@@ -1,4 +1,4 @@
-"""A certificate for one test, signed by itself."""
+"""A self-signed certificate for one test."""
 
 from __future__ import annotations
 

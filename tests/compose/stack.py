@@ -1,4 +1,4 @@
-"""The server stack as an operator has it: made by `make up` in a fresh copy of the repository, on a port of its own."""
+"""The server stack as an operator runs it: by `make up` in a fresh copy of the repository, on a free port."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = f"predecir-test-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}"
-"""Of this checkout: another one may run its own stack on the same engine, and would take this one for it."""
+"""Project name of this checkout: another checkout may run its own stack on the same engine."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-"""What the copy of the repository says it is, having no git."""
+"""The commit that the copy of the repository states, since it has no git."""
 _UP_SECONDS = 1200
 _COMMAND_SECONDS = 180
 
@@ -41,7 +41,7 @@ class ComposeStack:
         self._run("make", target, seconds=_UP_SECONDS)
 
     def compose(self, *arguments: str) -> str:
-        """Run `docker compose`; where something does not come up, the error tells what all of it said."""
+        """Run `docker compose`; the error of a failed start has the logs of all containers."""
         try:
             return self._run("docker", "compose", *arguments)
         except AssertionError as error:
@@ -65,7 +65,7 @@ class ComposeStack:
         return self.docker("inspect", "--format", "{{.State.Health.Status}}", container).strip()
 
     def sql(self, question: str) -> list[str]:
-        """Ask PostgreSQL; a row is a line, its columns separated by |."""
+        """Return the rows of a query on PostgreSQL, one line each, with columns separated by |."""
         return self.compose(
             *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "mlops_db", "-Atc"), question
         ).splitlines()
@@ -78,7 +78,7 @@ class ComposeStack:
 
     @contextmanager
     def client(self, role: str) -> Iterator[httpx.Client]:
-        """Give a client with a key of `role`, once a gateway knows the key."""
+        """Yield a client with a key of `role`, once a gateway knows the key."""
         headers = {"Authorization": f"Bearer {self.key(role)}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=20) as client:
             until_now(lambda: client.get("/docs").status_code == httpx.codes.OK, seconds=60)
@@ -120,7 +120,7 @@ def running_stack(folder: Path) -> Iterator[ComposeStack]:
 
 
 def _copy_repository(folder: Path) -> None:
-    """Copy what git would: no secrets, no state, no environment of the original."""
+    """Copy the files that git tracks or would add: no secrets, no state, no environment of the original."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HONEST = {502, 503, 504}
-"""What a request may get instead of an answer: it was not recorded as one, or nobody knows, and it can be repeated."""
+"""Status codes that a failed request may get: it was not recorded, or that is unknown; it can be repeated."""
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def recorded(stack: ComposeStack, ids: list[str]) -> set[str]:
 
 
 async def keeps_everything(stack: ComposeStack, account: Requests) -> None:
-    """Wait until all that was answered is a row, and hold the rest to be honest."""
+    """Wait until every answer is a row; assert that every failed request got a code of `HONEST`."""
     await until(lambda: len(recorded(stack, account.answered)) == len(account.answered), seconds=90)
     assert len(set(account.answered)) == len(account.answered)
     assert set(account.rejected) <= HONEST
 
 
 async def the_accounts_close(stack: ComposeStack) -> None:
-    """Wait until every gateway that runs has said how far it is, and nothing is missing, of none there ever was."""
+    """Wait for a report of every running gateway; assert that no answer of any gateway, past or present, is missing."""
     with stack.client("analista") as client:
 
         def heard() -> bool:
@@ -167,12 +167,12 @@ async def test_restarting_broker_or_database_under_load_loses_nothing(
         await answers(account, 200)
         await asyncio.to_thread(stack.up, gateway=2, inference=2, recorder=2)
         await answers(account, 100)
-    assert len(account.rejected) + account.cut == before  # doctors never notice
+    assert len(account.rejected) + account.cut == before  # no request fails
     await keeps_everything(stack, account)
 
 
 def model_state(stack: ComposeStack, container: str, key: str) -> dict[str, Any]:
-    """Ask one replica of inference, from inside, which model it serves and why, as soon as it knows `key`."""
+    """Return `GET /modelo` of one inference replica, from inside its container, as soon as it knows `key`."""
     script = (
         "import http.client, sys; c = http.client.HTTPConnection('localhost', 8001, timeout=10);"
         "c.request('GET', '/modelo', headers={'Authorization': 'Bearer ' + sys.argv[1]}); r = c.getresponse();"

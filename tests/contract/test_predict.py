@@ -197,7 +197,7 @@ async def test_a_body_that_does_not_arrive_is_408_and_holds_no_place(tmp_path: P
         assert (response.status_code, response.headers["connection"]) == (408, "close")
 
 
-async def test_a_full_outbox_refuses_before_any_inference(tmp_path: Path) -> None:
+async def test_a_full_outbox_rejects_before_any_inference(tmp_path: Path) -> None:
     scorer = ThyroidByTsh()
     async with gateway(tmp_path, scorer=scorer, transport=Down(Remembering()), outbox_max_events=2) as client:
         statuses = [(await client.predict(HYPER)).status_code for _ in range(3)]
@@ -205,7 +205,7 @@ async def test_a_full_outbox_refuses_before_any_inference(tmp_path: Path) -> Non
     assert len(scorer.rows) == 2
 
 
-async def test_a_disk_without_room_refuses_before_any_inference(tmp_path: Path) -> None:
+async def test_a_disk_without_room_rejects_before_any_inference(tmp_path: Path) -> None:
     scorer = ThyroidByTsh()
     async with gateway(tmp_path, scorer=scorer, outbox_min_free_mb=10**9) as client:
         response = await client.predict(HYPER)

@@ -1,4 +1,4 @@
-"""The registry and the zygote that tests of this folder share."""
+"""Fixtures of the fault tests: one registry and one zygote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backups as docs/operations/running.md has them, made under load, and what is in them when they are needed."""
+"""Backups under load, by the procedures of docs/operations/running.md, and the contents of a restored one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIENTS = 4
 
 @contextmanager
 def answering(url: str) -> Iterator[list[str]]:
-    """Ask meanwhile; gives the ids of what was answered, as they come."""
+    """Send requests meanwhile; yields the growing list of the answers' ids."""
     answered: list[str] = []
     enough: list[bool] = []
 
@@ -87,7 +87,7 @@ def test_a_restored_laptop_has_every_answer_of_the_backup(tmp_path: Path) -> Non
         assert (account["diferencia"], account["en_cuarentena"]) == (0, 0)
 
 
-def test_a_restored_postgresql_says_how_many_answers_came_after_its_backup(
+def test_a_restored_postgresql_counts_the_answers_after_its_backup(
     tmp_path: Path, broker: Broker, postgres: PostgresServer
 ) -> None:
     with server_stack(tmp_path, broker) as stack:
@@ -106,6 +106,6 @@ def test_a_restored_postgresql_says_how_many_answers_came_after_its_backup(
         with stack.recorder(postgres.url(second)) as recorder:
             restored = ids(recorder)
             assert set(before) <= set(restored) < set(answered)
-            assert stack.gateway.stop() == 0  # and says how far it is, as it does every 25 s
+            assert stack.gateway.stop() == 0  # and sends its report, as every 25 s
             missing = len(answered) - len(restored)
             until_now(lambda: recorder.get("/conciliacion").json()["diferencia"] == missing, seconds=90)

@@ -1,4 +1,4 @@
-"""What a broker can do to us short of dying, and what a bug of ours must not become."""
+"""Faults of a running broker, and bugs of a consumer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ sys.exit(main("recorder", RecorderSettings, alone))
 
 
 class Buggy(Store):
-    """Fails in a way that nobody foresaw."""
+    """A store that raises an unexpected error."""
 
     def __init__(self) -> None:
         pass
@@ -121,7 +121,7 @@ async def test_thirty_recorder_crashes_drop_no_good_message(broker: Broker, tmp_
     assert await broker.take(broker.topology.dead.name) == []
 
 
-async def test_a_recorder_whose_consumer_crashed_does_not_live_on(broker: Broker, tmp_path: Path) -> None:
+async def test_a_recorder_whose_consumer_crashed_exits(broker: Broker, tmp_path: Path) -> None:
     await broker.declare()
     async with broker.transport() as transport:
         await transport.publish([delivery(1)])
@@ -135,7 +135,7 @@ async def test_a_recorder_whose_consumer_crashed_does_not_live_on(broker: Broker
     assert len(await broker.take(broker.topology.events.name)) == 1
 
 
-async def test_a_bug_ends_the_consumer_and_judges_no_message(broker: Broker) -> None:
+async def test_a_bug_ends_the_consumer_and_rejects_no_message(broker: Broker) -> None:
     await broker.declare()
     async with broker.transport() as transport:
         await transport.publish([delivery(1)])

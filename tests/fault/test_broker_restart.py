@@ -1,4 +1,4 @@
-"""Broker, database and recorder ended under load, as processes: what was answered is recorded, once."""
+"""Broker, database and recorder, as processes, killed or stopped under load: every answer is recorded once."""
 
 from __future__ import annotations
 

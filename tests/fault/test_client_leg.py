@@ -1,6 +1,6 @@
-"""The way from a client to the gateway broken in the midst of a request: it is let go of, and others are answered.
+"""The network between client and gateway broken during a request: the connection is closed, and others are served.
 
-Nothing is kept of a request that did not arrive whole, and what was kept of one whose answer was lost is there once.
+An incomplete request is not recorded. A request whose answer was lost is recorded once.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
     import httpx
 
 PATIENCE = 60
-"""Far beyond the deadline of a body."""
+"""Seconds, far beyond the deadline of a body."""
 OTHERS = 10
 PATIENT = json.dumps({"edad": 47, "sexo": "F", "tsh": 0.05}).encode()
 BROKEN = [pytest.param(fault, id=name) for name, fault in link_faults(late=20, slow=5, short=5).items()]
 
 
 class Clinic:
-    """The local profile, and a way to it that can be broken."""
+    """The local profile, and a network to it that can be broken."""
 
     def __init__(self, folder: Path, process: Process, network: Proxy) -> None:
         self.folder, self.process, self.network = folder, process, network
         self.port = int(process.url.rpartition(":")[2])
 
     def far(self) -> socket.socket:
-        """Connect over the network."""
+        """Connect through the network that can be broken."""
         return socket.create_connection(("127.0.0.1", self.network.port), timeout=PATIENCE)
 
     def asked(self, key: str) -> httpx.Response:
-        """Ask from nearby."""
+        """Send a request without that network."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         return plain_http.post(f"{self.process.url}/predecir", content=PATIENT, headers=headers, timeout=PATIENCE)
 
     def serves_others(self, name: str) -> set[str]:
-        """Have others ask; returns the ids of their answers."""
+        """Send requests of other clients; return the ids of their answers."""
         answers = [self.asked(f"{name}-{number}") for number in range(OTHERS)]
         assert {answer.status_code for answer in answers} == {200}
         return {answer.json()["id"] for answer in answers}
@@ -63,7 +63,7 @@ class Clinic:
         return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == self.port for each in found)
 
     def settle(self) -> None:
-        """Wait until all that was answered is recorded."""
+        """Wait until every answer is recorded."""
         until_now(lambda: is_settled(self.process), seconds=PATIENCE)
 
     def rows(self) -> list[str]:
@@ -95,7 +95,7 @@ def post(key: str, blanks: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_way_that_breaks_within_a_body_is_let_go_of_and_nothing_is_kept(
+def test_a_connection_cut_within_a_body_is_closed_and_not_recorded(
     clinic: Clinic, broken: Callable[[Proxy], None], request: pytest.FixtureRequest
 ) -> None:
     before = set(clinic.rows())
@@ -112,7 +112,7 @@ def test_a_way_that_breaks_within_a_body_is_let_go_of_and_nothing_is_kept(
     assert set(clinic.rows()) == before | answered
 
 
-def test_who_sends_a_byte_now_and_then_is_refused_in_time(clinic: Clinic) -> None:
+def test_a_body_sent_byte_by_byte_times_out(clinic: Clinic) -> None:
     with socket.create_connection(("127.0.0.1", clinic.port), timeout=0.2) as client:
         client.sendall(post("trickling", blanks=LARGEST_BODY // 2)[: -(LARGEST_BODY // 2)])
 
@@ -142,13 +142,13 @@ def test_a_retried_request_gets_the_same_answer_and_one_row(clinic: Clinic) -> N
     assert {again.json()["id"]} == set(clinic.rows()) - before
 
 
-def test_who_does_not_read_holds_nobody_up(clinic: Clinic) -> None:
+def test_a_client_that_does_not_read_blocks_no_other(clinic: Clinic) -> None:
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
     with clinic.far() as client:
         client.settimeout(1)
         with suppress(TimeoutError):
-            while True:  # until nobody takes more
+            while True:  # until the buffers are full
                 client.sendall(ask)
-        # Whoever asks while these are still being written may have to ask again.
+        # A request while these responses are still being written may be rejected and must be repeated.
         until_now(lambda: clinic.asked("meanwhile").status_code == HTTPStatus.OK, seconds=PATIENCE)
     until_now(lambda: clinic.connections() == 0, seconds=PATIENCE)

@@ -1,4 +1,4 @@
-"""An answer goes out only after the disk has it: seen from outside, in the gateway's own system calls."""
+"""An answer is sent only after its fsync, observed in the gateway's system calls."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SYNCED = re.compile(r"^(\d+) +<\.\.\. f(?:data)?sync resumed>\) += 0")
 
 
 def traced(trace: Path) -> tuple[str, ...]:
-    """Give the command that writes a process's calls to `trace`; the process stays our own child."""
+    """Return the command that writes a process's calls to `trace`; the process stays our own child."""
     if not _STRACE.exists():
         pytest.fail(f"no {_STRACE}: install Debian's package `strace`", pytrace=False)
     return (str(_STRACE), "-D", "-f", "-y", "-s", "65536", "-e", f"trace={_CALLS}", "-o", str(trace))
 
 
 def syncs(lines: list[str]) -> list[tuple[int, int]]:
-    """Find when each sync of the outbox began and when it had succeeded, as numbers of lines."""
+    """Return the lines at which each sync of the outbox began and succeeded."""
     begun: dict[str, int] = {}
     found: list[tuple[int, int]] = []
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Whatever is down, `/health/ready` of who needs it says so, everybody else is ready, and all of them live."""
+"""Health endpoints: with a dependency down, only the services that need it are not ready, and all are live."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS = 60
 
 
 def health(*processes: Process) -> list[tuple[int, list[str]]]:
-    """Ask each for its readiness: the status, and what it names as missing. All must live."""
+    """Return the readiness of each process: the status, and the missing parts. All must be live."""
     assert [process.get("/health/live").status_code for process in processes] == [200] * len(processes)
     answers = [process.get("/health/ready") for process in processes]
     return [(answer.status_code, sorted(answer.json().get("motivos", {}))) for answer in answers]
@@ -36,7 +36,7 @@ def consuming(recorder: Process) -> bool:
     return "predecir_recorder_consuming 1.0" in recorder.get("/metrics").text
 
 
-def test_each_endpoint_tells_which_of_its_dependencies_is_down(tmp_path: Path, broker: Broker) -> None:
+def test_each_endpoint_names_the_dependency_that_is_down(tmp_path: Path, broker: Broker) -> None:
     with (
         postgres_server() as postgres,
         server_stack(tmp_path, broker) as stack,
@@ -85,7 +85,7 @@ def test_each_endpoint_tells_which_of_its_dependencies_is_down(tmp_path: Path, b
         shows((503, ["modelo"]), READY)
 
 
-def test_what_a_service_lacks_of_its_own_shows_too(tmp_path: Path) -> None:
+def test_readiness_covers_a_services_own_disk_and_model(tmp_path: Path) -> None:
     bare, full = tmp_path / "bare", tmp_path / "full"
     for folder in (bare, full):
         folder.mkdir()
@@ -99,7 +99,7 @@ def test_what_a_service_lacks_of_its_own_shows_too(tmp_path: Path) -> None:
         assert health(no_room) == [(503, ["disco"])]
 
 
-def test_who_is_about_to_stop_says_so_before_it_does(tmp_path: Path) -> None:
+def test_a_draining_service_is_not_ready_before_it_stops(tmp_path: Path) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)
     with running("services.local", tmp_path, {"DRAIN_SECONDS": "600"}) as process:
         assert health(process) == [READY]

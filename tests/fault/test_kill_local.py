@@ -1,4 +1,4 @@
-"""`kill -9` of the local process, again and again under load: what was answered is recorded, once."""
+"""Repeated `kill -9` of the local process under load: every answer is recorded once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONGEST_LIFE = 0.8
 
 
 async def _ask(client: httpx.AsyncClient, answered: list[str], said: list[str], number: int) -> None:
-    """Ask, and say the outcome, until the process dies under us; only what came back whole counts."""
+    """Send requests and feedback until the process dies; only complete responses count."""
     while True:
         patient = {"edad": number % 100, "sexo": "F", "tsh": 1 + len(answered) % 50}
         try:

@@ -1,4 +1,4 @@
-"""Each way between two parts cut, silent, late, slow, truncated or forgotten: every call ends, and work goes on."""
+"""Each connection between two parts cut, silent, late, slow, truncated or dropped: calls end, and work continues."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.support.recorder_suite import Recording
 
 PATIENCE = 60
-"""Far beyond every deadline set here: what does not end by itself would take for ever."""
+"""Seconds, far beyond every deadline set here."""
 DEADLINE = 1.0
 
 BROKEN = [pytest.param(fault, id=name) for name, fault in link_faults(late=20, slow=20, short=40).items()]
@@ -80,14 +80,14 @@ async def test_without_inference_requests_are_rejected_until_it_is_back(
             refused = await asyncio.gather(*(client.predict(HYPER) for _ in range(8)))
         assert {response.status_code for response in refused} == {503}
         assert {response.headers["content-type"] for response in refused} == {"application/problem+json"}
-        assert client.answered() == answered  # nothing is kept that was not given
+        assert client.answered() == answered  # no answer is stored that was not sent
         to_inference.heal()
         await until(lambda: predicts(client), seconds=PATIENCE)
         await until(lambda: len(client.recorder.deliveries) == client.answered(), seconds=PATIENCE)
 
 
 @pytest.mark.parametrize("poor", POOR)
-async def test_over_a_poor_way_to_inference_every_doctor_is_answered(
+async def test_over_a_poor_network_to_inference_every_request_is_answered(
     tmp_path: Path, to_inference: Proxy, poor: Callable[[Proxy], None]
 ) -> None:
     url = f"http://127.0.0.1:{to_inference.port}"
@@ -120,7 +120,7 @@ async def test_publishing_times_out_and_resumes_when_the_broker_is_back(
                     await transport.publish([second])
             network.heal()
             await until(lambda: takes(transport, second), seconds=PATIENCE)
-    # A message whose confirmation did not arrive is there twice.
+    # A message whose confirmation did not arrive was published twice.
     assert {body[1:-1] for body in await broker.take(broker.topology.events.name)} == {first.body, second.body}
 
 
@@ -137,7 +137,7 @@ async def record_when_up(recorder: Recording, deliveries: Sequence[Delivery]) ->
 
 
 async def recorded(recorder: Recording, count: int) -> None:
-    """Wait until `count` predictions are rows, and see that they are those that were handed over, once each."""
+    """Wait until `count` predictions are rows; assert that they are the published ones, once each."""
 
     async def arrived() -> bool:
         return len(await recorder.rows()) >= count
@@ -147,7 +147,7 @@ async def recorded(recorder: Recording, count: int) -> None:
     assert await recorder.rows(CUARENTENA) == []
 
 
-async def test_a_connection_that_is_given_up_ends_no_task_that_waits_on_it(broker: Broker) -> None:
+async def test_an_abandoned_connection_ends_no_task_that_waits_on_it(broker: Broker) -> None:
     await broker.declare()
     with proxied(broker.server.port) as network:
         async with over(broker, network).transport(confirm_seconds=5) as transport:
@@ -156,7 +156,7 @@ async def test_a_connection_that_is_given_up_ends_no_task_that_waits_on_it(broke
             publishing = asyncio.create_task(transport.publish([delivery(2, event(tsh=2))]))
             await asyncio.wait(
                 {publishing}, timeout=4
-            )  # it gives up while the report waits, and closes what both wait on
+            )  # it times out while the report waits, and closes the connection of both
             with pytest.raises(TransportDownError):
                 await transport.report(OutboxState("g1", 2, 2))
             with pytest.raises(TransportDownError):

@@ -1,4 +1,4 @@
-"""More requests at once than there is room for: some are answered and kept, the others are told when to come back."""
+"""More concurrent requests than admitted: some are answered and recorded, the others get a Retry-After."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ROOM = 4
 
 
 async def crowd(url: str) -> tuple[PhaseStats, list[str]]:
-    """Ask with `CLIENTS` at once for two seconds; gives what they saw, and the ids of all answers."""
+    """Send requests with `CLIENTS` clients for two seconds; return the responses, and the ids of all answers."""
     async with Load(int(urlsplit(url).port or 0), [b'{"edad":47,"sexo":"F","tsh":1.5}']) as load:
         return await load.keep_asking(CLIENTS, 2), load.answered
 
 
-def test_who_is_refused_is_told_when_to_come_back_and_who_is_not_is_kept(tmp_path: Path) -> None:
+def test_under_overload_every_rejection_has_retry_after(tmp_path: Path) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)
     with running("services.local", tmp_path, {"GATEWAY_MAX_IN_FLIGHT": str(ROOM)}) as process:
         seen, answered = asyncio.run(crowd(process.url))

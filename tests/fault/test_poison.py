@@ -1,4 +1,4 @@
-"""Messages that cannot be recorded, and messages that come twice: each is set aside or absorbed, and only it."""
+"""Messages that cannot be recorded are quarantined, and second deliveries absorbed, without effect on others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 
 
 def seen(recorder: Recording, name: str) -> float:
-    """Add up a counter of the recorder."""
+    """Return the sum of a counter of the recorder over its labels."""
     samples = (sample for metric in recorder.registry.collect() for sample in metric.samples)
     return sum(sample.value for sample in samples if sample.name == f"predecir_recorder_{name}_total")
 

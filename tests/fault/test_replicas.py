@@ -1,4 +1,4 @@
-"""One bad replica of inference behind HAProxy costs doctors next to nothing at first, and then nothing."""
+"""One bad replica of inference behind HAProxy: few requests fail at first, then none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MORE = 100
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One of two replicas, still good: its process, its port, the network to it, and where it may be replaced."""
+    """One of two replicas, still good: its process, its port, the network to it, and the folder of a replacement."""
 
     process: Process
     port: int
@@ -52,7 +52,7 @@ async def is_cut_off(replica: Replica) -> None:
 
 
 async def answers_500(replica: Replica) -> None:
-    """Have something in its place that looks healthy and computes nothing."""
+    """Replace it by a server that looks healthy and computes nothing."""
 
     async def healthy(_: web.Request) -> web.Response:
         return web.json_response({"ready": True})
@@ -81,7 +81,7 @@ async def comes_back_with_another_class(replica: Replica) -> None:
 
 @asynccontextmanager
 async def gateway_over_two_replicas(folder: Path) -> AsyncIterator[tuple[Process, Replica]]:
-    """Run a gateway, HAProxy and two replicas of inference; gives the gateway and one of the replicas."""
+    """Run a gateway, HAProxy and two replicas of inference; yields the gateway and one of the replicas."""
     ports = free_ports(2)
     async with AsyncExitStack() as stack:
         processes = []
@@ -102,7 +102,7 @@ async def gateway_over_two_replicas(folder: Path) -> AsyncIterator[tuple[Process
 
 
 @pytest.mark.parametrize("turns_bad", [hangs, is_cut_off, answers_500, comes_back_with_another_class])
-async def test_a_bad_replica_costs_next_to_nothing_at_first_and_then_nothing(
+async def test_a_bad_replica_fails_few_requests_at_first_and_then_none(
     tmp_path: Path, turns_bad: Callable[[Replica], Awaitable[None]]
 ) -> None:
     async with gateway_over_two_replicas(tmp_path) as (gateway, replica):

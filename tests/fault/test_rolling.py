@@ -1,4 +1,4 @@
-"""A new version is rolled out while doctors ask: each service stops, drains and comes back, and no request fails."""
+"""Rolling restart under load: each service stops, drains and starts again, and no request fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rig told to stop in the midst of it: nothing that it started runs on, and nothing of it lies about."""
+"""Interruption of the rig: no process that it started survives, and no temporary folder remains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SECONDS = 240
 LOOK_SECONDS = 0.25
-"""A look reads the command of every process there is."""
+"""Seconds between two looks, each of which reads the command line of every process."""
 
 
 class Run:
@@ -33,18 +33,18 @@ class Run:
         self.started: dict[int, psutil.Process] = {}
 
     def look(self) -> list[str]:
-        """Remember all that it started; returns their commands."""
+        """Remember all processes that it started; return their commands."""
         with suppress(psutil.NoSuchProcess):
             found = [*psutil.Process(self.process.pid).children(recursive=True), *self.detached()]
             self.started |= {each.pid: each for each in found}
         return [command(each) for each in self.started.values()]
 
     def detached(self) -> list[psutil.Process]:
-        """Find what works in the temporary folder, whoever its parent is, such as PostgreSQL."""
+        """Return the processes that work in the temporary folder, of any parent, such as PostgreSQL."""
         return [each for each in psutil.process_iter() if str(self.temporary) in command(each)]
 
     def left(self) -> list[str]:
-        """Give what runs of all that it ever started, as far as we saw, and the folders of its servers."""
+        """Return the commands of its observed processes that still run, and the folders of its servers."""
         running = [command(each) for each in (*self.started.values(), *self.detached()) if lives(each)]
         return running + [str(path) for path in self.temporary.glob("predecir-*")]
 
@@ -63,9 +63,9 @@ def lives(process: psutil.Process) -> bool:
 
 @contextmanager
 def run(words: Sequence[str]) -> Iterator[Run]:
-    """Run `python -m words…` with a folder of its own for what is temporary."""
+    """Run `python -m words…` with its own temporary folder."""
     temporary = Path(tempfile.mkdtemp(prefix="predecir-stopping-"))
-    temporary.chmod(0o755)  # PostgreSQL, which root may not run, has to come by
+    temporary.chmod(0o755)  # PostgreSQL runs as another user and needs access
     process = subprocess.Popen(
         [sys.executable, "-m", *words],
         cwd=ROOT,
@@ -92,7 +92,7 @@ def runs(started: Sequence[str], *wanted: str) -> bool:
 SERVER = ("services.gateway", "services.recorder", "chaos.load.client", "beam", "postgres")
 
 
-def test_who_stops_the_rig_stops_all_that_it_started() -> None:
+def test_stopping_the_rig_stops_all_its_processes() -> None:
     with run(["chaos", "--seconds", "600", "--kills", "600"]) as rig:
         until_now(lambda: runs(rig.look(), *SERVER), seconds=SECONDS, every=LOOK_SECONDS)
         rig.process.terminate()
@@ -108,7 +108,7 @@ def test_a_rig_that_is_stopped_while_it_starts_ends_and_leaves_nothing() -> None
         until_now(lambda: not rig.left(), seconds=SECONDS, every=LOOK_SECONDS)
 
 
-def test_parts_of_a_long_run_that_is_told_to_stop_end_before_it(tmp_path: Path) -> None:
+def test_a_stopped_long_run_ends_after_its_parts(tmp_path: Path) -> None:
     with run(["chaos.long", "overload", "--into", str(tmp_path)]) as rig:
         until_now(
             lambda: runs(rig.look(), "services.local", "chaos.load.arrivals"), seconds=SECONDS, every=LOOK_SECONDS
@@ -118,7 +118,7 @@ def test_parts_of_a_long_run_that_is_told_to_stop_end_before_it(tmp_path: Path) 
         assert rig.left() == []
 
 
-def test_parts_of_a_long_run_that_is_killed_end_soon(tmp_path: Path) -> None:
+def test_the_parts_of_a_killed_long_run_end_soon(tmp_path: Path) -> None:
     with run(["chaos.long", "soak", "failpoints", "--into", str(tmp_path)]) as rig:
         until_now(
             lambda: runs(rig.look(), *SERVER, "chaos.failpoints", "tests.support.zygote"),

@@ -36,7 +36,7 @@ PATIENTS = [{"edad": 20 + number, "sexo": "F", "tsh": 0.05 + number / 7} for num
 
 @dataclass(slots=True)
 class Account:
-    """What doctors got, in order: the patient's number, the status and the body."""
+    """Responses, in order: the patient's number, the status and the body."""
 
     answers: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ async def stack(folder: Path, registry: ModelRegistry) -> AsyncIterator[tuple[Pr
 
 @asynccontextmanager
 async def doctors(gateway: str) -> AsyncIterator[Account]:
-    """Let doctors ask, one request after the other each, for as long as the body runs and until all have."""
+    """Send requests of `DOCTORS` clients while the body runs and until there are `REQUESTS` responses."""
     account, asked = Account(), iter(range(10**9))
     enough = asyncio.Event()
 
@@ -121,7 +121,7 @@ def refuses(process: Process, version: str) -> bool:
 
 
 async def all_of(replicas: Sequence[Process], holds: Callable[[Process], bool]) -> None:
-    """Wait until all `replicas` are as they should be."""
+    """Wait until `holds` is true of all `replicas`."""
     await until(lambda: asyncio.to_thread(lambda: all(map(holds, replicas))), seconds=30)
 
 
@@ -132,7 +132,7 @@ def tamper(folder: Path) -> None:
 
 
 def kept_answers(outbox: Path) -> dict[str, tuple[str, dict[str, float]]]:
-    """Read what the gateway kept of each answer, by its id: the model's version and the probabilities."""
+    """Return each answer in the outbox, by its id: the model's version and the probabilities."""
     with closing(OutboxFile(outbox, keep_answers=3600)) as file:
         events = [read_event(body) for _, bodies in file.read(10**6) for body in bodies]
     return {
@@ -143,7 +143,7 @@ def kept_answers(outbox: Path) -> dict[str, tuple[str, dict[str, float]]]:
 
 
 def computed(folder: Path, key: Path) -> list[dict[str, float]]:
-    """Give what the model in `folder` answers to each of `PATIENTS`, to the last bit."""
+    """Return the exact probabilities of the model in `folder` for each of `PATIENTS`."""
     model = load_model(open_bundle(folder, key, patient_digest=DatosPaciente.digest)).model
     rows = np.array([DatosPaciente.model_validate(patient).encode() for patient in PATIENTS], dtype=np.float32)
     return [dict(zip(model.facts.classes, row, strict=True)) for row in model.probabilities(rows).tolist()]

@@ -24,7 +24,7 @@ FIELD = """\
     ]
 """
 MIGRATION = '''\
-"""Give predictions the source of their event."""
+"""Add the source of the event to predictions."""
 
 import sqlalchemy as sa
 from alembic import op

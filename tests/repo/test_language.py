@@ -20,6 +20,7 @@ COVERED = (
     "training",
     "bench",
     "chaos",
+    "tests",
     ".github",
     "Makefile",
     ".env.example",

@@ -14,12 +14,12 @@ PAGE = (ROOT / "docs/guides/another-disease.md").read_text()
 
 
 def example(language: str) -> str:
-    """Give the page's first example in `language`: what a reader copies."""
+    """Return the page's first code block in `language`, which a reader copies."""
     return PAGE.partition(f"```{language}\n")[2].partition("```")[0]
 
 
 def table(rows: int = 420) -> str:
-    """Make blood counts up, with the page's columns: the cells are small without iron, and large without B12."""
+    """Return made-up blood counts with the page's columns: cells are small without iron, and large without B12."""
     rng = random.Random(5)  # noqa: S311 - made-up patients, not keys
     lines = [example("csv").splitlines()[0]]
     for number in range(rows):
@@ -34,7 +34,7 @@ def table(rows: int = 420) -> str:
 
 
 def lay_down(folder: Path) -> Path:
-    """Write what the owner of a disease brings: a class, a table and parameters."""
+    """Write the files of a disease's owner: a class, a table and parameters."""
     (folder / "data").mkdir(parents=True)
     (folder / "anemia.py").write_text(example("python"))
     (folder / "params.yaml").write_text(example("yaml"))
@@ -49,7 +49,7 @@ def change(folder: Path, old: str, new: str) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Give what tells our programs of the disease in `folder`."""
+    """Return the environment that names the disease in `folder` to our programs."""
     return {"PREDECIR_PACIENTE": PATIENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
 
 

@@ -1,4 +1,4 @@
-"""One test's part of the broker: what it declares, publishes, looks at and consumes."""
+"""The broker in one test: queues of its own, publishing, reading and consuming."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A server, a user's URL, and names of one's own."""
+    """A server, the URL of a user, and queue names of one test."""
 
     server: RabbitServer
     url: str
@@ -41,7 +41,7 @@ class Broker:
             yield await connection.channel()
 
     async def declare(self) -> None:
-        """Make the queues and let them be published to at once."""
+        """Declare the queues; they can be published to at once."""
         async with self.channel() as channel:
             await declare(channel, self.topology)
             await bind(channel, self.topology)
@@ -64,7 +64,7 @@ class Broker:
     async def put(
         self, body: bytes, content_type: str, headers: Mapping[str, FieldValue], queue: Queue | None = None
     ) -> None:
-        """Publish something that is not ours, as an event unless `queue` says otherwise."""
+        """Publish a foreign message, as an event, or directly to `queue`."""
         message = aio_pika.Message(body, content_type=content_type, headers=dict(headers))
         queue = queue or self.topology.events
         async with self.channel() as channel:
@@ -72,7 +72,7 @@ class Broker:
             await exchange.publish(message, queue.routing_key)
 
     async def delivery_counts(self, queue: str) -> list[int]:
-        """Say of all that is ready in `queue` how often it was delivered in vain, which this is once more."""
+        """Return the number of failed deliveries of each message ready in `queue`; this call adds one."""
         async with self.channel() as channel:
             found, counts = await channel.get_queue(queue), []
             while (message := await found.get(fail=False)) is not None:
@@ -91,14 +91,14 @@ class Broker:
 
 
 async def takes(transport: Transport, delivery: Delivery) -> bool:
-    """Whether `transport` takes `delivery` over now."""
+    """Return whether `transport` confirms `delivery` now."""
     with suppress(TransportDownError):
         return await transport.publish([delivery]) == {delivery.seq}
     return False
 
 
 async def hand_over(transport: BrokerTransport, batch: Sequence[Delivery]) -> None:
-    """Publish `batch` until it is taken, as a relay does: a new queue is bound some seconds after its declaration."""
+    """Publish `batch` until it is confirmed, as a relay does: a new queue is bound seconds after its declaration."""
 
     async def taken() -> bool:
         with suppress(TransportDownError):

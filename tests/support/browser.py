@@ -1,4 +1,4 @@
-"""A doctor at the page, in Debian's Chromium: what is typed, pressed and read, and what axe says of it."""
+"""A doctor at the page, in Debian's Chromium: typing, pressing, reading, and axe's accessibility check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 320, "height": 640}
 WAIT_MS = 15_000
-"""How long anything may take to show, on a busy machine."""
+"""Longest time in which anything must show, on a busy machine."""
 _STEP_MS = 10
 
 
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Doctor:
-    """One tab, and the hands on it."""
+    """A doctor with one tab."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
@@ -72,7 +72,7 @@ class Doctor:
         return self
 
     def answered(self) -> str:
-        """Wait for the answer to what the form says now, not to what it said before; gives its id."""
+        """Wait for the answer to the form's present data, not to earlier ones; return its id."""
         self.page.locator("#answer:not(.stale) .headline").wait_for()
         return self.answer.locator("dd.code").inner_text()
 
@@ -89,7 +89,7 @@ class Doctor:
         return self.page.locator(f"#f-{name}-notice").inner_text()
 
     def alert(self) -> str:
-        """Wait for a sentence that something is wrong, and read it."""
+        """Wait for an error message and return it."""
         alert = self.page.locator(":is([role=alert] .note, .note[role=alert]):visible").first
         alert.wait_for()
         return alert.inner_text()
@@ -103,13 +103,13 @@ class Doctor:
         return self.page.locator("#answer")
 
     def violations(self) -> str:
-        """What axe finds against WCAG 2.2 AA and its own best practices on what is on screen; empty if nothing."""
+        """Return axe's violations of WCAG 2.2 AA and of its best practices on the present screen; empty if none."""
         found = Axe().run(self.page, options={"resultTypes": ["violations"], "runOnly": WCAG})
         return str(found.generate_report()) if found.violations_count else ""
 
 
 class Held:
-    """Requests to what `pattern` names, held in the browser."""
+    """Requests to URLs of `pattern`, held back in the browser."""
 
     def __init__(self, page: Page, pattern: str) -> None:
         self._page = page
@@ -117,7 +117,7 @@ class Held:
         page.route(pattern, lambda route: self._routes.append(route))  # noqa: PLW0108 - Playwright takes no builtin
 
     def next(self) -> Route:
-        """Wait for the oldest that was not taken yet."""
+        """Wait for the oldest request that was not taken yet."""
         deadline = time.monotonic() + WAIT_MS / 1000
         while not self._routes:
             if time.monotonic() > deadline:

@@ -60,7 +60,7 @@ class RevisedThyroid(DatosPaciente):
 
 
 def random_rows(patient: type[Patient], count: int, *, seed: int = 0) -> list[list[float]]:
-    """Give `count` encoded rows within the limits of `patient`, one value in ten missing; exact in float32."""
+    """Return `count` encoded rows within the limits of `patient`, one value in ten missing; exact in float32."""
     rng = np.random.default_rng(seed)
     spans = [
         f.limits or (0.0, float(max(len(f.choices) - 1, 1))) for f in patient.features
@@ -155,7 +155,7 @@ def point_production(folder: Path) -> None:
 
 @functools.cache
 def _trained(patient: type[Patient], seed: int) -> tuple[Any, bytes, bytes]:
-    # Imported here: seconds, which only those who make a bundle should pay.
+    # Imported here: it takes seconds, and only tests that make a bundle need it.
     from skl2onnx import to_onnx  # noqa: PLC0415
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
 
@@ -164,6 +164,6 @@ def _trained(patient: type[Patient], seed: int) -> tuple[Any, bytes, bytes]:
     model = HistGradientBoostingClassifier(max_iter=4, max_leaf_nodes=5, random_state=seed)
     model.fit(rows, labels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx gives protobuf a bool where it takes an int
+        warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx passes protobuf a bool in place of an int
         onnx = to_onnx(model, rows[:1], options={"zipmap": False})
     return model, pickle.dumps(model), onnx.SerializeToString()

@@ -1,4 +1,4 @@
-"""The thyroid data for tests: straight from DVC's remote in the repository, whether or not they were pulled."""
+"""The thyroid data for tests: read from DVC's remote in the repository, also if they were not pulled."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def thyroid_csv() -> Path:
-    """Give the file that `data/raw.csv.dvc` names, as the remote keeps it."""
+    """Return the file that `data/raw.csv.dvc` names, in the remote."""
     [out] = yaml.safe_load((ROOT / "data/raw.csv.dvc").read_text())["outs"]
     digest = str(out["md5"])
     return ROOT / "data/remote/files/md5" / digest[:2] / digest[2:]
 
 
 def dvc_project(folder: Path) -> Path:
-    """Lay in `folder` what a clone of this repository has of DVC's, the remote that comes with it left out."""
+    """Write DVC's files of a clone of this repository into `folder`, without the remote in the repository."""
     for name in (".dvc/config", "data/raw.csv.dvc", "dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

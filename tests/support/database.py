@@ -1,4 +1,4 @@
-"""Looks into a local profile's database and accounts, as an analyst would."""
+"""Queries on a local profile's database and accounts, as an analyst runs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def query(folder: Path, sql: str, *parameters: object) -> list[Any]:
-    """Ask `predicciones.db` in `folder`, read-only."""
+    """Return the rows of a query on `predicciones.db` in `folder`, read-only."""
     connection = sqlite3.connect(f"file:{folder / 'predicciones.db'}?mode=ro", uri=True, timeout=60)
     try:
         return connection.execute(sql, parameters).fetchall()
@@ -21,6 +21,6 @@ def query(folder: Path, sql: str, *parameters: object) -> list[Any]:
 
 
 def is_settled(process: Process) -> bool:
-    """Whether everything that was answered is accounted for and has left the outbox."""
+    """Return whether every answer is accounted for and has left the outbox."""
     account = process.get("/conciliacion").json()
     return account["diferencia"] == 0 and all(gateway["en_outbox"] == 0 for gateway in account["gateways"])

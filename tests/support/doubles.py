@@ -1,4 +1,4 @@
-"""Doubles that tests own, named by behaviour."""
+"""Test doubles, named by their behaviour."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ThyroidByTsh:
 
 
 class Adding:
-    """Scores hyperthyroidism by a sum over what is known of the row; `model` may be changed meanwhile."""
+    """Scores hyperthyroidism by a sum over the known values of the row; `model` may be changed meanwhile."""
 
     def __init__(self, weights: dict[str, float], model: ModelFacts = MODEL) -> None:
         self._weights, self.model = weights, model
@@ -65,7 +65,7 @@ class Adding:
 
 
 class Always:
-    """Scores everybody alike."""
+    """Scores every patient alike."""
 
     def __init__(self, probabilities: list[float], model: ModelFacts = MODEL) -> None:
         self._score = Score(probabilities, model)
@@ -79,7 +79,7 @@ class Always:
 
 
 class NoModel:
-    """Has no model to answer with."""
+    """A scorer without a model."""
 
     async def score(self, row: list[float]) -> Score:
         del row
@@ -90,7 +90,7 @@ class NoModel:
 
 
 class Card:
-    """Has this card, or none."""
+    """Returns this card, or none."""
 
     def __init__(self, content: bytes | None = None) -> None:
         self._content = content
@@ -100,7 +100,7 @@ class Card:
 
 
 class Remembering:
-    """A transport that keeps what it is given, and says so."""
+    """A transport that stores and confirms every delivery."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -111,7 +111,7 @@ class Remembering:
 
 
 class Down:
-    """A transport that takes nothing until `back` is set, and then hands on to `next_one`."""
+    """A transport that is down until `back` is set, and then delegates to `next_one`."""
 
     def __init__(self, next_one: Remembering) -> None:
         self.back = asyncio.Event()

@@ -38,7 +38,7 @@ class Client(httpx.AsyncClient):
         return await self.post("/predecir", content=content, headers={"Content-Type": "application/json"} | headers)
 
     async def say(self, prediction_id: str, body: object, **headers: str) -> httpx.Response:
-        """Send an outcome of a prediction."""
+        """Send feedback on a prediction."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} | headers
         return await self.post(f"/predicciones/{prediction_id}/resultado", content=content, headers=headers)

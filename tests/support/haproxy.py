@@ -1,4 +1,4 @@
-"""HAProxy in front of replicas on loopback, as deploy/haproxy/haproxy.cfg puts it, without the names of containers."""
+"""HAProxy in front of replicas on loopback, with deploy/haproxy/haproxy.cfg without the names of containers."""
 
 from __future__ import annotations
 

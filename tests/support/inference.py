@@ -40,7 +40,7 @@ class Running:
         return self.inference.scorer.unavailable() is None and await self.version() == version
 
     def shows(self, version: str) -> bool:
-        """Whether the metrics name `version`, and no other, as the one that serves."""
+        """Return whether the metrics name `version`, and no other, as the serving one."""
         shown = [sample for metric in self.registry.collect() for sample in metric.samples]
         return [sample.labels["version"] for sample in shown if sample.name == "inference_model"] == [version]
 

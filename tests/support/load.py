@@ -75,7 +75,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a client sends. A request with a key is repeated until it has its `answers`; any other is sent once."""
+    """A client's request. With a key it is repeated until it has its `answers`; without one it is sent once."""
 
     patient: Callable[[int], Mapping[str, object]] = lambda _: PATIENT
     key: Callable[[int], str | None] = lambda _: None

@@ -29,10 +29,10 @@ _START_SECONDS = 180
 
 
 class ModelRegistry:
-    """A running server; `key` is the public key that whoever follows it has to trust."""
+    """A running server; `key` is the public key that inference needs to trust its versions."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        # Imported here: seconds, which only those who use it should pay.
+        # Imported here: it takes seconds, and only its users need it.
         from mlflow import MlflowClient  # noqa: PLC0415
 
         self.url, self.var = url, folder / "var"
@@ -42,7 +42,7 @@ class ModelRegistry:
     def register(
         self, patient: type[Patient], *, seed: int, harm: Callable[[Path], None] | None = None
     ) -> tuple[str, Path]:
-        """Train and register a version, after `harm` was done to its bundle; returns it and the bundle's folder."""
+        """Train a version, apply `harm` to its bundle and register it; return the version and the bundle's folder."""
         name = patient.disease.name
         experiment = self._client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(name)

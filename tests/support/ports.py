@@ -1,4 +1,4 @@
-"""Free ports of loopback, for servers that are started anew on the port they had."""
+"""Free ports of loopback, for servers that are restarted on the same port."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LOWEST, _USUAL_END = 10_000, 32_768
 
 
 def free_ports(count: int) -> list[int]:
-    """Give `count` different TCP ports that nothing listens on now.
+    """Return `count` distinct TCP ports without a listener.
 
-    They lie below those that the system gives to outgoing connections, or else one of these could take the port of a
+    They lie below the ports that the system uses for outgoing connections: one of these could take the port of a
     server while it restarts. Test processes that run side by side (pytest-xdist) choose from different ports.
     """
     end = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _USUAL_END

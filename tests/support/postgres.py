@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: started on a free port of loopback, and gone afterwards."""
+"""A PostgreSQL server for tests: started on a free port of loopback, and removed at the end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PostgresServer:
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
     def runs(self) -> bool:
-        """Whether there is a process; it may still be starting."""
+        """Return whether the process exists; it may still be starting."""
         try:
             # The file outlives a killed server, and its process id may be another process's by now.
             return str(self.data) in psutil.Process(self.pid).cmdline()
@@ -53,7 +53,7 @@ class PostgresServer:
             return False
 
     def url(self, database: str) -> str:
-        """Give the `DATABASE_URL` of `database`."""
+        """Return the `DATABASE_URL` of `database`."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
@@ -83,9 +83,9 @@ class PostgresServer:
         _run(self.binaries / "pg_ctl", "stop", "--pgdata", self.data, f"--mode={mode}", "--wait", cwd=self.data)
 
     def kill(self) -> None:
-        """End the server and all its processes at once, as a power cut does."""
+        """Kill the server and all its processes at once, as a power cut does."""
         leader = psutil.Process(self.pid)
-        leader.suspend()  # it begins no process that we do not see
+        leader.suspend()  # a stopped server starts no process that is missing from this list
         processes = [*leader.children(recursive=True), leader]
         for process in processes:
             with suppress(psutil.NoSuchProcess):

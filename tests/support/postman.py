@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 _VERBS = ("get", "post", "put", "patch", "delete")
 _REMEMBER = 'if (pm.response.code === 200) pm.collectionVariables.set("id", pm.response.json().id);'
-"""What Postman runs after a prediction, so that the requests about one prediction ask for the last."""
+"""Postman's script after a prediction: the requests about one prediction then use the id of the last one."""
 _MADE_UP: Mapping[str, Any] = {"boolean": True, "integer": 1, "number": 1, "string": "texto", "array": [], "null": None}
 
 
 async def openapi() -> dict[str, Any]:
-    """Give the OpenAPI document of the whole system, as the local profile serves it."""
+    """Return the OpenAPI document of the whole system, as the local profile serves it."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         registry = CollectorRegistry()
         async with open_local(GatewaySettings(_env_file=None), registry) as parts:
@@ -83,13 +83,13 @@ def _request(path: str, verb: str, operation: Mapping[str, Any], schemas: Mappin
 
 
 def _named(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave what is optional switched off, so that a request can be sent as it is."""
+    """Return parameters with the optional ones switched off, so that a request can be sent unchanged."""
     described = parameter.get("description", "")
     return {"key": parameter["name"], "value": "", "description": described, "disabled": not parameter.get("required")}
 
 
 def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:  # noqa: ANN401, PLR0911 - any JSON; one kind of schema each
-    """Make a value up that `schema` accepts: a normal one where a reference range says what is normal."""
+    """Return a made-up value that `schema` accepts: a normal one where it has a reference range."""
     if "$ref" in schema:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     if "referencia" in schema:

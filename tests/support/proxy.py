@@ -1,6 +1,6 @@
-"""A network that misbehaves: a TCP proxy on loopback, in a thread of its own, with the faults of real links.
+"""A faulty network: a TCP proxy on loopback, in its own thread, with the faults of real links.
 
-Each fault holds for the connections there are and for those to come, until `heal` or the next fault. What one
+Each fault applies to open and to new connections, until `heal` or the next fault. What one
 connection carries is never reordered, and never lost in its middle: TCP does neither.
 """
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CHUNK = 64 * 1024
 _CHUNKS_AHEAD = 16
-"""Read ahead of what was delivered, each way of a connection; what delays must not stop the sender for every chunk."""
+"""Bytes read ahead of delivery, each way of a connection, so that a delay does not stop the sender at every chunk."""
 _TICK = 0.02
 """Seconds between two pieces on a slow link."""
 _SECONDS = 30
-"""For whatever the thread is told."""
+"""Timeout of every call into the thread."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: the peer gets a reset, not an orderly end."""
 
@@ -44,15 +44,15 @@ class _Fault:
     most_bytes: int | None = None
 
 
-class _Truncated(Exception):  # noqa: N818 - it is no error: it was asked for
-    """A way has carried what it may."""
+class _Truncated(Exception):  # noqa: N818 - it is no error, but the chosen limit
+    """Raised when a direction has reached its limit of bytes."""
 
 
 @dataclass(eq=False, slots=True)
 class _Link:
     """One connection from a client and the one behind it.
 
-    `left` is what each way may still carry, `sent` how many bytes the client's way has carried.
+    `left` is the number of bytes that each way may still carry, `sent` the number carried from the client.
     """
 
     writers: list[asyncio.StreamWriter]
@@ -67,7 +67,7 @@ class _Link:
             writer.transport.abort()
 
     async def close(self) -> None:
-        """End orderly, after what was written."""
+        """Close orderly, after the written bytes."""
         for writer in self.writers:
             writer.close()
         for writer in self.writers:
@@ -76,10 +76,10 @@ class _Link:
 
 
 class Proxy:
-    """The way to one server: connect to `port` instead of the server's own."""
+    """The network to one server: clients connect to `port` instead of the server's own."""
 
     def __init__(self, target: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Lead to port `target` of loopback; `loop` carries."""
+        """Forward to port `target` of loopback, in `loop`."""
         self.port = 0
         self._target, self.loop = target, loop
         self._fault, self._changed = _Fault(), asyncio.Condition()
@@ -90,7 +90,7 @@ class Proxy:
         self._become(_Fault(refusing=True))
 
     def blackhole(self) -> None:
-        """Carry nothing, and tell nobody; what was sent arrives after `heal`, as a retransmission does."""
+        """Carry nothing, without a reset; sent bytes arrive after `heal`, as a retransmission does."""
         self._become(_Fault(silent=True))
 
     def delay(self, seconds: float) -> None:
@@ -102,15 +102,15 @@ class Proxy:
         self._become(_Fault(bytes_per_second=bytes_per_second))
 
     def truncate(self, after_bytes: int) -> None:
-        """Let each connection carry `after_bytes` from now on, either way, and then end it."""
+        """End each connection after `after_bytes` more bytes, either way."""
         self._become(_Fault(most_bytes=after_bytes))
 
     def forget(self) -> None:
-        """Never again carry anything on the connections there are, as a restarted firewall does; new ones are fine."""
+        """Drop all bytes of the open connections, as a restarted firewall does; new connections work."""
         self._become(_Fault(), forgetting=True)
 
     def heal(self) -> None:
-        """Be a good network again; forgotten connections stay so."""
+        """Carry everything again; connections that `forget` has dropped stay dropped."""
         self._become(_Fault())
 
     def connections(self) -> int:
@@ -131,7 +131,7 @@ class Proxy:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Take connections meanwhile."""
+        """Accept connections meanwhile."""
         accepted: set[asyncio.Task[None]] = set()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,7 +181,7 @@ class Proxy:
         except* _Truncated:
             await link.close()
         except* OSError:
-            pass  # one side is gone; the other one learns it now
+            pass  # one side has closed; close the other one, too
         finally:
             link.reset()
             self._links.discard(link)
@@ -212,7 +212,7 @@ class Proxy:
         writer.write_eof()
 
     async def _receive(self, reader: asyncio.StreamReader, ahead: asyncio.Queue[tuple[float, bytes | None]]) -> None:
-        """Read ahead; nothing is an orderly end, None a reset. Both wait for their turn like all that is carried."""
+        """Read ahead; an empty chunk is an orderly end, None a reset. Both are delivered in order, like all chunks."""
         data: bytes | None = b"-"
         while data:
             try:
@@ -251,7 +251,7 @@ def link_faults(*, late: float, slow: int, short: int) -> dict[str, Callable[[Pr
 
 @contextmanager
 def proxied(target: int) -> Iterator[Proxy]:
-    """Lead to port `target` of loopback as a good network does, until told otherwise."""
+    """Forward to port `target` of loopback, without faults at first."""
     started: Future[tuple[Proxy, asyncio.Event]] = Future()
 
     async def serve() -> None:

@@ -1,4 +1,4 @@
-"""A RabbitMQ server of the tests' own: free ports of loopback, a node and a cookie of its own, gone afterwards."""
+"""A RabbitMQ server for tests: on free ports of loopback, with its own node and cookie, and removed at the end."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RabbitServer:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server like a power cut does."""
+        """Kill the server, as a power cut does."""
         self._end(signal.SIGKILL)
 
     def ctl(self, *arguments: str) -> str:
@@ -93,7 +93,7 @@ class RabbitServer:
         return result.stdout
 
     def messages(self, queue: str) -> int:
-        """Count what waits in `queue`, delivered or not."""
+        """Return the number of messages in `queue`, delivered or not."""
         rows = (line.split("\t") for line in self.ctl("list_queues", "name", "messages").splitlines())
         return int(next(count for name, count in rows if name == queue))
 

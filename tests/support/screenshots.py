@@ -1,6 +1,6 @@
 """Take the pictures of docs/guides/doctor.md: `python -m tests.support.screenshots`, after `make train`.
 
-They show the model in production in var/, in a folder of their own, so that no prediction of anybody gets into them.
+They show the model in production in var/, in a temporary folder, so that they contain no prediction of a real user.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def picture(name: str) -> Path:
 
 
 def take(browser: Browser, process: Process) -> None:
-    """Take them all."""
+    """Take all pictures."""
     desk = tab(browser, process, DESK)
     desk.type(edad="47", tsh="<0,01", t3="4,1", t4_total="16").tick("F")
     desk.page.locator(".group", has_text="Laboratorio").first.screenshot(path=picture("unidades"))
@@ -88,7 +88,7 @@ def take(browser: Browser, process: Process) -> None:
 def main() -> int:
     """Serve a copy of the model in production, and take the pictures."""
     if not (ROOT / "var/models/tiroides/production/manifest.json").exists():
-        print("screenshots: no model in production; run `make train` first", file=sys.stderr)  # noqa: T201 - for whoever started it
+        print("screenshots: no model in production; run `make train` first", file=sys.stderr)  # noqa: T201 - for the user
         return 1
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

@@ -40,7 +40,7 @@ _CLIENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Where answers were at one moment: `recorded` in the database, `outbox` at the gateway, `queue` in between."""
+    """Position of the answers at one moment: `recorded` in the database, in the `outbox`, in the `queue`."""
 
     at: float
     answered: int
@@ -100,7 +100,7 @@ class Stack:
         return (gateway or self.gateway).metric(PENDING)
 
     def backlog(self, recorder: Process) -> Backlog:
-        """Return where the answers are now, if `recorder` has recorded all that is recorded."""
+        """Return the present position of the answers; `recorder` must have recorded every row."""
         recorded = recorder.metric(RECORDED)
         outbox, answered = self.gateway.metric(PENDING), self.gateway.metric(ANSWERED)
         return Backlog(time.monotonic(), answered, recorded, outbox, max(0, answered - recorded - outbox))

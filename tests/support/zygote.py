@@ -1,8 +1,8 @@
-"""A process that has imported our code once, and forks the processes that are asked for: each starts in a moment.
+"""A zygote: a process that has imported our code once and forks others, which start without imports.
 
 `python -m tests.support.zygote MODULE…` imports the modules, then reads requests, one JSON object a line, and answers
-each with another. What it forks is `python -m` in all but the imports: a process of its own, with the environment and
-folder that it was given, and an end of its own. All are killed when the zygote's input ends.
+each with another. A forked process is like `python -m` except for the imports: it has its own environment, folder and
+exit code. All are killed when the zygote's input ends.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A process that a zygote forked; its output is in two files of its own."""
+    """A process that a zygote forked; its stdout and stderr are files."""
 
     zygote: Zygote
     pid: int
     output: Path
 
     def code(self) -> int | None:
-        """Give its exit code, minus the signal that ended it, or None while it runs."""
+        """Return its exit code, minus the signal that ended it, or None while it runs."""
         found: int | None = self.zygote.ask({"code": self.pid})
         return found
 
@@ -57,12 +57,12 @@ class Forked:
         return code
 
     def url(self) -> str | None:
-        """Give where it listens, or None if it does not yet."""
+        """Return its URL, or None if it does not listen yet."""
         found = LISTENING.search(Path(f"{self.output}.out").read_text())
         return None if found is None else found[1]
 
     def listens(self) -> str:
-        """Wait until it listens; returns where."""
+        """Wait until it listens; return its URL."""
         until_now(lambda: self.url() is not None or self.code() is not None, seconds=_SECONDS)
         url = self.url()
         assert url is not None, f"it ended before it listened:\n{self.errors()}"

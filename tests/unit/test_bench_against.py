@@ -1,4 +1,4 @@
-"""The comparison with a commit, as far as it can be asked in the wrong way."""
+"""`bench.against`: errors of its command line."""
 
 from __future__ import annotations
 

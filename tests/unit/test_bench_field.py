@@ -1,4 +1,4 @@
-"""The comparison with what others would use: what is held against what, and that all of it can be measured."""
+"""The comparison with other servers: its aims, its tools and their environments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW = [47.0, 0.0, None]
 
 
 def seen(title: str, rate: float, p99_ms: float, carried: int) -> dict[str, Any]:
-    """What was measured of one who carries the first `carried` of the offered rates."""
+    """Return the measurements of a server that reaches the first `carried` of the offered rates."""
     load = {"requests": 10, "failed": 0, "rate": rate, "p50_ms": 1.0, "p99_ms": p99_ms, "cpu_us": 0.0}
     points = [
         {"connections": count, "offered": None, "load": load, "cpu_per_thousand": 0.5} for count in CONNECTIONS
@@ -92,7 +92,7 @@ def test_the_others_serve_the_versions_that_this_system_uses() -> None:
 
 @pytest.mark.parametrize("model", [SKLEARN, ONNX])
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
-def test_a_tool_is_asked_with_the_row_and_read_as_it_answers(tool: Tool, model: str, tmp_path: Path) -> None:
+def test_each_tools_request_has_the_row_and_its_response_is_parsed(tool: Tool, model: str, tmp_path: Path) -> None:
     bundle = Bundle(tmp_path, ("edad", "sexo", "tsh"), ("a", "b"), "0")
     body = tool.body(bundle, model, ROW)
     assert "[47.0, 0.0, None]" in str(body)
@@ -114,7 +114,7 @@ def test_a_server_with_wrong_answers_does_not_stop_the_comparison(tmp_path: Path
 
     class NoQuestions(Questions):
         def __init__(self) -> None:
-            """Need no model: nobody gets as far as to be asked."""
+            """Load no model: no request is sent."""
 
     found = _measured(Contender("other", "Other", ONNX, other), NoQuestions(), tmp_path, 1)
     assert found == {"title": "Other", "model": ONNX, "error": "KeyError: 'other'"}

@@ -1,4 +1,4 @@
-"""The reports of the benchmarks: pictures that do not change by themselves, and an index that forgets none."""
+"""The reports of the benchmarks: reproducible plots, and a complete index."""
 
 from __future__ import annotations
 

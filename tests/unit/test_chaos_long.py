@@ -1,4 +1,4 @@
-"""The long run: what each part is given, and the index of what the parts found."""
+"""The long run: the arguments of each part, and the index of the reports."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_index_leaves_what_was_written_by_hand(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_make_runs_all_parts_unless_it_is_told_which(target: list[str], last: str) -> None:
+def test_make_runs_all_parts_or_the_chosen_ones(target: list[str], last: str) -> None:
     words, plain = ["make", "--dry-run", *target], {"PATH": os.environ["PATH"]}
     said = subprocess.run(words, cwd=ROOT, env=plain, capture_output=True, text=True, check=True).stdout
     assert said.rstrip().endswith(last)

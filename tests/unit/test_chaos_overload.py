@@ -1,4 +1,4 @@
-"""What the report of an overload says: a missed aim in words, and what was lost as a failure."""
+"""The report of an overload: a missed aim in its first sentence, and a lost answer as a failure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def headline(found: dict[str, Any]) -> str:
         ({"recovery": 7}, "99 % of a second's requests answered again after 7 s, aimed at 5: missed"),
     ],
 )
-def test_an_aim_that_was_missed_is_the_first_thing_that_is_said(figures: dict[str, float], said: str) -> None:
+def test_a_missed_aim_is_in_the_first_sentence(figures: dict[str, float], said: str) -> None:
     found = seen(**figures)  # type: ignore[arg-type]  # `lost` is none of these
     assert said in headline(found)
     assert headline(found).count("missed") == 1
@@ -62,7 +62,7 @@ def test_an_answer_that_is_lost_or_a_request_that_failed_is_a_failure() -> None:
     assert not any(failures(seen()).values())
 
 
-def test_recovery_is_the_first_good_second_and_bad_ones_after_it_are_told() -> None:
+def test_recovery_is_the_first_good_second_and_later_bad_ones_count() -> None:
     after = PhaseStats()
     for moment in range(1000):
         refused = moment < 220 or moment == 500 or 700 <= moment < 710

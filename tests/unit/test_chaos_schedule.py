@@ -1,4 +1,4 @@
-"""When the rig does what: by the seed alone, and never leaving anything broken."""
+"""The schedule of faults: determined by the seed, with every fault healed at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """What was done, and what is broken now."""
+    """A system that records its faults, and those that are active."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -47,7 +47,7 @@ async def busy_at_first(log: Log, rng: random.Random, name: str) -> AsyncIterato
 @asynccontextmanager
 async def never(log: Log, _: random.Random) -> AsyncIterator[str]:
     raise NotNowError
-    yield str(log)  # what makes it a generator
+    yield str(log)  # makes it a generator
 
 
 KILLS = {name: (weight, partial(fault, name=name)) for name, weight in {"kill-a": 9, "kill-b": 3, "kill-c": 1}.items()}
@@ -88,7 +88,7 @@ async def test_a_kill_waits_for_its_victim() -> None:
     assert log.done == ["kill-a"]
 
 
-async def test_nobody_waits_for_something_to_start() -> None:
+async def test_a_kill_of_a_starting_process_is_not_waited_for() -> None:
     log = Log()
     chance: dict[str, tuple[int, Fault[Log]]] = {STARTING: (1000, never), "kill-b": (1, partial(fault, name="kill-b"))}
     await Schedule(log, random.Random(1), chance, {}).run(kills=2, seconds=0.01)  # noqa: S311 - repeatable

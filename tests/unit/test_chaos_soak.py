@@ -1,4 +1,4 @@
-"""What the rig calls growth."""
+"""The soak's criterion of growth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_what_only_grows_while_it_warms_up_holds() -> None:
     assert seen["largest"] == 302
 
 
-def test_a_leak_is_seen_through_noise_much_larger_than_its_steps() -> None:
+def test_a_leak_is_detected_in_noise_much_larger_than_its_steps() -> None:
     noise = random.Random(18)  # noqa: S311 - the same every time
     leak = [(at, 100 + at / 120 + noise.uniform(-3, 3)) for at in SECONDS]
     steady = [(at, 100 + noise.uniform(-3, 3)) for at in SECONDS]

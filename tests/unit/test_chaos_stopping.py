@@ -1,4 +1,4 @@
-"""The rig told to stop: what signals do to it, and to what it starts and waits for meanwhile."""
+"""Interruption of the rig: the effect of signals on it, on its processes and on its threads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_process_started_after_sigterm_can_be_terminated() -> None:
     def main() -> int:
         try:
             signal.raise_signal(signal.SIGTERM)
-        finally:  # as at a start that goes on to its next await
+        finally:  # as in a start that continues to its next await
             with subprocess.Popen(["sleep", "60"]) as child:
                 child.terminate()
                 codes.append(child.wait())

@@ -1,4 +1,4 @@
-"""A process that the rig keeps running: what counts as a kill of it."""
+"""A supervised process of the rig: the count of its kills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_process_is_killed_once_however_late_its_end_is_seen(tmp_path: Path) -> None:
+async def test_a_kill_counts_once_however_late_the_end_is_noticed(tmp_path: Path) -> None:
     process = Supervised("sleeper", ("sleep", "60"), tmp_path, announces=False)
     running = asyncio.create_task(process.run())
     try:

@@ -1,4 +1,4 @@
-"""The rig's own judgement: whatever goes missing is seen."""
+"""The rig's verdict: every kind of loss is detected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def row(number: int, *, event_id: str | None = None, output: str = "sano") -> Ro
 
 
 @pytest.mark.parametrize("number", [0, 1, 9_999_999, 29_999_999, 899_999_999])
-def test_a_patient_is_told_from_every_other_by_what_is_recorded(number: int) -> None:
+def test_a_recorded_row_identifies_its_patient(number: int) -> None:
     tsh = json.loads(json.dumps(patient(number)))["tsh"]
     assert number_of(tsh) == number
     assert number_of(math.nextafter(tsh, 0)) == number
@@ -71,7 +71,7 @@ def test_failures_are_counted_by_kind_and_are_no_answers() -> None:
     verdict = judge([*failed, answered(3)], [row(3)])
     assert verdict.holds
     assert (verdict.answered, verdict.failed) == (1, {"503": 1, "cut": 2})
-    assert not judge(failed, []).holds  # where nothing was answered, nothing is proven
+    assert not judge(failed, []).holds  # without answers nothing is proven
 
 
 def test_a_line_cut_off_by_a_kill_is_no_answer(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The account of an outage: when requests were made, what failed, and that a page hides neither."""
+"""The report of an outage: requests and failures by phase, both shown on the page."""
 
 from __future__ import annotations
 

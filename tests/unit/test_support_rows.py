@@ -1,4 +1,4 @@
-"""The made-up rows that fill a database for a benchmark are like those that a recorder writes."""
+"""Made-up rows for a benchmark's database: they are like the rows that a recorder writes."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Batcher:
     """The `Scorer` of this process, with the one model that serves; `serve` swaps it between two batches."""
 
     def __init__(self, *, max_batch: int, max_queue: int, metrics: Metrics) -> None:
-        """Let at most `max_queue` rows wait, and put at most `max_batch` rows of different callers into one call."""
+        """Queue at most `max_queue` rows, and score at most `max_batch` rows of different callers in one call."""
         self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
         self._loaded: LoadedModel | None = None
         self._reason = "no model has been loaded yet"

@@ -1,1 +1,1 @@
-"""Whether all answers are recorded, per gateway."""
+"""Accounting: the check that every answer is recorded, per gateway."""

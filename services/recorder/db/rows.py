@@ -55,7 +55,7 @@ class ViewColumn:
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """What a field declares about its column.
+    """Declaration of a field's column.
 
     `comment` (English) is stored in the database. A column that identifies a person is `personal`: analysts get NULL.
     """

@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether every row of the source is in the target, exactly."""
+        """True if every row of the source is in the target, exactly."""
         return not self.missing and not self.different
 
     @property
