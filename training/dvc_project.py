@@ -1,4 +1,4 @@
-"""DVC project of the current folder: this repository's own, or one written for a disease in a folder of its own."""
+"""DVC project of the current folder: this repository's own, or one written for a disease in its own folder."""
 
 from __future__ import annotations
 

@@ -36,6 +36,6 @@ def patients() -> Iterator[Patient]:
 
 
 def write_patients(path: Path) -> Path:
-    """Write `patients` to `path`, one request body a line; returns `path`."""
+    """Write `patients` to `path`, one request body a line; return `path`."""
     path.write_text("\n".join(patient.model_dump_json(exclude_defaults=True) for patient in patients()) + "\n")
     return path

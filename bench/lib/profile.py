@@ -38,7 +38,7 @@ def server_profile(folder: Path, model: Path) -> Iterator[Stack]:
 def services_on(
     rabbit: RabbitServer, postgres: PostgresServer, folder: Path, model: Path, *, replicas: int | None = None
 ) -> Iterator[Stack]:
-    """Run gateway and inference in `folder`, on servers that already run and on a database of its own."""
+    """Run gateway and inference in `folder`, on servers that already run and on a new database."""
     broker = Broker(rabbit, rabbit.url, topology("predecir"))
     database = PostgresDatabase(postgres, postgres.new_database())
     with server_stack(folder, broker, model=model, replicas=replicas, database=database) as stack:

@@ -1,1 +1,1 @@
-"""Load: clients and arrivals, each a process of its own."""
+"""Load: clients and arrivals, each a separate process."""

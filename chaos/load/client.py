@@ -1,4 +1,4 @@
-"""A client of the chaos rig, a process of its own: `python -m chaos.load.client URL FILE NUMBER CONNECTIONS PAUSE_MS`.
+"""A client of the chaos rig, a separate process: `python -m chaos.load.client URL FILE NUMBER CONNECTIONS PAUSE_MS`.
 
 Every request is a line of FILE, flushed before the connection's next request. Every patient is sent once and differs
 from every other, so that two rows of one patient are a duplicate. One patient in three has an `Idempotency-Key`, and is

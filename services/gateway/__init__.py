@@ -1,1 +1,1 @@
-"""The gateway: the doctor's HTTP API. It validates, asks for a score, keeps the answer, and only then gives it."""
+"""The gateway: the doctor's HTTP API. It validates, requests a score, stores the answer, and only then sends it."""

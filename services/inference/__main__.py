@@ -1,4 +1,4 @@
-"""`python -m services.inference`: the inference service as a process of its own."""
+"""`python -m services.inference`: the inference service as a separate process."""
 
 from __future__ import annotations
 

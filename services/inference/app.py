@@ -81,6 +81,6 @@ def unready(batcher: Batcher) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def alone(settings: InferenceSettings, metrics_registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run inference as a service of its own."""
+    """Run inference as a separate service."""
     async with open_inference(settings, metrics_registry, load_patient(settings.predecir_paciente)) as inference:
         yield (inference.part,)

@@ -83,7 +83,7 @@ async def open_recorder(
 
 @asynccontextmanager
 async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
-    """Run the recorder as a service of its own: the read API, and a consumer if there is a `BROKER_URL`.
+    """Run the recorder as a separate service: the read API, and a consumer if there is a `BROKER_URL`.
 
     A consumer that crashes ends the service: no process stays that records nothing.
 

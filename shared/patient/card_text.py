@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Texts that cannot be computed. For an empty text, the card states that nobody declared it."""
+    """Texts that cannot be computed. For an empty text, the card states that it is not declared."""
 
     purpose: str = ""
     """The purpose of an answer, its reader, and when it is read."""

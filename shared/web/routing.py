@@ -19,7 +19,7 @@ RouteRoles: TypeAlias = Mapping[tuple[str, str], Roles]
 """Roles by method and path as the framework has it, such as ("GET", "/predicciones/{id}")."""
 
 PUBLIC: Roles = frozenset({None, *Role})
-"""Open to everybody, with a key or without."""
+"""Open to every caller, with a key or without."""
 PEOPLE: Roles = frozenset({Role.MEDICO, Role.ANALISTA, Role.OPS})
 """Open to every key of a person."""
 NOBODY: Roles = frozenset()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def self_signed(path: Path) -> str:
-    """Write certificate and key for 127.0.0.1 to `path`, as HAProxy takes them; returns the certificate (PEM)."""
+    """Write certificate and key for 127.0.0.1 to `path`, as HAProxy takes them; return the certificate (PEM)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)

@@ -217,7 +217,7 @@ def test_the_history_of_promotions_is_read_where_training_runs(stack: ComposeSta
     assert "production" in said
 
 
-def test_a_version_says_of_which_commit_the_image_was(stack: ComposeStack) -> None:
+def test_a_version_names_the_commit_of_its_image(stack: ComposeStack) -> None:
     show = "cat var/models/*/production/manifest.json"
     said = stack.compose("run", "--rm", "-T", "--no-deps", "training", "sh", "-c", show)
     manifest = json.loads(said)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_database_is_filled_and_asked(tmp_path: Path) -> None:
+async def test_a_database_is_filled_and_queried(tmp_path: Path) -> None:
     found = await database.growing("SQLite", f"sqlite:///{tmp_path}/p.db", [6_000])
     assert [each["rows"] for each in found] == [6_000]
     assert found[0]["inserts_rate"] > 0

@@ -59,7 +59,7 @@ def of_the_next_version(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("written", [as_it_is, with_an_addition])
 @pytest.mark.parametrize("name", FACTS)
-async def test_every_fact_of_today_is_recorded_whoever_wrote_it(
+async def test_present_events_of_every_writer_are_recorded(
     tmp_path: Path, name: str, written: Callable[[bytes], bytes]
 ) -> None:
     body = written(GOLDEN[name])

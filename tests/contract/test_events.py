@@ -102,7 +102,7 @@ def test_version_1_is_read() -> None:
 
 
 @pytest.mark.parametrize(("golden", "outcome"), [(ACCEPTED, OUTCOME), (CORRECTED, CORRECTION)])
-def test_an_outcome_of_version_1_is_read(golden: bytes, outcome: Feedback) -> None:
+def test_feedback_of_version_1_is_read(golden: bytes, outcome: Feedback) -> None:
     event = read_event(golden)
     assert isinstance(event, FeedbackRegistered)
     assert event.id == "01890a5d-ac96-774b-bcce-b302099a8058"

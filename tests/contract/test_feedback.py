@@ -60,7 +60,7 @@ async def test_feedback_is_on_disk_before_it_is_confirmed(
     assert event.data == Feedback(prediccion=ID, aceptada=body["aceptada"], diagnostico=diagnosis, motivo=reason)
 
 
-async def test_outcomes_are_numbered_together_with_answers_and_every_one_is_kept(client: Client) -> None:
+async def test_feedback_and_answers_share_one_sequence_and_are_all_recorded(client: Client) -> None:
     given = (await client.predict(HYPER)).json()["id"]
     for body in (CORRECTION, {"aceptada": True}, {"aceptada": True}):
         assert (await client.say(given, body)).status_code == 200
@@ -145,7 +145,7 @@ async def test_feedback_that_cannot_be_stored_is_not_confirmed(tmp_path: Path) -
     assert statuses == [200, 503]
 
 
-async def test_the_mark_of_an_outcome_not_yet_confirmed_is_that_of_an_answer(tmp_path: Path) -> None:
+async def test_unconfirmed_feedback_is_marked_like_an_answer(tmp_path: Path) -> None:
     async with gateway(tmp_path, transport=Down(Remembering()), ack_policy="broker", ack_wait_ms=1) as client:
         response = await client.say(ID, {"aceptada": True})
     assert (response.status_code, response.headers["confirmada"]) == (200, "false")

@@ -147,7 +147,7 @@ def test_a_pickled_model_computes_in_one_thread(tmp_path: Path) -> None:
     assert result.stdout == "{1}\n"
 
 
-def test_a_patient_gets_the_same_bits_whoever_else_is_in_the_batch(tmp_path: Path) -> None:
+def test_a_patient_gets_the_same_bits_in_every_batch(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, DatosPaciente)
     bundle = open_bundle(folder, tmp_path / "keys" / "bundle.pub", patient_digest=DatosPaciente.digest)
     model = OnnxModel(bundle.files[ONNX], bundle.facts)

@@ -54,7 +54,7 @@ async def test_the_page_weighs_less_than_150_kib(tmp_path: Path) -> None:
         assert sum([len((await client.get(path)).content) for path in paths]) < 150 * KIB
 
 
-def test_whoever_has_no_key_sees_the_page() -> None:
+def test_the_page_needs_no_key() -> None:
     assert set(route_roles(page_router(DatosPaciente)).values()) == {PUBLIC}
 
 

@@ -49,7 +49,7 @@ DEEP = b'{"edad":' + b"[" * 40 + b"]" * 40 + b"}"
         (b"[" * 33 + b'"' + rb"\"" * 100_000, 400, None, "anidamiento"),
     ],
 )
-async def test_bad_data_is_rejected_by_field_and_rule_and_nothing_is_kept(
+async def test_bad_data_is_rejected_by_field_and_rule_and_not_recorded(
     client: Client,
     body: object,
     status: int,

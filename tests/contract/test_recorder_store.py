@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SqliteTarget:
-    """A file of its own per test."""
+    """A new file for each test."""
 
     path: Path
 

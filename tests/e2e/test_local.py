@@ -241,7 +241,7 @@ def test_a_full_disk_is_left_by_what_is_recorded_elsewhere(folder: Path) -> None
 
 
 def test_a_full_disk_rejects_recovers_and_loses_no_answer(folder: Path) -> None:
-    """The disk is a real one of 24 MiB, in a mount namespace of its own."""
+    """The disk is a real one of 24 MiB, in its own mount namespace."""
     with running("services.local", folder, prefix=_on_small_disk(folder / "var/gateway")) as process:
         until_now(lambda: reasons(process) == {})
         given = {predict(process).json()["id"] for _ in range(5)}

@@ -62,9 +62,7 @@ def search(doctor: Doctor, text: str) -> list[str]:
     return shown(doctor)
 
 
-def test_an_answer_is_confirmed_and_corrected_and_both_are_kept(
-    doctor: Doctor, page_server: Process, page_folder: Path
-) -> None:
+def test_confirmation_and_correction_are_both_recorded(doctor: Doctor, page_server: Process, page_folder: Path) -> None:
     given = ask(doctor, page_server)
     outcome = doctor.answer.locator(".feedback")
     lost: list[int] = []

@@ -1,4 +1,4 @@
-"""Production is promoted, rolled back and offered a tampered model while doctors ask: nobody notices."""
+"""Promotion, rollback and a tampered model under load: no request fails."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def test_a_report_reaches_the_database(recorder: Recording, broker: Broker
     assert (account.recorded, account.in_outbox, account.missing) == (10, 2, 0)
 
 
-async def test_a_report_that_overtakes_its_events_is_not_caught_up(recorder: Recording, broker: Broker) -> None:
+async def test_a_report_ahead_of_its_events_is_not_up_to_date(recorder: Recording, broker: Broker) -> None:
     await broker.declare()
     async with broker.transport() as transport:
         for seq in range(1, 201):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PostgresTarget:
-    """A database of its own per test."""
+    """A new database for each test."""
 
     server: PostgresServer
     database: str

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make(tmp_path: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run `command` behind PROGRESS; returns only after every process that holds its output has ended."""
+    """Run `command` behind PROGRESS; return only after every process that holds its output has ended."""
     probe = tmp_path / "probe.mk"
     probe.write_text(f"include {ROOT}/Makefile\nPROGRESS_SECONDS := 1\nprobe:\n\t@$(call PROGRESS,.) {command}\n")
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""The broker in one test: queues of its own, publishing, reading and consuming."""
+"""The broker in one test: its own queues, publishing, reading and consuming."""
 
 from __future__ import annotations
 

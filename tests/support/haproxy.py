@@ -53,7 +53,7 @@ class Pool:
 
 
 def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
-    """Write the configuration into `folder`; returns the command that runs HAProxy in the foreground."""
+    """Write the configuration into `folder`; return the command that runs HAProxy in the foreground."""
     binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if binary is None:
         pytest.fail("no HAProxy: install Debian's package `haproxy`", pytrace=False)

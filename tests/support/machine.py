@@ -85,7 +85,7 @@ def fsyncs(folder: Path) -> Iterator[list[float]]:
 
 
 def _append(file: FileIO) -> float:
-    """Append a page; returns the time of write and fdatasync, in milliseconds."""
+    """Append a page; return the time of write and fdatasync, in milliseconds."""
     file.write(bytes(_PAGE_BYTES))
     started = time.perf_counter()
     os.fdatasync(file.fileno())

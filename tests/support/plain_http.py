@@ -1,4 +1,4 @@
-"""Requests over plain HTTP, each on a connection of its own; like `httpx.get` and `httpx.post`, and far cheaper.
+"""Requests over plain HTTP, each on a new connection; like `httpx.get` and `httpx.post`, and far cheaper.
 
 These read all certificate authorities for every request, 10 to 30 ms of CPU: more than a service needs to answer.
 """

@@ -31,7 +31,7 @@ _QUERY_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """A running server; each test takes a database of its own from it."""
+    """A running server; each test creates its own database on it."""
 
     binaries: Path
     data: Path
@@ -57,13 +57,13 @@ class PostgresServer:
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """Create an empty database; returns its name."""
+        """Create an empty database; return its name."""
         name = f"test_{secrets.token_hex(6)}"
         self.query("postgres", f"CREATE DATABASE {name}")
         return name
 
     def query(self, database: str, *statements: str) -> list[Any]:
-        """Run `statements` over a connection of their own; returns the first column of the last one's rows."""
+        """Run `statements` over a new connection; return the first column of the last one's rows."""
 
         async def run() -> list[Any]:
             connection = await asyncpg.connect(self.url(database), command_timeout=_QUERY_SECONDS)
@@ -115,7 +115,7 @@ class PostgresDatabase:
         return self.server.url(self.name)
 
     def query(self, *statements: str) -> list[Any]:
-        """Run `statements`; returns the first column of the last one's rows."""
+        """Run `statements`; return the first column of the last one's rows."""
         return self.server.query(self.name, *statements)
 
 

@@ -190,13 +190,13 @@ def command(
 
 
 def refused(service: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a service that should not start; returns its exit code and its log."""
+    """Run a service that should not start; return its exit code and its log."""
     ended = command([service], folder, environment)
     return ended.returncode, ended.stderr
 
 
 def interrupted(service: str, folder: Path, seconds: float) -> tuple[int, str]:
-    """Start a service and send Ctrl-C after `seconds`; returns its exit code and its log."""
+    """Start a service and send Ctrl-C after `seconds`; return its exit code and its log."""
     started = subprocess.Popen(
         [sys.executable, "-m", service], cwd=folder, env=service_environment(None), stderr=subprocess.PIPE, text=True
     )

@@ -28,7 +28,7 @@ _STARTED = "Server startup complete"
 
 @dataclass(slots=True)
 class RabbitServer:
-    """A running server; each test takes a prefix of its own for its queues."""
+    """A running server; each test has its own prefix for its queues."""
 
     folder: Path
     port: int
@@ -83,7 +83,7 @@ class RabbitServer:
         self._end(signal.SIGKILL)
 
     def ctl(self, *arguments: str) -> str:
-        """Run `rabbitmqctl`; returns what it printed."""
+        """Run `rabbitmqctl`; return what it printed."""
         command = [str(_BINARIES / "rabbitmqctl"), "--quiet", *arguments]
         result = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False

@@ -87,7 +87,7 @@ class Stack:
 
     @contextmanager
     def another_gateway(self) -> Iterator[Process]:
-        """Run a second gateway, with an outbox of its own, on the same inference and broker."""
+        """Run a second gateway, with its own outbox, on the same inference and broker."""
         folder = self.folder / "another"
         folder.mkdir()
         environment = self.environment | {"INFERENCE_URL": self.inference.url}
@@ -106,7 +106,7 @@ class Stack:
         return Backlog(time.monotonic(), answered, recorded, outbox, max(0, answered - recorded - outbox))
 
     def drain(self, recorder: Process) -> float:
-        """Wait until every answer is recorded, at most `DRAIN_SECONDS`; returns the seconds that took."""
+        """Wait until every answer is recorded, at most `DRAIN_SECONDS`; return the seconds that took."""
         started = time.monotonic()
         while time.monotonic() < started + DRAIN_SECONDS:
             backlog = self.backlog(recorder)

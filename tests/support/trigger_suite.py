@@ -137,7 +137,7 @@ async def test_only_answers_of_the_digest_in_production_count(url: str, producti
     assert await beyond(url, production) == (300, ["answers.psi"])
 
 
-async def test_only_the_latest_outcome_of_a_prediction_counts(url: str, production: Bundle) -> None:
+async def test_only_the_latest_feedback_on_a_prediction_counts(url: str, production: Bundle) -> None:
     answered = [prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 41)]
     other = [prediction(seq, age=seq % 121, digest=EARLIER) for seq in range(41, 81)]
     wrong_first = [outcome(900 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]

@@ -50,7 +50,7 @@ class Forked:
         return found
 
     def ended(self, seconds: float = _SECONDS) -> int:
-        """Wait until it ends; returns its exit code."""
+        """Wait until it ends; return its exit code."""
         until_now(lambda: self.code() is not None, seconds=seconds)
         code = self.code()
         assert code is not None

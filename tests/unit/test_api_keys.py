@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_keys_made_and_revoked_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+def test_keys_made_and_revoked_concurrently_are_all_stored(tmp_path: Path) -> None:
     path = tmp_path / "access.json"
 
     def make(number: int) -> str | None:

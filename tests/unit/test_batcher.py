@@ -149,7 +149,7 @@ async def test_a_failing_call_fails_its_callers_and_not_the_next(
     assert registry.get_sample_value("inference_batch_failures_total") == 1
 
 
-async def test_a_full_queue_refuses_one_more_at_once(batcher: Batcher) -> None:
+async def test_a_full_queue_rejects_one_more_at_once(batcher: Batcher) -> None:
     batcher.serve(LoadedModel(SumModel(), INLINE))
     waiting = [asyncio.create_task(batcher.score([0, 0])) for _ in range(200)]
     await asyncio.sleep(0)

@@ -83,7 +83,7 @@ def test_a_raw_row_becomes_a_case() -> None:
     assert case.date.isoformat() == "1986-07-02"
 
 
-def test_an_absurd_age_is_unknown_and_the_rest_of_the_row_is_kept() -> None:
+def test_an_absurd_age_is_unknown_and_the_other_values_stay() -> None:
     case = DatosPaciente.from_row(RAW | {"age": "65526"})
     assert isinstance(case.patient, DatosPaciente)
     assert case.patient.edad is None

@@ -54,7 +54,7 @@ def test_figures_exactly_at_their_bounds_pass() -> None:
 
 
 @pytest.mark.parametrize("gate", GOOD)
-def test_each_gate_refuses_what_is_just_beyond_it(gate: str) -> None:
+def test_each_gate_rejects_what_is_just_beyond_it(gate: str) -> None:
     beyond = 1e-6 if gate == "expected_calibration_error" else -1e-6
     assert failed(check_figures(GOOD | {gate: GOOD[gate] + beyond}, EQUAL, gates())) == [gate]
 

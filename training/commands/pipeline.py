@@ -139,7 +139,7 @@ def _run_stages(until: str | None, *, pull: bool) -> str:
 
 @contextmanager
 def _blocked_interrupts() -> Iterator[None]:
-    """Start child processes with SIGINT blocked: bash and a starting Python would end with a message of their own.
+    """Start child processes with SIGINT blocked: bash and a starting Python would end with their own messages.
 
     A stage unblocks it (`training.stage_runner`). SIGINT to this process is taken by a thread that started before.
     """
@@ -154,7 +154,7 @@ def _blocked_interrupts() -> Iterator[None]:
 
 
 def _has_child() -> bool:
-    """Return whether a stage is running, which prints lines of its own."""
+    """Return whether a stage is running, which prints its own lines."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

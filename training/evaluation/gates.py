@@ -1,4 +1,4 @@
-"""Gates: bounds that a model must keep before it serves. Each gives a verdict; the verdicts form a report.
+"""Gates: bounds that a model must keep before it serves. Each returns a verdict; the verdicts form a report.
 
 Absolute gates check figures of the reported cases, parity and latency against `gates` in params.yaml. Relative gates
 fail if a figure is worse than that of the model in production, by more than chance, on the same cases.

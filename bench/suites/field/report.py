@@ -32,7 +32,7 @@ def line(name: str, result: dict[str, Any]) -> str:
 
 
 def write(report: dict[str, Any]) -> str:
-    """Write the report, its picture and README's table; returns the page."""
+    """Write the report, its picture and README's table; return the page."""
     page = "\n".join(_page(report)) + "\n"
     write_report("field", report, page, headline=_headline(report))
     _draw(results(report))

@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _showing(row: type[EventRow]) -> Callable[[type[Model]], type[Model]]:
-    """Put the columns of `row` that the API shows before the fields of a model of its own."""
+    """Put the columns of `row` that the API shows before the API model's own fields."""
 
     def build(model: type[Model]) -> type[Model]:
         shown: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""SQLite: one file, one writing connection on a thread of its own, and a pool of read-only connections.
+"""SQLite: one file, one writing connection in its own thread, and a pool of read-only connections.
 
 There is one writing connection because, before SQLite 3.51.3, two that write or checkpoint one WAL file can corrupt it
 (https://www.sqlite.org/wal.html). It uses synchronous=FULL, so a commit is on disk.
