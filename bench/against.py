@@ -11,17 +11,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.lib.inputs import production, write_patients
 from bench.lib.wrk import Load, load
 from tests.support.bundles import copy_model
 from tests.support.paths import ROOT
 from tests.support.processes import Process, serving
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ROUNDS = 10
 SECONDS = 1

@@ -11,16 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chaos.stopping import WITH_PARENT, stoppable
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 PROOF = ROOT / "docs" / "proof"
 _BEGIN, _END = "<!-- reports: written by make chaos-long -->", "<!-- end of reports -->"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -24,10 +25,6 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
 from tests.support.haproxy import Pool, haproxy_command
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
 _READY_SECONDS = 120
 

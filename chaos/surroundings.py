@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from chaos.faults.clock import Clock
 from chaos.faults.disk import SmallDisk, small_disk
@@ -13,10 +14,6 @@ from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.proxy import Proxy, proxied
 from tests.support.rabbitmq import RabbitServer, rabbit_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 LEGS = ("gateway-inference", "gateway-broker", "recorder-broker", "recorder-database")
 """Legs of the network, from one part to another."""

@@ -6,13 +6,11 @@ import contextlib
 import logging
 import sys
 import traceback
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
-
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
 
 
 def configure_logging(level: str, *, service: str) -> None:

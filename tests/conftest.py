@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,9 +13,6 @@ from tests.support.broker import Broker
 from tests.support.paths import ROOT
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.rabbitmq import RabbitServer, rabbit_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytest.register_assert_rewrite(
     "tests.support.recorder_suite", "tests.support.analysts_suite", "tests.support.trigger_suite"

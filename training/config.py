@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,8 +15,6 @@ from pydantic_core import PydanticCustomError
 from training.errors import ParametersError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from shared.patient import Feature
 
 FILE = Path("params.yaml")

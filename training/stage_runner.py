@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from shared.artifacts.errors import BundleError
 from shared.artifacts.store import ModelStoreError
@@ -15,9 +15,6 @@ from shared.failpoints import arm
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from training.errors import RegistryError, TrainingError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and SIGINT, as in shells."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.diseases.thyroid import DatosPaciente
@@ -10,9 +12,6 @@ from shared.patient import DiscardedRowError
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from shared.patient import Patient
 
 _PATIENTS = 2000

@@ -6,14 +6,13 @@ A plot has one or several panels: `draw(path, lines(…), bars(…))`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from matplotlib.axes import Axes
 
     Panel: TypeAlias = Callable[[Axes], None]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,9 +18,6 @@ from tests.support.rabbitmq import rabbit_server
 from tests.support.stack import Stack, server_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.support.postgres import PostgresServer
     from tests.support.rabbitmq import RabbitServer
 

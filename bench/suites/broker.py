@@ -10,8 +10,8 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -28,9 +28,6 @@ from tests.support.broker import Broker
 from tests.support.postgres import postgres_server
 from tests.support.rabbitmq import rabbit_server
 from tests.support.recorder_suite import event
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _EVENTS = 20_000
 _AT_ONCE = 100

@@ -12,9 +12,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.lib.inputs import production, write_patients
 from bench.lib.plots import bars, draw
@@ -24,9 +25,6 @@ from tests.support.bundles import copy_model
 from tests.support.machine import describe, fsync_ms, machine
 from tests.support.paths import ROOT
 from tests.support.processes import Process, serving
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROUNDS = 5
 SECONDS = 4

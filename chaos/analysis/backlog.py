@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,8 +15,6 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from shared.broker.topology import topology
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aio_pika.abc import AbstractConnection
 
 _LOOK_SECONDS = 0.5

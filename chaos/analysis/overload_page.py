@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from chaos.load.arrivals import CONNECTIONS, PEAK_CLIENTS
 from tests.support.machine import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _GOODPUT, _REFUSAL_MS, _RECOVERY_SECONDS = 0.8, 50, 5
 _OK, _REFUSED = "200", "503"

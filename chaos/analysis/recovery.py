@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from chaos.analysis.backlog import Sample
     from chaos.faults.schedule import Injected
     from tests.support.load import Request

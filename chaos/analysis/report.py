@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tests.support.machine import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _PARTS = {
     "server": "Two gateways, two inference replicas, two recorders, HAProxy, RabbitMQ and PostgreSQL",

@@ -6,6 +6,7 @@ third page instead: in WAL mode only a checkpoint writes to the file itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,6 @@ from chaos.failpoints.tally import Tally
 from tests.support.zygote import zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from chaos.failpoints.serving import Profile
     from tests.support.zygote import Zygote
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.failpoints import checkpoint, migrating, promoting, recording, serving, swapping
@@ -21,9 +23,6 @@ from tests.support.rabbitmq import RabbitServer, rabbit_server
 from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
     from chaos.failpoints.tally import Tally
 
 _PLACES = Counter((*serving.SERVER, *serving.LOCAL, *(recording.FAILPOINTS + migrating.MIGRATIONS) * 2))

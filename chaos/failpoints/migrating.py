@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
@@ -17,8 +18,6 @@ from tests.support.recorder_suite import START
 from tests.support.rows import made_up
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection
 
     from chaos.failpoints.databases import Database

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from tests.support.machine import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _COUNTED = ("hits", "answered", "lost", "doubled", "half_done")
 _PAGE = """# Kills at failpoints

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.failpoints.tally import Tally
@@ -11,8 +12,6 @@ from tests.support.bundles import PacienteDePrueba
 from tests.support.model_registry import ModelRegistry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.zygote import Forked, Zygote
 
 FAILPOINTS = ("promotion.recorded", "promotion.pointed", "promotion.applied")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -16,9 +18,6 @@ from tests.support.recorder_suite import delivery, event
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from chaos.failpoints.databases import Database
     from tests.support.broker import Broker
     from tests.support.zygote import Forked, Zygote

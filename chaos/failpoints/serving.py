@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.failpoints.doctors import Doctors
@@ -15,9 +17,6 @@ from tests.support.bundles import make_bundle
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.support.broker import Broker
     from tests.support.zygote import Zygote
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,8 +20,6 @@ from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.model_registry import ModelRegistry
     from tests.support.zygote import Forked, Zygote
 

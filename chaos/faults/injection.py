@@ -5,9 +5,11 @@ A fault whose target is just being started raises `NotNowError` on entering.
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -20,10 +22,6 @@ from tests.support.proxy import Proxy, link_faults
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
-
     from chaos.stack import SupervisedStack
     from chaos.supervised import Supervised
     from tests.support.postgres import PostgresServer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import cycle
@@ -16,8 +17,6 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from chaos.faults.poison import KINDS, Poison, Poisoner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
     from shared.broker.topology import Topology

@@ -7,8 +7,10 @@ rows, and the bad ones must end in `cuarentena` with their bytes: `Poison` has b
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from random import Random
 from typing import TYPE_CHECKING
 
 import orjson
@@ -18,9 +20,6 @@ from shared.contracts.transport import Delivery
 from tests.support.recorder_suite import event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from random import Random
-
     from pamqp.common import FieldValue
 
 _HUGE = 1 << 20

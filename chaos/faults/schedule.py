@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from chaos.faults.injection import STARTING, NotNowError
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Mapping
-
     from chaos.faults.injection import Fault
 
 Broken = TypeVar("Broken")

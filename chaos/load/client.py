@@ -12,15 +12,12 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiohttp
 
 from tests.support.load import LoadClient, Plan, Request
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SECONDS = 10
 _PER_CLIENT = 10_000_000

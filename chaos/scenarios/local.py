@@ -6,8 +6,10 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos.analysis.backlog import Watcher
@@ -28,9 +30,6 @@ from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from chaos.faults.injection import Fault
 
 _READY_SECONDS = 120

@@ -15,9 +15,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aio_pika
 
@@ -33,10 +34,6 @@ from shared.broker.topology import topology
 from tests.support.load import Request
 from tests.support.machine import fsync_ms, machine
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 
 _CONNECTIONS = 10
 _BEFORE_SECONDS = 20

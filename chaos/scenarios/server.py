@@ -6,10 +6,12 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -26,10 +28,6 @@ from chaos.stack import SupervisedStack, supervised_stack
 from shared.broker.topology import topology
 from shared.cancellation import background
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
-    from pathlib import Path
 
 POISON = "poison"
 """The category of faults that are messages in the queue."""

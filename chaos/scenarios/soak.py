@@ -14,8 +14,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
@@ -25,9 +26,6 @@ from chaos.stack import SupervisedStack, supervised_stack
 from chaos.stopping import in_thread, stoppable
 from tests.support.machine import describe, machine
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 _LOOK_SECONDS = 5
 _WARMING_SHARE = 1 / 3

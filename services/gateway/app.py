@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,8 +33,6 @@ from shared.web.hosting import Part, StartError, lacking
 from shared.web.load_shedding import LoadShedder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from prometheus_client import CollectorRegistry
 
     from services.gateway.settings import GatewaySettings

@@ -6,6 +6,7 @@ Batching needs no timer: while the allowed number of calls is in flight, rows wa
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -19,8 +20,6 @@ from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, Infer
 from shared.contracts.scoring import ModelUnavailableError, Score
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from pydantic import SecretStr
 
     from shared.contracts.scoring import ModelFacts

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import secrets
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from shared.files import locked, replace_file
 from shared.web.api_keys import ApiKey, ApiKeyFile, KeyFileError, Role, digest, read_keys
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
-    from pathlib import Path
 
 PREFIX = "pdk_"
 """Prefix of every key, by which secret scanners recognise a leaked one."""

@@ -11,12 +11,9 @@ A coalition is a number; its bit n is set if player n belongs to it.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import factorial
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 Order = tuple[int, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ from shared.patient import load_patient
 from shared.web.hosting import Part, lacking
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from prometheus_client import CollectorRegistry
 
     from services.inference.settings import InferenceSettings

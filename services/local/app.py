@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.gateway.app import open_gateway
@@ -16,9 +18,6 @@ from shared.settings import read_settings
 from shared.web.hosting import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
-
     from prometheus_client import CollectorRegistry
 
     from services.gateway.app import Gateway

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from services.recorder.db.database import DATABASE_ERRORS, reason
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.hosting import UNAVAILABLE, StartError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 
 def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]], *, advice: str = "") -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from prometheus_client import CollectorRegistry
 
 QUARANTINE_KINDS = ("unreadable", "conflict", "refused")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import open_database, read_url, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from services.recorder.db.migrate import Migrated
 
 

@@ -7,6 +7,8 @@ answer of a gateway is still accounted for.
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,6 @@ from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
-
     from sqlalchemy import Connection, Row
 
     from services.recorder.db.database import Database

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -10,9 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from shared.artifacts.errors import BundleError, read_file
 from shared.files import create_once
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _PLACE_KEY = "place the public key of the training side there, or train a model (`make train`)"
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import check_manifest, open_bundle
@@ -17,9 +19,6 @@ from shared.failpoints import failpoint
 from shared.files import locked, sync_folder, write_synced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from shared.artifacts.bundle import Bundle, SealedManifest
 
 LOCK_SECONDS = 60

@@ -6,6 +6,7 @@ the gateway's user needs no right but to write to one exchange.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from shared.contracts.events import PREDICTION_MADE
 from shared.contracts.outbox_status import GATEWAY_STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aio_pika.abc import AbstractChannel, AbstractQueue
     from pamqp.common import FieldValue
 

@@ -8,13 +8,10 @@ affects only itself. The headers carry the gateway, the first `seq` and the numb
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from shared.contracts.transport import Delivery
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 _GATEWAY, _FIRST, _EVENTS = "gateway-id", "first-seq", "events"

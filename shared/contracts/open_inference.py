@@ -7,16 +7,14 @@ Source: github.com/kserve/open-inference-protocol, specification/protocol/infere
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.contracts.scoring import ModelFacts, ModelParameters
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 INPUT = "paciente"
 """The one input tensor, n x columns."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import uuid
 from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -18,9 +18,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from shared.contracts.event_batches import GATEWAY_ID
 from shared.contracts.events import EventError
 from shared.contracts.transport import OutboxState
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 GATEWAY_STATE = "gateway.estado"
 VERSION = 1

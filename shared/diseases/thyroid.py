@@ -7,7 +7,8 @@ Data: Quinlan, R. (1986), Thyroid Disease, UCI Machine Learning Repository, DOI 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -24,9 +25,6 @@ from shared.patient import (
     measure,
     rule_broken,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LABORATORY = ("tsh", "t3", "t4_total", "captacion_t4", "indice_t4_libre")
 OLDEST = 120

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 """Disease names become folders, MLflow models and URLs; codes become columns and values in answers."""

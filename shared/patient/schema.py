@@ -8,11 +8,13 @@ gateway and model together are derived from that class; nothing repeats it. The 
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import importlib
 import json
 import math
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -25,9 +27,6 @@ from shared.patient.card_text import UNDECLARED, About
 from shared.patient.declaration_checks import disease_fault, range_fault, units_fault
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Mapping
-
     from pydantic.fields import FieldInfo
 
 Kind = Literal["number", "integer", "flag", "choice"]

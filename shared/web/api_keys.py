@@ -10,15 +10,13 @@ import hashlib
 import time
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.settings import SettingsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CHECK_SECONDS = 1.0
 """Shortest time between two checks of the file. A revoked key may be valid for that long."""

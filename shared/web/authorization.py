@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from re import Pattern
 from typing import TYPE_CHECKING
 
 from starlette.routing import compile_path
@@ -16,8 +17,6 @@ from shared.web.problems import ProblemError
 from shared.web.routing import NOBODY
 
 if TYPE_CHECKING:
-    from re import Pattern
-
     from starlette.types import Scope
 
     from shared.web.api_keys import ApiKey, ApiKeyStore

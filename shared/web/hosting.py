@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,8 +42,6 @@ from shared.web.rejections import Rejections
 from shared.web.routing import PEOPLE, PUBLIC, Router, RouteRoles, addresses, route_roles
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from starlette.types import ASGIApp
 
 LARGEST_BODY = 256 * 1024

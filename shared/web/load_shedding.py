@@ -7,14 +7,13 @@ costs a comparison and a write, so that the process keeps answering.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from shared.web.problems import ProblemError
 from shared.web.write_coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import Scope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 

@@ -5,13 +5,11 @@ A call costs some ten microseconds, since it also wakes the reader: as much as r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
 
 
 class CoalescingProtocol(HttpToolsProtocol):

@@ -7,17 +7,14 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = f"predecir-test-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -14,9 +15,6 @@ from tests.compose.certificate import self_signed
 from tests.compose.stack import COMMIT, ComposeStack, running_stack
 from tests.support.load import PATIENT, Requests, load
 from tests.support.waiting import until, until_now
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HONEST = {502, 503, 504}
 """Status codes that a failed request may get: it was not recorded, or that is unknown; it can be repeated."""

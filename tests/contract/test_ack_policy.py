@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.support.doubles import Down, Remembering
 from tests.support.gateway import HYPER, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("policy", ["local", "broker", "strict"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,6 @@ from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.recorder_suite import Target
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,10 +21,6 @@ from shared.web.rate_limit import RateLimit
 from shared.web.routing import NOBODY, Router
 from tests.support.paths import ROOT
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-    from pathlib import Path
 
 ANYBODY = {
     "GET /",

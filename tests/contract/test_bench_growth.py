@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bench.lib.plots import draw
 from bench.suites.growth import backlog, batch, database, features, replicas
 from services.gateway.outbox.outbox import Outbox
 from shared.contracts.events import read_event
 from tests.support.machine import fsyncs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_a_database_is_filled_and_queried(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +14,6 @@ from bench.suites.limits.pages import HTTP, REST, accounted, headline, page, pic
 from bench.suites.limits.stages import LOOP, RECORDING, WHOLE, stages
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PATIENTS = [DatosPaciente(edad=age, sexo="F", tsh=1.5) for age in range(20, 60)]
 

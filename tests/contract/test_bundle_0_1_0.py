@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,8 +22,6 @@ from shared.web.hosting import http_app
 from tests.support.bundles import reseal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shared.patient import Patient
 
 BUNDLE = Path(__file__).parent / "golden/bundle-0.1.0"

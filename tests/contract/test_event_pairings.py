@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import pytest
@@ -16,9 +17,6 @@ from shared.contracts.outbox_status import GATEWAY_STATE, read_status
 from shared.contracts.transport import Delivery
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.recorder_suite import recording
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 GOLDEN = {file.name: file.read_bytes() for file in (Path(__file__).parent / "golden").glob("*.json")}
 STATES = [name for name in GOLDEN if name.startswith(GATEWAY_STATE)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,10 +16,6 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.support.doubles import Down, Remembering
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 CORRECTION = {"aceptada": False, "diagnostico": "hipotiroidismo", "motivo": "  TSH repetida:\r\n14 mU/L, «clara» "}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,8 +13,6 @@ from structlog.testing import capture_logs
 from shared.web.hosting import Part, announcement, edge_app, http_app
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.types import ASGIApp
 
 

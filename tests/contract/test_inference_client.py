@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -22,9 +24,6 @@ from shared.web.hosting import Part, http_app
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
-
     from services.gateway.inference_client import RemoteScorer
     from shared.contracts.scoring import Scorer
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -24,9 +25,6 @@ from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from typing import Literal
-
     from services.inference.app import Inference
     from shared.artifacts.bundle import Bundle
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,10 +27,6 @@ from shared.web.rejections import Rejections
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
     from fastapi import Response
     from starlette.types import Receive, Scope
 

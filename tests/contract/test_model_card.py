@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from services.gateway.api.model_card import policy
 from shared.contracts.scoring import ModelUnavailableError
 from tests.support.doubles import Card
 from tests.support.gateway import PROBLEM, gateway
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STYLE = "p { color: red; }\n"
 CARD = f"<!doctype html><title>Ficha</title><style>{STYLE}</style><p>Más</p>".encode()

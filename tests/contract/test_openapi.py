@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,9 +21,6 @@ from tests.support.doubles import MODEL
 from tests.support.gateway import PROBLEM, gateway
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from shared.patient import Patient
     from shared.web.routing import RouteRoles
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +13,6 @@ from shared.web.routing import PUBLIC, route_roles
 from tests.support.bundles import PacienteDePrueba
 from tests.support.gateway import gateway
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FILES = sorted(path.name for path in (ROOT / "services/gateway/page/static").iterdir())
 KIB = 1024

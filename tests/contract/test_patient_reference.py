@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -16,10 +17,6 @@ from shared.contracts.events import PredictionMade, read_event
 from shared.settings import SettingsError
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 REFERENCE = "Núñez  HC-0417"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
@@ -21,10 +23,6 @@ from shared.settings import SettingsError
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.hosting import StartError, edge_app, http_app
 from tests.support.recorder_suite import START, delivery, event, feedback_event
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
 
 def settings(url: str) -> RecorderSettings:

@@ -6,10 +6,12 @@ import os
 import re
 import resource
 import sqlite3
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -19,10 +21,6 @@ from shared.contracts.transport import TransportDownError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import START, Recording, Target, delivery, event
 from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import asyncio
 import base64
 import hashlib
 import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -21,10 +23,6 @@ from shared.artifacts.bundle import MANIFEST, ONNX, SIGNATURE
 from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
 from tests.support.inference import Running, running
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
 MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}
 

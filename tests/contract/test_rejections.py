@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +24,6 @@ from tests.support.doubles import NoModel
 from tests.support.gateway import HYPER, gateway
 from tests.support.inference import running
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
-    from pathlib import Path
 
 VALUE = "Juana-470"
 JSON = {"Content-Type": "application/json"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from shared.artifacts.bundle import MANIFEST, ONNX, Golden
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, reseal
 from tests.support.inference import ROW, running
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_a_promotion_swaps_the_model_and_a_rollback_swaps_it_back(tmp_path: Path) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support.builds import Workspace, another, good_build, new_workspace
 from training.registry.build_cache import cached_summary, store_summary
 from training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 SETTINGS = TrainingSettings(PREDECIR_VAR=Workspace.var, mlflow_tracking_uri=None)
 BUILD = "a build"

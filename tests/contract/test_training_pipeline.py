@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +20,6 @@ from training.context import TrainingContext
 from training.errors import BusyError, ParametersError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from shared.patient import Patient
     from tests.support.builds import Workspace
 

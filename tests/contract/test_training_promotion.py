@@ -6,8 +6,9 @@ import contextlib
 import json
 import resource
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -31,10 +32,6 @@ from training.registry.mlflow_registry import ModelRegistry
 from training.registry.open import open_registry
 from training.registry.promotion import AliasChange, move_alias, read_alias
 from training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

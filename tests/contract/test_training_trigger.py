@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,6 @@ from tests.support.trigger_suite import beyond
 from training.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from shared.artifacts.bundle import Bundle
 
 

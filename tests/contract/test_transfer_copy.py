@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.recorder.db.database import open_database, read_url
@@ -14,8 +15,6 @@ from tests.support.recorder_suite import START
 from tests.support.rows import made_up
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.recorder.db.database import Database
 
 

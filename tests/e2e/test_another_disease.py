@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,10 +22,6 @@ from tests.support.database import is_settled, query
 from tests.support.paths import ROOT
 from tests.support.processes import running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 REPORT = "var/trigger/report.json"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -11,8 +12,6 @@ from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.broker import Broker
     from tests.support.postgres import PostgresServer
     from tests.support.processes import Process

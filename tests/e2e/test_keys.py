@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +18,6 @@ from tests.support.processes import command, refused, running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
     import httpx
 
 PATIENT = {"edad": 47, "sexo": "F", "tsh": 0.05}

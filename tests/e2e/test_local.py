@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,10 +19,6 @@ from tests.support.bundles import PacienteDePrueba, make_bundle
 from tests.support.database import is_settled, query
 from tests.support.processes import Process, interrupted, refused, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
 

@@ -7,7 +7,7 @@ import math
 import shutil
 import sqlite3
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -20,9 +20,6 @@ from tests.support.waiting import until_now
 from training.commands import reproduce
 from training.context import TrainingContext
 from training.errors import DatabaseError, DataError, NotReproducedError, RegistryError, TrainingError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PATIENT = "tests.support.bundles:PacienteDePrueba"
 ASKED = {"edad": 83, "sexo": "F", "glucosa": 177.25, "fumador": True}

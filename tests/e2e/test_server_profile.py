@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,6 @@ from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.broker import Broker
     from tests.support.postgres import PostgresServer
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from chaos.failpoints.modules import SERVICES
 from tests.support.model_registry import ModelRegistry, model_registry
 from tests.support.zygote import Zygote, zygote
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,9 +22,6 @@ from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.support.broker import Broker
     from tests.support.postgres import PostgresServer
 

@@ -7,6 +7,8 @@ import signal
 import sys
 import uuid
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -22,9 +24,6 @@ from tests.support.waiting import until
 from tests.support.zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from services.recorder.accounting.outbox_reports import OutboxReport
     from services.recorder.ingest.parsing import DeadLetter
     from shared.contracts.transport import Delivery

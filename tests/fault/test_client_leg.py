@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,9 +26,6 @@ from tests.support.proxy import Proxy, link_faults, proxied
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     import httpx
 
 PATIENCE = 60

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -18,9 +20,6 @@ from tests.support.postgres import PostgresServer
 from tests.support.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from chaos.failpoints.tally import Tally
     from tests.support.model_registry import ModelRegistry
     from tests.support.postgres import PostgresServer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.diseases.thyroid import DatosPaciente
@@ -15,8 +16,6 @@ from tests.support.stack import server_stack
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.broker import Broker
 
 _SECONDS = 60

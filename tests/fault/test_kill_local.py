@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,8 +16,6 @@ from tests.support.processes import running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.zygote import Forked, Zygote
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from chaos.load.arrivals import Load, PhaseStats
@@ -13,9 +13,6 @@ from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
 from tests.support.processes import running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PATIENT = {"edad": 47, "sexo": "F", "tsh": 1.5}
 CLIENTS = 64

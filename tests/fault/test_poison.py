@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import cycle, islice
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from tests.support.recorder_suite import delivery, recording
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.broker import Broker
     from tests.support.postgres import PostgresServer
     from tests.support.recorder_suite import Recording, Target

@@ -6,9 +6,10 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -21,10 +22,6 @@ from tests.support.ports import free_ports
 from tests.support.processes import Process, running
 from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
 FIRST_SECONDS = 5
 MOST_FAILED = 0.005

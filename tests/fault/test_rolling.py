@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from chaos.scenarios.rolling import roll
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_a_restart_of_each_service_under_load_fails_no_request(tmp_path: Path) -> None:

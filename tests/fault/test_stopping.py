@@ -7,18 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from chaos.stopping import STOPPED
 from tests.support.paths import ROOT
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 SECONDS = 240
 LOOK_SECONDS = 0.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -26,8 +27,6 @@ from tests.support.analysts_suite import (
 from tests.support.postgres import PostgresServer, postgres_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.recorder_suite import Target
 
 

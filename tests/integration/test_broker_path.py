@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +20,6 @@ from tests.support.recorder_suite import Recording, delivery, recording
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from tests.support.broker import Broker
     from tests.support.postgres import PostgresServer
     from tests.support.recorder_suite import Target

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
@@ -17,8 +18,6 @@ from tests.support.promoting import ROUNDS
 from training.registry import mlflow_registry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 NAME = DatosPaciente.disease.name

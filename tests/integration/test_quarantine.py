@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,6 @@ from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.paths import ROOT
 from tests.support.recorder_suite import Recording, delivery, event, recording
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 UUID = "00000000-0000-4000-8000-000000000001"
 

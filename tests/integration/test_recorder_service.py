@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.support.processes import refused, running
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_it_serves_an_empty_history_and_stops_on_sigterm(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -15,10 +17,6 @@ from moto.server import ThreadedMotoServer
 from tests.support.anemia import environment, lay_down
 from tests.support.data import dvc, dvc_project, thyroid_csv
 from tests.support.model_registry import model_registry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 BUCKET = "predecir"
 

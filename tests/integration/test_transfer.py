@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,6 @@ from tests.support.rows import made_up
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shared.contracts.transport import Delivery
     from tests.support.postgres import PostgresServer
 

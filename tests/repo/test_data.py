@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support.data import ROOT, dvc, dvc_project
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_pull_needs_nothing_but_the_repository(tmp_path: Path) -> None:

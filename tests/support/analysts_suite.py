@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -32,8 +33,6 @@ from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 from tests.support.recorder_suite import START, feedback_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from tests.support.recorder_suite import Target
 
 PAGE = Path(__file__).parents[2] / "docs/guides/analysts.md"

@@ -6,6 +6,7 @@ import datetime as dt
 import functools
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -35,8 +36,6 @@ from training.settings import TrainingSettings
 from training.stage_files import CASES, CHECKS, PLOTS, PREPARATION, Build, CheckResult, Checks, Preparation, Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shared.artifacts.store import ModelStore
 
 

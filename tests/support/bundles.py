@@ -11,7 +11,8 @@ import functools
 import pickle
 import shutil
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -31,9 +32,6 @@ from shared.artifacts.bundle import (
 from shared.artifacts.signing import signing_key
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOLERANCE = 1e-5
 

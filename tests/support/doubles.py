@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score
@@ -11,8 +12,6 @@ from shared.contracts.transport import TransportDownError
 from shared.diseases.thyroid import DatosPaciente
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shared.contracts.transport import Delivery
 
 MODEL = ModelFacts(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,9 +18,6 @@ from shared.web.hosting import edge_app, http_app
 from tests.support.doubles import Card, Remembering, ThyroidByTsh
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from shared.contracts.scoring import Cards, Scorer
     from shared.contracts.transport import Transport
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,6 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 from tests.support.processes import Process, clean_environment, spawn, stop
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 DEPLOYED = ROOT / "deploy/haproxy/haproxy.cfg"
 _GENERAL = """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry
@@ -13,10 +15,6 @@ from services.inference.app import Inference, open_inference
 from services.inference.settings import InferenceSettings
 from shared.web.hosting import http_app
 from tests.support.bundles import PacienteDePrueba, random_rows
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 ROW = random_rows(PacienteDePrueba, 1, seed=9)[0]
 

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,9 +20,6 @@ from tests.support.bundles import make_bundle, reseal
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from mlflow import MlflowClient
 
     from shared.patient import Patient

@@ -9,20 +9,18 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import asyncpg
 import psutil
 import pytest
 
 from tests.support.ports import free_ports
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _BINARIES = Path("/usr/lib/postgresql")
 _END_SECONDS = 30

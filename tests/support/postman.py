@@ -7,7 +7,8 @@ import contextlib
 import json
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -15,9 +16,6 @@ from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.telemetry import configure_logging
 from shared.web.hosting import http_app
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 _VERBS = ("get", "post", "put", "patch", "delete")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
@@ -17,10 +18,6 @@ from shared.diseases.thyroid import DatosPaciente
 from training.errors import AlreadyMovedError
 from training.registry.mlflow_registry import ModelRegistry
 from training.registry.promotion import AliasChange, move_alias, read_alias
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
-    from multiprocessing.synchronize import Barrier
 
 ROUNDS = 4
 _SECONDS = 60

@@ -8,18 +8,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pytest
 
 from tests.support.ports import free_ports
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _BINARIES = Path("/usr/lib/rabbitmq/bin")
 _START_SECONDS = 60

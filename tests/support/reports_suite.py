@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,6 @@ from shared.contracts.transport import OutboxState
 from tests.support.recorder_suite import NOW, Recording, account, delivery
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy import Connection
 
 SETTLED = SETTLED_AFTER.total_seconds()

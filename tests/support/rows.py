@@ -9,6 +9,7 @@ import functools
 import hashlib
 import random
 import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,6 @@ from services.recorder.db.rows import FeedbackRow, PredictionRow
 from shared.diseases.thyroid import DatosPaciente
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from shared.patient import Feature
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,9 +7,11 @@ rig has `chaos.stack.SupervisedStack` instead, in which every process is replace
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.diseases.thyroid import DatosPaciente
@@ -20,10 +22,6 @@ from tests.support.processes import Process, running
 from tests.support.waiting import until_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import Future
-    from pathlib import Path
-
     import httpx
 
     from tests.support.broker import Broker

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from services.gateway.key_admin import create, revoke
 from shared.web.api_keys import ApiKeyStore, Role, read_keys
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_keys_made_and_revoked_concurrently_are_all_stored(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,6 @@ from services.inference.serving.model import LoadedModel
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from services.inference.serving.model import Probabilities, Rows
 
 INLINE, IN_THREAD = 1000, 0

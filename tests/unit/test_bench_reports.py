@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.__main__ import main
@@ -11,8 +12,6 @@ from bench.lib.plots import bars, draw, lines, stacked
 from bench.lib.reports import FOLDER, PARTS, index
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 

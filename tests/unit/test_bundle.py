@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,9 +23,6 @@ from shared.artifacts.bundle import (
 from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
 from shared.artifacts.signing import signing_key
 from tests.support.bundles import PacienteDePrueba, make_bundle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DIGEST = PacienteDePrueba.digest
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from chaos.long import ALONE, LANES, PROOF, indexed
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PARTS = {part.name: part for lane in (*LANES, ALONE) for part in lane}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from chaos.faults.injection import STARTING, NotNowError
 from chaos.faults.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from chaos.faults.injection import Fault
 
 

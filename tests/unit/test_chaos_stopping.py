@@ -6,14 +6,11 @@ import asyncio
 import signal
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from chaos.stopping import STOPPED, in_thread, stoppable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture

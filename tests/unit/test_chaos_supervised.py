@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from chaos.supervised import Supervised
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_a_kill_counts_once_however_late_the_end_is_noticed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +14,6 @@ from chaos.analysis.verdict import Row, judge
 from chaos.faults.schedule import Injected
 from chaos.load.client import number_of, patient, read
 from tests.support.load import Request
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def answered(number: int, *, start: float = 0, keyed: bool = False, output: str = "sano") -> Request:

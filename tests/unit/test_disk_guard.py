@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from services.gateway.outbox.disk_guard import DiskGuard
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStore, ModelStoreError
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from training.stage_runner import run
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, PatientClassError, choice, flag, load_patient, measure
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 YES_NO = (Diagnosis("si", "Sí"), Diagnosis("no", "No"))
 

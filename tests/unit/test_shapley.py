@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise, permutations
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.shapley import coalitions, draw_orders, shares
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 GAMES = st.integers(0, 5).flatmap(
     lambda players: st.lists(st.floats(0, 1), min_size=2**players, max_size=2**players).map(lambda v: (players, v))

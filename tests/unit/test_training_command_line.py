@@ -6,16 +6,13 @@ import ast
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
 from tests.support.waiting import until_now
 from training.__main__ import COMMANDS, STAGES, main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAVY = {"mlflow", "numpy", "onnxruntime", "pandas", "sklearn"}
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from typing import TYPE_CHECKING, ClassVar, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import pytest
@@ -15,10 +17,6 @@ from tests.support.data import thyroid_csv
 from training.commands.prepare import prepare
 from training.data.cases import Example, read_cases, read_lines, read_rule, write_cases
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 PRIVATE = "4711"
 """A value that no error may repeat."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from tests.support.builds import MadeUpPatient
 from training import dvc_project
 from training.registry import provenance
 from training.registry.provenance import code_commit
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

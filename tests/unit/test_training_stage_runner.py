@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -12,9 +13,6 @@ from shared.artifacts.errors import BundleTamperedError
 from tests.support.waiting import until_now
 from training.errors import DataError
 from training.stage_runner import heartbeat, log_line, run
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(

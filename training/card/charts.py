@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from training.stage_files import CalibrationBin, Interval
 
 _LEFT, _TOP, _SIZE = 44.0, 10.0, 260.0

@@ -6,10 +6,11 @@ would fetch, and one `<style>`, so that it can be served under a Content-Securit
 
 from __future__ import annotations
 
-import datetime as dt  # noqa: TC003 - the template reads the field
+import datetime as dt
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,6 @@ from training.card import charts
 from training.evaluation.subgroups import FIGURES, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from training.stage_files import Build, Interval, Metrics
 
 _TEMPLATE = Path(__file__).with_suffix(".html")

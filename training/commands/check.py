@@ -5,6 +5,8 @@ Every check is one figure and one limit. All of them are written to `var/pipelin
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +22,6 @@ from training.errors import DataError
 from training.stage_files import CASES, CHECKS, CheckResult, Checks, read_preparation
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
-
     from training.config import DataLimits
     from training.context import TrainingContext
     from training.data.cases import Cases, Labels, Mask

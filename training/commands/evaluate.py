@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,6 @@ from training.stage_files import (
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    import argparse
-
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from training.context import TrainingContext

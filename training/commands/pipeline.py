@@ -9,6 +9,7 @@ fetches the data.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +32,6 @@ from training.registry.promotion import sync_links
 from training.stage_runner import INTERRUPTED, heartbeat, log_line
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator, Mapping
-
     from shared.artifacts.store import ModelStore
     from training.context import TrainingContext
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import sys
 import traceback
@@ -18,8 +19,6 @@ from training.errors import DataError
 from training.stage_files import CASES, PREPARATION, Preparation
 
 if TYPE_CHECKING:
-    import argparse
-
     from pydantic_core import ErrorDetails
 
     from shared.patient import Patient

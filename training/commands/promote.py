@@ -6,6 +6,7 @@ names them.
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
@@ -15,8 +16,6 @@ from training.registry.gate_run import run_gates
 from training.registry.promotion import AliasChange, fetch_bundle, move_alias, read_alias, sync_links
 
 if TYPE_CHECKING:
-    import argparse
-
     from training.context import TrainingContext
 
 

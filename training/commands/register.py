@@ -5,9 +5,11 @@ The command can be repeated. A build that is registered gets no second version; 
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import pickle
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -44,9 +46,6 @@ from training.stage_files import CHECKS, PLOTS, read_build
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
     from training.context import TrainingContext
     from training.registry.mlflow_registry import ModelRegistry
     from training.stage_files import Build

@@ -8,6 +8,7 @@ of the answer is printed: data, commit, parameters, libraries. No value of the p
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import tempfile
 import textwrap
@@ -27,8 +28,6 @@ from training.registry.provenance import code_commit, library_versions
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    import argparse
-
     from shared.artifacts.bundle import Bundle, Manifest
     from shared.contracts.scoring import ModelFacts
     from shared.patient import Patient

@@ -6,6 +6,7 @@ and digests are verified again.
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
@@ -14,8 +15,6 @@ from training.errors import PromotionError
 from training.registry.promotion import AliasChange, fetch_bundle, move_alias, read_alias
 
 if TYPE_CHECKING:
-    import argparse
-
     from training.context import TrainingContext
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +20,6 @@ from training.stage_files import CASES, MODEL, TRAINING, Candidate, Training, re
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from training.config import Parameters

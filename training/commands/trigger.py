@@ -10,13 +10,16 @@ or registry that cannot be read.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import datetime as dt
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from shared.artifacts.bundle import PRODUCTION, open_bundle
@@ -30,10 +33,6 @@ from training.registry.promotion import sync_links
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from shared.artifacts.bundle import Bundle
     from shared.patient import Patient
     from training.config import Trigger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,6 @@ from shared.artifacts.baseline import Baseline, ColumnHistogram
 from training.data.cases import decimal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from training.data.cases import Labels, Rows
 
 _INTERVALS = 10

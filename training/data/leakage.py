@@ -7,6 +7,7 @@ by its values or by the presence of a value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from sklearn.metrics import recall_score
 from sklearn.tree import DecisionTreeClassifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     from training.data.cases import Cases, Labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,6 @@ import numpy as np
 from training.stage_files import Period, Population
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shared.patient import Feature
     from training.data.cases import Cases, Floats
     from training.stage_files import Preparation

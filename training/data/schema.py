@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -9,8 +10,6 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shared.patient import Feature, Patient
     from training.data.cases import Labels, Rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from training.config import TimeSplit
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from training.config import RandomSplit
     from training.data.cases import Cases, Mask
 

@@ -6,6 +6,7 @@ the difference is narrower than two separate intervals would suggest, since the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,6 @@ import numpy as np
 from training.evaluation.metrics import LOWER_IS_BETTER, bootstrap_weights, weighted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from training.config import Evaluation
     from training.data.cases import Floats, Labels
     from training.stage_files import Interval

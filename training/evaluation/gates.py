@@ -6,6 +6,7 @@ fail if a figure is worse than that of the model in production, by more than cha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -14,8 +15,6 @@ from training.evaluation.metrics import LOWER_IS_BETTER
 from training.stage_files import Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from shared.artifacts.bundle import Parity
     from training.config import Gates
     from training.evaluation.comparison import Difference

@@ -9,13 +9,12 @@ Naeini et al. 2015), `overconfidence` (mean probability of the top label less ac
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from training.config import Evaluation
     from training.data.cases import Floats, Labels, Mask
     from training.stage_files import Interval

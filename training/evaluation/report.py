@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,6 @@ from training.model import conformal
 from training.stage_files import CalibrationBin, Metrics, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from training.config import Evaluation, Parameters
     from training.data.cases import Cases, Floats, Labels, Mask
     from training.stage_files import Interval, Preparation

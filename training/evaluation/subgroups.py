@@ -7,6 +7,7 @@ chance only. A calibration error grows by chance as a group gets smaller; `overc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ import numpy as np
 from training.stage_files import Subgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from shared.patient import Feature
     from training.config import Subgroups
     from training.data.cases import Cases, Labels, Mask, Rows

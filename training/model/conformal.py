@@ -12,13 +12,12 @@ classes), `conclusive` (share with exactly one) and `conclusive_accuracy` (share
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from training.data.cases import Floats, Labels, Mask
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import ONNX, PICKLE
@@ -10,8 +11,6 @@ from training.model.boosting import predict
 from training.model.onnx import open_onnx, predict_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shared.artifacts.bundle import Bundle
     from training.data.cases import Floats, Rows
 

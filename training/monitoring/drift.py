@@ -8,6 +8,7 @@ instead of infinitely. Agreement has Wilson's score interval (1927).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,6 @@ from training.data.distribution import count_values
 from training.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shared.artifacts.baseline import Baseline
     from training.config import Trigger
     from training.data.cases import Floats, Labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +21,6 @@ from shared.settings import SettingsError
 from training.errors import DatabaseError
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import AsyncIterator
-
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from shared.patient import Patient

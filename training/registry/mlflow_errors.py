@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from mlflow.exceptions import MlflowException
 
 from training.errors import RegistryError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DISK_ERRORS = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 

@@ -7,8 +7,9 @@ import datetime as dt
 import logging
 import os
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.sklearn
@@ -23,9 +24,6 @@ from training.registry.mlflow_errors import translate_errors
 from training.registry.promotion_log import PromotionLog, StoredEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
-
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.store.entities import PagedList
     from sklearn.ensemble import HistGradientBoostingClassifier

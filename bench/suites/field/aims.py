@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.suites.field.competitors import SKLEARN
 from bench.suites.field.measuring import CARRIED, RATES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 AT = 32
 """Connections at which the aims are set."""

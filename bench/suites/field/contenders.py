@@ -6,9 +6,11 @@ import json
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.lib.profile import rows, server_processes, server_profile
@@ -18,10 +20,6 @@ from tests.support.bundles import copy_model
 from tests.support.processes import Process, family, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
     import psutil
 
     from bench.suites.field.asking import Questions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.lib.wrk import load
@@ -10,8 +11,6 @@ from bench.suites.field.contenders import ask
 from tests.support.processes import cpu_seconds, total
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import psutil
 
     from bench.lib.wrk import Load

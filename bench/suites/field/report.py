@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bench.lib.plots import bars, draw
 from bench.lib.reports import FOLDER, table, write_report
@@ -11,9 +12,6 @@ from bench.suites.field.competitors import TOOLS
 from bench.suites.field.measuring import AT_RATE, CONNECTIONS, RATES
 from tests.support.machine import describe
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 FROM, TO = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 _OURS = ("local", "server")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,9 +29,6 @@ from tests.support.recorder_suite import event
 from tests.support.stack import LOOK_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from bench.lib.plots import Panel
 
 TITLE = "Answers that wait in the outbox"

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -26,9 +28,6 @@ from tests.support.postgres import postgres_server
 from tests.support.rows import START, repeated, repeated_feedback_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
-
     from sqlalchemy import Connection
 
     from bench.lib.plots import Panel

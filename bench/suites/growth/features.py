@@ -8,6 +8,7 @@ import os
 import random
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.lib.plots import lines
@@ -18,8 +19,6 @@ from tests.support.paths import ROOT
 from tests.support.processes import serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bench.lib.plots import Panel
     from shared.patient import Patient
 

@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.lib.inputs import write_patients
@@ -22,8 +23,6 @@ from tests.support.postgres import postgres_server
 from tests.support.rabbitmq import rabbit_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bench.lib.plots import Panel
     from tests.support.stack import Stack
 

@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,6 @@ from tests.support.paths import ROOT
 from tests.support.processes import serving
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from tests.support.processes import Process
 
 SERVERS = {

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.gateway.ids import keyed_id
@@ -18,8 +19,6 @@ from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.rows import made_up
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.recorder.db.rows import PredictionRow
 
 _ROWS, _BATCH = 20_000, 500

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from bench.lib.reports import table
 from bench.suites.scale.plan import BUSY
 from tests.support.machine import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class MarkerError(Exception):

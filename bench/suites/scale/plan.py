@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from deploy.k8s.check import built
 from deploy.k8s.check import overlays as folders
 from services.gateway.outbox.rabbitmq import EVENTS_PER_MESSAGE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUSY = 0.7
 """Largest utilisation of a replica, as a share of its time; above it waits grow steeply."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,6 @@ from services.gateway.shapley import coalitions, draw_orders, shares
 from shared.contracts.scoring import ModelUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from prometheus_client import CollectorRegistry
 
     from shared.contracts.scoring import ModelFacts, Score, Scorer

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hmac
 import secrets
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -18,10 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.files import create_once
 from shared.settings import SettingsError
 from shared.web.problems import ProblemError, invalid_form
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 LONGEST_REFERENCE = 128
 """Characters of a reference."""

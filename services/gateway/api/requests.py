@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -13,8 +14,6 @@ from shared.web.hosting import LARGEST_BODY
 from shared.web.problems import ProblemError, invalid_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.types import Receive, Scope
 
     from shared.patient import Patient

@@ -10,10 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 _RESERVE_BYTES = 8 * 1024 * 1024
 _CHECK_SECONDS = 0.5

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from services.gateway.outbox.database import OutboxFile
 from shared.contracts.transport import Delivery, OutboxState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from services.gateway.outbox.database import IdempotencyRecord
 
 Arguments = TypeVarTuple("Arguments")

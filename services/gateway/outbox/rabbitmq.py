@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -25,8 +26,6 @@ from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
     from shared.broker.topology import Topology

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,8 +13,6 @@ from shared.cancellation import cancel_and_wait
 from shared.contracts.transport import TransportDownError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from shared.contracts.transport import OutboxState
 
 REPORT_SECONDS = 25

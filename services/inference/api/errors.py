@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import JSONResponse
@@ -13,8 +14,6 @@ from shared.web.middleware import UNSTORED
 from shared.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-
     from fastapi import Request, Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,8 +36,6 @@ from shared.web.api_keys import Role
 from shared.web.routing import PUBLIC, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
     from starlette.types import ASGIApp
 
     from services.inference.serving.batcher import Batcher

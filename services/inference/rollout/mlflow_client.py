@@ -6,16 +6,13 @@ server's `/get-artifact`, which reads them from the artifact store of the run.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yarl import URL
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
 
 _ANSWER_SECONDS = 3
 _FETCH_SECONDS = 60

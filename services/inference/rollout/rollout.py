@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.inference.rollout.candidate import Candidate, fingerprint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.inference.rollout.registry_sync import RegistrySync
     from services.inference.rollout.state import RejectedVersion, RolloutState
     from services.inference.rollout.swapper import Swapper

@@ -6,6 +6,7 @@ A candidate that must not serve is rejected, and the model that serves stays.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.inference.rollout.state import RejectedVersion
@@ -15,8 +16,6 @@ from shared.artifacts.errors import BundleError, BundleMissingError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.inference.metrics import Metrics
     from services.inference.rollout.candidate import Candidate, Fingerprint
     from services.inference.rollout.state import RolloutState

@@ -7,8 +7,9 @@ that a recorder had received are recorded, or redelivered and recorded. Every `s
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, select
@@ -17,9 +18,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from services.recorder.db.tables import GATEWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
-
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 

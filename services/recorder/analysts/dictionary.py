@@ -5,6 +5,8 @@ A column whose meaning changed keeps its former entry, with the time of the chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
@@ -13,9 +15,6 @@ from services.recorder.analysts.views import FIXED_COLUMNS, column_names, view_n
 from services.recorder.db.tables import DICCIONARIO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -8,6 +8,7 @@ prediction. It omits the doctor's reason and the reference to the patient, becau
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from sqlalchemy import text
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from sqlalchemy import Connection
 
     from services.recorder.db.rows import EventRow

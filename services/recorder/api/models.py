@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -11,8 +12,6 @@ from services.recorder.api.queries import MOST_FEEDBACK, PredictionFilter
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from services.recorder.db.rows import EventRow
 
 LARGEST_PAGE = 500

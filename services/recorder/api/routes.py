@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -20,8 +21,6 @@ from shared.web.problems import Problem, ProblemError
 from shared.web.routing import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
-
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from shared.contracts.transport import OutboxState

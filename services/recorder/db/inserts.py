@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,6 @@ from sqlalchemy import JSON
 from services.recorder.db.types import UUID_TEXT, UtcTimestamp, iso_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
-
     from sqlalchemy import Column, Connection, Table
 
 _SIZES = (256, 32, 4, 1)

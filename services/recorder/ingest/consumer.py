@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,6 @@ from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
     from services.recorder.ingest.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -13,8 +13,6 @@ from services.recorder.db.rows import FeedbackRow, PredictionRow
 from shared.contracts.events import EventError, PredictionMade, read_event
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from services.recorder.db.rows import EventRow
     from shared.contracts.events import FeedbackRegistered
     from shared.contracts.transport import Delivery

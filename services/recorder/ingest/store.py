@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -19,8 +19,6 @@ from shared.contracts.transport import TransportDownError
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from sqlalchemy import Connection
 
     from services.recorder.db.database import Writer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,6 @@ from services.recorder.transfer.verify import compare_table
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import URL, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -6,6 +6,7 @@ primary key. A generated key is not copied: the target may have used the same nu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from services.recorder.db.inserts import bulk_insert
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from sqlalchemy import Column, Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 

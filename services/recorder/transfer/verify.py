@@ -7,6 +7,7 @@ The digest covers all copied columns: times to the microsecond, floats to the la
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from services.recorder.db.types import iso_utc
 from services.recorder.transfer.copy import copied_columns, count, key_places, read_keys, read_rows, read_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
