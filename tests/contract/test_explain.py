@@ -182,8 +182,13 @@ async def test_an_explanation_that_times_out_frees_its_place(tmp_path: Path) -> 
         assert {response.json()["type"] for response in late} == {"urn:predecir:problema:plazo"}
         assert scorer.waiting == 0
         scorer.go.set()
-        # On a busy machine it may time out again, but it is admitted.
-        assert not (await client.post("/explicar", json=HYPER)).json().get("type", "").endswith("saturado")
+
+        async def explained() -> bool:  # on a busy machine it may time out again, but it is admitted each time
+            response = await client.post("/explicar", json=HYPER)
+            assert response.status_code == 200 or response.json()["type"] == "urn:predecir:problema:plazo"
+            return response.status_code == 200
+
+        await until(explained)
 
 
 async def test_a_diagnosis_waits_for_few_rows_of_an_explanation(tmp_path: Path) -> None:
