@@ -70,21 +70,20 @@ class Clinic:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Process]]:
     folder = tmp_path_factory.mktemp("clinic")
     make_bundle(folder / "var", DatosPaciente)
-    with (
-        running("services.local", folder, {"GATEWAY_DEADLINE_SECONDS": "2"}) as process,
-        proxied(int(process.url.rpartition(":")[2])) as network,
-    ):
+    with running("services.local", folder, {"GATEWAY_DEADLINE_SECONDS": "2"}) as process:
         until_now(lambda: process.get("/health/ready").status_code == 200, seconds=PATIENCE)
-        yield Clinic(folder, process, network)
+        yield folder, process
 
 
 @pytest.fixture
-def clinic(opened: Clinic) -> Iterator[Clinic]:
-    yield opened
-    opened.network.heal()
+def clinic(served: tuple[Path, Process]) -> Iterator[Clinic]:
+    """Give each test a network of its own: a late link of the test before would count as one of this test."""
+    folder, process = served
+    with proxied(int(process.url.rpartition(":")[2])) as network:
+        yield Clinic(folder, process, network)
 
 
 def post(key: str, blanks: int = 0) -> bytes:
