@@ -4,8 +4,6 @@ Each part is a separate program (`python -m bench.suites.NAME`). If one fails, t
 is 1.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -5,8 +5,6 @@ Rounds alternate, and each figure is the median of the ratios of the rounds' pai
 affects both. Prints a table; writes no file.
 """
 
-from __future__ import annotations
-
 import statistics
 import subprocess
 import sys

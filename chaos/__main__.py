@@ -1,7 +1,5 @@
 """`python -m chaos`: break a running profile by a seed, and report whether any answer is missing."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -4,8 +4,6 @@ Lanes run in parallel, and the parts of a lane in sequence; parts that measure s
 writes its report, and its output to var/chaos/NAME.log; the index of all reports is in docs/proof/README.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

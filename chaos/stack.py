@@ -5,8 +5,6 @@ loop starts every process again on the same port, all traffic passes proxies, an
 for both would have every field twice.
 """
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Interruption of a run: SIGTERM and Ctrl-C stop every process that was started."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

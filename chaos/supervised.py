@@ -4,8 +4,6 @@ It runs in the event loop of the rig, with asyncio's own process class, so `test
 environment and the deadline with it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Dependencies of the services that the rig can break: broker, database, network, a disk and a clock."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager

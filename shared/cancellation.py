@@ -1,7 +1,5 @@
 """Cancellation of tasks that is repeated until it takes effect."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager

@@ -4,8 +4,6 @@ The step before the line is done, the step after it is not. The setting PREDECIR
 failpoint that is not armed costs one look at an empty dictionary.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

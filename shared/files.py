@@ -1,7 +1,5 @@
 """Files that survive a crash: atomic replacement, creation by one process only, and locks between processes."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import math

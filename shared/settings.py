@@ -3,8 +3,6 @@
 Each service declares its own class. `.env.example` lists all variables, and a test compares the two.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Logging, the same in every service. Event names are stable snake_case; patient values are never logged."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

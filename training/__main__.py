@@ -4,8 +4,6 @@ The module of a command is imported only when the command runs or shows its help
 seconds to import.
 """
 
-from __future__ import annotations
-
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if Ctrl-C comes while a command's module is imported

@@ -1,7 +1,5 @@
 """Command-line arguments that several commands declare."""
 
-from __future__ import annotations
-
 import argparse
 
 

@@ -1,21 +1,17 @@
 """Parameters: the strict model of `params.yaml`. Types are not converted, and no key has a default value."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from shared.patient import Feature
 from training.errors import ParametersError
-
-if TYPE_CHECKING:
-    from shared.patient import Feature
 
 FILE = Path("params.yaml")
 

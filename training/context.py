@@ -3,19 +3,16 @@
 A command that does not use the registry does not import MLflow, which takes seconds.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared.artifacts.store import ModelStore
-from shared.patient import load_patient
+from shared.patient import Patient, load_patient
 from shared.settings import read_settings
 from training.registry.open import open_registry
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from shared.patient import Patient
     from training.registry.mlflow_registry import ModelRegistry
 
 
@@ -52,7 +49,7 @@ class TrainingContext:
         return ModelStore(self.settings.var, self.patient.disease.name, self.patient.digest)
 
     @cached_property
-    def model_registry(self) -> ModelRegistry:
+    def model_registry(self) -> "ModelRegistry":
         """The model registry of this disease; opening it imports MLflow and creates a local one where none exists.
 
         Raises:

@@ -1,22 +1,17 @@
 """DVC project of the current folder: this repository's own, or one written for a disease in its own folder."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
+from shared.patient import Patient
 from training.data.raw import RAW
 from training.errors import DataError, ParametersError
-
-if TYPE_CHECKING:
-    from shared.patient import Patient
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = Path("dvc.yaml")

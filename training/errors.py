@@ -16,8 +16,6 @@
 `BundleError` and the system's OSError (a disk that is full) with 69.
 """
 
-from __future__ import annotations
-
 
 class TrainingError(Exception):
     """A command failed; the message names the cause, the place and the remedy."""

@@ -1,7 +1,5 @@
 """Settings of training, from the environment or a `.env` in the current folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import Field, SecretStr

@@ -3,8 +3,6 @@
 Importing this module loads none of the libraries that compute the contents.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

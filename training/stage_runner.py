@@ -1,7 +1,5 @@
 """Running a command: progress lines, one line for the summary or the error, and the exit code."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import threading

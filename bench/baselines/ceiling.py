@@ -1,7 +1,5 @@
 """The ceiling: FastAPI as in its documentation, with the same validation and response, and no other work."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -3,8 +3,6 @@
 Most tutorials build this. Same trained model, same validation; no batching, and an answer is sent before it is stored.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import sqlite3

@@ -1,18 +1,12 @@
 """Inputs of the benchmarks: the model in production and the patients of the data."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.diseases.thyroid import DatosPaciente
-from shared.patient import DiscardedRowError
+from shared.patient import DiscardedRowError, Patient
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from shared.patient import Patient
 
 _PATIENTS = 2000
 

@@ -3,8 +3,6 @@
 A plot has one or several panels: `draw(path, lines(…), bars(…))`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    Panel: TypeAlias = Callable[[Axes], None]
+Panel: TypeAlias = Callable[["Axes"], None]
 
 Log = Literal["", "x", "y", "xy"]
 """Which axes are logarithmic."""
@@ -71,7 +69,7 @@ def draw(path: Path, *panels: Panel, height: float = _HEIGHT, columns: int | Non
 def lines(title: str, x: str, y: str, series: Mapping[str, Sequence[tuple[float, float]]], *, log: Log = "") -> Panel:
     """Draw one line per series, through points (x, y); `x` and `y` name the quantities and their units."""
 
-    def panel(axes: Axes) -> None:
+    def panel(axes: "Axes") -> None:
         for number, (name, points) in enumerate(series.items()):
             colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
             axes.plot(*zip(*points, strict=True), color=colour, marker=mark, markersize=5, label=name)
@@ -91,7 +89,7 @@ def lines(title: str, x: str, y: str, series: Mapping[str, Sequence[tuple[float,
 def bars(title: str, unit: str, values: Mapping[str, float], *, log: Log = "") -> Panel:
     """Draw one horizontal bar per value, the first on top, with its figure beside it."""
 
-    def panel(axes: Axes) -> None:
+    def panel(axes: "Axes") -> None:
         drawn = axes.barh(list(values), list(values.values()), color=_COLOURS[0], height=0.65)
         axes.bar_label(
             drawn, [f"{value:,.4g}" if value < 1000 else f"{value:,.0f}" for value in values.values()], padding=3
@@ -111,7 +109,7 @@ def stacked(title: str, unit: str, rows: Mapping[str, Mapping[str, float]]) -> P
     """Draw one horizontal bar per row, made of its parts one after the other; the same part has the same colour."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
 
-    def panel(axes: Axes) -> None:
+    def panel(axes: "Axes") -> None:
         starts = dict.fromkeys(rows, 0.0)
         for number, part in enumerate(parts):
             sizes = [row.get(part, 0.0) for row in rows.values()]

@@ -1,25 +1,18 @@
 """The server profile for benchmarks, with its own broker and database, and the CPU time of each part."""
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from shared.broker.topology import topology
 from tests.support.broker import Broker
-from tests.support.postgres import PostgresDatabase, postgres_server
+from tests.support.postgres import PostgresDatabase, PostgresServer, postgres_server
 from tests.support.processes import Process, cpu_seconds, family, total
-from tests.support.rabbitmq import rabbit_server
+from tests.support.rabbitmq import RabbitServer, rabbit_server
 from tests.support.stack import Stack, server_stack
-
-if TYPE_CHECKING:
-    from tests.support.postgres import PostgresServer
-    from tests.support.rabbitmq import RabbitServer
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """The parts of `make bench`, their reports in docs/benchmarks/, and the index of the reports."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

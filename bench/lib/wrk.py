@@ -3,19 +3,13 @@
 An asyncio client (`tests.support.load`) uses as much CPU per request as the server, and would halve the peak.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tests.support.processes import cpu_seconds
-
-if TYPE_CHECKING:
-    from tests.support.processes import Process
+from tests.support.processes import Process, cpu_seconds
 
 
 @dataclass(frozen=True, slots=True)

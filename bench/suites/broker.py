@@ -3,8 +3,6 @@
 It starts a RabbitMQ and a PostgreSQL server on free ports of loopback, and removes them at the end.
 """
 
-from __future__ import annotations
-
 import asyncio
 import resource
 import sys

@@ -5,8 +5,6 @@
 on the machine affects all of them; figures are medians over the rounds. Writes docs/benchmarks/local.{json,md}.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

@@ -5,8 +5,6 @@ RabbitMQ, PostgreSQL (with fsync), inference, gateway, recorder and the load gen
 the backlog, and the rate of the recorder alone on a full queue. A whole run writes docs/benchmarks/server.{json,md}.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

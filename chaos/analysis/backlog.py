@@ -1,21 +1,17 @@
 """Samples of the backlog in outboxes and queue, twice a second, over HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import aio_pika
 import aiohttp
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from shared.broker.topology import topology
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractConnection
 
 _LOOK_SECONDS = 0.5
 _ANSWER_SECONDS = 2

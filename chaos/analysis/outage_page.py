@@ -1,7 +1,5 @@
 """The report of an outage as a page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The report of an overload as a page: each figure with its aim, and whether it was reached."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 

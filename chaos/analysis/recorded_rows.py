@@ -1,15 +1,9 @@
 """Reading of the recorded rows from a stack's database."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import asyncpg
 
 from chaos.analysis.verdict import Row
-
-if TYPE_CHECKING:
-    from chaos.stack import SupervisedStack
+from chaos.stack import SupervisedStack
 
 
 async def rows(stack: SupervisedStack) -> list[Row]:

@@ -1,18 +1,14 @@
 """Recovery times of each fault, from the records of clients and the samples of the backlog."""
 
-from __future__ import annotations
-
 import statistics
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from chaos.analysis.backlog import Sample
-    from chaos.faults.schedule import Injected
-    from tests.support.load import Request
+from chaos.analysis.backlog import Sample
+from chaos.faults.schedule import Injected
+from tests.support.load import Request
 
 _SLACK = 1000
 """A backlog that counts as none: about the answers during the relay of one batch."""

@@ -1,7 +1,5 @@
 """The report of a chaos run as a page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,16 +1,12 @@
 """Comparison of the answers in the clients' files with the rows of the database."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from chaos.load.client import number_of
-
-if TYPE_CHECKING:
-    from tests.support.load import Request
+from tests.support.load import Request
 
 _EXAMPLES = 20
 

@@ -3,8 +3,6 @@
 Writes the report as JSON and as a page beside it. The exit code is 1 if anything was lost, doubled or left half done.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -13,20 +11,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from chaos.failpoints.checkpoint import FILES
 from chaos.failpoints.every import every
 from chaos.failpoints.page import line, page
-from chaos.failpoints.tally import NotHitError
+from chaos.failpoints.tally import NotHitError, Tally
 from chaos.stopping import stoppable
 from shared.failpoints import Failpoint
 from shared.telemetry import configure_logging
 from tests.support.machine import machine
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from chaos.failpoints.tally import Tally
 
 _ORDER = (*get_args(Failpoint), *FILES)
 

@@ -4,23 +4,16 @@ SQLite runs a checkpoint inside a commit, so no line of our code can be a failpo
 third page instead: in WAL mode only a checkpoint writes to the file itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from chaos.failpoints.doctors import Doctors
-from chaos.failpoints.serving import recorded_before, settle
+from chaos.failpoints.serving import Profile, recorded_before, settle
 from chaos.failpoints.tally import Tally
-from tests.support.zygote import zygote
-
-if TYPE_CHECKING:
-    from chaos.failpoints.serving import Profile
-    from tests.support.zygote import Zygote
+from tests.support.zygote import Zygote, zygote
 
 FILES = {"outbox.checkpoint": "var/gateway/outbox.db", "database.checkpoint": "predicciones.db"}
 _STRACE = Path("/usr/bin/strace")

@@ -1,17 +1,14 @@
 """Databases for the kills of recorders: one interface for SQLite and PostgreSQL."""
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 _SECONDS = 120
 
@@ -32,7 +29,7 @@ class Database(Protocol):
     def query(self, statement: str) -> list[str]:
         """Return the first column of the result of `statement`."""
 
-    def copy(self) -> Database:
+    def copy(self) -> "Database":
         """Return a copy of it; no process may use it meanwhile."""
 
     def drop(self) -> None:
@@ -63,7 +60,7 @@ class Sqlite:
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=_SECONDS)) as connection:
             return [str(row[0]) for row in connection.execute(statement)]
 
-    def copy(self) -> Sqlite:
+    def copy(self) -> "Sqlite":
         """Return a copy of it; no process may use it meanwhile."""
         return Sqlite(Path(shutil.copy(self.path, self.path.with_name(f"{secrets.token_hex(6)}.db"))))
 
@@ -98,7 +95,7 @@ class Postgres:
         """Return the first column of the result of `statement`."""
         return [str(value) for value in self.server.query(self.name, statement)]
 
-    def copy(self) -> Postgres:
+    def copy(self) -> "Postgres":
         """Return a copy of it; no process may use it meanwhile."""
         name = f"test_{secrets.token_hex(6)}"
         self.server.query("postgres", f"CREATE DATABASE {name} TEMPLATE {self.name}")

@@ -1,7 +1,5 @@
 """Clients that send requests one by one and retry an unanswered one with the same `Idempotency-Key`."""
 
-from __future__ import annotations
-
 import asyncio
 from http import HTTPStatus
 from itertools import count

@@ -1,7 +1,5 @@
 """All failpoints, each with its services, on parallel lanes: much of the time is waiting."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections import Counter
@@ -9,21 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chaos.failpoints import checkpoint, migrating, promoting, recording, serving, swapping
 from chaos.failpoints.databases import Postgres, Sqlite
 from chaos.failpoints.modules import SERVICES, TRAINING
-from chaos.failpoints.tally import STOPPING
+from chaos.failpoints.tally import STOPPING, Tally
 from shared.broker.topology import topology
 from tests.support.broker import Broker
 from tests.support.model_registry import model_registry
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.rabbitmq import RabbitServer, rabbit_server
 from tests.support.zygote import Zygote, zygote
-
-if TYPE_CHECKING:
-    from chaos.failpoints.tally import Tally
 
 _PLACES = Counter((*serving.SERVER, *serving.LOCAL, *(recording.FAILPOINTS + migrating.MIGRATIONS) * 2))
 """Number of places of each failpoint that has more than one."""

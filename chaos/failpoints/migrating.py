@@ -1,14 +1,13 @@
 """Kills of recorders during a migration, and of transfers from one database into another."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alembic import command
+from sqlalchemy import Connection
 
+from chaos.failpoints.databases import Database
 from chaos.failpoints.tally import Tally
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.migrate import alembic_config
@@ -16,12 +15,7 @@ from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH
 from tests.support.recorder_suite import START
 from tests.support.rows import made_up
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from chaos.failpoints.databases import Database
-    from tests.support.zygote import Zygote
+from tests.support.zygote import Zygote
 
 MIGRATIONS = ("migration.revision", "migration.migrated")
 COPIES = ("copy.write", "copy.committed")

@@ -1,7 +1,5 @@
 """Modules that a zygote imports once for all processes that it forks."""
 
-from __future__ import annotations
-
 SERVICES = (
     "services.local.app",
     "services.recorder.transfer.command",

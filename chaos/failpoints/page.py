@@ -1,7 +1,5 @@
 """The report on all failpoints as a page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,18 +1,13 @@
 """`python -m training promote` killed between the promotion log, the alias and the links."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chaos.failpoints.tally import Tally
 from shared.artifacts.bundle import STAGING
 from shared.artifacts.store import ModelStore
 from tests.support.bundles import PacienteDePrueba
 from tests.support.model_registry import ModelRegistry
-
-if TYPE_CHECKING:
-    from tests.support.zygote import Forked, Zygote
+from tests.support.zygote import Forked, Zygote
 
 FAILPOINTS = ("promotion.recorded", "promotion.pointed", "promotion.applied")
 _NAME = PacienteDePrueba.disease.name

@@ -1,26 +1,20 @@
 """Kills of recorders between delivery, commit and acknowledgement."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
 
+from chaos.failpoints.databases import Database
 from chaos.failpoints.tally import Tally
-from tests.support.broker import hand_over
+from tests.support.broker import Broker, hand_over
 from tests.support.recorder_suite import delivery, event
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from chaos.failpoints.databases import Database
-    from tests.support.broker import Broker
-    from tests.support.zygote import Forked, Zygote
+from tests.support.zygote import Forked, Zygote
 
 FAILPOINTS = ("recorder.write", "recorder.committed")
 _LAST_PASS = 3

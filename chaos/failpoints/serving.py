@@ -1,24 +1,19 @@
 """Kills of gateways and of the local profile between the steps from an answer to its row."""
 
-from __future__ import annotations
-
 import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chaos.failpoints.doctors import Doctors
 from chaos.failpoints.tally import Tally
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.broker import Broker
 from tests.support.bundles import make_bundle
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
-    from tests.support.zygote import Zygote
+from tests.support.zygote import Zygote
 
 SERVER = ("outbox.write", "outbox.written", "outbox.delete", "relay.handed-over", "broker.publish", "broker.published")
 LOCAL = ("outbox.delete", "relay.handed-over", "recorder.write")

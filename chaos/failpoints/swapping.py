@@ -1,12 +1,9 @@
 """Kills of inference between the steps of a rollout, from the registry to the first answer of the new version."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -17,11 +14,9 @@ from shared.artifacts.bundle import PRODUCTION, open_bundle
 from shared.artifacts.store import ModelStore
 from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, random_rows
+from tests.support.model_registry import ModelRegistry
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.model_registry import ModelRegistry
-    from tests.support.zygote import Forked, Zygote
+from tests.support.zygote import Forked, Zygote
 
 PASSES = {
     "mirror.fetched": "1",

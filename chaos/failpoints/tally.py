@@ -1,19 +1,14 @@
 """Results of the hits of one failpoint."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.zygote import Forked, Zygote
+from tests.support.zygote import Forked, Zygote
 
 _SECONDS = 120
 

@@ -1,7 +1,5 @@
 """A clock that can be set: libfaketime, for wall-clock time only, as an operator or NTP sets it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

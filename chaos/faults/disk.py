@@ -3,8 +3,6 @@
 Files survive the death of the process that wrote them, as on any disk, but no power cut.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

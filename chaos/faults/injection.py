@@ -3,33 +3,29 @@
 A fault whose target is just being started raises `NotNowError` on entering.
 """
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import asyncpg
 import psutil
 
+from chaos.stack import SupervisedStack
 from chaos.stopping import in_thread
+from chaos.supervised import Supervised
 from chaos.surroundings import LEGS
+from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy, link_faults
+from tests.support.rabbitmq import RabbitServer
 from tests.support.waiting import until
 
-if TYPE_CHECKING:
-    from chaos.stack import SupervisedStack
-    from chaos.supervised import Supervised
-    from tests.support.postgres import PostgresServer
-    from tests.support.rabbitmq import RabbitServer
-
-    Broken = TypeVar("Broken")
-    Fault = Callable[[Broken, random.Random], AbstractAsyncContextManager[str]]
-    """A function that injects a fault into a system; its context yields the name of the target."""
+Broken = TypeVar("Broken")
+Fault = Callable[[Broken, random.Random], AbstractAsyncContextManager[str]]
+"""A function that injects a fault into a system; its context yields the name of the target."""
 
 
 _RECOVERY_SECONDS = 120

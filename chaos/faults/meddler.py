@@ -1,7 +1,5 @@
 """A foreign publisher with the gateways' password: it sends poison messages, and good messages a second time."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -9,17 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import cycle
 from random import Random
-from typing import TYPE_CHECKING
 
 import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
 from chaos.faults.poison import KINDS, Poison, Poisoner
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-
-    from shared.broker.topology import Topology
+from shared.broker.topology import Topology
 
 _GATEWAY = "nobody"
 _CONNECT_SECONDS = 5

@@ -4,23 +4,18 @@ A bug, or a foreign publisher with a password, could publish each kind. The good
 rows, and the bad ones must end in `cuarentena` with their bytes: `Poison` has both.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING
 
 import orjson
+from pamqp.common import FieldValue
 
 from shared.contracts.event_batches import CONTENT_TYPE, split
 from shared.contracts.transport import Delivery
 from tests.support.recorder_suite import event
-
-if TYPE_CHECKING:
-    from pamqp.common import FieldValue
 
 _HUGE = 1 << 20
 

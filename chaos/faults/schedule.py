@@ -1,18 +1,13 @@
 """Schedule of faults by a seed: kills at a steady rate, and meanwhile one lasting fault at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from chaos.faults.injection import STARTING, NotNowError
-
-if TYPE_CHECKING:
-    from chaos.faults.injection import Fault
+from chaos.faults.injection import STARTING, Fault, NotNowError
 
 Broken = TypeVar("Broken")
 

@@ -5,8 +5,6 @@ A closed loop would wait with the server, and so could not send more than the se
 of its own: one event loop on plain sockets, to leave most of the CPU to the server. It reports its own delay, too.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys
@@ -43,9 +41,9 @@ _HEAD = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Type: applicatio
 class PhaseStats:
     """Statistics of the requests of one phase; times in seconds from its start."""
 
-    latencies: dict[int, array[float]] = field(default_factory=dict)
+    latencies: dict[int, "array[float]"] = field(default_factory=dict)
     """Milliseconds by status; 0 for a connection that ended without a response."""
-    late: array[float] = field(default_factory=lambda: array("d"))
+    late: "array[float]" = field(default_factory=lambda: array("d"))
     """Delay of the sending of each request, in milliseconds."""
     unsent: int = 0
     """Requests for which no connection was free."""
@@ -86,14 +84,14 @@ class PhaseStats:
         }
 
 
-def _quantile(values: array[float], part: float) -> float:
+def _quantile(values: "array[float]", part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else 0.0
 
 
 class _Client(asyncio.Protocol):
     """One connection, with at most one request on it."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: "Load") -> None:
         self._load = load
         self._transport: asyncio.Transport | None = None
         self._buffer = b""

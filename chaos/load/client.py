@@ -6,8 +6,6 @@ sent until it is answered; of these, one in ten is sent once more after that. SI
 with a key are answered.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

@@ -1,7 +1,5 @@
 """The plan of a run, and its clients."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The local profile under faults: one process on SQLite, killed and stopped repeatedly under load."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import sys
@@ -10,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chaos.analysis.backlog import Watcher
 from chaos.analysis.recovery import recoveries
 from chaos.analysis.verdict import Row, judge
-from chaos.faults.injection import STARTING, process_killed, process_stopped, starter_killed
+from chaos.faults.injection import STARTING, Fault, process_killed, process_stopped, starter_killed
 from chaos.faults.schedule import Schedule
 from chaos.load.client import read
 from chaos.load.plan import Plan, clients
@@ -28,9 +26,6 @@ from tests.support.bundles import make_bundle
 from tests.support.database import query
 from tests.support.ports import free_ports
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from chaos.faults.injection import Fault
 
 _READY_SECONDS = 120
 

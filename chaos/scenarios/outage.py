@@ -4,8 +4,6 @@ Clients send requests at a steady rate from before the outage until the backlog 
 requests, the time to drain the backlog under load, and the answers that were lost, doubled, altered or dead-lettered.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

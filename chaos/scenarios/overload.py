@@ -5,8 +5,6 @@ finds the peak. An open loop then sends half of that rate, three times the rate,
 is looked up in the database. `--report docs/proof/overload.json` writes that file and a page of the same name.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

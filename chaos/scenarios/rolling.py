@@ -6,8 +6,6 @@ restarted that often. No request may fail, and every answer must be a row. With 
 writes that file and the page beside it.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json
@@ -17,18 +15,15 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chaos.stack import supervised_stack
 from chaos.stopping import stoppable
+from chaos.supervised import Supervised
 from chaos.surroundings import KINDS
 from tests.support.load import load
 from tests.support.machine import describe, machine
 from tests.support.paths import ROOT
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from chaos.supervised import Supervised
 
 DRAIN_SECONDS = 3
 """As in docker-compose.yml: HAProxy checks every second, and acts on the second equal result."""

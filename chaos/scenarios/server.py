@@ -1,7 +1,5 @@
 """The server profile under faults: start, load, break, heal, drain, and compare answers with rows."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -4,8 +4,6 @@ Memory, descriptors and files are sampled every five seconds. After a third of t
 fitted through the samples of each process; its rise until the end is compared with a bound.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -5,8 +5,6 @@ schemas of Kubernetes' own kinds come from the package kubernetes-validate, thos
 `schemas/` beside this module.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping

@@ -5,8 +5,6 @@ HMAC key of references, the file of access keys. Every run writes `secrets.yaml`
 kubectl. Do not commit any of it; keep a copy with your passwords.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import runpy

@@ -1,7 +1,5 @@
 """`python -m services.gateway`: the gateway as a service; with `keys`, the API keys of all services."""
 
-from __future__ import annotations
-
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own handler

@@ -1,28 +1,32 @@
 """Admission of requests before any work is done for them, and storage of their answers in the outbox."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Literal
 
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
+from starlette.types import Scope
 
-from services.gateway.outbox.database import AnswerForgottenError, IdempotencyKeyReusedError
-from services.gateway.outbox.outbox import OutboxError
+from services.gateway.outbox.database import AnswerForgottenError, IdempotencyKeyReusedError, IdempotencyRecord
+from services.gateway.outbox.disk_guard import DiskGuard
+from services.gateway.outbox.outbox import Outbox, OutboxError
 from services.gateway.rejections import no_room, saturated, unavailable
 from shared.web.load_shedding import take_place
 from shared.web.problems import ProblemError
 
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from starlette.types import Scope
+AckPolicy = Literal["local", "broker", "strict"]
 
-    from services.gateway.outbox.database import IdempotencyRecord
-    from services.gateway.outbox.disk_guard import DiskGuard
-    from services.gateway.outbox.outbox import Outbox
-    from services.gateway.settings import GatewaySettings
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most requests `in_flight` and most `events` in the outbox; how long an answer waits for its delivery."""
+
+    in_flight: int
+    events: int
+    ack_policy: AckPolicy
+    ack_seconds: float
 
 
 class Admission:
@@ -31,9 +35,9 @@ class Admission:
     There is room below the in-flight limit, while the outbox takes events and its disk has space.
     """
 
-    def __init__(self, outbox: Outbox, disk: DiskGuard, settings: GatewaySettings, registry: CollectorRegistry) -> None:
+    def __init__(self, outbox: Outbox, disk: DiskGuard, limits: Limits, registry: CollectorRegistry) -> None:
         """Store answers in `outbox`, which lies on `disk`."""
-        self._outbox, self._disk, self._settings = outbox, disk, settings
+        self._outbox, self._disk, self._limits = outbox, disk, limits
         self._in_flight = 0
         self.source = f"/gateway/{outbox.gateway_id}"
         """The `source` of events."""
@@ -43,9 +47,9 @@ class Admission:
 
     def enter(self) -> Callable[[], ProblemError] | None:
         """Take a place and return None, or return the function that makes the rejection."""
-        if self._in_flight >= self._settings.gateway_max_in_flight:
+        if self._in_flight >= self._limits.in_flight:
             return saturated
-        if self._outbox.pending >= self._settings.outbox_max_events or not self._disk.has_room():
+        if self._outbox.pending >= self._limits.events or not self._disk.has_room():
             return no_room
         self._in_flight += 1
         return None
@@ -96,11 +100,11 @@ class Admission:
             ProblemError: 503 if it was not reached, and ACK_POLICY is `strict`.
 
         """
-        policy = self._settings.ack_policy
+        policy = self._limits.ack_policy
         if policy == "local":
             return True
         try:
-            async with asyncio.timeout(self._settings.ack_wait_ms / 1000):
+            async with asyncio.timeout(self._limits.ack_seconds):
                 await self._outbox.delivered()
         except TimeoutError:
             if policy == "strict":

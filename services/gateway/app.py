@@ -1,16 +1,13 @@
 """Composition root of the gateway: outbox, disk guard, relay and routes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
-from services.gateway.admission import Admission
+from services.gateway.admission import Admission, Limits
 from services.gateway.api import model_card, model_versions
 from services.gateway.api.explain import Explainer
 from services.gateway.api.feedback import FeedbackHandler
@@ -24,21 +21,15 @@ from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.gateway.outbox.relay import Relay
 from services.gateway.outbox.status_reports import report_once, reporting
 from services.gateway.page import routes as page
+from services.gateway.settings import GatewaySettings
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.cancellation import background
-from shared.contracts.transport import TransportDownError
-from shared.patient import load_patient
+from shared.contracts.scoring import Cards, Scorer
+from shared.contracts.transport import Delivery, OutboxState, Transport, TransportDownError
+from shared.patient import Patient, load_patient
 from shared.web.hosting import Part, StartError, lacking
 from shared.web.load_shedding import LoadShedder
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from services.gateway.settings import GatewaySettings
-    from shared.contracts.scoring import Cards, Scorer
-    from shared.contracts.transport import Delivery, OutboxState, Transport
-    from shared.patient import Patient
 
 DRAIN_SECONDS = 5
 """Time for a stopping gateway to empty its outbox; the rest waits on disk."""
@@ -86,7 +77,10 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
         linger_seconds=settings.relay_linger_ms / 1000,
     )
     Gauge("predecir_outbox_pending", "Answers not yet recorded", registry=registry).set_function(lambda: outbox.pending)
-    admission = Admission(outbox, disk, settings, registry)
+    limits = Limits(
+        settings.gateway_max_in_flight, settings.outbox_max_events, settings.ack_policy, settings.ack_wait_ms / 1000
+    )
+    admission = Admission(outbox, disk, limits, registry)
     deadline = settings.gateway_deadline_seconds
     versions = model_versions.VersionCounter(scorer, registry)
     predict = Predict(patient, versions, admission, references, deadline, registry)
@@ -150,7 +144,7 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
 
 
 @asynccontextmanager
-async def _transport(settings: GatewaySettings) -> AsyncIterator[BrokerTransport | NoBroker]:
+async def _transport(settings: GatewaySettings) -> AsyncIterator["BrokerTransport | NoBroker"]:
     if settings.broker_url is None:
         yield NoBroker()
         return

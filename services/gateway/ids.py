@@ -1,7 +1,5 @@
 """Identifiers of predictions and feedback: UUIDs of RFC 9562."""
 
-from __future__ import annotations
-
 import os
 import time
 import uuid

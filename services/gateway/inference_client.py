@@ -3,27 +3,19 @@
 Batching needs no timer: while the allowed number of calls is in flight, rows wait for the next call.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import aiohttp
 import orjson
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from shared.cancellation import background, cancel_and_wait
 from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata
-from shared.contracts.scoring import ModelUnavailableError, Score
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
-
-    from shared.contracts.scoring import ModelFacts
-    from shared.patient import Patient
+from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score
+from shared.patient import Patient
 
 CALLS = 2
 """Calls in flight: while one is computed, the next one is sent."""

@@ -3,8 +3,6 @@
 Only a new key goes to standard output, for scripts. Everything else goes to standard error.
 """
 
-from __future__ import annotations
-
 import secrets
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace

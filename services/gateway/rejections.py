@@ -1,7 +1,5 @@
 """The gateway's rejections. Each call makes a new error: an error that is raised keeps every frame it passes."""
 
-from __future__ import annotations
-
 from shared.web.problems import ProblemError
 
 

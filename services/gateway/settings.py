@@ -1,12 +1,10 @@
 """The gateway's settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from services.gateway.admission import AckPolicy
 from shared.broker.settings import BrokerSettings
 
 
@@ -34,7 +32,7 @@ class GatewaySettings(BrokerSettings):
     """How long the relay waits for more events before it sends a batch."""
     relay_batch_events: int = Field(default=1000, ge=1)
     """Most events in one batch of the relay."""
-    ack_policy: Literal["local", "broker", "strict"] = "local"
+    ack_policy: AckPolicy = "local"
     """When to answer: once the event is in the outbox; or once it is delivered, and else marked or rejected."""
     ack_wait_ms: int = Field(default=250, ge=1)
     """How long an answer waits for delivery, when ACK_POLICY is not `local`."""

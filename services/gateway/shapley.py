@@ -8,8 +8,6 @@ changes of each order add up to the whole, and so do their means. The draw has a
 A coalition is a number; its bit n is set if player n belongs to it.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """`python -m services.inference`: the inference service as a separate process."""
 
-from __future__ import annotations
-
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service installs its own handler

@@ -1,11 +1,10 @@
 """Composition root of the inference service: the only module that imports all its parts."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
 
 from services.inference.api import status
 from services.inference.api.routes import protocol_routes
@@ -16,18 +15,13 @@ from services.inference.rollout.rollout import Rollout
 from services.inference.rollout.state import RolloutState
 from services.inference.rollout.swapper import Swapper
 from services.inference.serving.batcher import Batcher
+from services.inference.settings import InferenceSettings
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
 from shared.cancellation import background
-from shared.patient import load_patient
+from shared.contracts.scoring import Cards, Scorer
+from shared.patient import Patient, load_patient
 from shared.web.hosting import Part, lacking
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from services.inference.settings import InferenceSettings
-    from shared.contracts.scoring import Cards, Scorer
-    from shared.patient import Patient
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,9 @@
 """Prometheus metrics of the inference service: batches, load failures, the serving version, the registry."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.artifacts.bundle import PRODUCTION
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from shared.contracts.scoring import ModelFacts
+from shared.contracts.scoring import ModelFacts
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 _SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)

@@ -1,7 +1,5 @@
 """Settings of the inference service, read from environment variables."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit

@@ -1,29 +1,22 @@
 """Composition root of the local profile: no broker, the relay sends its batches to the recorder directly."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from services.gateway.app import open_gateway
+from prometheus_client import CollectorRegistry
+
+from services.gateway.app import Gateway, open_gateway
+from services.gateway.settings import GatewaySettings
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
 from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
+from shared.contracts.transport import OutboxState
 from shared.files import locked
 from shared.patient import load_patient
 from shared.settings import read_settings
-from shared.web.hosting import StartError
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from services.gateway.app import Gateway
-    from services.gateway.settings import GatewaySettings
-    from shared.contracts.transport import OutboxState
-    from shared.web.hosting import Part
+from shared.web.hosting import Part, StartError
 
 
 @asynccontextmanager

@@ -1,7 +1,5 @@
 """`python -m services.recorder`: the service, and the commands on its database."""
 
-from __future__ import annotations
-
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own handler

@@ -1,13 +1,10 @@
 """Composition of the recorder: database, store, read API and readiness."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.api.routes import ReadDeps, read_router
@@ -16,19 +13,14 @@ from services.recorder.ingest.consumer import Consumer
 from services.recorder.ingest.in_process import InProcess
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
+from services.recorder.settings import RecorderSettings
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.cancellation import background
+from shared.contracts.transport import OutboxState, Transport
 from shared.failpoints import failpoint
 from shared.patient import load_patient
 from shared.web.hosting import Part, lacking
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from services.recorder.settings import RecorderSettings
-    from shared.contracts.transport import OutboxState, Transport
-
 
 SILENCE_SECONDS = 30
 """Time without a delivery after which the consumer checks the queue at the broker."""

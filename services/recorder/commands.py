@@ -1,7 +1,5 @@
 """Shared code of the commands of `python -m services.recorder`: output, and the exit codes of errors."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine

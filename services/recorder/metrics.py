@@ -1,16 +1,10 @@
 """Metrics of the recorder, without patient values."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Histogram
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 QUARANTINE_KINDS = ("unreadable", "conflict", "refused")
 

@@ -1,15 +1,10 @@
 """`python -m services.recorder migrate`: upgrade the tables of `DATABASE_URL` to the newest revision."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import open_database, read_url, shown
-
-if TYPE_CHECKING:
-    from services.recorder.db.migrate import Migrated
+from services.recorder.db.migrate import Migrated
 
 
 def migrate_command(database_url: Callable[[], str]) -> int:

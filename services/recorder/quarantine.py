@@ -4,28 +4,21 @@ No row vanishes: a replayed one is recorded, a discarded one stays without its b
 answer of a gateway is still accounted for.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from services.recorder.commands import run_command, say
-from services.recorder.db.database import DATABASE_ERRORS, open_database, read_url, reason
+from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, read_url, reason
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
-
-    from services.recorder.db.database import Database
 
 NOT_DONE = 1
 """Exit code when a row does not exist, or still cannot be recorded."""

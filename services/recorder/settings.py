@@ -1,7 +1,5 @@
 """The recorder's settings."""
 
-from __future__ import annotations
-
 from pydantic import Field, SecretStr
 
 from shared.broker.settings import BrokerSettings

@@ -3,8 +3,6 @@
 Shares only, never a patient's values: the baseline is part of the bundle's manifest.
 """
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict
 
 

@@ -8,24 +8,20 @@ A bundle is checked once, on bytes in memory: `check_manifest` checks the signat
 never read its folder a second time.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.baseline import Baseline
 from shared.artifacts.errors import BundleMismatchError, BundleTamperedError, read_file
 from shared.artifacts.signing import signature_holds
 from shared.contracts.scoring import ModelFacts, TrainedFacts
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -135,7 +131,7 @@ class SealedManifest:
             **trained,
         )
 
-    def with_files(self, files: Mapping[str, bytes]) -> Bundle:
+    def with_files(self, files: Mapping[str, bytes]) -> "Bundle":
         """Check the content of every file that the manifest names, and complete the bundle.
 
         Raises:

@@ -6,8 +6,6 @@ BundleError
 └── BundleMismatchError     sound, but for another patient class
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

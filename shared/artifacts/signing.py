@@ -1,7 +1,5 @@
 """Ed25519 signatures (RFC 8032) of bundles: the training side's key pair, and verification by its public key."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm

@@ -4,22 +4,16 @@ A version appears complete or not at all, and a link changes in one rename. A re
 also after a crash, finds a whole bundle. Several processes may write the same store; a lock lets one write at a time.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from shared.artifacts.bundle import check_manifest, open_bundle
+from shared.artifacts.bundle import Bundle, SealedManifest, check_manifest, open_bundle
 from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
 from shared.failpoints import failpoint
 from shared.files import locked, sync_folder, write_synced
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle, SealedManifest
 
 LOCK_SECONDS = 60
 """How long to wait for another process that writes; the largest bundle is written long before."""

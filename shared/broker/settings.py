@@ -1,7 +1,5 @@
 """Settings of the broker, for the gateway and the recorder."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr

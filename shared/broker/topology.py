@@ -4,18 +4,14 @@ The recorder declares them. The gateway only publishes: a returned message means
 the gateway's user needs no right but to write to one exchange.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from aio_pika.abc import AbstractChannel, AbstractQueue
+from pamqp.common import FieldValue
 
 from shared.contracts.events import PREDICTION_MADE
 from shared.contracts.outbox_status import GATEWAY_STATE
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractQueue
-    from pamqp.common import FieldValue
 
 _UNLIMITED_DELIVERIES = 1_000_000
 """A crash of a consumer counts as a delivery, so any small limit loses good messages; -1 drops at once before 4.0."""

@@ -5,8 +5,6 @@ never contains a line break), so our reader splits the body without parsing it, 
 affects only itself. The headers carry the gateway, the first `seq` and the number of events.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,18 +4,15 @@ A version never changes. An optional addition keeps the version; a rename, a rem
 with an upcaster and a golden file (`tests/contract/golden/`). Writers are strict; readers ignore unknown attributes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 
-if TYPE_CHECKING:
-    from shared.contracts.scoring import Score
+from shared.contracts.scoring import Score
 
 PREDICTION_MADE = "prediccion.realizada"
 FEEDBACK_REGISTERED = "resultado.registrado"

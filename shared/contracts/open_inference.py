@@ -4,8 +4,6 @@ Source: github.com/kserve/open-inference-protocol, specification/protocol/infere
 `null` in `data` is a missing value, and the metadata of a model has `parameters` (`scoring.ModelParameters`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from itertools import chain

@@ -4,8 +4,6 @@ A lost status loses nothing: the next one repeats it. It has a queue of its own 
 does not know it never receives it.
 """
 
-from __future__ import annotations
-
 import sys
 import uuid
 from dataclasses import dataclass

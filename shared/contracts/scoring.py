@@ -1,7 +1,5 @@
 """Scoring: the facts of a model version, and the protocols by which the gateway gets scores and the model card."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """The transport: the protocol by which events leave a gateway's outbox for the broker or the recorder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -4,8 +4,6 @@ Data: Quinlan, R. (1986), Thyroid Disease, UCI Machine Learning Repository, DOI 
 (Garvan Institute, Sydney, 1984 to 1987), CC BY 4.0. The codebook gives no units; those below are inferred.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self

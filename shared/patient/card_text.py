@@ -1,7 +1,5 @@
 """Texts of the model card that the author of a disease writes, in Spanish: the data and the purpose of the model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Checks of a declared disease, beyond types: each function returns the first fault as one line, or None."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

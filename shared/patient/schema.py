@@ -6,8 +6,6 @@ gateway and model together are derived from that class; nothing repeats it. The 
 `docs/guides/another-disease.md`.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import hashlib
 import importlib
@@ -17,17 +15,15 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from shared.patient.card_text import UNDECLARED, About
 from shared.patient.declaration_checks import disease_fault, range_fault, units_fault
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
 
 Kind = Literal["number", "integer", "flag", "choice"]
 Range = tuple[float, float]
@@ -109,7 +105,7 @@ class Remark:
 class Case:
     """One training example: a patient, the diagnosis code, and the date of the visit (None if unknown)."""
 
-    patient: Patient
+    patient: "Patient"
     diagnosis: str
     date: dt.date | None = None
 

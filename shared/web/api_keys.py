@@ -4,8 +4,6 @@ A key is 256 random bits and is shown once. The file holds its SHA-256, so that 
 password hash would add nothing: 256 random bits cannot be guessed. `services.gateway.key_admin` writes the file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from datetime import datetime

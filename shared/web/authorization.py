@@ -3,25 +3,17 @@
 Keys travel as `Authorization: Bearer …` (RFC 6750). Routes declare their roles with `shared.web.routing.Router`.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from re import Pattern
-from typing import TYPE_CHECKING
 
 from starlette.routing import compile_path
+from starlette.types import Scope
 
-from shared.web.api_keys import Role
-from shared.web.problems import ProblemError
-from shared.web.routing import NOBODY
-
-if TYPE_CHECKING:
-    from starlette.types import Scope
-
-    from shared.web.api_keys import ApiKey, ApiKeyStore
-    from shared.web.rate_limit import RateLimit
-    from shared.web.routing import Roles, RouteRoles
+from shared.web.api_keys import ApiKey, ApiKeyStore, Role
+from shared.web.problems import ProblemError, http_problem
+from shared.web.rate_limit import RateLimit
+from shared.web.routing import NOBODY, Roles, RouteRoles
 
 _CALLER, _ROLE = "predecir.caller", "predecir.role"
 _RETRY_SECONDS = 1
@@ -67,7 +59,7 @@ class Authorizer:
         key = self._recognised(authorization)
         scope[_CALLER], scope[_ROLE] = key.id, key.role
         if roles is None:
-            raise ProblemError(404, "http_404", "No encontrado.")
+            raise http_problem(404)
         if key.role not in roles:
             raise _forbidden()
         if key.role is not Role.SERVICIO and (wait := self._limit.wait(key.id, time.monotonic())):

@@ -4,8 +4,6 @@ A service opens its resources in one async context manager that yields a `Part`.
 parts. `main` binds the port, serves until SIGTERM or SIGINT, drains, and closes the resources in reverse order.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc
@@ -17,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
@@ -26,23 +24,20 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.types import ASGIApp
 
 from shared.failpoints import arm
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging, described
-from shared.web import problems
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import document
 from shared.web.rate_limit import RateLimit
-from shared.web.rejections import Rejections
+from shared.web.rejections import Rejections, handle_errors
 from shared.web.routing import PEOPLE, PUBLIC, Router, RouteRoles, addresses, route_roles
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 LARGEST_BODY = 256 * 1024
 """Most bytes of a request body; more is a 413, with or without a Content-Length."""
@@ -101,7 +96,7 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
         rejections=Rejections(registry),
     )
     app.state.edge = edge
-    problems.install(app, edge.rejections)
+    handle_errors(app, edge.rejections)
     document(app, edge.roles)
     return app
 

@@ -4,20 +4,16 @@ A rejection by the route costs a third of an answer: at three times its capacity
 costs a comparison and a write, so that the process keeps answering.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
-from shared.web.problems import ProblemError
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from shared.web.problems import ProblemError, http_problem
+from shared.web.rejections import Rejections
 from shared.web.write_coalescing import CoalescingProtocol
-
-if TYPE_CHECKING:
-    from starlette.types import Scope
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
-    from shared.web.rejections import Rejections
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n")
 _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|upgrade:)")
@@ -75,7 +71,7 @@ class _Reporting(CoalescingProtocol):
     rejections: ClassVar[Rejections]
 
     def send_400_response(self, msg: str) -> None:
-        self.rejections.note(ProblemError(400, "http_400", "La petición no se entiende."))
+        self.rejections.note(http_problem(400))
         super().send_400_response(msg)
 
 

@@ -1,17 +1,12 @@
 """Edge middleware: checks Host, Origin and API key of every request, and answers every error that is raised."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.web.authorization import Authorizer
 from shared.web.problems import ProblemError, internal_error
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from shared.web.authorization import Authorizer
-    from shared.web.rejections import Rejections
+from shared.web.rejections import Rejections
 
 UNSTORED = (b"cache-control", b"no-store")
 """The header of a response that no browser or proxy may store."""

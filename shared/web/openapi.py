@@ -1,16 +1,11 @@
 """Additions to the OpenAPI document of a service that hold for all routes: roles and rejections."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+from fastapi import FastAPI
 
 from shared.web.problems import MEDIA_TYPE, Problem
-from shared.web.routing import NOBODY
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from shared.web.routing import Roles, RouteRoles
+from shared.web.routing import NOBODY, Roles, RouteRoles
 
 _SCHEMAS = "#/components/schemas/{model}"
 _SCHEME = "clave"

@@ -1,24 +1,15 @@
 """Rejections as RFC 9457 problem details, in Spanish: they name field and rule, never a value."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
+from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-    from pydantic_core import ErrorDetails
-    from starlette.requests import Request
-
-    from shared.patient import Feature
-    from shared.web.rejections import Rejections
+from shared.patient import Feature
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_NAME = 64
@@ -188,36 +179,21 @@ def between(limits: tuple[float, float] | None, unit: str) -> str:
     return f" entre {low} y {high} {unit}".rstrip()
 
 
-def install(app: FastAPI, rejections: Rejections) -> None:
-    """Make every error response of `app` a problem in Spanish, noted in `rejections`."""
-
-    async def rejected(request: Request, error: Exception) -> Response:
-        return rejections.response(error, request.scope) if isinstance(error, ProblemError) else internal_error()
-
-    async def http_error(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        problem = ProblemError(status, f"http_{status}", f"{_TITLES.get(status, 'No se pudo atender')}.")
-        response = rejections.response(problem, request.scope)
-        response.headers.update(getattr(error, "headers", None) or {})  # such as Allow
-        return response
-
-    async def bad_parameters(request: Request, error: Exception) -> Response:
-        details = error.errors() if isinstance(error, RequestValidationError) else []
-        kinds = {str(detail["loc"][-1])[:_LONGEST_NAME]: detail["type"] for detail in details}
-        listed = [_parameter(name, kind) for name, kind in sorted(kinds.items())]
-        problem = ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed)
-        return rejections.response(problem, request.scope)
-
-    app.add_exception_handler(ProblemError, rejected)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, bad_parameters)
-    app.add_exception_handler(Exception, rejected)
+def invalid_parameters(kinds: Mapping[str, str]) -> ProblemError:
+    """Return the rejection for parameters of the address: names, each with the type of Pydantic's error."""
+    listed = [_parameter(name[:_LONGEST_NAME], kind) for name, kind in sorted(kinds.items())]
+    return ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=listed)
 
 
 def _parameter(name: str, kind: str) -> dict[str, str]:
     if kind == "extra_forbidden":
         return {"campo": name, "regla": "parametro_desconocido", "mensaje": "Este parámetro no existe."}
     return {"campo": name, "regla": "parametro", "mensaje": "El valor no es válido."}
+
+
+def http_problem(status: int) -> ProblemError:
+    """Return the rejection that has nothing to say beyond its HTTP status."""
+    return ProblemError(status, f"http_{status}", f"{_TITLES.get(status, 'No se pudo atender')}.")
 
 
 def internal_error() -> Response:

@@ -1,7 +1,5 @@
 """Rate limit per API key: a token bucket, kept as the generic cell rate algorithm of ITU-T I.371."""
 
-from __future__ import annotations
-
 
 class RateLimit:
     """One bucket per caller, stored as one number: the time at which the bucket is full again.

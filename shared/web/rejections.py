@@ -4,25 +4,23 @@ The edge middleware, the framework's error handlers and the server's protocol re
 A line names status, rule, the id of the key and a technical reason: never a value, a path or the key itself.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
-from prometheus_client import Counter
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry, Counter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
 
 from shared.telemetry import described
 from shared.web.authorization import caller_id
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from starlette.responses import Response
-    from starlette.types import Scope
-
-    from shared.web.problems import ProblemError
+from shared.web.problems import ProblemError, http_problem, internal_error, invalid_parameters
 
 _LINE_SECONDS = 1.0
 _INTERNAL = "interno"
@@ -85,3 +83,26 @@ class Rejections:
         if tally is None:
             tally = self._tallies[rule, source] = _Tally(self._counter.labels(rule))
         return tally
+
+
+def handle_errors(app: FastAPI, rejections: Rejections) -> None:
+    """Make every error response of `app` a problem in Spanish, noted in `rejections`."""
+
+    async def rejected(request: Request, error: Exception) -> Response:
+        return rejections.response(error, request.scope) if isinstance(error, ProblemError) else internal_error()
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        response = rejections.response(http_problem(status), request.scope)
+        response.headers.update(getattr(error, "headers", None) or {})  # such as Allow
+        return response
+
+    async def bad_parameters(request: Request, error: Exception) -> Response:
+        details = error.errors() if isinstance(error, RequestValidationError) else []
+        problem = invalid_parameters({str(detail["loc"][-1]): detail["type"] for detail in details})
+        return rejections.response(problem, request.scope)
+
+    app.add_exception_handler(ProblemError, rejected)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, bad_parameters)
+    app.add_exception_handler(Exception, rejected)

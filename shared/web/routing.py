@@ -1,17 +1,13 @@
 """Routers whose routes declare the roles that may use them. A route that declares no roles is closed to every key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter
+from fastapi.types import DecoratedCallable
 from starlette.routing import Mount, Route
 
 from shared.web.api_keys import Role
-
-if TYPE_CHECKING:
-    from fastapi.types import DecoratedCallable
 
 Roles: TypeAlias = frozenset[Role | None]
 """The roles that may use a route; None stands for a request without a key."""

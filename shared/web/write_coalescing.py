@@ -3,8 +3,6 @@
 A call costs some ten microseconds, since it also wakes the reader: as much as reading and validating a patient.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any, cast

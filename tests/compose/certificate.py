@@ -1,7 +1,5 @@
 """A self-signed certificate for one test."""
 
-from __future__ import annotations
-
 import datetime as dt
 import ipaddress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The server stack as an operator runs it: by `make up` in a fresh copy of the repository, on a free port."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

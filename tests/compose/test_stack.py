@@ -1,7 +1,5 @@
 """The whole server in containers. `make test-compose` runs this; it needs a Docker engine with compose."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl

@@ -1,14 +1,10 @@
 """Fixture: a workspace to register models in, one per test."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.support.builds import Workspace
+from tests.support.builds import Workspace
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """`ACK_POLICY`: when the response is sent, and what it states about the broker's confirmation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

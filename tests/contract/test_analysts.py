@@ -1,17 +1,12 @@
 """The contract of the analysts' view and dictionary on SQLite."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
-
-if TYPE_CHECKING:
-    from tests.support.recorder_suite import Target
+from tests.support.recorder_suite import Target
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Authorisation by API key: the whole system in process behind the edge middleware, with keys from a real file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path

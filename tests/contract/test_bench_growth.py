@@ -1,7 +1,5 @@
 """The growth benchmark on sizes that take seconds: it measures what its page and pictures show."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bench.lib.plots import draw

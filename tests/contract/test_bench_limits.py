@@ -1,7 +1,5 @@
 """The microseconds of a request by stage, in short runs: every stage is measured, and the stages sum to the total."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -1,12 +1,10 @@
 """Compatibility: today's code opens, loads and serves a bundle that version 0.1.0 made."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import httpx
 import numpy as np
@@ -17,12 +15,9 @@ from services.inference.app import alone
 from services.inference.serving.loading import load_model
 from services.inference.settings import InferenceSettings
 from shared.artifacts.bundle import open_bundle
-from shared.patient import load_patient
+from shared.patient import Patient, load_patient
 from shared.web.hosting import http_app
 from tests.support.bundles import reseal
-
-if TYPE_CHECKING:
-    from shared.patient import Patient
 
 BUNDLE = Path(__file__).parent / "golden/bundle-0.1.0"
 PUBLIC_KEY = BUNDLE / "bundle.pub"

@@ -1,7 +1,5 @@
 """Compatibility of old and new events with old and new readers: services need not be upgraded at the same moment."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Events: golden files of version 1, published schemas, rejected bodies."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,24 +1,18 @@
 """`POST /explicar` in process: its answers, its rejections, and that diagnoses do not wait for it."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.api.explain import AT_ONCE, MOST_ROWS, MOST_WAITING, ROWS_AT_ONCE
-from shared.contracts.scoring import Score
+from shared.contracts.scoring import ModelFacts, Score
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.doubles import MODEL, Adding, NoModel
-from tests.support.gateway import HYPER, PROBLEM, gateway
+from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from shared.contracts.scoring import ModelFacts
-    from tests.support.gateway import Client
 
 KNOWS_GAPS = MODEL.model_copy(update={"never_missing": ()})
 EVERYTHING = HYPER | {feature.name: True for feature in DatosPaciente.features if feature.kind == "flag"}

@@ -1,7 +1,5 @@
 """`POST /predicciones/{id}/resultado` in process: recorded feedback, and rejections, which repeat no value."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,19 +1,14 @@
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter
+from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from shared.web.hosting import Part, announcement, edge_app, http_app
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 
 def part(reasons: Mapping[str, str] | None = None) -> Part:

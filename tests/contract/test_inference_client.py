@@ -1,13 +1,10 @@
 """The gateway's client of inference against the real service, while replicas serve different versions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -16,16 +13,12 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from services.gateway.api.model_versions import VersionCounter, versions_router
-from services.gateway.inference_client import KNOWN_MODELS, open_remote_scorer
+from services.gateway.inference_client import KNOWN_MODELS, RemoteScorer, open_remote_scorer
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
-from shared.contracts.scoring import ModelUnavailableError
+from shared.contracts.scoring import ModelUnavailableError, Scorer
 from shared.web.hosting import Part, http_app
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
-
-if TYPE_CHECKING:
-    from services.gateway.inference_client import RemoteScorer
-    from shared.contracts.scoring import Scorer
 
 ROWS = random_rows(PacienteDePrueba, 40, seed=9)
 

@@ -1,32 +1,26 @@
 """Loading of a model: rejections with their reasons, and recovery without a restart."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.inference.app import open_inference
+from services.inference.app import Inference, open_inference
 from services.inference.serving.loading import UnusableModelError, load_model
 from services.inference.serving.onnx_model import OnnxModel
 from services.inference.settings import InferenceSettings
-from shared.artifacts.bundle import ONNX, open_bundle
+from shared.artifacts.bundle import ONNX, Bundle, open_bundle
 from shared.contracts.scoring import ModelUnavailableError
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from services.inference.app import Inference
-    from shared.artifacts.bundle import Bundle
 
 ROWS = random_rows(PacienteDePrueba, 50, seed=9)
 ROOT = Path(__file__).parent.parent.parent

@@ -1,36 +1,29 @@
 """The Open Inference Protocol v2 over REST, against the real application and a real model."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope
 from structlog.testing import capture_logs
 
 from services.inference.api.errors import hot_app
-from services.inference.app import open_inference
+from services.inference.app import Inference, open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata
 from shared.web.hosting import LARGEST_BODY, edge_of, http_app
 from shared.web.middleware import EdgeMiddleware
 from shared.web.rejections import Rejections
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
-
-if TYPE_CHECKING:
-    from fastapi import Response
-    from starlette.types import Receive, Scope
-
-    from services.inference.app import Inference
 
 MODEL = "/v2/models/prueba"
 ROWS = random_rows(PacienteDePrueba, 1000, seed=5)

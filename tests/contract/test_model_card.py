@@ -1,7 +1,5 @@
 """`GET /modelo/ficha`: the card of the model that serves, with a policy that lets a browser only show it."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

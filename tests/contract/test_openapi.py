@@ -1,10 +1,8 @@
 """The OpenAPI document of the whole system: complete, in Spanish, and with examples that the API accepts."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import orjson
@@ -15,14 +13,12 @@ from services.gateway.api.requests import patient_schema, read_patient
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.diseases.thyroid import DatosPaciente
+from shared.patient import Patient
 from shared.web.hosting import edge_of, http_app
+from shared.web.routing import RouteRoles
 from tests.support.analysts_suite import Anemia, Renamed
 from tests.support.doubles import MODEL
 from tests.support.gateway import PROBLEM, gateway
-
-if TYPE_CHECKING:
-    from shared.patient import Patient
-    from shared.web.routing import RouteRoles
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The served page: its files, their headers, and a form that follows the patient class."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Patient references, in process: stored only as a hash, never in a URL, and equal for every spelling."""
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 from collections.abc import AsyncIterator

@@ -1,27 +1,23 @@
 """`POST /predecir` in process: answers, their recording, and rejections without room, time or a model."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from shared.contracts.events import PredictionMade, read_event
+from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import http_app
 from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from shared.contracts.scoring import Score
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`POST /predecir` in process: rejections by field and rule, and that they repeat no value."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 A name may be added to a table here. A changed or removed name breaks a user's code, query or dashboard.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sqlite3
@@ -12,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.routing import APIRoute
@@ -26,12 +23,9 @@ from shared.artifacts.bundle import Manifest
 from shared.contracts.events import KINDS
 from shared.contracts.outbox_status import json_schema
 from shared.patient import load_patient
-from shared.web.hosting import http_app
+from shared.web.hosting import Part, http_app
 from tests.support.paths import ROOT
 from training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from shared.web.hosting import Part
 
 PATIENT_NAMES = """
     UNDECLARED About Case Diagnosis DiscardedRowError Disease Feature Kind Patient PatientClassError Range Remark

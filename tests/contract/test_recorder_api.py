@@ -1,7 +1,5 @@
 """The read API in process, for doctors, analysts and operators."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """The contract of the store on SQLite, and properties of SQLite only."""
 
-from __future__ import annotations
-
 import os
 import re
 import resource

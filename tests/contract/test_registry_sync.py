@@ -3,8 +3,6 @@
 `tests/fault/test_swap_under_load.py` does the same against a real MLflow server.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

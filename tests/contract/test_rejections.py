@@ -1,7 +1,5 @@
 """Every rejection of every kind is counted by rule and logged, with nothing of the request in the line."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """The rollout by the link of the model store: swaps while it serves, and rejections of versions that must not serve."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

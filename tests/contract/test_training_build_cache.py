@@ -1,7 +1,5 @@
 """The build cache: when a registered build is skipped, and when it is checked again."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,13 +1,10 @@
 """The model card: it shows the figures of the run, and a browser shows it without fetching anything."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,10 +15,7 @@ from tests.support.training_cases import CLASSES, small_parameters
 from training.card import render as card
 from training.card.render import render
 from training.evaluation.subgroups import UNKNOWN
-from training.stage_files import Rule
-
-if TYPE_CHECKING:
-    from training.stage_files import Build
+from training.stage_files import Build, Rule
 
 LARGEST = 400 * 1024
 

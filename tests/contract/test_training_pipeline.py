@@ -1,27 +1,21 @@
 """Decisions of `pipeline` before DVC runs."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.support.builds import good_build
+from shared.patient import Patient
+from tests.support.builds import Workspace, good_build
 from tests.support.bundles import RevisedThyroid, make_bundle
 from tests.support.data import dvc_project
 from training.commands import pipeline
 from training.context import TrainingContext
 from training.errors import BusyError, ParametersError
-
-if TYPE_CHECKING:
-    from shared.patient import Patient
-    from tests.support.builds import Workspace
 
 ARGUMENTS = Namespace(unless_served=True, until=None)
 

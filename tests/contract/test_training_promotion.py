@@ -1,7 +1,5 @@
 """Moves of aliases with a real SQLite registry, sealed bundles and links, and every defect that these can have."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import resource

@@ -1,11 +1,8 @@
 """Registration with a real SQLite registry, sealed bundles and links, in a folder of the test."""
 
-from __future__ import annotations
-
 import pickle
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,9 +21,7 @@ from training.errors import GatesFailedError, PromotionError, RegistryError
 from training.model.onnx import convert
 from training.registry.mlflow_errors import translate_errors
 from training.registry.mlflow_registry import ModelRegistry
-
-if TYPE_CHECKING:
-    from training.stage_files import Build
+from training.stage_files import Build
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Reproduction of an answer with the version that gave it, and training that repeats the same bytes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

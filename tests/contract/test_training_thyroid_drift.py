@@ -1,7 +1,5 @@
 """The trigger with the known drift of the thyroid data (docs/reference/model.md)."""
 
-from __future__ import annotations
-
 import csv
 import datetime as dt
 

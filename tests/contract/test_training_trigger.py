@@ -1,20 +1,15 @@
 """The trigger on SQLite."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.artifacts.bundle import Bundle
 from shared.settings import SettingsError
 from tests.support.trigger_suite import *  # noqa: F403 - the suite itself
 from tests.support.trigger_suite import beyond
 from training.errors import DatabaseError
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
 
 
 @pytest.fixture

@@ -1,21 +1,15 @@
 """Copy and comparison in process, where a test controls the order of steps."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.db.tables import PREDICCIONES
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH, copy_table, count
 from services.recorder.transfer.verify import compare_table
 from tests.support.recorder_suite import START
 from tests.support.rows import made_up
-
-if TYPE_CHECKING:
-    from services.recorder.db.database import Database
 
 
 async def add(database: Database, first: int, number: int) -> None:

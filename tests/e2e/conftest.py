@@ -1,12 +1,10 @@
 """Fixtures of the page's tests: one browser and one server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import Browser
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.browser import chromium
@@ -15,9 +13,6 @@ from tests.support.bundles import make_bundle
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
 from training.card.render import render
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")  # not longer: while it runs, no test can have an event loop

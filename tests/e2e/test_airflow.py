@@ -1,7 +1,5 @@
 """The DAG, run by a real Airflow in its own environment; each task runs in ours."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """The disease of docs/guides/another-disease.md, outside the repository: trained, served, and its answer recorded."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json

@@ -1,20 +1,16 @@
 """The same request fifty times at once, over two gateways: one row, and the same answer every time."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
+from tests.support.broker import Broker
+from tests.support.postgres import PostgresServer
+from tests.support.processes import Process
 from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
-    from tests.support.postgres import PostgresServer
-    from tests.support.processes import Process
 
 KEYS = 100
 AT_ONCE = 50

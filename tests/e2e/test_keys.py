@@ -1,14 +1,12 @@
 """Keys as an operator handles them: real commands, real services, one shared file."""
 
-from __future__ import annotations
-
 import json
 import re
 import stat
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
@@ -16,9 +14,6 @@ from tests.support import plain_http
 from tests.support.bundles import make_bundle
 from tests.support.processes import command, refused, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
 
 PATIENT = {"edad": 47, "sexo": "F", "tsh": 0.05}
 SERVICES = ["services.local", "services.gateway", "services.inference", "services.recorder"]

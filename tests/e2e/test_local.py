@@ -1,7 +1,5 @@
 """The local profile as a real process: its answers, its commands, kills, and a full disk."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

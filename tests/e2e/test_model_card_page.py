@@ -1,17 +1,12 @@
 """The model card in a real browser, as the system serves it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser, ViewportSize
 
 from tests.support.browser import DESKTOP, PHONE, Doctor
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ViewportSize
-
-    from tests.support.processes import Process
+from tests.support.processes import Process
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])

@@ -1,14 +1,11 @@
 """The doctor's page in a real browser, against the real system: a consultation from the form to the answer."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.browser import DESKTOP, PHONE, Doctor
@@ -16,9 +13,6 @@ from tests.support.bundles import PacienteDePrueba, make_bundle
 from tests.support.database import query
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 REFUSED = "TSH: debe ser un número entre 0,001 y 1000 mU/L."
 

@@ -1,23 +1,17 @@
 """The doctor's page under failures: no input is lost, nothing is recorded twice, and a message gives the next step."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, BrowserContext, Dialog, Route, expect
 
 from tests.support import plain_http
 from tests.support.browser import Doctor, Held
 from tests.support.database import is_settled, query
 from tests.support.processes import Process, command, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Dialog, Route
 
 TYPED = {"edad": "61", "tsh": "12,5", "t4_total": "40"}
 

@@ -1,25 +1,18 @@
 """The doctor's page after an answer: explanation, feedback, history, print and CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Route, expect
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.browser import Doctor, Held
 from tests.support.database import is_settled, query
+from tests.support.processes import Process
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
-
-    from tests.support.processes import Process
 
 LABELS = {diagnosis.code: diagnosis.label for diagnosis in DatosPaciente.disease.diagnoses}
 

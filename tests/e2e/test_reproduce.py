@@ -1,7 +1,5 @@
 """Reproducing an answer that the local profile recorded, and every reason why it may fail."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,20 +1,15 @@
 """The server profile: every service in its own process, RabbitMQ between gateway and recorder, from HTTP to row."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import plain_http
+from tests.support.broker import Broker
+from tests.support.postgres import PostgresServer
 from tests.support.processes import refused
 from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
-    from tests.support.postgres import PostgresServer
 
 
 def test_an_answer_becomes_a_row_in_postgresql(tmp_path: Path, broker: Broker, postgres: PostgresServer) -> None:

@@ -1,7 +1,5 @@
 """Each service in its own process: gateway and inference over HTTP, and the recorder's read API."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -9,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
@@ -19,9 +18,6 @@ from tests.support.bundles import RevisedThyroid, make_bundle
 from tests.support.paths import ROOT
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Fixtures of the fault tests: one registry and one zygote."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Backups under load, by the procedures of docs/operations/running.md, and the contents of a restored one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -10,20 +8,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.broker import Broker
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
+from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, running
 from tests.support.stack import ids, server_stack
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
-    from tests.support.postgres import PostgresServer
 
 CLIENTS = 4
 

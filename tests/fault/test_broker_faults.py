@@ -1,7 +1,5 @@
 """Faults of a running broker, and bugs of a consumer."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys
@@ -9,26 +7,21 @@ import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import orjson
 import pytest
 
+from services.recorder.accounting.outbox_reports import OutboxReport
+from services.recorder.ingest.parsing import DeadLetter
 from services.recorder.ingest.store import Store
-from shared.contracts.transport import TransportDownError
-from tests.support.broker import takes
+from shared.contracts.transport import Delivery, TransportDownError
+from tests.support.broker import Broker, takes
 from tests.support.database import query
 from tests.support.paths import ROOT
 from tests.support.recorder_suite import delivery, event
 from tests.support.waiting import until
 from tests.support.zygote import Zygote
-
-if TYPE_CHECKING:
-    from services.recorder.accounting.outbox_reports import OutboxReport
-    from services.recorder.ingest.parsing import DeadLetter
-    from shared.contracts.transport import Delivery
-    from tests.support.broker import Broker
-    from tests.support.zygote import Zygote
 
 CRASHES, GOOD = 30, 10
 WITH_A_BUG = """

@@ -1,25 +1,19 @@
 """Broker, database and recorder, as processes, killed or stopped under load: every answer is recorded once."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from tests.support.broker import Broker
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.processes import Process
 from tests.support.stack import Stack, ids, server_stack
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.support.broker import Broker
-    from tests.support.processes import Process
 
 KILLS = 5
 

@@ -3,16 +3,14 @@
 An incomplete request is not recorded. A request whose answer was lost is recorded once.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import httpx
 import psutil
 import pytest
 
@@ -24,9 +22,6 @@ from tests.support.database import is_settled, query
 from tests.support.processes import Process, running
 from tests.support.proxy import Proxy, link_faults, proxied
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
 
 PATIENCE = 60
 """Seconds, far beyond the deadline of a body."""

@@ -3,11 +3,9 @@
 `python -m chaos.failpoints --hits 50` does the same more often.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import pytest
 
@@ -15,15 +13,12 @@ from chaos.failpoints import checkpoint, migrating, promoting, recording, servin
 from chaos.failpoints.databases import Database, Sqlite
 from chaos.failpoints.every import new_broker, new_database
 from chaos.failpoints.modules import SERVICES, TRAINING
+from chaos.failpoints.tally import Tally
 from shared.failpoints import Failpoint
+from tests.support.model_registry import ModelRegistry
 from tests.support.postgres import PostgresServer
+from tests.support.rabbitmq import RabbitServer
 from tests.support.zygote import Zygote, zygote
-
-if TYPE_CHECKING:
-    from chaos.failpoints.tally import Tally
-    from tests.support.model_registry import ModelRegistry
-    from tests.support.postgres import PostgresServer
-    from tests.support.rabbitmq import RabbitServer
 
 HITS = 2
 DATABASES = ("SQLite", "PostgreSQL")

@@ -1,7 +1,5 @@
 """An answer is sent only after its fsync, observed in the gateway's system calls."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,22 +1,18 @@
 """Health endpoints: with a dependency down, only the services that need it are not ready, and all are live."""
 
-from __future__ import annotations
-
 import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.broker import Broker
 from tests.support.bundles import make_bundle
 from tests.support.postgres import postgres_server
 from tests.support.processes import Process, running
 from tests.support.stack import server_stack
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
 
 _SECONDS = 60
 

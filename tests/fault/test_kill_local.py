@@ -1,11 +1,8 @@
 """Repeated `kill -9` of the local process under load: every answer is recorded once."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
@@ -14,10 +11,7 @@ from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
 from tests.support.processes import running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from tests.support.zygote import Forked, Zygote
-
+from tests.support.zygote import Forked, Zygote
 
 KILLS = 20
 CLIENTS = 16

@@ -1,37 +1,28 @@
 """Each connection between two parts cut, silent, late, slow, truncated or dropped: calls end, and work continues."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from services.gateway.inference_client import open_remote_scorer
 from services.recorder.db.tables import CUARENTENA
-from shared.contracts.transport import OutboxState, TransportDownError
+from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from shared.diseases.thyroid import DatosPaciente
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.support.broker import hand_over, takes
+from tests.support.broker import Broker, hand_over, takes
 from tests.support.bundles import make_bundle
-from tests.support.gateway import HYPER, gateway
+from tests.support.gateway import HYPER, Client, gateway
+from tests.support.postgres import PostgresServer
 from tests.support.processes import running
 from tests.support.proxy import Proxy, link_faults, proxied
-from tests.support.recorder_suite import delivery, event, recording
+from tests.support.recorder_suite import Recording, delivery, event, recording
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from shared.contracts.transport import Delivery
-    from tests.support.broker import Broker
-    from tests.support.gateway import Client
-    from tests.support.postgres import PostgresServer
-    from tests.support.recorder_suite import Recording
 
 PATIENCE = 60
 """Seconds, far beyond every deadline set here."""

@@ -1,7 +1,5 @@
 """More concurrent requests than admitted: some are answered and recorded, the others get a Retry-After."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -1,12 +1,9 @@
 """Messages that cannot be recorded are quarantined, and second deliveries absorbed, without effect on others."""
 
-from __future__ import annotations
-
 import asyncio
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,14 +12,10 @@ from chaos.faults.poison import KINDS, Poisoner
 from services.recorder.db.tables import CUARENTENA
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.support.broker import hand_over
-from tests.support.recorder_suite import delivery, recording
+from tests.support.broker import Broker, hand_over
+from tests.support.postgres import PostgresServer
+from tests.support.recorder_suite import Recording, Target, delivery, recording
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
-    from tests.support.postgres import PostgresServer
-    from tests.support.recorder_suite import Recording, Target
 
 MESSAGES = 1000
 POISON = 20

@@ -1,7 +1,5 @@
 """One bad replica of inference behind HAProxy: few requests fail at first, then none."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """Rolling restart under load: each service stops, drains and starts again, and no request fails."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from chaos.scenarios.rolling import roll

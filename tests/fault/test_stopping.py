@@ -1,7 +1,5 @@
 """Interruption of the rig: no process that it started survives, and no temporary folder remains."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Promotion, rollback and a tampered model under load: no request fails."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -10,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -22,11 +20,9 @@ from services.inference.serving.loading import load_model
 from shared.artifacts.bundle import ONNX, open_bundle
 from shared.contracts.events import PredictionMade, read_event
 from shared.diseases.thyroid import DatosPaciente
+from tests.support.model_registry import ModelRegistry
 from tests.support.processes import Process, running
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from tests.support.model_registry import ModelRegistry
 
 REQUESTS = 2000
 DOCTORS = 8

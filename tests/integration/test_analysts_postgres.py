@@ -1,10 +1,7 @@
 """The contract of the analysts' view and dictionary on PostgreSQL, and its read-only role."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
@@ -25,9 +22,7 @@ from tests.support.analysts_suite import (
     record,
 )
 from tests.support.postgres import PostgresServer, postgres_server
-
-if TYPE_CHECKING:
-    from tests.support.recorder_suite import Target
+from tests.support.recorder_suite import Target
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """From the gateway's relay through a real broker to a row, on both databases."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,14 +12,10 @@ from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
-from tests.support.broker import hand_over, takes
-from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.broker import Broker, hand_over, takes
+from tests.support.postgres import PostgresServer
+from tests.support.recorder_suite import Recording, Target, delivery, recording
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
-    from tests.support.postgres import PostgresServer
-    from tests.support.recorder_suite import Target
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,23 +1,21 @@
 """Load shedding in a real server, with the gateway's admission."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
 
-from services.gateway.admission import Admission
+from services.gateway.admission import Admission, Limits
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.rejections import saturated
-from services.gateway.settings import GatewaySettings
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
@@ -25,9 +23,6 @@ from tests.support import plain_http
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
 
 REQUEST = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 ROOM = 256
@@ -69,7 +64,7 @@ class Busy:
         return int(self.registry.get_sample_value("predecir_refusals_total", {"rule": "saturado"}) or 0)
 
     @asynccontextmanager
-    async def client(self, port: int | None = None) -> AsyncIterator[Client]:
+    async def client(self, port: int | None = None) -> AsyncIterator["Client"]:
         """Connect to the server, or to a balancer on `port`."""
         client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port))
         try:
@@ -109,8 +104,8 @@ async def admitting(
     with TemporaryDirectory() as folder:
         file = Path(folder) / "outbox.db"
         outbox = await Outbox.open(file, keep_answers=60)
-        settings = GatewaySettings(PREDECIR_VAR=folder, gateway_max_in_flight=most, outbox_max_events=most_events)
-        yield Admission(outbox, DiskGuard(file, min_free_mb=1), settings, registry), outbox
+        limits = Limits(most, most_events, ack_policy="local", ack_seconds=1)
+        yield Admission(outbox, DiskGuard(file, min_free_mb=1), limits, registry), outbox
         await outbox.close()
 
 

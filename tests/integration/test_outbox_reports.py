@@ -1,11 +1,9 @@
 """Reports of gateways through a real broker, to recorders with and without the queue of reports."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -14,11 +12,9 @@ from structlog.testing import capture_logs
 from services.recorder.db.tables import GATEWAYS
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
+from tests.support.broker import Broker
 from tests.support.recorder_suite import Recording, delivery, recording
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from tests.support.broker import Broker
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Concurrent promotions, with a shared registry file and with a server."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
@@ -16,9 +15,6 @@ from tests.support.model_registry import ModelRegistry, model_registry
 from tests.support.paths import ROOT
 from tests.support.promoting import ROUNDS
 from training.registry import mlflow_registry
-
-if TYPE_CHECKING:
-    import pytest
 
 NAME = DatosPaciente.disease.name
 

@@ -1,20 +1,14 @@
 """The test kit's proxy: each fault acts on open connections and on new ones."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.proxy import proxied
+from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from tests.support.proxy import Proxy
 
 PATIENCE = 30
 EXPANDING = b"?"

@@ -1,7 +1,5 @@
 """`python -m services.recorder quarantine` on a real database, as an operator runs it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import AsyncIterator

@@ -1,18 +1,14 @@
 """A column added to a copy of the recorder's source: three places change, and everything else follows."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 FIELD = """\

@@ -1,26 +1,19 @@
 """`python -m services.recorder migrate` as an operator runs it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command
+from sqlalchemy import Connection
 
 from services.recorder.db.database import open_database, read_url
 from services.recorder.db.migrate import MIGRATIONS, alembic_config
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.support.postgres import PostgresServer
 from tests.support.processes import command as run_command
-from tests.support.recorder_suite import delivery, recording
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from tests.support.postgres import PostgresServer
-    from tests.support.recorder_suite import Target
+from tests.support.recorder_suite import Target, delivery, recording
 
 NEWEST = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 

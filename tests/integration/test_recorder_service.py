@@ -1,7 +1,5 @@
 """`python -m services.recorder` as a process: exit codes, error lines, read API."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,23 +1,18 @@
 """The contract of the store on PostgreSQL, and properties of PostgreSQL only."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.contracts.transport import OutboxState, TransportDownError
+from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import Recording, Target, delivery, event, recording
 from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from tests.support.postgres import PostgresServer
 
 
 @dataclass(frozen=True)

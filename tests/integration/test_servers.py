@@ -1,7 +1,5 @@
 """The servers that tests start: a stop ends them in every state."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -1,7 +1,5 @@
 """Data and models on an S3 server, with the settings in docs/operations/running.md."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

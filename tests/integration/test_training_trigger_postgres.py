@@ -1,17 +1,11 @@
 """The trigger on PostgreSQL."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
+from shared.artifacts.bundle import Bundle
+from tests.support.postgres import PostgresServer
 from tests.support.trigger_suite import *  # noqa: F403 - the suite itself
 from tests.support.trigger_suite import beyond, prediction, record
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
-    from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`python -m services.recorder transfer` between a real SQLite file and a real PostgreSQL server."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sqlite3
@@ -9,21 +7,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import pytest
 
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
+from shared.contracts.transport import Delivery
 from tests.support.analysts_suite import Anemia, Renamed, described, plain, query
+from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import START, delivery, event, feedback_event, recording
 from tests.support.rows import made_up
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from shared.contracts.transport import Delivery
-    from tests.support.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120

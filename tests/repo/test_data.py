@@ -1,7 +1,5 @@
 """The data are part of the repository: one `dvc pull` away, without a network."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil

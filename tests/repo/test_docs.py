@@ -1,7 +1,5 @@
 """The documentation is consistent with the repository: settings, targets, links, paths and figures exist."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

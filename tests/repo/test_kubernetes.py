@@ -1,13 +1,11 @@
 """deploy/k8s: the manifests fit their schemas, and describe the same system as docker-compose.yml."""
 
-from __future__ import annotations
-
 import re
 from base64 import b64decode
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -19,10 +17,8 @@ from deploy.k8s.make_secrets import main as make_secrets
 from services.gateway.settings import GatewaySettings
 from services.inference.settings import InferenceSettings
 from services.recorder.settings import RecorderSettings
+from shared.settings import ServiceSettings
 from shared.web.hosting import edge_app, http_app
-
-if TYPE_CHECKING:
-    from shared.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 SERVICES: dict[str, type[ServiceSettings]] = {

@@ -1,7 +1,5 @@
 """The wording of documentation, comments and docstrings: phrases that CONTRIBUTING.md rules out ("Language")."""
 
-from __future__ import annotations
-
 import io
 import re
 import subprocess

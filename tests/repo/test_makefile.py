@@ -1,7 +1,5 @@
 """The progress line of the Makefile: printed while a command runs, gone with it, exit code unchanged."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The Postman collection is in step with the API, and its examples are accepted."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """deploy/train: the arguments of the training job."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

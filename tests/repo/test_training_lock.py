@@ -1,7 +1,5 @@
 """`dvc.lock` matches the committed pipeline and its inputs; otherwise run `make train` and commit it."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from pathlib import Path

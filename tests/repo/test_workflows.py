@@ -1,7 +1,5 @@
 """The workflows of GitHub Actions: actionlint rejects a broken one, and rules that actionlint does not have."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

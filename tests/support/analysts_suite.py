@@ -3,8 +3,6 @@
 A test file imports everything from this module and defines the fixture `target`, as for `tests.support.recorder_suite`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import uuid
@@ -12,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from alembic import command
@@ -30,10 +28,7 @@ from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from tests.support.recorder_suite import START, feedback_event
-
-if TYPE_CHECKING:
-    from tests.support.recorder_suite import Target
+from tests.support.recorder_suite import START, Target, feedback_event
 
 PAGE = Path(__file__).parents[2] / "docs/guides/analysts.md"
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)

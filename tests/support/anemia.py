@@ -1,7 +1,5 @@
 """`python3 -m tests.support.anemia FOLDER`: write the disease of docs/guides/another-disease.md, with 420 patients."""
 
-from __future__ import annotations
-
 import datetime as dt
 import os
 import random

@@ -1,29 +1,21 @@
 """The broker in one test: its own queues, publishing, reading and consuming."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aio_pika
+from aio_pika.abc import AbstractChannel
+from pamqp.common import FieldValue
 
 from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.recorder.ingest.consumer import Consumer
-from shared.broker.topology import bind, declare
+from services.recorder.ingest.store import Store
+from shared.broker.topology import Queue, Topology, bind, declare
 from shared.cancellation import background
-from shared.contracts.transport import TransportDownError
+from shared.contracts.transport import Delivery, Transport, TransportDownError
+from tests.support.rabbitmq import RabbitServer
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel
-    from pamqp.common import FieldValue
-
-    from services.recorder.ingest.store import Store
-    from shared.broker.topology import Queue, Topology
-    from shared.contracts.transport import Delivery, Transport
-    from tests.support.rabbitmq import RabbitServer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,13 @@
 """A doctor at the page, in Debian's Chromium: typing, pressing, reading, and axe's accessibility check."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Self
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Route, ViewportSize
+from playwright.sync_api import Browser, Locator, Page, Route, ViewportSize, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -48,25 +43,25 @@ class Doctor:
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", lambda said: self.faults.append(said.text) if "Security Policy" in said.text else None)
 
-    def open(self, view: str = "") -> Doctor:
+    def open(self, view: str = "") -> Self:
         self.page.goto(f"{self.url}/{view}")
         self.page.locator("#patient .field").first.wait_for(state="attached")
         return self
 
-    def type(self, **values: str) -> Doctor:
+    def type(self, **values: str) -> Self:
         """Type into fields of these names, and leave each."""
         for name, value in values.items():
             self.field(name).fill(value)
             self.field(name).blur()
         return self
 
-    def tick(self, *labels: str) -> Doctor:
+    def tick(self, *labels: str) -> Self:
         """Tick boxes, or choose options, of these labels."""
         for label in labels:
             self.page.locator("#patient").get_by_label(label, exact=True).check(force=True)
         return self
 
-    def calculate(self) -> Doctor:
+    def calculate(self) -> Self:
         self.press("Calcular")
         return self
 

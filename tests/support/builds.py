@@ -1,7 +1,5 @@
 """Builds of a made-up disease, trained in a second, and a workspace to register them in."""
 
-from __future__ import annotations
-
 import datetime as dt
 import functools
 import pickle
@@ -9,12 +7,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import yaml
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
+from shared.artifacts.store import ModelStore
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.card.render import CardVersion
@@ -34,9 +33,6 @@ from training.model.onnx import convert
 from training.registry.mlflow_registry import ModelRegistry
 from training.settings import TrainingSettings
 from training.stage_files import CASES, CHECKS, PLOTS, PREPARATION, Build, CheckResult, Checks, Preparation, Training
-
-if TYPE_CHECKING:
-    from shared.artifacts.store import ModelStore
 
 
 class MadeUpPatient(Patient):

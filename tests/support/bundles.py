@@ -3,8 +3,6 @@
 The model is trained on random rows: its answers mean nothing, but they differ from row to row.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import datetime as dt
 import functools

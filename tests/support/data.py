@@ -1,7 +1,5 @@
 """The thyroid data for tests: read from DVC's remote in the repository, also if they were not pulled."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

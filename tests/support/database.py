@@ -1,13 +1,10 @@
 """Queries on a local profile's database and accounts, as an analyst runs them."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tests.support.processes import Process
+from tests.support.processes import Process
 
 
 def query(folder: Path, sql: str, *parameters: object) -> list[Any]:

@@ -1,18 +1,12 @@
 """Test doubles, named by their behaviour."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score
-from shared.contracts.transport import TransportDownError
+from shared.contracts.transport import Delivery, TransportDownError
 from shared.diseases.thyroid import DatosPaciente
-
-if TYPE_CHECKING:
-    from shared.contracts.transport import Delivery
 
 MODEL = ModelFacts(
     name="tiroides",

@@ -1,25 +1,21 @@
 """A gateway in process for tests: the real application, outbox and relay; only model and recorder are doubles."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry
 
 from services.gateway.app import Gateway, open_gateway
 from services.gateway.settings import GatewaySettings
+from shared.contracts.scoring import Cards, Scorer
+from shared.contracts.transport import Transport
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import edge_app, http_app
 from tests.support.doubles import Card, Remembering, ThyroidByTsh
-
-if TYPE_CHECKING:
-    from shared.contracts.scoring import Cards, Scorer
-    from shared.contracts.transport import Transport
 
 HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
 PROBLEM = "application/problem+json"

@@ -1,7 +1,5 @@
 """HAProxy in front of replicas on loopback, with deploy/haproxy/haproxy.cfg without the names of containers."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import time

@@ -1,7 +1,5 @@
 """The inference service in this process, polling often, with its metrics and status for operators."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass

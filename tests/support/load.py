@@ -4,8 +4,6 @@ Patients, keys and records are the caller's choice. This client uses as much CPU
 two other generators for peak rates: `chaos.load.arrivals`, an open loop, and wrk (`bench.lib.wrk`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The machine that measures: processor, versions and load for the reports, and the time of one fsync."""
 
-from __future__ import annotations
-
 import os
 import platform
 import statistics

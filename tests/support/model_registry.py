@@ -1,7 +1,5 @@
 """A real MLflow server on a free port, and bundles registered with it as training does."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -10,19 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
 from shared.artifacts.bundle import PRODUCTION
+from shared.patient import Patient
 from tests.support import plain_http
 from tests.support.bundles import make_bundle, reseal
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from shared.patient import Patient
 
 _START_SECONDS = 180
 

@@ -3,8 +3,6 @@
 These read all certificate authorities for every request, 10 to 30 ms of CPU: more than a service needs to answer.
 """
 
-from __future__ import annotations
-
 import ssl
 from functools import partial
 

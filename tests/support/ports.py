@@ -1,7 +1,5 @@
 """Free ports of loopback, for servers that are restarted on the same port."""
 
-from __future__ import annotations
-
 import os
 import random
 import socket

@@ -1,7 +1,5 @@
 """A PostgreSQL server for tests: started on a free port of loopback, and removed at the end."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import pwd

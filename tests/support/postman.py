@@ -1,7 +1,5 @@
 """The Postman collection, made from the OpenAPI document: `python -m tests.support.postman > docs/postman.json`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -4,8 +4,6 @@ Tests, benchmarks and the fault rig start our services with these functions. Eac
 environment without the settings of the shell that started it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
@@ -20,18 +18,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 
 from tests.support import plain_http
 from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
 
 LISTENING = re.compile(r"^(?:ready|listening) on (http://\S+)", re.MULTILINE)
 """The line that a service prints when it is ready; the group is its URL."""

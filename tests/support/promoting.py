@@ -3,8 +3,6 @@
 Several rounds, in a folder with `var/`; prints the winner of each round as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import sys

@@ -4,8 +4,6 @@ Each fault applies to open and to new connections, until `heal` or the next faul
 connection carries is never reordered, and never lost in its middle: TCP does neither.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

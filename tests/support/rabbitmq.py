@@ -1,7 +1,5 @@
 """A RabbitMQ server for tests: on free ports of loopback, with its own node and cookie, and removed at the end."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -3,15 +3,13 @@
 A test file imports everything from this module and defines the fixture `target`: a new database that can be disturbed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import pytest
@@ -19,11 +17,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy import Connection, Table, func, inspect, select
 
 from services.recorder.accounting.reconcile import Account, reconcile
 from services.recorder.api.queries import BadCursorError, PredictionFilter, read_one, read_page
-from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.database import Database, Writer, open_database, read_url
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.store import Store
@@ -32,11 +30,6 @@ from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from sqlalchemy import Table
-
-    from services.recorder.db.database import Writer
 
 T = TypeVar("T")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,12 +1,10 @@
 """Contract of the reports of gateways in other processes, run on SQLite and on PostgreSQL."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Connection
 
 from services.recorder.accounting.outbox_reports import (
     SETTLED_AFTER,
@@ -19,9 +17,6 @@ from services.recorder.db.tables import PREDICCIONES
 from shared.contracts.outbox_status import OutboxStatus
 from shared.contracts.transport import OutboxState
 from tests.support.recorder_suite import NOW, Recording, account, delivery
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 SETTLED = SETTLED_AFTER.total_seconds()
 

@@ -3,8 +3,6 @@
 Making up a row takes longer than recording it. For very many rows, `repeated` repeats the first ones at later times.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import random
@@ -12,15 +10,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from services.recorder.db.rows import FeedbackRow, PredictionRow
 from shared.diseases.thyroid import DatosPaciente
-
-if TYPE_CHECKING:
-    from shared.patient import Feature
+from shared.patient import Feature
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENTS = 20_000

@@ -3,24 +3,19 @@
 They show the model in production in var/, in a temporary folder, so that they contain no prediction of a real user.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
+from playwright.sync_api import Browser, FloatRect, ViewportSize
 
 from tests.support.browser import Doctor, chromium
 from tests.support.database import is_settled
 from tests.support.paths import ROOT
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FloatRect, ViewportSize
 
 IMAGES = ROOT / "docs/img"
 DESK: ViewportSize = {"width": 1200, "height": 800}

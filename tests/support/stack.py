@@ -4,28 +4,23 @@ One gateway, and inference: alone, or replicas behind HAProxy. Recorders start a
 rig has `chaos.stack.SupervisedStack` instead, in which every process is replaced when it ends.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import httpx
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
+from tests.support.broker import Broker
 from tests.support.bundles import copy_model, make_bundle
 from tests.support.haproxy import haproxy
+from tests.support.postgres import PostgresDatabase
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
-
-    from tests.support.broker import Broker
-    from tests.support.postgres import PostgresDatabase
 
 SQLITE = "sqlite:///./predicciones.db"
 RECORDED = "predecir_recorder_predictions_recorded_total"

@@ -1,7 +1,5 @@
 """Made-up cases that train in a second: the first two columns separate three classes, with a little noise."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from training.config import (

@@ -1,11 +1,8 @@
 """Tests of `trigger` on a database that the recorder wrote, for SQLite and PostgreSQL."""
 
-from __future__ import annotations
-
 import datetime as dt
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -23,10 +20,8 @@ from training.commands.trigger import compare_recent
 from training.config import Trigger
 from training.data.distribution import describe
 from training.errors import DatabaseError, RegistryError
+from training.monitoring.drift import DriftFigure
 from training.monitoring.predictions_db import open_predictions, parse_patient
-
-if TYPE_CHECKING:
-    from training.monitoring.drift import DriftFigure
 
 LIMITS = Trigger(days=30, period_days=7, least=20, psi=0.25, missing=0.2, accuracy=0.85)
 DIGEST = "d" * 64

@@ -1,7 +1,5 @@
 """Waiting for an observation, with a deadline."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable

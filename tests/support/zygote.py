@@ -5,8 +5,6 @@ each with another. A forked process is like `python -m` except for the imports: 
 exit code. All are killed when the zygote's input ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -21,16 +19,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from tests.support import plain_http
 from tests.support.processes import LISTENING, service_environment
 from tests.support.waiting import until_now
-
-if TYPE_CHECKING:
-    import httpx
 
 _SECONDS = 120
 
@@ -39,7 +34,7 @@ _SECONDS = 120
 class Forked:
     """A process that a zygote forked; its stdout and stderr are files."""
 
-    zygote: Zygote
+    zygote: "Zygote"
     pid: int
     output: Path
 

@@ -1,11 +1,8 @@
 """Batching: few calls for many callers; each caller gets its own answer, also if another one fails or leaves."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,11 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from services.inference.metrics import Metrics
 from services.inference.serving.batcher import Batcher
-from services.inference.serving.model import LoadedModel
+from services.inference.serving.model import LoadedModel, Probabilities, Rows
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError
-
-if TYPE_CHECKING:
-    from services.inference.serving.model import Probabilities, Rows
 
 INLINE, IN_THREAD = 1000, 0
 

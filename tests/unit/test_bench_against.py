@@ -1,7 +1,5 @@
 """`bench.against`: errors of its command line."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.against import main

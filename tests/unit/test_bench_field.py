@@ -1,27 +1,21 @@
 """The comparison with other servers: its aims, its tools and their environments."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bench.suites.field.__main__ import _measured
 from bench.suites.field.aims import TIMES, aims, judged_p99, results
 from bench.suites.field.asking import Questions
-from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle
-from bench.suites.field.contenders import Contender
+from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle, Tool
+from bench.suites.field.contenders import Contender, MeasuredServer
 from bench.suites.field.environments import OURS, REQUIREMENTS
 from bench.suites.field.measuring import CONNECTIONS, RATES
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from bench.suites.field.competitors import Tool
-    from bench.suites.field.contenders import MeasuredServer
 
 ROW = [47.0, 0.0, None]
 

@@ -1,18 +1,14 @@
 """The reports of the benchmarks: reproducible plots, and a complete index."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from bench.__main__ import main
 from bench.lib.plots import bars, draw, lines, stacked
 from bench.lib.reports import FOLDER, PARTS, index
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_a_plot_has_labels_and_the_same_bytes_every_time(tmp_path: Path) -> None:

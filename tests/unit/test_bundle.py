@@ -1,7 +1,5 @@
 """Opening a bundle: every byte is checked before it is used."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Background tasks that swallow a cancellation end nevertheless."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

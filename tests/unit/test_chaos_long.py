@@ -1,7 +1,5 @@
 """The long run: the arguments of each part, and the index of the reports."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The report of an overload: a missed aim in its first sentence, and a lost answer as a failure."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,20 +1,14 @@
 """The schedule of faults: determined by the seed, with every fault healed at the end."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.faults.injection import STARTING, NotNowError
+from chaos.faults.injection import STARTING, Fault, NotNowError
 from chaos.faults.schedule import Schedule
-
-if TYPE_CHECKING:
-    from chaos.faults.injection import Fault
 
 
 class Log:

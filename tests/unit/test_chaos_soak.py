@@ -1,7 +1,5 @@
 """The soak's criterion of growth."""
 
-from __future__ import annotations
-
 import random
 
 from chaos.scenarios.soak import judged

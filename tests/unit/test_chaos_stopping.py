@@ -1,7 +1,5 @@
 """Interruption of the rig: the effect of signals on it, on its processes and on its threads."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A supervised process of the rig: the count of its kills."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from pathlib import Path

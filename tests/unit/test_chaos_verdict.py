@@ -1,7 +1,5 @@
 """The rig's verdict: every kind of loss is detected."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

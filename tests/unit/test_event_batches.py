@@ -1,7 +1,5 @@
 """Batches of events in one message: encoding and decoding return the same bytes."""
 
-from __future__ import annotations
-
 import orjson
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Failpoints: each name stands at one line of the code, an armed one kills its process, an unknown name is an error."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess

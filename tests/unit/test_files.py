@@ -1,7 +1,5 @@
 """Files: atomic replacement, creation by one process, locks."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from concurrent.futures import ThreadPoolExecutor

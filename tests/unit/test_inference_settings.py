@@ -1,7 +1,5 @@
 """The registry that inference follows, by its settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The model store: publishing, pruning, locking."""
 
-from __future__ import annotations
-
 import dataclasses
 import fcntl
 import os

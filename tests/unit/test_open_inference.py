@@ -1,7 +1,5 @@
 """Parsing of Open Inference Protocol requests: accepted requests, and the message of each rejection."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The report of an outage: requests and failures by phase, both shown on the page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,13 +1,8 @@
 """Free ports are distinct, also across concurrent test processes."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import pytest
 
 from tests.support.ports import free_ports
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_processes_side_by_side_never_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:

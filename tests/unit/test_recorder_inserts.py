@@ -1,7 +1,5 @@
 """Inserts of many rows on SQLite: sizes of statements, existing keys, times that are NULL."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

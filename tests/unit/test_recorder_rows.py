@@ -1,26 +1,19 @@
 """Parsing of deliveries into rows, and times as text."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 
-from services.recorder.db.rows import FeedbackRow, PredictionRow
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
 from services.recorder.db.types import UtcTimestamp, iso_utc
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from tests.support.recorder_suite import START, delivery, event
-
-if TYPE_CHECKING:
-    from sqlalchemy import Table
-
-    from services.recorder.db.rows import EventRow
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 

@@ -1,20 +1,15 @@
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
+from shared.contracts.transport import Delivery, Transport
 from tests.support.doubles import Down, Remembering
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from shared.contracts.transport import Delivery, Transport
 
 
 class Doubtful:

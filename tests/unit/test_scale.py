@@ -1,7 +1,5 @@
 """The figures in docs/operations/scale.md are those of the last report, and the plan stays within its own limits."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Shapley values: compared with their definition, and their guarantees."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise, permutations

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import asyncio
 
 from structlog.testing import capture_logs

@@ -1,7 +1,5 @@
 """The load client of the test kit: retries, kinds of failure and the record."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Readings of the processes that a benchmark measures."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

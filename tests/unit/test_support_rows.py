@@ -1,7 +1,5 @@
 """Made-up rows for a benchmark's database: they are like the rows that a recorder writes."""
 
-from __future__ import annotations
-
 import uuid
 
 from tests.support.rows import feedback_of, made_up, repeated, repeated_feedback_of

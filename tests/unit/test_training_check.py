@@ -1,22 +1,16 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.check import SplitCases, run_checks
+from training.data.cases import Cases
 from training.data.schema import schema_violations
 from training.data.splitting import reported
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from training.data.cases import Cases
-    from training.stage_files import CheckResult
+from training.stage_files import CheckResult
 
 COLUMNS = ("a", "b", "c", "d")
 LIMITS = small_parameters().checks

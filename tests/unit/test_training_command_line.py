@@ -1,7 +1,5 @@
 """The command line `python -m training`."""
 
-from __future__ import annotations
-
 import ast
 import signal
 import subprocess

@@ -1,15 +1,9 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
 from tests.support.training_cases import CLASSES, small_parameters
+from training.data.cases import Floats, Labels
 from training.evaluation.comparison import Difference, compared_figures, differences
-
-if TYPE_CHECKING:
-    from training.data.cases import Floats, Labels
 
 SETTINGS = small_parameters().evaluation
 LABELS: Labels = np.random.default_rng(0).integers(3, size=400)

@@ -1,17 +1,11 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.train import train
+from training.data.cases import Floats, Labels
 from training.evaluation.metrics import point_estimates
 from training.model.conformal import plausible, threshold, weighted
-
-if TYPE_CHECKING:
-    from training.data.cases import Floats, Labels
 
 
 def of_true_class(values: list[float]) -> tuple[Floats, Labels]:

@@ -1,20 +1,15 @@
-from __future__ import annotations
-
 import hashlib
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from shared.diseases.thyroid import DatosPaciente
+from shared.patient import Patient
 from training.dvc_project import ROOT, check_owner, needs_pull, write_project
 from training.errors import DataError, ParametersError
-
-if TYPE_CHECKING:
-    from shared.patient import Patient
 
 THYROID = "shared.diseases.thyroid:DatosPaciente"
 

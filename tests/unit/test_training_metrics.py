@@ -1,13 +1,10 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from tests.support.training_cases import CLASSES
 from training.config import Evaluation
+from training.data.cases import Floats, Labels
 from training.evaluation.metrics import (
     bootstrap_intervals,
     bootstrap_weights,
@@ -16,9 +13,6 @@ from training.evaluation.metrics import (
     figures,
     weighted,
 )
-
-if TYPE_CHECKING:
-    from training.data.cases import Floats, Labels
 
 BINS = 10
 

@@ -1,7 +1,5 @@
 """The commit that a version names, and its mark if files differed from that commit."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Progress lines, error lines and exit codes of a command."""
 
-from __future__ import annotations
-
 import errno
 import threading
 from pathlib import Path

@@ -1,20 +1,14 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 
 from shared.patient import Diagnosis, Disease, Patient, choice, measure
 from tests.support.training_cases import CLASSES, small_parameters
-from training.data.cases import Cases
+from training.data.cases import Cases, Floats
 from training.evaluation.metrics import figures
 from training.evaluation.report import report
-from training.stage_files import Preparation
-
-if TYPE_CHECKING:
-    from training.data.cases import Floats
-    from training.stage_files import Metrics, Subgroup
+from training.stage_files import Metrics, Preparation, Subgroup
 
 
 class Member(Patient):

@@ -1,7 +1,5 @@
 """The progress of a transfer, on a terminal and in a file."""
 
-from __future__ import annotations
-
 import io
 
 from services.recorder.transfer.command import Progress

@@ -1,7 +1,5 @@
 """Write coalescing: all writes of one turn of the event loop are sent together, in order, by the end of that turn."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable

@@ -1,15 +1,11 @@
 """Charts of the model card as SVG, without script or style: their classes are styled by the page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-if TYPE_CHECKING:
-    from training.stage_files import CalibrationBin, Interval
+from training.stage_files import CalibrationBin, Interval
 
 _LEFT, _TOP, _SIZE = 44.0, 10.0, 260.0
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

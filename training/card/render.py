@@ -4,8 +4,6 @@ Its headings are the items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378). 
 would fetch, and one `<style>`, so that it can be served under a Content-Security-Policy that allows nothing else.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import hashlib
 import math
@@ -13,15 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.card import charts
 from training.evaluation.subgroups import FIGURES, UNKNOWN
-
-if TYPE_CHECKING:
-    from training.stage_files import Build, Interval, Metrics
+from training.stage_files import Build, Interval, Metrics
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _SHADES = (0.005, 0.1, 0.3, 0.6)

@@ -3,28 +3,21 @@
 Every check is one figure and one limit. All of them are written to `var/pipeline/checks.json`, passed or failed.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.config import read_parameters
+from training.config import DataLimits, read_parameters
+from training.context import TrainingContext
 from training.data import leakage
-from training.data.cases import read_cases, read_lines
+from training.data.cases import Cases, Labels, Mask, read_cases, read_lines
 from training.data.raw import RAW
 from training.data.schema import schema_violations
 from training.data.splitting import reported
 from training.errors import DataError
 from training.stage_files import CASES, CHECKS, CheckResult, Checks, read_preparation
-
-if TYPE_CHECKING:
-    from training.config import DataLimits
-    from training.context import TrainingContext
-    from training.data.cases import Cases, Labels, Mask
 
 _SHOWN = 3
 """Number of failed checks that the error line quotes in full."""

@@ -1,16 +1,15 @@
 """`python -m training evaluate`: compute the figures of the reported cases, and compare ONNX with the pickle."""
 
-from __future__ import annotations
-
 import argparse
 import pickle
-from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from shared.artifacts.bundle import Golden
 from training.config import read_parameters
-from training.data.cases import decimal, read_cases, read_rule
+from training.context import TrainingContext
+from training.data.cases import Floats, Rows, decimal, read_cases, read_rule
 from training.data.population import describe
 from training.data.splitting import reported
 from training.evaluation.plots import draw_all
@@ -30,12 +29,6 @@ from training.stage_files import (
     read_training,
 )
 from training.stage_runner import log_line
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    from training.context import TrainingContext
-    from training.data.cases import Floats, Rows
 
 
 def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolerance: float, *, seed: int) -> Proof:

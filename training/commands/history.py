@@ -3,16 +3,12 @@
 The table shows the promotion log, oldest entry first.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.context import TrainingContext
-    from training.registry.promotion_log import PromotionLog, StoredEntry
+from training.context import TrainingContext
+from training.registry.promotion_log import PromotionLog, StoredEntry
 
 _COLUMNS = ("entry", "when (UTC)", "alias", "from", "to", "action", "who", "gates", "reason")
 

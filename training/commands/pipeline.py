@@ -7,8 +7,6 @@ downloaded from the registry. STAGE ends the run after that stage, for a schedul
 fetches the data.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os
@@ -21,19 +19,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.store import ModelStore
 from training.config import FILE, read_parameters
+from training.context import TrainingContext
 from training.data.raw import RAW
 from training.dvc_project import check_owner, needs_pull, write_project
 from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
 from training.registry.promotion import sync_links
 from training.stage_runner import INTERRUPTED, heartbeat, log_line
-
-if TYPE_CHECKING:
-    from shared.artifacts.store import ModelStore
-    from training.context import TrainingContext
 
 _PULL = "pull"
 _BUSY = "DVC has locked this folder, most likely for another run of the pipeline; try again when that has ended"

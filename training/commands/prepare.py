@@ -1,28 +1,21 @@
 """`python -m training prepare`: read the raw CSV through the patient class and write the encoded cases."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import sys
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pydantic
+from pydantic_core import ErrorDetails
 
-from shared.patient import Case, DiscardedRowError, PatientClassError
+from shared.patient import Case, DiscardedRowError, Patient, PatientClassError
+from training.context import TrainingContext
 from training.data.cases import Example, write_cases
 from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
 from training.stage_files import CASES, PREPARATION, Preparation
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-    from shared.patient import Patient
-    from training.context import TrainingContext
 
 _MEASURED_KINDS = {"number", "integer"}
 _FREE_TEXT = {"value_error", "assertion_error"}

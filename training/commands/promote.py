@@ -4,19 +4,14 @@ Production requires that the version passes its gates. `--force` promotes it alt
 names them.
 """
 
-from __future__ import annotations
-
 import argparse
-from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
 from training.arguments import add_reason
+from training.context import TrainingContext
 from training.errors import GatesFailedError, PromotionError
 from training.registry.gate_run import run_gates
 from training.registry.promotion import AliasChange, fetch_bundle, move_alias, read_alias, sync_links
-
-if TYPE_CHECKING:
-    from training.context import TrainingContext
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

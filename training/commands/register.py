@@ -3,8 +3,6 @@
 The command can be repeated. A build that is registered gets no second version; the links follow the registry.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime as dt
 import pickle
@@ -13,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from shared.artifacts.bundle import (
     CARD,
@@ -29,6 +27,7 @@ from shared.artifacts.bundle import (
 from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStoreError
 from training.card.render import CardVersion, render
+from training.context import TrainingContext
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
 from training.registry.build_cache import cached_summary, store_summary
 from training.registry.gate_run import run_gates
@@ -42,13 +41,12 @@ from training.registry.promotion import (
     unusable_reason,
 )
 from training.registry.provenance import code_commit, library_versions
-from training.stage_files import CHECKS, PLOTS, read_build
+from training.stage_files import CHECKS, PLOTS, Build, read_build
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    from training.context import TrainingContext
     from training.registry.mlflow_registry import ModelRegistry
-    from training.stage_files import Build
+
 
 _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT_TAG = "patient_digest"
@@ -67,7 +65,7 @@ class _Provenance:
     libraries: dict[str, str]
 
     @classmethod
-    def current(cls) -> _Provenance:
+    def current(cls) -> Self:
         return cls(dt.datetime.now(dt.UTC), *code_commit(), library_versions())
 
 
@@ -147,7 +145,7 @@ def _move_production(version: str, build: Build, state: AliasState, context: Tra
     return f"{PRODUCTION} and {STAGING}"
 
 
-def _keep_production(version: str, production: str, model_registry: ModelRegistry) -> str:
+def _keep_production(version: str, production: str, model_registry: "ModelRegistry") -> str:
     """Leave production as it was moved since `version` was registered; repeat the result of its gates."""
     if version == production:  # through its gates, or forced past them
         return f"{PRODUCTION} and {STAGING}"
@@ -155,7 +153,7 @@ def _keep_production(version: str, production: str, model_registry: ModelRegistr
     return f"{STAGING}; {PRODUCTION} stays at version {production} (python -m training promote moves it)"
 
 
-def _missed_latency_only(version: str, state: AliasState, model_registry: ModelRegistry) -> bool:
+def _missed_latency_only(version: str, state: AliasState, model_registry: "ModelRegistry") -> bool:
     """Return whether latency, as on a busy machine, is all `version` missed, and production was not moved since."""
     missed, last = model_registry.missed_gates(version), state.log.last(PRODUCTION)
     entries = [stored.number for stored in state.log.entries if stored.entry and stored.entry.version == version]
@@ -170,7 +168,7 @@ def _raise_if_missed(version: str, missed: Sequence[str]) -> None:
         raise GatesFailedError(message)
 
 
-def _is_for_same_class(version: str, model_registry: ModelRegistry, build: Build) -> bool:
+def _is_for_same_class(version: str, model_registry: "ModelRegistry", build: Build) -> bool:
     return model_registry.run_tag(version, _PATIENT_TAG) == build.preparation.patient_digest
 
 

@@ -6,33 +6,26 @@ pickle, in one thread (with several threads ONNX adds the trees in another order
 of the answer is printed: data, commit, parameters, libraries. No value of the patient is printed.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import tempfile
 import textwrap
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
+from shared.artifacts.bundle import Bundle, Manifest
 from shared.artifacts.errors import BundleError
 from shared.contracts.events import write_prediction
-from shared.contracts.scoring import Score
+from shared.contracts.scoring import ModelFacts, Score
+from shared.patient import Patient
+from training.context import TrainingContext
 from training.errors import DataError, NotReproducedError, RegistryError
-from training.monitoring.predictions_db import database_name, open_predictions, parse_patient
+from training.monitoring.predictions_db import Prediction, database_name, open_predictions, parse_patient
 from training.registry.provenance import code_commit, library_versions
 from training.stage_runner import log_line
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle, Manifest
-    from shared.contracts.scoring import ModelFacts
-    from shared.patient import Patient
-    from training.context import TrainingContext
-    from training.monitoring.predictions_db import Prediction
 
 _WIDTH = 110
 """Longest line of the parameters, in characters; on one line they have over a thousand."""

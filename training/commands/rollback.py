@@ -4,18 +4,13 @@ That version was in production before: it passed its gates, or was forced past t
 and digests are verified again.
 """
 
-from __future__ import annotations
-
 import argparse
-from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import PRODUCTION
 from training.arguments import add_reason
+from training.context import TrainingContext
 from training.errors import PromotionError
 from training.registry.promotion import AliasChange, fetch_bundle, move_alias, read_alias
-
-if TYPE_CHECKING:
-    from training.context import TrainingContext
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

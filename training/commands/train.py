@@ -1,31 +1,22 @@
 """`python -m training train`: choose and calibrate the model on folds, then fit it on all training cases."""
 
-from __future__ import annotations
-
 import argparse
 import pickle
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
 
-from training.config import read_parameters
+from training.config import Parameters, read_parameters
+from training.context import TrainingContext
 from training.data import distribution
-from training.data.cases import decimal, read_cases
-from training.data.splitting import check_enough, folds, reported
+from training.data.cases import Cases, Floats, decimal, read_cases
+from training.data.splitting import Fold, check_enough, folds, reported
 from training.errors import DataError
 from training.evaluation.metrics import figures
 from training.model import boosting, conformal
 from training.stage_files import CASES, MODEL, TRAINING, Candidate, Training, read_preparation
 from training.stage_runner import log_line
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    from training.config import Parameters
-    from training.context import TrainingContext
-    from training.data.cases import Cases, Floats
-    from training.data.splitting import Fold
 
 
 def train(

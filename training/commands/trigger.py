@@ -8,8 +8,6 @@ Exit code 0: nothing to do, or trained and in production. Otherwise the exit cod
 or registry that cannot be read.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import datetime as dt
@@ -20,24 +18,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from shared.artifacts.bundle import PRODUCTION, open_bundle
+from shared.artifacts.bundle import PRODUCTION, Bundle, open_bundle
 from shared.artifacts.errors import BundleError
 from shared.files import locked, replace_file
-from training.config import FILE, read_parameters
+from shared.patient import Patient
+from training.config import FILE, Trigger, read_parameters
+from training.context import TrainingContext
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
-from training.monitoring.drift import RecentPredictions, agreement
+from training.monitoring.drift import DriftFigure, RecentPredictions, agreement
 from training.monitoring.predictions_db import PredictionFilter, open_predictions, parse_patient
 from training.registry.promotion import sync_links
 from training.stage_runner import log_line
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
-    from shared.patient import Patient
-    from training.config import Trigger
-    from training.context import TrainingContext
-    from training.monitoring.drift import DriftFigure
 
 _FOLDER = "trigger"
 _REPORT = "report.json"

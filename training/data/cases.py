@@ -5,8 +5,6 @@ model's columns (a number, empty where missing), `diagnosis` (a class code) and 
 Numbers are float32, written with as many digits as identify them.
 """
 
-from __future__ import annotations
-
 import csv
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -48,7 +46,7 @@ class Cases:
         """The number of cases."""
         return len(self.labels)
 
-    def where(self, chosen: Mask) -> Cases:
+    def where(self, chosen: Mask) -> "Cases":
         """Return the cases that `chosen` marks."""
         return Cases(self.rows[chosen], self.labels[chosen], None if self.days is None else self.days[chosen])
 

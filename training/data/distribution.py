@@ -1,17 +1,11 @@
 """Distribution of the training cases: a histogram per column (`shared.artifacts.baseline`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shared.artifacts.baseline import Baseline, ColumnHistogram
-from training.data.cases import decimal
-
-if TYPE_CHECKING:
-    from training.data.cases import Labels, Rows
+from training.data.cases import Labels, Rows, decimal
 
 _INTERVALS = 10
 _DIGITS = 6

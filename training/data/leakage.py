@@ -5,20 +5,15 @@ the balanced accuracy (mean recall of the classes) on the reported cases. A colu
 by its values or by the presence of a value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.metrics import recall_score
 from sklearn.tree import DecisionTreeClassifier
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from training.data.cases import Cases, Labels
+from training.data.cases import Cases, Labels
 
 _DEPTH = 3
 

@@ -1,18 +1,12 @@
 """Population: a description of the training cases and of the reported cases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.stage_files import Period, Population
-
-if TYPE_CHECKING:
-    from shared.patient import Feature
-    from training.data.cases import Cases, Floats
-    from training.stage_files import Preparation
+from shared.patient import Feature
+from training.data.cases import Cases, Floats
+from training.stage_files import Period, Population, Preparation
 
 _QUARTERS = (25, 50, 75)
 

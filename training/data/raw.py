@@ -3,8 +3,6 @@
 An error in the file is one line without any of its content: a table that lost its header has a patient there.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterator, Sequence

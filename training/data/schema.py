@@ -1,17 +1,13 @@
 """Schema of the table of cases (pandera), derived from the patient class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-if TYPE_CHECKING:
-    from shared.patient import Feature, Patient
-    from training.data.cases import Labels, Rows
+from shared.patient import Feature, Patient
+from training.data.cases import Labels, Rows
 
 
 def schema(patient: type[Patient]) -> pa.DataFrameSchema:

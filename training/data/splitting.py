@@ -1,20 +1,14 @@
 """Split of the cases: training cases, reported cases, and the folds inside the training period."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from training.config import TimeSplit
+from training.config import RandomSplit, TimeSplit
+from training.data.cases import Cases, Mask
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from training.config import RandomSplit
-    from training.data.cases import Cases, Mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,16 @@ Every resample of the cases gives the figures of both models, and so their diffe
 the difference is narrower than two separate intervals would suggest, since the models mostly fail on the same cases.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from training.config import Evaluation
+from training.data.cases import Floats, Labels
 from training.evaluation.metrics import LOWER_IS_BETTER, bootstrap_weights, weighted
-
-if TYPE_CHECKING:
-    from training.config import Evaluation
-    from training.data.cases import Floats, Labels
-    from training.stage_files import Interval
+from training.stage_files import Interval
 
 Result = Literal["better", "worse", "no difference seen"]
 

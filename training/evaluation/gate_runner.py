@@ -1,15 +1,14 @@
 """Gate runner: runs a version's gates on the reported cases of `var/pipeline`, which its own model answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 from pydantic import ValidationError
 
+from shared.artifacts.bundle import Bundle, Manifest
 from training.config import Parameters, TimeSplit, read_parameters
-from training.data.cases import Cases, read_cases
+from training.data.cases import Cases, Floats, Mask, read_cases
 from training.data.splitting import reported
 from training.errors import DataError
 from training.evaluation.comparison import compared_figures, differences
@@ -26,12 +25,7 @@ from training.evaluation.metrics import figures
 from training.evaluation.subgroups import subgroups
 from training.model.latency import measure_latency
 from training.model.predictor import load_predictor
-from training.stage_files import CASES, Preparation, read_checks, read_preparation
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle, Manifest
-    from training.data.cases import Floats, Mask
-    from training.stage_files import Checks, Subgroup
+from training.stage_files import CASES, Checks, Preparation, Subgroup, read_checks, read_preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +38,7 @@ class GateRunner:
     cases: Cases
 
     @classmethod
-    def from_pipeline(cls) -> GateRunner:
+    def from_pipeline(cls) -> Self:
         """Read the files of the pipeline in the current folder.
 
         Raises:

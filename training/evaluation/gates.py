@@ -4,22 +4,17 @@ Absolute gates check figures of the reported cases, parity and latency against `
 fail if a figure is worse than that of the model in production, by more than chance, on the same cases.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.artifacts.bundle import Parity
+from training.config import Gates
+from training.evaluation.comparison import Difference
 from training.evaluation.metrics import LOWER_IS_BETTER
-from training.stage_files import Interval
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Parity
-    from training.config import Gates
-    from training.evaluation.comparison import Difference
-    from training.model.latency import Latency
-    from training.stage_files import Checks, Subgroup
+from training.model.latency import Latency
+from training.stage_files import Checks, Interval, Subgroup
 
 
 class Verdict(BaseModel):

@@ -7,17 +7,13 @@ Naeini et al. 2015), `overconfidence` (mean probability of the top label less ac
 `precision.C`, `f1.C`, `average_precision.C`, `roc_auc.C`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from training.config import Evaluation
-    from training.data.cases import Floats, Labels, Mask
-    from training.stage_files import Interval
+from training.config import Evaluation
+from training.data.cases import Floats, Labels, Mask
+from training.stage_files import Interval
 
 LOWER_IS_BETTER = {"log_loss", "expected_calibration_error"}
 """Figures of a comparison that get better as they fall."""

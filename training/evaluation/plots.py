@@ -1,7 +1,5 @@
 """Plots of the evaluation (PNG). The same probabilities give the same bytes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from training.data.cases import Floats, Labels
 from training.evaluation.metrics import calibration_curve, confusion_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from training.data.cases import Floats, Labels
 
 _INCHES = (7.5, 6.0)
 
@@ -29,7 +27,7 @@ def draw_all(folder: Path, probabilities: Floats, labels: Labels, classes: Seque
     _draw(folder / "precision_recall.png", lambda axes: _precision_recall(axes, probabilities, labels, classes))
 
 
-def _draw(path: Path, content: Callable[[Axes], None]) -> None:
+def _draw(path: Path, content: Callable[["Axes"], None]) -> None:
     # The font cache is part of the run: the home folder may not be writable.
     os.environ.setdefault("MPLCONFIGDIR", str(path.parents[2] / "matplotlib"))
     from matplotlib.figure import Figure  # noqa: PLC0415 - it reads the variable above
@@ -39,7 +37,7 @@ def _draw(path: Path, content: Callable[[Axes], None]) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _confusion(axes: Axes, probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
+def _confusion(axes: "Axes", probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
     counts = confusion_matrix(probabilities, labels, len(classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -51,7 +49,7 @@ def _confusion(axes: Axes, probabilities: Floats, labels: Labels, classes: Seque
     axes.set_yticks(range(len(classes)), classes)
 
 
-def _calibration(axes: Axes, probabilities: Floats, labels: Labels, bins: int) -> None:
+def _calibration(axes: "Axes", probabilities: Floats, labels: Labels, bins: int) -> None:
     confidence, share, size = calibration_curve(probabilities, labels, bins)
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfect")
     axes.plot(confidence, share, marker="o", label="model")
@@ -61,7 +59,7 @@ def _calibration(axes: Axes, probabilities: Floats, labels: Labels, bins: int) -
     axes.legend(loc="upper left")
 
 
-def _roc(axes: Axes, probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
+def _roc(axes: "Axes", probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
     for index, code in _present(labels, classes):
         false_rate, true_rate, _ = roc_curve(labels == index, probabilities[:, index])
         axes.plot(false_rate, true_rate, label=code)
@@ -70,7 +68,7 @@ def _roc(axes: Axes, probabilities: Floats, labels: Labels, classes: Sequence[st
     axes.legend(loc="lower right", fontsize=8)
 
 
-def _precision_recall(axes: Axes, probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
+def _precision_recall(axes: "Axes", probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
     for index, code in _present(labels, classes):
         precision, recall, _ = precision_recall_curve(labels == index, probabilities[:, index])
         axes.step(recall, precision, where="post", label=code)

@@ -1,12 +1,11 @@
 """Evaluation report: all figures of a model on the reported cases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.config import Evaluation, Parameters
+from training.data.cases import Cases, Floats, Labels, Mask
 from training.evaluation.metrics import (
     bootstrap_intervals,
     bootstrap_weights,
@@ -17,12 +16,7 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.subgroups import subgroups
 from training.model import conformal
-from training.stage_files import CalibrationBin, Metrics, Rule
-
-if TYPE_CHECKING:
-    from training.config import Evaluation, Parameters
-    from training.data.cases import Cases, Floats, Labels, Mask
-    from training.stage_files import Interval, Preparation
+from training.stage_files import CalibrationBin, Interval, Metrics, Preparation, Rule
 
 _RULE_FIGURES = ("accuracy", "balanced_accuracy", "recall.", "precision.")
 """Figures that need no probabilities; a rule has none."""

@@ -5,21 +5,15 @@ With fewer than `subgroups.least_cases` cases, in the group or of a class in it,
 chance only. A calibration error grows by chance as a group gets smaller; `overconfidence` does not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.stage_files import Subgroup
-
-if TYPE_CHECKING:
-    from shared.patient import Feature
-    from training.config import Subgroups
-    from training.data.cases import Cases, Labels, Mask, Rows
-    from training.stage_files import Interval
+from shared.patient import Feature
+from training.config import Subgroups
+from training.data.cases import Cases, Labels, Mask, Rows
+from training.stage_files import Interval, Subgroup
 
 UNKNOWN = "unknown"
 """The group of cases without the feature."""

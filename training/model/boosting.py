@@ -5,19 +5,15 @@ temperature T (Guo et al. 2017, arXiv:1706.04599), is therefore again such a sum
 plain HistGradientBoostingClassifier, which pickles and converts to ONNX as any other, where a wrapper would not.
 """
 
-from __future__ import annotations
-
 import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-if TYPE_CHECKING:
-    from training.config import ModelParameters
-    from training.data.cases import Cases, Days, Floats, Labels, Rows
+from training.config import ModelParameters
+from training.data.cases import Cases, Days, Floats, Labels, Rows
 
 _DAYS_PER_MONTH = 30.4375
 _LEAST = 1e-9

@@ -9,16 +9,12 @@ transfer to it, nor to single classes or a later time, so these figures are meas
 classes), `conclusive` (share with exactly one) and `conclusive_accuracy` (share of those that is right).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from training.data.cases import Floats, Labels, Mask
+from training.data.cases import Floats, Labels, Mask
 
 
 def threshold(probabilities: Floats, labels: Labels, level: float) -> float:

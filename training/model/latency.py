@@ -1,16 +1,12 @@
 """Latency of a model, measured in the format that serves."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from training.data.cases import Floats, Rows
+from training.data.cases import Floats, Rows
 
 BATCH = 64
 _CALLS = 200

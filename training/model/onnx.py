@@ -1,22 +1,16 @@
 """Conversion of the model to ONNX, and its comparison with the pickle on float32 rows."""
 
-from __future__ import annotations
-
 import math
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 from skl2onnx import to_onnx
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from shared.artifacts.bundle import Parity
+from training.data.cases import Floats, Rows
 from training.model.boosting import predict, thresholds
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    from training.data.cases import Floats, Rows
 
 GOLDEN_ROWS = 32
 _STEPS = 1e6

@@ -1,18 +1,12 @@
 """Predictor of a bundle: its model in the format that serves, ONNX, or the pickle where ONNX is left out."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from shared.artifacts.bundle import ONNX, PICKLE
+from shared.artifacts.bundle import ONNX, PICKLE, Bundle
+from training.data.cases import Floats, Rows
 from training.model.boosting import predict
 from training.model.onnx import open_onnx, predict_onnx
-
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
-    from training.data.cases import Floats, Rows
 
 
 def load_predictor(bundle: Bundle) -> Callable[[Rows], Floats]:

@@ -5,22 +5,17 @@ the symmetrised Kullback-Leibler divergence. Half a case is added to each interv
 instead of infinitely. Agreement has Wilson's score interval (1927).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from shared.artifacts.baseline import Baseline
+from training.config import Trigger
+from training.data.cases import Floats, Labels
 from training.data.distribution import count_values
 from training.errors import DatabaseError
-
-if TYPE_CHECKING:
-    from shared.artifacts.baseline import Baseline
-    from training.config import Trigger
-    from training.data.cases import Floats, Labels
 
 _Z = 1.959964
 """The standard normal quantile of a 95 % interval."""

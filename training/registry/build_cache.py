@@ -4,18 +4,14 @@ Importing MLflow takes seconds, and most runs of the pipeline change nothing. Th
 file, so any change in the registry invalidates it, by our commands or by others.
 """
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from shared.artifacts.store import ModelStore
+from training.settings import TrainingSettings
 from training.stage_files import FOLDER
-
-if TYPE_CHECKING:
-    from shared.artifacts.store import ModelStore
-    from training.settings import TrainingSettings
 
 CACHE = FOLDER / "registered.json"
 

@@ -1,23 +1,21 @@
 """Gate runs: check a version against its gates and store the report with the version's run in the registry."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import TYPE_CHECKING
 
+from shared.artifacts.bundle import Bundle
+from shared.artifacts.store import ModelStore
 from training.errors import PromotionError
+from training.evaluation.gates import GateReport
 from training.registry.promotion import available
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
-    from shared.artifacts.store import ModelStore
-    from training.evaluation.gates import GateReport
     from training.registry.mlflow_registry import ModelRegistry
 
 
 def run_gates(
-    candidate: Bundle, production: str | None, model_registry: ModelRegistry, model_store: ModelStore
+    candidate: Bundle, production: str | None, model_registry: "ModelRegistry", model_store: ModelStore
 ) -> GateReport:
     """Run the gates on `candidate` and compare it with version `production`; print the report and store it.
 

@@ -1,7 +1,5 @@
 """Translation of MLflow's exceptions to a RegistryError of one line."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 from collections.abc import Iterator

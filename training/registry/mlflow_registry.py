@@ -1,7 +1,5 @@
 """Model registry: MLflow in a local SQLite file or on a server, reduced to the operations that training needs."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import logging
@@ -14,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import mlflow.sklearn
 import numpy as np
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.entities import PagedList
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from shared.failpoints import failpoint
 from training.errors import RegistryError
 from training.registry.mlflow_errors import translate_errors
-from training.registry.promotion_log import PromotionLog, StoredEntry
+from training.registry.promotion_log import Entry, PromotionLog, StoredEntry
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-    from mlflow.store.entities import PagedList
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from training.registry.promotion_log import Entry
 
 _BUILD_TAG = "build"
 _MISSED_GATES_TAG = "missed_gates"
@@ -162,7 +159,7 @@ class ModelRegistry:
 
     def create_version(
         self,
-        model: HistGradientBoostingClassifier,
+        model: "HistGradientBoostingClassifier",
         columns: Sequence[str],
         classes: Sequence[str],
         requirements: Sequence[str],

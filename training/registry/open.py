@@ -1,18 +1,16 @@
 """Opening the model registry that the settings name."""
 
-from __future__ import annotations
-
 import os
 from typing import TYPE_CHECKING
 
 from training.errors import RegistryError
+from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from training.registry.mlflow_registry import ModelRegistry
-    from training.settings import TrainingSettings
 
 
-def open_registry(settings: TrainingSettings, name: str) -> ModelRegistry:
+def open_registry(settings: TrainingSettings, name: str) -> "ModelRegistry":
     """Open the registry of model `name`. Imports MLflow, which takes seconds.
 
     Raises:

@@ -4,8 +4,6 @@ The log entry decides. The alias follows the entry, and the links in the local m
 process dies in between, the next command finishes the move.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import socket
@@ -14,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from shared.artifacts.bundle import PRODUCTION
+from shared.artifacts.bundle import PRODUCTION, Bundle
 from shared.artifacts.errors import BundleError
+from shared.artifacts.store import ModelStore
 from shared.failpoints import failpoint
 from training.errors import AlreadyMovedError, PromotionError, RegistryError
+from training.evaluation.gates import GateReport
 from training.registry.promotion_log import Entry, PromotionLog
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
-    from shared.artifacts.store import ModelStore
-    from training.evaluation.gates import GateReport
     from training.registry.mlflow_registry import ModelRegistry
+
 
 _ATTEMPTS = 50
 """How often an alias or a link is corrected while other processes move it, before an error."""
@@ -51,7 +49,7 @@ class AliasChange:
     forced: tuple[str, ...] = ()
 
 
-def read_alias(model_registry: ModelRegistry, alias: str, *, target: str | None = None) -> AliasState:
+def read_alias(model_registry: "ModelRegistry", alias: str, *, target: str | None = None) -> AliasState:
     """Read the state of `alias`, after finishing a move that a crash interrupted.
 
     Raises:
@@ -75,7 +73,9 @@ def read_alias(model_registry: ModelRegistry, alias: str, *, target: str | None 
     return AliasState(log, alias, version)
 
 
-def move_alias(change: AliasChange, state: AliasState, model_registry: ModelRegistry, model_store: ModelStore) -> None:
+def move_alias(
+    change: AliasChange, state: AliasState, model_registry: "ModelRegistry", model_store: ModelStore
+) -> None:
     """Append an entry for `change` after `state`, then move the alias and the links.
 
     Raises:
@@ -113,7 +113,7 @@ def move_alias(change: AliasChange, state: AliasState, model_registry: ModelRegi
     sync_links(model_registry, model_store)
 
 
-def fetch_bundle(version: str, model_registry: ModelRegistry, model_store: ModelStore) -> Bundle:
+def fetch_bundle(version: str, model_registry: "ModelRegistry", model_store: ModelStore) -> Bundle:
     """Download and verify the bundle of `version`, publish it in the model store if it is missing, and open it.
 
     Raises:
@@ -130,7 +130,7 @@ def fetch_bundle(version: str, model_registry: ModelRegistry, model_store: Model
     return model_store.opened(version) or model_store.publish(bundle)
 
 
-def available(version: str, model_registry: ModelRegistry, model_store: ModelStore) -> Bundle:
+def available(version: str, model_registry: "ModelRegistry", model_store: ModelStore) -> Bundle:
     """Open `version` in the model store; download it from the registry only if the store lacks it.
 
     Raises:
@@ -140,7 +140,7 @@ def available(version: str, model_registry: ModelRegistry, model_store: ModelSto
     return model_store.opened(version) or fetch_bundle(version, model_registry, model_store)
 
 
-def unusable_reason(version: str, model_registry: ModelRegistry, model_store: ModelStore) -> str | None:
+def unusable_reason(version: str, model_registry: "ModelRegistry", model_store: ModelStore) -> str | None:
     """Return why `version` cannot serve here, or None if it can."""
     try:
         available(version, model_registry, model_store)
@@ -149,7 +149,7 @@ def unusable_reason(version: str, model_registry: ModelRegistry, model_store: Mo
     return None
 
 
-def sync_links(model_registry: ModelRegistry, model_store: ModelStore) -> None:
+def sync_links(model_registry: "ModelRegistry", model_store: ModelStore) -> None:
     """Point every link to the version of its alias. A link whose version cannot serve here stays as it is.
 
     Reads the aliases again afterwards: another process may have moved one, and its link, in between.
@@ -166,7 +166,7 @@ def sync_links(model_registry: ModelRegistry, model_store: ModelStore) -> None:
         linked = aliases
 
 
-def _verified_log(model_registry: ModelRegistry) -> PromotionLog:
+def _verified_log(model_registry: "ModelRegistry") -> PromotionLog:
     log = model_registry.promotion_log()
     if log.altered is not None:
         message = (
@@ -177,7 +177,7 @@ def _verified_log(model_registry: ModelRegistry) -> PromotionLog:
     return log
 
 
-def _apply_last_entry(model_registry: ModelRegistry, alias: str) -> None:
+def _apply_last_entry(model_registry: "ModelRegistry", alias: str) -> None:
     """Move `alias` to the version of its last entry, and read it again: a slower process may have moved it back."""
     for _ in range(_ATTEMPTS):
         last = model_registry.promotion_log().last(alias)

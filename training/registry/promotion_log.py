@@ -6,14 +6,12 @@ that is still the last valid entry before it. Of two authors that read the same 
 wins, and the other can see that it lost. The digests chain the entries, so a later change or deletion is detected.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,7 +48,7 @@ class StoredEntry:
     applied: bool
 
     @classmethod
-    def parse(cls, number: int, when: dt.datetime, text: str, *, applied: bool) -> StoredEntry:
+    def parse(cls, number: int, when: dt.datetime, text: str, *, applied: bool) -> Self:
         """Parse the JSON `text` of an `Entry`; `digest` is the SHA-256 of the text."""
         try:
             entry = Entry.model_validate_json(text)
@@ -77,7 +75,7 @@ class PromotionLog:
     _chains: dict[str, list[ValidEntry]] = field(default_factory=dict)
 
     @classmethod
-    def from_entries(cls, entries: Iterable[StoredEntry]) -> PromotionLog:
+    def from_entries(cls, entries: Iterable[StoredEntry]) -> Self:
         """Sort the entries and check the chain of every alias."""
         log = cls(sorted(entries, key=lambda stored: stored.number))
         for stored in log.entries:

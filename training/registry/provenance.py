@@ -1,7 +1,5 @@
 """Provenance of this process: its commit and its libraries, for the manifest of a version and for `reproduce`."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -5,8 +5,6 @@ servers get the model as the trained scikit-learn object, as in their guides, an
 ONNX file. A complete run of the usual length writes docs/benchmarks/field.{json,md,svg} and README's table.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Aims of the comparison with other servers, and the figures that are compared with them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Requests of the comparison, the same for every server, and their right answers."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

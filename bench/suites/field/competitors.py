@@ -1,19 +1,14 @@
 """The other model servers: the start, the request, the response and the settings of each (`bench.suites.field`)."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-from bench.suites.field.environments import OURS, environment
+from bench.suites.field.environments import OURS, Environment, environment
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from bench.suites.field.environments import Environment
 
 SKLEARN, ONNX = "scikit-learn", "ONNX"
 BATCH, WAIT_SECONDS = 64, 0.002
@@ -30,7 +25,7 @@ class Bundle:
     run_id: str
 
     @classmethod
-    def at(cls, folder: Path) -> Bundle:
+    def at(cls, folder: Path) -> Self:
         """Read the bundle in `folder`."""
         manifest = json.loads((folder / "manifest.json").read_text())
         return cls(folder, tuple(manifest["columns"]), tuple(manifest["classes"]), manifest["run_id"])

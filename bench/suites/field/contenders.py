@@ -1,7 +1,5 @@
 """Contenders of the comparison: this system in both profiles, the simplest design, and the other tools."""
 
-from __future__ import annotations
-
 import json
 import time
 import urllib.error
@@ -11,18 +9,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import psutil
 
 from bench.lib.profile import rows, server_processes, server_profile
+from bench.suites.field.asking import Questions
 from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle, Tool, simplest
 from bench.suites.field.environments import OURS, environment
 from tests.support.bundles import copy_model
 from tests.support.processes import Process, family, serving
-
-if TYPE_CHECKING:
-    import psutil
-
-    from bench.suites.field.asking import Questions
 
 _DRAIN_SECONDS = 60
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}

@@ -1,7 +1,5 @@
 """Environments of the other tools, one each in var/bench/NAME, from requirements pinned with hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import subprocess

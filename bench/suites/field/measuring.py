@@ -1,21 +1,15 @@
 """Measurement of one contender: alone, warmed, and with its answers checked."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.lib.wrk import load
-from bench.suites.field.contenders import ask
+import psutil
+
+from bench.lib.wrk import Load, load
+from bench.suites.field.asking import Questions
+from bench.suites.field.contenders import Contender, MeasuredServer, ask
 from tests.support.processes import cpu_seconds, total
-
-if TYPE_CHECKING:
-    import psutil
-
-    from bench.lib.wrk import Load
-    from bench.suites.field.asking import Questions
-    from bench.suites.field.contenders import Contender, MeasuredServer
 
 CONNECTIONS = (1, 8, 32, 128)
 RATES = (50, 500, 2000)

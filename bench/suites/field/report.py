@@ -1,7 +1,5 @@
 """The comparison with other servers as docs/benchmarks/field.{json,md,svg} and as README's table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -3,24 +3,19 @@
 The report keeps the earlier results of sections that are not measured in this run, each with its date and its machine.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from bench.lib.inputs import production
-from bench.lib.plots import draw
+from bench.lib.plots import Panel, draw
 from bench.lib.reports import FOLDER, write_report
 from bench.suites.growth import backlog, batch, database, features, replicas
 from shared.telemetry import configure_logging
 from tests.support.machine import describe, machine
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
 
 
 class Section(Protocol):

@@ -3,20 +3,18 @@
 The gateway runs without a broker first, so that the backlog stays; then with RabbitMQ and a recorder into PostgreSQL.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from bench.lib.inputs import write_patients
-from bench.lib.plots import lines
+from bench.lib.plots import Panel, lines
 from bench.lib.reports import table
 from bench.lib.wrk import load
 from services.gateway.ids import new_id
@@ -27,9 +25,6 @@ from tests.support.processes import serving
 from tests.support.rabbitmq import rabbit_server
 from tests.support.recorder_suite import event
 from tests.support.stack import LOOK_SECONDS
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
 
 TITLE = "Answers that wait in the outbox"
 SIZES = (0, 10_000, 100_000, 1_000_000)

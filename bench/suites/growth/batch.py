@@ -1,26 +1,21 @@
 """From 1 to 1,000 patients in one call of the model, as ONNX and as the pickled pipeline it was converted from."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bench.lib.inputs import patients
-from bench.lib.plots import lines
+from bench.lib.plots import Panel, lines
 from bench.lib.reports import table
+from services.inference.serving.model import Model, Rows
 from services.inference.serving.onnx_model import OnnxModel
 from services.inference.serving.pickle_model import PickleModel
 from shared.artifacts.bundle import ONNX, PICKLE, open_bundle
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
-    from services.inference.serving.model import Model, Rows
 
 TITLE = "Patients in one call of the model"
 SIZES = (1, 4, 16, 64, 256, 1000)

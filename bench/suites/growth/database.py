@@ -4,8 +4,6 @@ SQLite in a folder on this disk, and a new PostgreSQL server with fsync. Rows ar
 statements: measured rows 500 per transaction, as the recorder does; all others before, in large transactions.
 """
 
-from __future__ import annotations
-
 import asyncio
 import statistics
 import time
@@ -13,25 +11,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from bench.lib.plots import lines
+from bench.lib.plots import Panel, lines
 from bench.lib.reports import table
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.api.queries import PredictionFilter, read_one, read_page
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.postgres import postgres_server
 from tests.support.rows import START, repeated, repeated_feedback_of
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from bench.lib.plots import Panel
-    from services.recorder.db.database import Database
 
 TITLE = "Rows in the database"
 SIZES = (10_000, 100_000, 1_000_000)

@@ -1,7 +1,5 @@
 """From 1 to 64 features: generated patient classes, a tiny model of each, the local profile and the ceiling."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -9,18 +7,15 @@ import random
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.lib.plots import lines
+from bench.lib.plots import Panel, lines
 from bench.lib.reports import table
 from bench.lib.wrk import load
+from shared.patient import Patient
 from tests.support.bundles import make_bundle
 from tests.support.paths import ROOT
 from tests.support.processes import serving
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
-    from shared.patient import Patient
 
 TITLE = "Features of a patient"
 SIZES = (1, 4, 16, 64)

@@ -4,27 +4,22 @@ All parts share this machine. Where its cores are busy already, more replicas ca
 costs per request then tells their rate on separate machines (docs/operations/scale.md).
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.lib.inputs import write_patients
-from bench.lib.plots import lines
+from bench.lib.plots import Panel, lines
 from bench.lib.profile import cpu_by_part, machine_cpu, services_on
 from bench.lib.reports import table
 from bench.lib.wrk import load
 from tests.support.machine import fsyncs
 from tests.support.postgres import postgres_server
 from tests.support.rabbitmq import rabbit_server
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
-    from tests.support.stack import Stack
+from tests.support.stack import Stack
 
 TITLE = "Replicas of inference"
 COUNTS = (1, 2, 3, 4)

@@ -5,8 +5,6 @@ Three servers in alternating rounds: HTTP alone (`nothing`), FastAPI with the sa
 total of the local profile. Writes docs/benchmarks/limits.*.
 """
 
-from __future__ import annotations
-
 import asyncio
 import statistics
 import sys
@@ -14,7 +12,7 @@ import tempfile
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvloop
 
@@ -31,10 +29,7 @@ from shared.web.hosting import limit_pauses
 from tests.support.bundles import copy_model
 from tests.support.machine import machine
 from tests.support.paths import ROOT
-from tests.support.processes import serving
-
-if TYPE_CHECKING:
-    from tests.support.processes import Process
+from tests.support.processes import Process, serving
 
 SERVERS = {
     "nothing": ["bench.suites.limits.nothing", "{port}"],

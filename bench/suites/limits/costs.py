@@ -1,7 +1,5 @@
 """The cost of one call: wall-clock time and CPU time."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import statistics
@@ -19,7 +17,7 @@ class Cost:
     wall_us: float
     cpu_us: float
 
-    def beyond(self, other: Cost) -> Cost:
+    def beyond(self, other: "Cost") -> "Cost":
         """Return the cost beyond `other`, which is a part of it; at least 0."""
         return Cost(max(0.0, self.wall_us - other.wall_us), max(0.0, self.cpu_us - other.cpu_us))
 

@@ -1,7 +1,5 @@
 """The disk's floor: the time of one fdatasync, and of one commit of the outbox, which waits for one."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

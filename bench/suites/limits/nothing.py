@@ -3,17 +3,12 @@
 It has the uvicorn settings of our services, reads the whole request, and sends as many bytes as an answer has.
 """
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from shared.web.write_coalescing import CoalescingProtocol
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
 
 _BYTES = b" " * 700
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BYTES))]

@@ -1,16 +1,11 @@
 """The report on the limits, as a page and as plots: the CPU time of each stage of a request."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
-from bench.lib.plots import stacked
+from bench.lib.plots import Panel, stacked
 from bench.lib.reports import table
 from bench.suites.limits.stages import RECORDING, WHOLE
 from tests.support.machine import describe
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
 
 HTTP = "HTTP: sockets, parsing, writing"
 FRAMEWORK = "FastAPI: routing, validation, answer"

@@ -5,8 +5,6 @@ many tasks as there are connections. Such tasks then run the whole path, from th
 cost beyond the sum of the stages is that of the event loop.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,19 +12,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from pydantic import SecretStr
 from pydantic_core import from_json
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from bench.suites.limits.costs import Cost, Timer
 from bench.suites.limits.nothing import nothing
-from services.gateway.admission import Admission
+from services.gateway.admission import Admission, Limits
 from services.gateway.api.answers import Answers
 from services.gateway.api.requests import read_body, read_patient
-from services.gateway.app import open_gateway
+from services.gateway.app import Gateway, open_gateway
 from services.gateway.ids import new_id
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
@@ -37,7 +35,10 @@ from services.inference.settings import InferenceSettings
 from services.recorder.app import open_recorder
 from services.recorder.settings import RecorderSettings
 from shared.contracts.events import write_prediction
+from shared.contracts.scoring import Score, Scorer
+from shared.contracts.transport import Transport
 from shared.diseases.thyroid import DatosPaciente
+from shared.patient import Patient
 from shared.web.api_keys import ApiKeyStore
 from shared.web.authorization import Authorizer
 from shared.web.middleware import EdgeMiddleware
@@ -45,15 +46,7 @@ from shared.web.rate_limit import RateLimit
 from shared.web.rejections import Rejections
 from shared.web.routing import route_roles
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope
-
-    from services.gateway.app import Gateway
-    from shared.contracts.scoring import Score, Scorer
-    from shared.contracts.transport import Transport
-    from shared.patient import Patient
-
-    Step = Callable[[int], Awaitable[object]]
+Step = Callable[[int], Awaitable[object]]
 
 PREDECIR = ("POST", "/predecir")
 RECORDING = "hand-over and recording"
@@ -136,7 +129,8 @@ def _validation(parts: Parts) -> dict[str, Cost]:
 
 def _admission(parts: Parts, home: Path) -> Cost:
     disk = DiskGuard(home / "var", min_free_mb=parts.settings.outbox_min_free_mb)
-    admission = Admission(parts.gateway.outbox, disk, parts.settings, CollectorRegistry())
+    limits = Limits(in_flight=256, events=1_000_000, ack_policy="local", ack_seconds=1)
+    admission = Admission(parts.gateway.outbox, disk, limits, CollectorRegistry())
 
     def admit(_: int) -> None:
         with admission.admitted({}):

@@ -3,25 +3,20 @@
 Writes docs/benchmarks/scale.* and the figures of docs/operations/scale.md, between its markers. Part of `make bench`.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.lib.plots import draw, lines
+from bench.lib.plots import Panel, draw, lines
 from bench.lib.reports import FOLDER, write_report
 from bench.suites.scale.measure import bytes_each, keyed_bytes
 from bench.suites.scale.pages import blocks, headline, page, renewed
 from bench.suites.scale.plan import Costs, carried, days_until_full, need, overlays
 from tests.support.machine import machine
 from tests.support.paths import ROOT
-
-if TYPE_CHECKING:
-    from bench.lib.plots import Panel
 
 TEXT = ROOT / "docs" / "operations" / "scale.md"
 RATES = (10.0, 1_000.0, 100_000.0)

@@ -1,25 +1,20 @@
 """The bytes of a prediction on the broker, in PostgreSQL and in the outbox."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from services.gateway.ids import keyed_id
 from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
 from services.recorder.db.database import open_database, read_url
+from services.recorder.db.rows import PredictionRow
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.rows import made_up
-
-if TYPE_CHECKING:
-    from services.recorder.db.rows import PredictionRow
 
 _ROWS, _BATCH = 20_000, 500
 _DAY = 86400

@@ -1,7 +1,5 @@
 """The report of `bench.suites.scale`, and the same tables between the markers of docs/operations/scale.md."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

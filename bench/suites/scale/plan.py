@@ -1,7 +1,5 @@
 """Resources for a rate of predictions, by utilisation: rate times the measured CPU time of each part."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ imports nothing from here. For a disease in a folder of its own, set `PREDECIR_P
 scheduler's environment, as for make. Registry, storage and database are set as in `.env.example`.
 """
 
-from __future__ import annotations
-
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

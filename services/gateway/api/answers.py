@@ -1,16 +1,12 @@
 """Content of an answer: the most probable diagnosis, its probability, and remarks on the data."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, Field
 
+from shared.contracts.scoring import ModelFacts, Score
+from shared.patient import Patient, Remark
 from shared.web.problems import between
-
-if TYPE_CHECKING:
-    from shared.contracts.scoring import ModelFacts, Score
-    from shared.patient import Patient, Remark
 
 
 class Modelo(BaseModel):

@@ -5,27 +5,20 @@ for a flag, false. Rows go to the same `Scorer` as predictions: a few at a time,
 other, so that predictions are hardly delayed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prometheus_client import Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from pydantic import BaseModel, Field
 
 from services.gateway.api.answers import Modelo
 from services.gateway.rejections import no_model, unavailable
 from services.gateway.shapley import coalitions, draw_orders, shares
-from shared.contracts.scoring import ModelUnavailableError
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from shared.contracts.scoring import ModelFacts, Score, Scorer
-    from shared.patient import Feature, Patient
+from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score, Scorer
+from shared.patient import Feature, Patient
 
 MOST_ROWS = 1024
 """Rows scored for one explanation: exact up to ten features, and estimated from drawn orders for more."""

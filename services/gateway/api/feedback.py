@@ -3,33 +3,26 @@
 Feedback is stored like an answer. It may be recorded before its prediction, so it is not checked against one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import unicodedata
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import orjson
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from starlette.types import Receive, Scope
 
+from services.gateway.admission import Admission
 from services.gateway.api.requests import idempotency_key, read_in_time
 from services.gateway.ids import keyed_feedback_id, new_id
 from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import unavailable
 from shared.contracts.events import Feedback, write_feedback
-from shared.patient import rule_broken
+from shared.patient import Patient, rule_broken
 from shared.web.authorization import caller_id
 from shared.web.problems import ProblemError, invalid_form
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from starlette.types import Receive, Scope
-
-    from services.gateway.admission import Admission
-    from shared.patient import Patient
 
 LONGEST_REASON = 500
 """Characters of `motivo`."""

@@ -3,22 +3,16 @@
 It is public, like the page that links to it: it holds no data of patients.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib
 import re
-from typing import TYPE_CHECKING
 
 from fastapi.responses import HTMLResponse
 
-from shared.contracts.scoring import ModelUnavailableError
+from shared.contracts.scoring import Cards, ModelUnavailableError
 from shared.web.problems import Problem, ProblemError
 from shared.web.routing import PUBLIC, Router
-
-if TYPE_CHECKING:
-    from shared.contracts.scoring import Cards
 
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 _HEADERS = {

@@ -3,23 +3,16 @@
 Replicas that serve different versions show here.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.scoring import ModelFacts, Score, Scorer
 from shared.web.api_keys import Role
 from shared.web.routing import Router
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from shared.contracts.scoring import ModelFacts, Score, Scorer
 
 RECENT_SECONDS = 5 * 60
 MOST = 16

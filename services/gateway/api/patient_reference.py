@@ -4,8 +4,6 @@ The hash is HMAC-SHA-256 (RFC 2104) under a key of the installation. With the da
 read nor guessed; with database and key they can. Replicas with the same key file compute the same hash.
 """
 
-from __future__ import annotations
-
 import hmac
 import secrets
 import unicodedata

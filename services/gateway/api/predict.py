@@ -4,34 +4,26 @@ This is the hot path: an ASGI application that is served before the framework's 
 costs a third of the same work inside the framework (see `docs/adr/0002-hot-path.md`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import orjson
-from prometheus_client import Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import Receive, Scope, Send
 
+from services.gateway.admission import Admission
 from services.gateway.api.answers import Answers
+from services.gateway.api.patient_reference import PatientReferences
 from services.gateway.api.requests import idempotency_key, read_body, read_patient
 from services.gateway.ids import keyed_id, new_id
 from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import no_model, not_arrived, unavailable
 from shared.contracts.events import write_prediction
-from shared.contracts.scoring import ModelUnavailableError
+from shared.contracts.scoring import ModelUnavailableError, Scorer
+from shared.patient import Patient
 from shared.web.authorization import caller_id
 from shared.web.middleware import UNSTORED
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from starlette.types import Receive, Scope, Send
-
-    from services.gateway.admission import Admission
-    from services.gateway.api.patient_reference import PatientReferences
-    from shared.contracts.scoring import Scorer
-    from shared.patient import Patient
 
 
 class Predict:

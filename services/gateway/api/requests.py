@@ -1,22 +1,17 @@
 """Reading requests: the body within limits, the `Idempotency-Key` and the patient."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
+from starlette.types import Receive, Scope
 
 from services.gateway.rejections import not_arrived
+from shared.patient import Patient
 from shared.web.hosting import LARGEST_BODY
 from shared.web.problems import ProblemError, invalid_data
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope
-
-    from shared.patient import Patient
 
 DEEPEST = 32
 """Levels of nesting in a body; more is rejected before parsing."""

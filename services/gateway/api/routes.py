@@ -1,30 +1,22 @@
 """The gateway's routes and their documentation."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.api.answers import Respuesta
-from services.gateway.api.explain import Explicacion
-from services.gateway.api.feedback import ResultadoGuardado, feedback_schema
-from services.gateway.api.patient_reference import HashDeReferencia, Referencia
+from services.gateway.api.explain import Explainer, Explicacion
+from services.gateway.api.feedback import FeedbackHandler, ResultadoGuardado, feedback_schema
+from services.gateway.api.patient_reference import HashDeReferencia, PatientReferences, Referencia
 from services.gateway.api.requests import patient_schema, read_in_time, read_patient
+from shared.patient import Patient
 from shared.web.api_keys import Role
 from shared.web.problems import Problem
 from shared.web.routing import Router
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from services.gateway.api.explain import Explainer
-    from services.gateway.api.feedback import FeedbackHandler
-    from services.gateway.api.patient_reference import PatientReferences
-    from shared.patient import Patient
 
 _Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {

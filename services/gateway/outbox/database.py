@@ -5,8 +5,6 @@ commit, its events joined by newlines: the cost of SQLite, and of the interprete
 paid per commit and not per event. For the same reason there are few statements.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sqlite3

@@ -4,8 +4,6 @@ On a full disk SQLite cannot even delete: a delete is written to the WAL first. 
 that, so that recorded events can leave the outbox. It is written again once there is room.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -4,8 +4,6 @@ Appends that arrive during a commit share the next one (group commit). `seq` num
 without gaps.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from collections.abc import Callable
@@ -13,13 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import Self, TypeVar, TypeVarTuple
 
-from services.gateway.outbox.database import OutboxFile
+from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
 from shared.contracts.transport import Delivery, OutboxState
-
-if TYPE_CHECKING:
-    from services.gateway.outbox.database import IdempotencyRecord
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -61,7 +56,7 @@ class Outbox:
             self.filled.set()
 
     @classmethod
-    async def open(cls, path: Path, *, keep_answers: float) -> Outbox:
+    async def open(cls, path: Path, *, keep_answers: float) -> Self:
         """Open or create the file at `path`; responses are repeated for `keep_answers` seconds.
 
         Raises:

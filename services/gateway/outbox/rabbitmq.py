@@ -4,32 +4,25 @@ There is no background task: the relay calls again with growing waits, and each 
 connection is a plain one: a robust one waits for its reconnect outside every timeout.
 """
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import aio_pika
 import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from pamqp.commands import Basic
 
 from shared.broker.settings import reason
+from shared.broker.topology import Topology
 from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
 from shared.contracts.outbox_status import CONTENT_TYPE as STATE
 from shared.contracts.outbox_status import OutboxStatus, write_status
-from shared.contracts.transport import TransportDownError
+from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractConnection
-
-    from shared.broker.topology import Topology
-    from shared.contracts.transport import Delivery, OutboxState
 
 EVENTS_PER_MESSAGE = 200
 _CONNECT_SECONDS = 5

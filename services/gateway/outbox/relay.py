@@ -1,21 +1,14 @@
 """The relay: sends the events of the outbox, oldest first, and removes those that are durable elsewhere."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
 
 import structlog
 
-from services.gateway.outbox.outbox import OutboxError
-from shared.contracts.transport import TransportDownError
+from services.gateway.outbox.disk_guard import DiskGuard
+from services.gateway.outbox.outbox import Outbox, OutboxError
+from shared.contracts.transport import Transport, TransportDownError
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from services.gateway.outbox.disk_guard import DiskGuard
-    from services.gateway.outbox.outbox import Outbox
-    from shared.contracts.transport import Transport
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0

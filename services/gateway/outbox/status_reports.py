@@ -1,19 +1,14 @@
 """Periodic reports of the outbox's status, by which the recorder can notice events that never arrived."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 
 from shared.cancellation import cancel_and_wait
-from shared.contracts.transport import TransportDownError
-
-if TYPE_CHECKING:
-    from shared.contracts.transport import OutboxState
+from shared.contracts.transport import OutboxState, TransportDownError
 
 REPORT_SECONDS = 25
 """Interval of reports; `services.recorder.accounting.outbox_reports` and `/conciliacion` rely on it."""

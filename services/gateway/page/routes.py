@@ -4,21 +4,17 @@ The files of `static/` are served unchanged, without a build step. They are publ
 cannot send a key when it opens an address. The page sends the doctor's key with each of its requests.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from fastapi import Request, Response
 
+from shared.patient import Feature, Patient
 from shared.web.problems import ProblemError
 from shared.web.routing import PUBLIC, Router
-
-if TYPE_CHECKING:
-    from shared.patient import Feature, Patient
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {

@@ -1,21 +1,17 @@
 """Error mapping under `/v2`: exceptions become the protocol's error body, inside and outside the framework."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.contracts.open_inference import ProtocolError
 from shared.contracts.scoring import ModelUnavailableError
 from shared.web.middleware import UNSTORED
 from shared.web.problems import ProblemError
-
-if TYPE_CHECKING:
-    from fastapi import Request, Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class UnknownError(Exception):

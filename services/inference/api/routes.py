@@ -3,19 +3,20 @@
 Errors have an `ErrorBody`: 400 malformed request, 404 unknown model or version, 413 too large, 503 no model or no room.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.types import ASGIApp
 
 from services.inference.api.errors import OpenInferenceRoute, TooLargeError, UnknownError, hot_app
 from services.inference.api.tensors import read_rows
+from services.inference.serving.batcher import Batcher
+from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 from shared.contracts.open_inference import (
     EXTENSION,
     INPUT,
@@ -32,15 +33,9 @@ from shared.contracts.open_inference import (
     read_request,
 )
 from shared.contracts.scoring import ModelUnavailableError
+from shared.patient import Patient
 from shared.web.api_keys import Role
 from shared.web.routing import PUBLIC, Router
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from services.inference.serving.batcher import Batcher
-    from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
-    from shared.patient import Patient
 
 _READERS = frozenset({Role.SERVICIO, Role.OPS})
 """The roles that may read what is served; only SERVICIO may ask for scores."""

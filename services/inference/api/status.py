@@ -1,17 +1,12 @@
 """`GET /modelo`: the version that serves on this replica, the version in production, and why they differ."""
 
-from __future__ import annotations
-
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.inference.rollout.state import RegistryStatus, RolloutState, ServingModel
 from shared.web.api_keys import Role
 from shared.web.routing import Router
-
-if TYPE_CHECKING:
-    from services.inference.rollout.state import RegistryStatus, RolloutState, ServingModel
 
 
 class _Frozen(BaseModel):

@@ -1,15 +1,9 @@
 """Conversion of a request's tensor to the rows of a model call."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from services.inference.serving.model import Rows
 from shared.contracts.open_inference import INPUT, InferRequest, ProtocolError, flat_rows
-
-if TYPE_CHECKING:
-    from services.inference.serving.model import Rows
 
 
 def read_rows(request: InferRequest, columns: int, *, most: int) -> Rows:

@@ -1,14 +1,10 @@
 """Candidates: versions that may serve, with a fingerprint of their files that shows whether they have changed."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from shared.artifacts.bundle import Bundle
+from shared.artifacts.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)

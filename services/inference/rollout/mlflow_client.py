@@ -4,8 +4,6 @@ Source: mlflow.org/docs/latest/api_reference/rest-api.html, "Get Model Version b
 server's `/get-artifact`, which reads them from the artifact store of the run.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus

@@ -4,29 +4,25 @@ Nothing from the registry is trusted. The signature of the manifest must hold un
 else is fetched, and the bundle must be sealed as that version of that run.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
+from services.inference.metrics import Metrics
 from services.inference.rollout.candidate import Candidate, Fingerprint, fingerprint
-from services.inference.rollout.mlflow_client import NotInRegistryError, RegistryDownError
-from services.inference.rollout.state import RejectedVersion
-from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE
+from services.inference.rollout.mlflow_client import (
+    ModelRegistryClient,
+    NotInRegistryError,
+    RegisteredVersion,
+    RegistryDownError,
+)
+from services.inference.rollout.state import RejectedVersion, RolloutState
+from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE, Bundle
 from shared.artifacts.errors import BundleError, BundleTamperedError
-from shared.artifacts.store import ModelStoreError
+from shared.artifacts.store import ModelStore, ModelStoreError
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from services.inference.metrics import Metrics
-    from services.inference.rollout.mlflow_client import ModelRegistryClient, RegisteredVersion
-    from services.inference.rollout.state import RolloutState
-    from shared.artifacts.bundle import Bundle
-    from shared.artifacts.store import ModelStore
 
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes of one file of a bundle."""

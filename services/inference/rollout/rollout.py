@@ -3,22 +3,17 @@
 Each poll goes from the source (registry or link) through the cache (model store) and the loader to the swap.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from services.inference.rollout.candidate import Candidate, fingerprint
-
-if TYPE_CHECKING:
-    from services.inference.rollout.registry_sync import RegistrySync
-    from services.inference.rollout.state import RejectedVersion, RolloutState
-    from services.inference.rollout.swapper import Swapper
-    from services.inference.serving.batcher import Batcher
+from services.inference.rollout.registry_sync import RegistrySync
+from services.inference.rollout.state import RejectedVersion, RolloutState
+from services.inference.rollout.swapper import Swapper
+from services.inference.serving.batcher import Batcher
 
 _START_SECONDS = 5
 """How long a start waits for the registry before it serves the version in the model store."""

@@ -1,17 +1,13 @@
 """The state of the rollout on this replica: what serves, what was rejected, what the registry last answered."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import structlog
 
-if TYPE_CHECKING:
-    from services.inference.metrics import Metrics
-    from services.inference.serving.model import LoadedModel
-    from shared.contracts.scoring import ModelFacts
+from services.inference.metrics import Metrics
+from services.inference.serving.model import LoadedModel
+from shared.contracts.scoring import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)

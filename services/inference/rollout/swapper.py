@@ -3,24 +3,18 @@
 A candidate that must not serve is rejected, and the model that serves stays.
 """
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from services.inference.rollout.state import RejectedVersion
+from services.inference.metrics import Metrics
+from services.inference.rollout.candidate import Candidate, Fingerprint
+from services.inference.rollout.state import RejectedVersion, RolloutState
+from services.inference.serving.batcher import Batcher
 from services.inference.serving.loading import load_model
+from services.inference.serving.model import LoadedModel
 from shared.artifacts.bundle import open_bundle
 from shared.artifacts.errors import BundleError, BundleMissingError
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from services.inference.metrics import Metrics
-    from services.inference.rollout.candidate import Candidate, Fingerprint
-    from services.inference.rollout.state import RolloutState
-    from services.inference.serving.batcher import Batcher
-    from services.inference.serving.model import LoadedModel
 
 
 class Swapper:

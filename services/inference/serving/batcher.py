@@ -4,21 +4,16 @@ A quick call runs in the event loop, after all ready callers have queued their r
 it frees. A longer call runs in a thread, one at a time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.inference.metrics import Metrics
+from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 from shared.contracts.scoring import ModelUnavailableError, Score
-
-if TYPE_CHECKING:
-    from services.inference.metrics import Metrics
-    from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 
 _STOPPED = "the service stops"
 

@@ -1,19 +1,12 @@
 """Loading: build the model of a checked bundle, and compare its answers on the golden rows with those of training."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.inference.serving.model import LoadedModel
-from shared.artifacts.bundle import CARD, ONNX, PICKLE
+from services.inference.serving.model import LoadedModel, Model, Rows
+from shared.artifacts.bundle import CARD, ONNX, PICKLE, Bundle
 from shared.artifacts.errors import BundleError
-
-if TYPE_CHECKING:
-    from services.inference.serving.model import Model, Rows
-    from shared.artifacts.bundle import Bundle
 
 _LOOP_SECONDS = 0.001
 """How long a model call may block the event loop. A thread takes that time off the loop but costs the process more:

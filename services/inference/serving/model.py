@@ -1,15 +1,12 @@
 """A model in memory: rows in, probabilities out, independent of the library that computes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from shared.contracts.scoring import ModelFacts
+from shared.contracts.scoring import ModelFacts
 
 Rows: TypeAlias = npt.NDArray[np.float32]
 """Encoded patients, n x columns; NaN where missing."""

@@ -1,15 +1,10 @@
 """The model as an ONNX graph, run by onnxruntime: tens of microseconds a row, without scikit-learn in memory."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import onnxruntime
 
-if TYPE_CHECKING:
-    from services.inference.serving.model import Probabilities, Rows
-    from shared.contracts.scoring import ModelFacts
+from services.inference.serving.model import Probabilities, Rows
+from shared.contracts.scoring import ModelFacts
 
 
 class OnnxModel:

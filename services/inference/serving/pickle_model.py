@@ -1,16 +1,12 @@
 """The model as a pickled scikit-learn estimator, for models whose ONNX form was not proven equal."""
 
-from __future__ import annotations
-
 import os
 import pickle
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from services.inference.serving.model import Probabilities, Rows
-    from shared.contracts.scoring import ModelFacts
+from services.inference.serving.model import Probabilities, Rows
+from shared.contracts.scoring import ModelFacts
 
 
 class PickleModel:

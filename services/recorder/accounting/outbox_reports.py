@@ -5,23 +5,17 @@ missing. It does if no event waited in the queue when it was read, and `SETTLED_
 that a recorder had received are recorded, or redelivered and recorded. Every `seq` below `asentado` is settled thus.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import and_, case, select
+from sqlalchemy import Connection, and_, case, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.db.tables import GATEWAYS
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from shared.contracts.outbox_status import OutboxStatus
+from shared.contracts.outbox_status import OutboxStatus
 
 SETTLED_AFTER = timedelta(seconds=24)
 """Longer than the broker leaves messages with a recorder that hangs, shorter than the interval of reports."""

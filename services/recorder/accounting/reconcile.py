@@ -1,22 +1,15 @@
 """Reconciliation: for every gateway, each answer is recorded, quarantined, in the outbox or in transit."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Select, and_, bindparam, distinct, exists, func, select
+from sqlalchemy import BigInteger, Select, Table, and_, bindparam, distinct, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.recorder.accounting.outbox_reports import settled
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
-
-if TYPE_CHECKING:
-    from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-    from shared.contracts.transport import OutboxState
+from shared.contracts.transport import OutboxState
 
 
 @dataclass(frozen=True, slots=True)

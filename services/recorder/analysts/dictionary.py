@@ -3,22 +3,16 @@
 A column whose meaning changed keeps its former entry, with the time of the change, so that old rows can still be read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.analysts.views import FIXED_COLUMNS, column_names, view_name
 from services.recorder.db.tables import DICCIONARIO
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from shared.patient import Feature, Patient
+from shared.patient import Feature, Patient
 
 _KINDS = {"number": "número", "integer": "entero", "flag": "sí o no", "choice": "categoría"}
 _WORDING = "significado"

@@ -1,26 +1,18 @@
 """Access of analysts: the view, the data dictionary, and on PostgreSQL a role that reads only these two."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from services.recorder.analysts.dictionary import update_dictionary
 from services.recorder.analysts.views import quoted, refresh_view, view_name
-from services.recorder.db.database import DATABASE_ERRORS, reason
+from services.recorder.db.database import DATABASE_ERRORS, Writer, reason
 from services.recorder.db.migrate import lock
 from services.recorder.db.tables import DICCIONARIO
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from services.recorder.db.database import Writer
-    from shared.patient import Patient
+from shared.patient import Patient
 
 ROLE = "predecir_analista"
 """A role without login; the logins of persons are members of it."""

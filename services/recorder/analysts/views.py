@@ -5,22 +5,14 @@ error in every query; `predicciones.inputs` keeps it unchanged. The view shows t
 prediction. It omits the doctor's reason and the reference to the patient, because they identify persons.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from services.recorder.db.rows import EventRow
-    from shared.patient import Feature, Kind, Patient
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
+from shared.patient import Feature, Kind, Patient
 
 _LONGEST_NAME = 63
 """Bytes of a name in PostgreSQL, which truncates longer ones without an error."""

@@ -1,18 +1,13 @@
 """Models of the read API. Those of recorded rows derive from the rows' columns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from services.recorder.api.queries import MOST_FEEDBACK, PredictionFilter
-from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
-
-if TYPE_CHECKING:
-    from services.recorder.db.rows import EventRow
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
 
 LARGEST_PAGE = 500
 """Predictions in one answer."""

@@ -1,22 +1,17 @@
 """Queries of recorded predictions with the doctor's feedback: newest first, in pages, or one by its id."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy import ColumnElement, RowMapping, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
-
-if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _PREDICTION, _FEEDBACK = PREDICCIONES.c, RESULTADOS.c
 MOST_FEEDBACK = 100

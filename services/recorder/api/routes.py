@@ -1,29 +1,24 @@
 """The read API: recorded predictions, and the reconciliation of each gateway's answers."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Query, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.accounting.reconcile import reconcile
 from services.recorder.api.models import Conciliacion, Cuenta, Filtro, Pagina, Prediccion, PrediccionConResultados
 from services.recorder.api.queries import BadCursorError, read_one, read_page
 from services.recorder.db.database import DATABASE_ERRORS
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
+from shared.contracts.transport import OutboxState
 from shared.web.api_keys import Role
 from shared.web.authorization import caller_role
 from shared.web.problems import Problem, ProblemError
 from shared.web.routing import Router
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from shared.contracts.transport import OutboxState
 
 _READERS = frozenset({Role.MEDICO, Role.ANALISTA})
 """The roles that may read predictions."""

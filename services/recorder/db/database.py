@@ -1,26 +1,22 @@
 """The database: connections that write and read, and its errors in one line."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import asyncpg
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.db.migrate import Migrated, migrate
 from services.recorder.db.postgres import PostgresWriter, postgres_readers
 from services.recorder.db.sqlite import SqliteWriter, sqlite_readers
 from shared.settings import SettingsError
 from shared.web.hosting import StartError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """Every error of a database; connecting raises those of the driver, unwrapped."""

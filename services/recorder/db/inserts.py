@@ -1,20 +1,15 @@
 """Insert statements for many rows at once, in plain SQL: binding through Core costs as much as inserting."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import JSON
+from sqlalchemy import JSON, Column, Connection, Table
 
 from services.recorder.db.types import UUID_TEXT, UtcTimestamp, iso_utc
-
-if TYPE_CHECKING:
-    from sqlalchemy import Column, Connection, Table
 
 _SIZES = (256, 32, 4, 1)
 """Rows per statement on SQLite. Few sizes, because its driver keeps statements prepared by their text; many rows at

@@ -1,20 +1,15 @@
 """Migration of the tables to the newest revision, at every start; safe when several recorders start at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
+from sqlalchemy import Connection
 
 from shared.web.hosting import StartError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _LOCK = 0x70726564  # "pred": any number that only we use in this database

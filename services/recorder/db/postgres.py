@@ -1,16 +1,12 @@
 """PostgreSQL: a pool of connections that write, and a pool of read-only ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import orjson
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import URL
 
 T = TypeVar("T")
 _CONNECT_SECONDS = 5

@@ -5,20 +5,16 @@ the data dictionary and the copy between databases derive from it. A new column 
 `ingest.parsing` and a migration.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from datetime import datetime
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, Double, Text
+from sqlalchemy.types import TypeEngine
 
 from services.recorder.db.types import JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
-
-if TYPE_CHECKING:
-    from sqlalchemy.types import TypeEngine
 
 
 @dataclass(frozen=True, slots=True)

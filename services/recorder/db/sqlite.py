@@ -4,8 +4,6 @@ There is one writing connection because, before SQLite 3.51.3, two that write or
 (https://www.sqlite.org/wal.html). It uses synchronous=FULL, so a commit is on disk.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sqlite3
@@ -14,16 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.engine import URL
 
 T = TypeVar("T")
 _RETRY_SECONDS = 0.01

@@ -1,7 +1,5 @@
 """The tables. A change needs a migration; a test compares the two."""
 
-from __future__ import annotations
-
 from sqlalchemy import (
     BigInteger,
     Column,

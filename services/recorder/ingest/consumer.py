@@ -5,35 +5,26 @@ again. It uses plain connections and reconnects by itself, because robust connec
 after a reconnect.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 import aio_pika
 import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from services.recorder.accounting.outbox_reports import OutboxReport
 from services.recorder.ingest.parsing import DeadLetter
+from services.recorder.ingest.store import Store
 from shared.broker.settings import reason as error_reason
-from shared.broker.topology import SETTLE_SECONDS, bind, declare
+from shared.broker.topology import SETTLE_SECONDS, Topology, bind, declare
 from shared.contracts.event_batches import BatchError, unpack
 from shared.contracts.events import EventError
-from shared.contracts.outbox_status import GATEWAY_STATE, read_status
-from shared.contracts.transport import TransportDownError
+from shared.contracts.outbox_status import GATEWAY_STATE, OutboxStatus, read_status
+from shared.contracts.transport import Delivery, TransportDownError
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
-
-    from services.recorder.ingest.store import Store
-    from shared.broker.topology import Topology
-    from shared.contracts.outbox_status import OutboxStatus
-    from shared.contracts.transport import Delivery
 
 _MIN_RETRY_SECONDS = 0.1
 _MAX_RETRY_SECONDS = 5.0
@@ -76,7 +67,7 @@ class Consumer:
             retry_seconds = min(retry_seconds * 2, _MAX_RETRY_SECONDS)
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[_Inbox]:
+    async def _connected(self) -> AsyncIterator["_Inbox"]:
         with _client_errors():
             async with asyncio.timeout(_RPC_SECONDS):
                 connection = await aio_pika.connect(self._url, heartbeat=_HEARTBEAT_SECONDS)
@@ -97,7 +88,7 @@ class Consumer:
                 async with asyncio.timeout(_RPC_SECONDS):
                     await connection.close()
 
-    async def _consume(self, connection: AbstractConnection) -> _Inbox:
+    async def _consume(self, connection: AbstractConnection) -> "_Inbox":
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=self._prefetch)
         events, states = await declare(channel, self._topology)

@@ -1,13 +1,9 @@
 """Transport from a gateway to the recorder in the same process."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from shared.contracts.transport import Delivery
+from shared.contracts.transport import Delivery
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,15 @@
 """Parsing of a delivery: it becomes a row, or a dead letter with the reason."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import orjson
 
-from services.recorder.db.rows import FeedbackRow, PredictionRow
-from shared.contracts.events import EventError, PredictionMade, read_event
-
-if TYPE_CHECKING:
-    from services.recorder.db.rows import EventRow
-    from shared.contracts.events import FeedbackRegistered
-    from shared.contracts.transport import Delivery
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
+from shared.contracts.events import EventError, FeedbackRegistered, PredictionMade, read_event
+from shared.contracts.transport import Delivery
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

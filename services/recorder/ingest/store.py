@@ -1,30 +1,23 @@
 """The store: records a batch of deliveries in one transaction, all or nothing."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from services.recorder.accounting.outbox_reports import OutboxReport, store_reports
-from services.recorder.db.database import DATABASE_ERRORS, reason, rejects_values
+from services.recorder.db.database import DATABASE_ERRORS, Writer, reason, rejects_values
+from services.recorder.db.rows import EventRow
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import BatchStats, touch, write_batch, write_each
-from shared.contracts.transport import TransportDownError
+from services.recorder.metrics import Metrics
+from shared.contracts.transport import Delivery, TransportDownError
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from services.recorder.db.database import Writer
-    from services.recorder.db.rows import EventRow
-    from services.recorder.metrics import Metrics
-    from shared.contracts.transport import Delivery
 
 T = TypeVar("T")
 _Write = Callable[["Connection", "Sequence[EventRow]", "Sequence[DeadLetter]", datetime], BatchStats]

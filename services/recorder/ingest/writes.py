@@ -1,30 +1,23 @@
 """Writes of one batch inside a transaction of the caller. The steps are the same on both databases."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.exc import DBAPIError
 
 from services.recorder.db.database import rejects_values
-from services.recorder.db.inserts import bulk_insert
+from services.recorder.db.inserts import BulkInsert, bulk_insert
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.parsing import DeadLetter, dead_letter
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
-    from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
-    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
-
-    from services.recorder.db.inserts import BulkInsert
 
 _IDS_PER_QUERY = 500
 """Far below the limits of both databases."""

@@ -1,7 +1,5 @@
 """Alembic's environment: migrate on the connection and in the transaction of `db.migrate`."""
 
-from __future__ import annotations
-
 from alembic import context
 
 from services.recorder.db.tables import METADATA

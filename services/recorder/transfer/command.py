@@ -1,7 +1,5 @@
 """`python -m services.recorder transfer`: copy every row of one database into another, and verify the copy."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import time
@@ -9,24 +7,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
+
+from sqlalchemy import URL, Table
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.accounting.outbox_reports import merge_reports, read_reports
 from services.recorder.analysts.dictionary import merge_dictionary, read_dictionary
 from services.recorder.commands import fail, run_command, say
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
-from services.recorder.transfer.copy import copy_table, count
-from services.recorder.transfer.verify import compare_table
+from services.recorder.transfer.copy import Key, copy_table, count
+from services.recorder.transfer.verify import Comparison, compare_table
 from shared.settings import SettingsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from services.recorder.db.database import Database
-    from services.recorder.transfer.copy import Key
-    from services.recorder.transfer.verify import Comparison
 
 DIFFERENT = 1
 """Exit code when a row is missing or different in the target."""

@@ -4,24 +4,30 @@ Rows are identified by their natural key: the primary key, or the unique constra
 primary key. A generated key is not copied: the target may have used the same number for another row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Select, Table, Text, UniqueConstraint, cast, func, select, tuple_
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Text,
+    UniqueConstraint,
+    cast,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder.db.database import rejects_values
+from services.recorder.db.database import Database, rejects_values
 from services.recorder.db.inserts import bulk_insert
 from shared.failpoints import failpoint
-
-if TYPE_CHECKING:
-    from sqlalchemy import Column, Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from services.recorder.db.database import Database
 
 BATCH = 2000
 """Rows per transaction; a batch of 1.3 KB rows is a few MB in memory."""

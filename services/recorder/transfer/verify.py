@@ -4,26 +4,28 @@ The digest covers all copied columns: times to the microsecond, floats to the la
 `jsonb` keeps neither the order of keys nor the spelling of numbers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
-from sqlalchemy import JSON
+from sqlalchemy import JSON, Table
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.recorder.db.database import Database
 from services.recorder.db.types import iso_utc
-from services.recorder.transfer.copy import copied_columns, count, key_places, read_keys, read_rows, read_span
-
-if TYPE_CHECKING:
-    from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from services.recorder.db.database import Database
-    from services.recorder.transfer.copy import Key, Values
+from services.recorder.transfer.copy import (
+    Key,
+    Values,
+    copied_columns,
+    count,
+    key_places,
+    read_keys,
+    read_rows,
+    read_span,
+)
 
 _MODULUS = 1 << 256
 

@@ -1,7 +1,5 @@
 """MLServer: a custom inference runtime, as its documentation writes one, for the ONNX file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mlserver import MLModel

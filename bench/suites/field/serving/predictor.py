@@ -1,7 +1,5 @@
 """The model of the production bundle as a function, for tools that run our own Python code."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from pathlib import Path

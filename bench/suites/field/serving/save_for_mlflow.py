@@ -1,7 +1,5 @@
 """Saving of an ONNX file as an MLflow model: `python -m bench.suites.field.serving.save_for_mlflow MODEL FOLDER`."""
 
-from __future__ import annotations
-
 import sys
 
 import mlflow.onnx

@@ -1,7 +1,5 @@
 """BentoML: `bentoml serve …serving.with_bentoml:Thyroid --port PORT`, with MODEL in the environment."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ray Serve: `python -m bench.suites.field.serving.with_ray PORT MODEL`."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import ray
 from ray import serve
-from starlette.requests import Request  # noqa: TC002 - Ray Serve reads the annotation
+from starlette.requests import Request
 
 from bench.suites.field.serving.predictor import Rows, as_row, predictor
 
@@ -38,7 +36,8 @@ if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # taken below; Ray's own handler prints a traceback
     ray.init(include_dashboard=False, log_to_driver=False)
     serve.start(
-        http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config={"enable_access_log": False}
+        http_options={"host": "127.0.0.1", "port": int(sys.argv[1])},
+        logging_config={"enable_access_log": False},
     )
     serve.run(Thyroid.bind(sys.argv[2]))  # type: ignore[attr-defined] # the decorator gives it
     signal.sigwait({signal.SIGTERM})

@@ -1,7 +1,5 @@
 """Create predictions, their duplicates and the quarantine."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Create the data dictionary of the analysts."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Create the gateways' reports on their outboxes."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Create the feedback of doctors, and add their reference to the patient to predictions."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

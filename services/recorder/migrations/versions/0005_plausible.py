@@ -1,7 +1,5 @@
 """Add the plausible classes, those not ruled out, to predictions."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 
