@@ -22,7 +22,7 @@ Failpoint = Literal[
     "migration.migrated",  # the tables are migrated | the views are made
     "copy.write",  # a batch is written to the other database | committed
     "copy.committed",  # a batch is in the other database | the next
-    "mirror.fetched",  # a version is fetched and checked | in the model store
+    "registry.fetched",  # a version is fetched and checked | in the model store
     "store.copy",  # one file of a version is in the model store | the next
     "store.publish",  # a version is complete in the model store | in its place
     "store.link",  # a new link is made | it replaces the old one

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.failpoints.doctors import Doctors
+from chaos.failpoints.retrying_client import RetryingClient
 from chaos.failpoints.serving import Profile, recorded_before, settle
 from chaos.failpoints.tally import Tally
 from tests.support.zygote import Zygote, zygote
@@ -22,24 +22,24 @@ _PAGE = 3
 
 def hit(failpoint: str, hits: int, untraced: Zygote, profile: Profile, modules: tuple[str, ...]) -> Tally:
     """Send requests until the process dies in a checkpoint, restart it, repeat; then compare answers and rows."""
-    tally, doctors, before = Tally(failpoint, profile.place), Doctors(failpoint), set(recorded_before(profile))
+    tally, client, before = Tally(failpoint, profile.place), RetryingClient(failpoint), set(recorded_before(profile))
     file, trace = profile.folder / FILES[failpoint], profile.folder / "trace"
-    whole(tally, doctors, untraced, profile)  # creates the files
+    whole(tally, client, untraced, profile)  # creates the files
     with traced(file, trace, modules) as ending:
         for _ in range(hits):
             process = tally.start(ending, [profile.service], profile.folder, profile.environment)
             if (url := process.url()) is not None:
-                doctors.ask_until_cut(url)
+                client.send_until_cut(url)
             tally.hit(process, trace=trace)
-            whole(tally, doctors, untraced, profile)
-    settle(tally, doctors, untraced, profile, before)
+            whole(tally, client, untraced, profile)
+    settle(tally, client, untraced, profile, before)
     return tally
 
 
-def whole(tally: Tally, doctors: Doctors, untraced: Zygote, profile: Profile) -> None:
+def whole(tally: Tally, client: RetryingClient, untraced: Zygote, profile: Profile) -> None:
     """Start the process without a tracer, complete all open requests, and kill it."""
     process = tally.start(untraced, [profile.service], profile.folder, profile.environment)
-    doctors.finish(process.listens())
+    client.finish(process.listens())
     process.kill()
 
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.failpoints.doctors import Doctors
+from chaos.failpoints.retrying_client import RetryingClient
 from chaos.failpoints.tally import Tally
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.broker import Broker
@@ -63,15 +63,15 @@ def local_profile(folder: Path) -> Profile:
 
 def hit(failpoint: str, hits: int, zygote: Zygote, profile: Profile, seed: int = 0) -> Tally:
     """Send requests while the process kills itself and is restarted; compare answers and rows."""
-    tally, doctors, before = Tally(failpoint, profile.place), Doctors(failpoint), set(recorded_before(profile))
+    tally, client, before = Tally(failpoint, profile.place), RetryingClient(failpoint), set(recorded_before(profile))
     passes = random.Random(seed)  # noqa: S311 - when to die, repeatably
     for _ in range(hits):
         armed = str(passes.randint(1, _LAST_PASS))
         process = tally.start(zygote, [profile.service], profile.folder, profile.environment, armed=armed)
         if (url := process.url()) is not None:
-            doctors.ask_until_cut(url)
+            client.send_until_cut(url)
         tally.hit(process)
-    settle(tally, doctors, zygote, profile, before)
+    settle(tally, client, zygote, profile, before)
     return tally
 
 
@@ -80,16 +80,16 @@ def recorded_before(profile: Profile) -> list[str]:
     return profile.recorded() if profile.database.exists() else []
 
 
-def settle(tally: Tally, doctors: Doctors, zygote: Zygote, profile: Profile, before: set[str]) -> None:
+def settle(tally: Tally, client: RetryingClient, zygote: Zygote, profile: Profile, before: set[str]) -> None:
     """Start it once more, complete all requests, wait until the backlog is empty, and compare."""
     process = tally.start(zygote, [profile.service], profile.folder, profile.environment)
     try:
-        doctors.finish(process.listens())
+        client.finish(process.listens())
         until_now(lambda: "predecir_outbox_pending 0.0" in process.get("/metrics").text, seconds=_SECONDS)
-        until_now(lambda: set(doctors.answers.values()) <= set(profile.recorded()), seconds=_SECONDS)
+        until_now(lambda: set(client.answers.values()) <= set(profile.recorded()), seconds=_SECONDS)
     except TimeoutError:
         pass  # the comparison names the missing ids
     finally:
         process.kill()
-    tally.compare(list(doctors.answers.values()), [one for one in profile.recorded() if one not in before])
-    tally.doubled += doctors.contradicted
+    tally.compare(list(client.answers.values()), [one for one in profile.recorded() if one not in before])
+    tally.doubled += client.contradicted

@@ -19,7 +19,7 @@ from tests.support.waiting import until_now
 from tests.support.zygote import Forked, Zygote
 
 PASSES = {
-    "mirror.fetched": "1",
+    "registry.fetched": "1",
     "store.copy": "2",
     "store.publish": "1",
     "store.link": "2",

@@ -31,7 +31,7 @@ class Poison:
     headers: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
-class Poisoner:
+class PoisonFactory:
     """Makes poison in the name of a gateway that does not exist; equal seeds make equal poison."""
 
     def __init__(self, gateway_id: str, seed: Random) -> None:
@@ -59,16 +59,16 @@ def _id(good: bytes) -> str:
     return str(orjson.loads(good)["id"])
 
 
-def _spoilt(spoil: Callable[[bytes], bytes]) -> Callable[[Poisoner], Poison]:
+def _spoilt(spoil: Callable[[bytes], bytes]) -> Callable[[PoisonFactory], Poison]:
     """Return a kind of message with one event: a good one, after a change that spoils it."""
-    return lambda poisoner: poisoner.batch(spoil(poisoner.good()))
+    return lambda factory: factory.batch(spoil(factory.good()))
 
 
-def _edited(**changes: object) -> Callable[[Poisoner], Poison]:
+def _edited(**changes: object) -> Callable[[PoisonFactory], Poison]:
     return _spoilt(lambda good: orjson.dumps(orjson.loads(good) | changes))
 
 
-def _replaced(what: bytes, by: bytes) -> Callable[[Poisoner], Poison]:
+def _replaced(what: bytes, by: bytes) -> Callable[[PoisonFactory], Poison]:
     def replaced(good: bytes) -> bytes:
         if what not in good:
             raise ValueError(f"an event has no {what!r} to replace")
@@ -77,26 +77,26 @@ def _replaced(what: bytes, by: bytes) -> Callable[[Poisoner], Poison]:
     return _spoilt(replaced)
 
 
-def _one_bad_of_three(poisoner: Poisoner) -> Poison:
-    return poisoner.batch(poisoner.good()[:-9], [poisoner.good()], [poisoner.good()])
+def _one_bad_of_three(factory: PoisonFactory) -> Poison:
+    return factory.batch(factory.good()[:-9], [factory.good()], [factory.good()])
 
 
-def _id_of_another(poisoner: Poisoner) -> Poison:
-    first = poisoner.good()
-    return poisoner.batch(poisoner.good(_id(first)), [first])
+def _id_of_another(factory: PoisonFactory) -> Poison:
+    first = factory.good()
+    return factory.batch(factory.good(_id(first)), [first])
 
 
-def _of_a_stranger(poisoner: Poisoner) -> Poison:
-    body = f"hello {poisoner.seed.getrandbits(64):x}".encode()
+def _of_a_stranger(factory: PoisonFactory) -> Poison:
+    body = f"hello {factory.seed.getrandbits(64):x}".encode()
     return Poison(body, body, content_type="text/plain")
 
 
-def _from_a_nameless_gateway(poisoner: Poisoner) -> Poison:
-    body = b"[" + poisoner.good() + b"]"
+def _from_a_nameless_gateway(factory: PoisonFactory) -> Poison:
+    body = b"[" + factory.good() + b"]"
     return Poison(body, body, headers={"gateway-id": "\0", "first-seq": 1, "events": 1})
 
 
-KINDS: Mapping[str, Callable[[Poisoner], Poison]] = {
+KINDS: Mapping[str, Callable[[PoisonFactory], Poison]] = {
     "broken JSON": _spoilt(lambda good: good[: len(good) // 2]),
     "unknown type": _edited(type="prediccion.imaginada"),
     "unknown version": _edited(version=99),

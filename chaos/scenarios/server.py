@@ -17,8 +17,8 @@ from chaos.analysis.backlog import Watcher
 from chaos.analysis.recorded_rows import fetched, rows
 from chaos.analysis.recovery import recoveries
 from chaos.analysis.verdict import judge
+from chaos.faults.foreign_publisher import ForeignPublisher
 from chaos.faults.injection import HELD, KILLS
-from chaos.faults.meddler import Meddler
 from chaos.faults.schedule import Schedule
 from chaos.load.client import read
 from chaos.load.plan import Plan, clients
@@ -49,7 +49,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         schedule = Schedule(stack, random.Random(plan.seed), plan.chosen(KILLS), plan.chosen(HELD))  # noqa: S311 - repeatable
         async with background(watcher.run()):
             began = time.monotonic()
-            async with clients(plan, stack.url, folder) as files, _meddled(plan, stack) as meddler:
+            async with clients(plan, stack.url, folder) as files, _disturbed(plan, stack) as publisher:
                 await asyncio.sleep(_WARMING_SECONDS)
                 await schedule.run(kills=plan.kills, seconds=plan.seconds)
                 asking = time.monotonic() - began
@@ -57,8 +57,8 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             closed = await settles(stack.services["recorder"][0].url)
         requests = [line for file in files for line in read(file)]
         recorded = {row.id: row for row in await rows(stack)}
-        poison = _poison(meddler, set(recorded), await _set_aside(stack))
-        for event_id in (event_id for sent in meddler.sent for event_id in sent.recorded):
+        poison = _poison(publisher, set(recorded), await _set_aside(stack))
+        for event_id in (event_id for sent in publisher.sent for event_id in sent.recorded):
             recorded.pop(event_id, None)  # rows of no request
         verdict = judge(requests, recorded.values())
         readied = {process.name: process.readied for process in stack.processes}
@@ -80,9 +80,9 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _meddled(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Meddler]:
+async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[ForeignPublisher]:
     """Publish poison and second deliveries meanwhile, if `plan` has that category."""
-    meddler = Meddler(
+    publisher = ForeignPublisher(
         stack.around.rabbit.url,
         topology("predecir"),
         seed=plan.seed,
@@ -90,23 +90,23 @@ async def _meddled(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Meddler]
         doubled_share=_DOUBLED_SHARE,
     )
     if POISON not in plan.faults:
-        yield meddler
+        yield publisher
         return
-    async with background(meddler.run()) as meddling:
-        yield meddler
-        meddler.stop()
+    async with background(publisher.run()) as publishing:
+        yield publisher
+        publisher.stop()
         async with asyncio.timeout(_DRAIN_SECONDS):
-            await asyncio.wait({meddling})
+            await asyncio.wait({publishing})
 
 
-def _poison(meddler: Meddler, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
+def _poison(publisher: ForeignPublisher, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
     """Compare the quarantine with the poison, byte by byte, and the good events of the poison with the rows."""
-    wanted, quarantined = Counter(sent.aside for sent in meddler.sent), Counter(aside)
-    good = [event_id for sent in meddler.sent for event_id in sent.recorded]
+    wanted, quarantined = Counter(sent.aside for sent in publisher.sent), Counter(aside)
+    good = [event_id for sent in publisher.sent for event_id in sent.recorded]
     return {
-        "sent": sum(meddler.kinds.values()),
-        "kinds": dict(meddler.kinds),
-        "delivered_twice": meddler.doubled,
+        "sent": sum(publisher.kinds.values()),
+        "kinds": dict(publisher.kinds),
+        "delivered_twice": publisher.doubled,
         "quarantined": sum(quarantined.values()),
         "missing": (wanted - quarantined).total() + sum(event_id not in recorded for event_id in good),
         "unexpected": (quarantined - wanted).total(),

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from chaos.faults.meddler import meddling
-from chaos.faults.poison import KINDS, Poisoner
+from chaos.faults.foreign_publisher import meddling
+from chaos.faults.poison import KINDS, PoisonFactory
 from services.recorder.db.tables import CUARENTENA
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
@@ -42,8 +42,8 @@ async def aside(recorder: Recording) -> list[bytes]:
 
 
 async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: Broker, target: Target) -> None:
-    poisoner = Poisoner("nobody", Random(8))  # noqa: S311 - repeatable
-    poison = [poisoner.make(kind) for kind in islice(cycle(KINDS), POISON)]
+    factory = PoisonFactory("nobody", Random(8))  # noqa: S311 - repeatable
+    poison = [factory.make(kind) for kind in islice(cycle(KINDS), POISON)]
     await broker.declare()
     async with recording(target) as recorder, broker.transport() as transport, broker.consumer(recorder.store):
         start = 1
@@ -67,15 +67,15 @@ async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: B
 async def test_messages_that_come_twice_between_poison_become_one_row_each(broker: Broker, tmp_path: Path) -> None:
     await broker.declare()
     async with recording(SqliteTarget(tmp_path / "p.db")) as recorder, broker.consumer(recorder.store):
-        with meddling(broker.url, broker.topology, seed=3, poison_seconds=0.01, doubled_share=1) as meddler:
-            await until(lambda: len(meddler.sent) > len(KINDS), seconds=60)
+        with meddling(broker.url, broker.topology, seed=3, poison_seconds=0.01, doubled_share=1) as publisher:
+            await until(lambda: len(publisher.sent) > len(KINDS), seconds=60)
             async with broker.transport() as transport:
                 for start in range(1, 400, 20):
                     await hand_over(transport, [delivery(seq) for seq in range(start, start + 20)])
-            await until(lambda: meddler.doubled >= 20, seconds=60)
-        await until(lambda: seen(recorder, "quarantined") == len(meddler.sent), seconds=60)
-        await until(lambda: seen(recorder, "duplicates") >= 20 * meddler.doubled, seconds=60)
+            await until(lambda: publisher.doubled >= 20, seconds=60)
+        await until(lambda: seen(recorder, "quarantined") == len(publisher.sent), seconds=60)
+        await until(lambda: seen(recorder, "duplicates") >= 20 * publisher.doubled, seconds=60)
         rows = await recorder.rows()
         assert [row.seq for row in rows if row.gateway_id == "g1"] == list(range(1, 401))
-        assert await aside(recorder) == sorted(bad.aside for bad in meddler.sent)
-        assert meddler.kinds.keys() == KINDS.keys()
+        assert await aside(recorder) == sorted(bad.aside for bad in publisher.sent)
+        assert publisher.kinds.keys() == KINDS.keys()

@@ -1,8 +1,8 @@
 """Load shedding in a real server, with the gateway's admission."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -119,13 +119,20 @@ async def busy(most: int) -> AsyncIterator[Busy]:
         assert app.in_flight() == 0
 
 
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the tests."""
+        yield
+
+
 @asynccontextmanager
 async def serving(app: Busy, admission: Admission) -> AsyncIterator[None]:
     """Serve `app` behind a load shedder."""
     protocol = server_protocol(Rejections(app.registry), LoadShedder("/predecir", admission))
     config = uvicorn.Config(app, port=0, http=protocol, ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take over the tests' signals
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
     await until(lambda: server.started, seconds=_SECONDS)
     app.connections = server.server_state.connections
     app.port = server.servers[0].sockets[0].getsockname()[1]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.suites.field.__main__ import _measured
+from bench.suites.field.__main__ import measure_or_explain
 from bench.suites.field.aims import TIMES, aims, judged_p99, results
-from bench.suites.field.asking import Questions
 from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle, Tool
 from bench.suites.field.contenders import Contender, MeasuredServer
 from bench.suites.field.environments import OURS, REQUIREMENTS
-from bench.suites.field.measuring import CONNECTIONS, RATES
+from bench.suites.field.measurement import CONNECTIONS, RATES
+from bench.suites.field.sample_requests import SampleRequests
 from tests.support.paths import ROOT
 
 ROW = [47.0, 0.0, None]
@@ -105,9 +105,9 @@ def test_a_server_with_wrong_answers_does_not_stop_the_comparison(tmp_path: Path
         raise KeyError(home.name)
         yield
 
-    class NoQuestions(Questions):
+    class NoRequests(SampleRequests):
         def __init__(self) -> None:
             """Load no model: no request is sent."""
 
-    found = _measured(Contender("other", "Other", ONNX, other), NoQuestions(), tmp_path, 1)
+    found = measure_or_explain(Contender("other", "Other", ONNX, other), NoRequests(), tmp_path, 1)
     assert found == {"title": "Other", "model": ONNX, "error": "KeyError: 'other'"}

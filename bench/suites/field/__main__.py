@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.lib.inputs import production
-from bench.suites.field.asking import Questions
 from bench.suites.field.competitors import ONNX, TOOLS, Bundle
 from bench.suites.field.contenders import Contender, contenders
 from bench.suites.field.environments import OURS, environment
-from bench.suites.field.measuring import measure
+from bench.suites.field.measurement import measure
 from bench.suites.field.report import line, lost, write
+from bench.suites.field.sample_requests import SampleRequests
 from tests.support.machine import fsync_ms, machine
 from tests.support.paths import ROOT
 
@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> int:
         print("no model in production: run `make train` first", file=sys.stderr)
         return 1
     bundle = Bundle.at(model.resolve())
-    questions = Questions(bundle.file(ONNX))
-    everyone = contenders(bundle, questions)
+    requests = SampleRequests(bundle.file(ONNX))
+    everyone = contenders(bundle, requests)
     parser = argparse.ArgumentParser(prog="python -m bench.suites.field", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=[each.name for each in everyone], metavar="NAME")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="of each point of load")
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(dir=ROOT / "var") as folder:
         before = {"machine": machine(), "fsync_ms": fsync_ms(Path(folder)), "seconds": chosen.seconds}
         wanted = [each for each in everyone if chosen.only is None or each.name in chosen.only]
-        results = {each.name: _measured(each, questions, Path(folder), chosen.seconds) for each in wanted}
+        results = {each.name: measure_or_explain(each, requests, Path(folder), chosen.seconds) for each in wanted}
     report = {**before, "environments_mib": environments, "contenders": results}
     if chosen.only is None and chosen.seconds == SECONDS:
         print(write(report))
@@ -53,10 +53,10 @@ def main(arguments: list[str]) -> int:
     return 0 if good else 1
 
 
-def _measured(contender: Contender, questions: Questions, folder: Path, seconds: int) -> dict[str, Any]:
+def measure_or_explain(contender: Contender, requests: SampleRequests, folder: Path, seconds: int) -> dict[str, Any]:
     """Return the measurements of `contender`, or its error."""
     try:
-        result = measure(contender, questions, folder / contender.name, seconds)
+        result = measure(contender, requests, folder / contender.name, seconds)
     except _TROUBLE as error:
         message = f"{type(error).__name__}: {error}"
         result = {"title": contender.title, "model": contender.model, "error": message.strip()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.suites.field.competitors import SKLEARN
-from bench.suites.field.measuring import CARRIED, RATES
+from bench.suites.field.measurement import CARRIED, RATES
 
 AT = 32
 """Connections at which the aims are set."""

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 
 from bench.lib.profile import rows, server_processes, server_profile
-from bench.suites.field.asking import Questions
 from bench.suites.field.competitors import ONNX, SKLEARN, TOOLS, Bundle, Tool, simplest
 from bench.suites.field.environments import OURS, environment
+from bench.suites.field.sample_requests import SampleRequests
 from tests.support.bundles import copy_model
 from tests.support.processes import Process, family, serving
 
@@ -52,42 +52,42 @@ class Contender:
     open: Callable[[Path], AbstractContextManager[MeasuredServer]]
 
 
-def contenders(bundle: Bundle, questions: Questions) -> list[Contender]:
+def contenders(bundle: Bundle, requests: SampleRequests) -> list[Contender]:
     """Return all contenders, this system first."""
     return [
-        Contender("local", "this system, local profile", ONNX, partial(_local, bundle, questions)),
-        Contender("server", "this system, server profile", ONNX, partial(_server, bundle, questions)),
+        Contender("local", "this system, local profile", ONNX, partial(_local, bundle, requests)),
+        Contender("server", "this system, server profile", ONNX, partial(_server, bundle, requests)),
         *(
-            Contender(f"{tool.name}-{model.lower()}", tool.title, model, partial(_tool, tool, bundle, model, questions))
+            Contender(f"{tool.name}-{model.lower()}", tool.title, model, partial(_tool, tool, bundle, model, requests))
             for tool in TOOLS
             for model in (SKLEARN, ONNX)
         ),
-        Contender("simplest", "the simplest design", SKLEARN, partial(_simplest, bundle, questions)),
+        Contender("simplest", "the simplest design", SKLEARN, partial(_simplest, bundle, requests)),
     ]
 
 
 @contextmanager
-def _local(bundle: Bundle, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
+def _local(bundle: Bundle, requests: SampleRequests, home: Path) -> Iterator[MeasuredServer]:
     copy_model(home, bundle.folder)
     command = [environment(OURS).python, "-m", "services.local"]
-    with serving(command, home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
-        yield _ours(bundle, questions, server, lambda: family(server.process), lambda: _reconciled(server))
+    with serving(command, home, _ONE_THREAD, _answers("/predecir", requests.patient(0))) as server:
+        yield _ours(bundle, requests, server, lambda: family(server.process), lambda: _reconciled(server))
 
 
 @contextmanager
-def _server(bundle: Bundle, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
+def _server(bundle: Bundle, requests: SampleRequests, home: Path) -> Iterator[MeasuredServer]:
     with server_profile(home, bundle.folder) as stack, stack.recorder() as recorder:
 
         def kept() -> dict[str, int]:
             stack.drain(recorder)
             return {"answered": stack.gateway.metric("predecir_answers_total"), "recorded": rows(stack)}
 
-        yield _ours(bundle, questions, stack.gateway, lambda: server_processes(stack, recorder), kept)
+        yield _ours(bundle, requests, stack.gateway, lambda: server_processes(stack, recorder), kept)
 
 
 def _ours(
     bundle: Bundle,
-    questions: Questions,
+    requests: SampleRequests,
     server: Process,
     processes: Callable[[], list[psutil.Process]],
     kept: Callable[[], dict[str, int]],
@@ -95,25 +95,25 @@ def _ours(
     def read(answer: Any) -> list[float]:  # noqa: ANN401 - JSON
         return [answer["probabilidades"][name] for name in bundle.classes]
 
-    return MeasuredServer(server, "/predecir", questions.patient, read, processes, kept)
+    return MeasuredServer(server, "/predecir", requests.patient, read, processes, kept)
 
 
 @contextmanager
-def _simplest(bundle: Bundle, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
-    with serving(simplest(bundle), home, _ONE_THREAD, _answers("/predecir", questions.patient(0))) as server:
+def _simplest(bundle: Bundle, requests: SampleRequests, home: Path) -> Iterator[MeasuredServer]:
+    with serving(simplest(bundle), home, _ONE_THREAD, _answers("/predecir", requests.patient(0))) as server:
         yield MeasuredServer(
             server,
             "/predecir",
-            questions.patient,
+            requests.patient,
             lambda answer: [answer["probabilidad"]],
             lambda: family(server.process),
         )
 
 
 @contextmanager
-def _tool(tool: Tool, bundle: Bundle, model: str, questions: Questions, home: Path) -> Iterator[MeasuredServer]:
+def _tool(tool: Tool, bundle: Bundle, model: str, requests: SampleRequests, home: Path) -> Iterator[MeasuredServer]:
     def body(number: int) -> dict[str, Any]:
-        return tool.body(bundle, model, questions.row(number))
+        return tool.body(bundle, model, requests.row(number))
 
     command = tool.start(bundle, model, home)
     with serving(command, home, {**_ONE_THREAD, **tool.variables}, _answers(tool.target, body(0))) as server:

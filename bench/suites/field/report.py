@@ -7,7 +7,7 @@ from bench.lib.plots import bars, draw
 from bench.lib.reports import FOLDER, table, write_report
 from bench.suites.field.aims import AT, Result, aims, judged_p99, results
 from bench.suites.field.competitors import TOOLS
-from bench.suites.field.measuring import AT_RATE, CONNECTIONS, RATES
+from bench.suites.field.measurement import AT_RATE, CONNECTIONS, RATES
 from tests.support.machine import describe
 from tests.support.paths import ROOT
 

@@ -139,7 +139,7 @@ class RegistrySync:
         return await asyncio.to_thread(sealed.with_files, files)
 
     def _publish(self, bundle: Bundle) -> Bundle:
-        failpoint("mirror.fetched")
+        failpoint("registry.fetched")
         return self._model_store.publish(bundle)
 
     def _fingerprint(self, registered: RegisteredVersion) -> Fingerprint:

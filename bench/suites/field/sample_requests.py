@@ -12,7 +12,7 @@ from bench.lib.inputs import patients
 from bench.suites.field.serving.predictor import as_row, predictor
 
 
-class Questions:
+class SampleRequests:
     """The patients of `bench.lib.inputs`, as JSON of this system and as encoded rows of the model."""
 
     def __init__(self, model: Path) -> None:

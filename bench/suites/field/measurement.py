@@ -7,8 +7,8 @@ from typing import Any
 import psutil
 
 from bench.lib.wrk import Load, load
-from bench.suites.field.asking import Questions
 from bench.suites.field.contenders import Contender, MeasuredServer, ask
+from bench.suites.field.sample_requests import SampleRequests
 from tests.support.processes import cpu_seconds, total
 
 CONNECTIONS = (1, 8, 32, 128)
@@ -34,7 +34,7 @@ class Point:
     """Seconds per thousand requests."""
 
 
-def measure(contender: Contender, questions: Questions, home: Path, seconds: int) -> dict[str, Any]:
+def measure(contender: Contender, requests: SampleRequests, home: Path, seconds: int) -> dict[str, Any]:
     """Start the contender in `home`, load it and stop it; return its measurements.
 
     Raises:
@@ -44,14 +44,14 @@ def measure(contender: Contender, questions: Questions, home: Path, seconds: int
     home.mkdir()
     with contender.open(home) as measured:
         difference = max(
-            questions.difference(
+            requests.difference(
                 number, measured.read(ask(measured.server.port, measured.target, measured.body(number)))
             )
             for number in range(_CHECKED)
         )
         if difference > SAME:
             raise RuntimeError(f"its probabilities are off by {difference:.2g}: this is not the same model")
-        bodies = questions.write(home / "bodies.jsonl", measured.body)
+        bodies = requests.write(home / "bodies.jsonl", measured.body)
         points = [_point(measured, bodies, *_WARMING)]
         points += [_point(measured, bodies, connections, seconds) for connections in CONNECTIONS]
         memory = _pss_mib(measured.processes())

@@ -1,4 +1,4 @@
-"""Clients that send requests one by one and retry an unanswered one with the same `Idempotency-Key`."""
+"""Client that continues over a restart of the server, and retries unanswered requests with their `Idempotency-Key`."""
 
 import asyncio
 from http import HTTPStatus
@@ -6,13 +6,13 @@ from itertools import count
 
 import aiohttp
 
-_DOCTORS = 8
+_CONNECTIONS = 8
 _SECONDS = 120
 _PAUSE = 0.01
 
 
-class Doctors:
-    """All keys that were sent, and the ids of their answers."""
+class RetryingClient:
+    """Sends over several connections, on each one request at a time; `answers` are the ids by key."""
 
     def __init__(self, name: str) -> None:
         """Start without requests; `name` makes the keys differ from those of other clients."""
@@ -23,7 +23,7 @@ class Doctors:
         self._numbers = count()
         self._unanswered: list[int] = []
 
-    def ask_until_cut(self, url: str) -> None:
+    def send_until_cut(self, url: str) -> None:
         """Send requests until the server does not respond any more.
 
         Raises:
@@ -49,10 +49,10 @@ class Doctors:
             aiohttp.ClientSession(url, timeout=timeout) as client,
             asyncio.TaskGroup() as tasks,
         ):
-            for _ in range(_DOCTORS):
-                tasks.create_task(self._ask(client, finish=finish))
+            for _ in range(_CONNECTIONS):
+                tasks.create_task(self._work(client, finish=finish))
 
-    async def _ask(self, client: aiohttp.ClientSession, *, finish: bool) -> None:
+    async def _work(self, client: aiohttp.ClientSession, *, finish: bool) -> None:
         while self._unanswered or not finish:
             number = self._unanswered.pop() if self._unanswered else next(self._numbers)
             patient, key = {"edad": number % 100, "sexo": "F", "tsh": 1.5}, f"{self._name}-{number}"

@@ -12,7 +12,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
-from chaos.faults.poison import KINDS, Poison, Poisoner
+from chaos.faults.poison import KINDS, Poison, PoisonFactory
 from shared.broker.topology import Topology
 
 _GATEWAY = "nobody"
@@ -25,14 +25,14 @@ _LATEST_SECONDS = 5
 _START_SECONDS = 30
 
 
-class Meddler:
+class ForeignPublisher:
     """A publisher that continues through every restart of the broker; the messages in `sent` are confirmed."""
 
     def __init__(self, url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float) -> None:
         """Publish a poison message every `poison_seconds`, and the share `doubled_share` of good messages once more."""
         self._url, self._topology = url, wanted
         self._pause, self._share, self._seed = poison_seconds, doubled_share, Random(seed)  # noqa: S311 - repeatable
-        self._poisoner, self._kinds = Poisoner(_GATEWAY, Random(seed)), cycle(KINDS)  # noqa: S311 - the same
+        self._factory, self._kinds = PoisonFactory(_GATEWAY, Random(seed)), cycle(KINDS)  # noqa: S311 - the same
         self._stopping = asyncio.Event()
         self._unconfirmed: tuple[str, Poison] | None = None
         self.sent: list[Poison] = []
@@ -58,7 +58,7 @@ class Meddler:
     async def _publish_one(self, connection: AbstractConnection) -> None:
         if self._unconfirmed is None:
             kind = next(self._kinds)
-            self._unconfirmed = kind, self._poisoner.make(kind)
+            self._unconfirmed = kind, self._factory.make(kind)
         kind, poison = self._unconfirmed
         message = aio_pika.Message(
             poison.body,
@@ -117,20 +117,20 @@ class Meddler:
 @contextmanager
 def meddling(
     url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float
-) -> Iterator[Meddler]:
-    """Run a `Meddler` in a thread meanwhile; at the end all its `sent` messages are in the queue."""
-    started: Future[tuple[Meddler, asyncio.AbstractEventLoop]] = Future()
+) -> Iterator[ForeignPublisher]:
+    """Run a `ForeignPublisher` in a thread meanwhile; at the end all its `sent` messages are in the queue."""
+    started: Future[tuple[ForeignPublisher, asyncio.AbstractEventLoop]] = Future()
 
-    async def meddle() -> None:
-        meddler = Meddler(url, wanted, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share)
-        started.set_result((meddler, asyncio.get_running_loop()))
-        await meddler.run()
+    async def publish() -> None:
+        publisher = ForeignPublisher(url, wanted, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share)
+        started.set_result((publisher, asyncio.get_running_loop()))
+        await publisher.run()
 
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(asyncio.run, meddle())
-        meddler, loop = started.result(_START_SECONDS)
+        running = thread.submit(asyncio.run, publish())
+        publisher, loop = started.result(_START_SECONDS)
         try:
-            yield meddler
+            yield publisher
         finally:
-            loop.call_soon_threadsafe(meddler.stop)
+            loop.call_soon_threadsafe(publisher.stop)
             running.result(_START_SECONDS)
