@@ -4,10 +4,9 @@ Importing this module loads none of the libraries that compute the contents.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,14 +18,8 @@ from training.errors import DataError
 
 FOLDER = Path("var/pipeline")
 CASES = FOLDER / "cases.csv"
-PREPARATION = FOLDER / "preparation.json"
-CHECKS = FOLDER / "checks.json"
 MODEL = FOLDER / "model.pkl"
-TRAINING = FOLDER / "training.json"
 ONNX = FOLDER / "model.onnx"
-METRICS = FOLDER / "metrics.json"
-PROOF = FOLDER / "proof.json"
-POPULATION = FOLDER / "population.json"
 PLOTS = FOLDER / "pictures"
 
 Interval = tuple[float, float]
@@ -35,10 +28,37 @@ Interval = tuple[float, float]
 _RULE_WORDS = {">=": "at least", "<=": "at most"}
 
 
-class Preparation(BaseModel):
-    """Result of `prepare`: the disease, the columns and the number of cases. Later stages read no patient class."""
+class Record(BaseModel):
+    """Values that never change; types are not converted, and every key is known."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class StageResult(Record):
+    """Result of a stage, in a file of its own."""
+
+    path: ClassVar[Path]
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the file.
+
+        Raises:
+            FileNotFoundError: the stage has not run here.
+            ValidationError: another release wrote it.
+
+        """
+        return cls.model_validate_json(cls.path.read_text(encoding="utf-8"))
+
+    def write(self) -> None:
+        """Write the file."""
+        self.path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+class Preparation(StageResult):
+    """Result of `prepare`: the disease, the columns and the number of cases. Later stages read no patient class."""
+
+    path = FOLDER / "preparation.json"
 
     name: str
     patient_digest: str
@@ -53,10 +73,8 @@ class Preparation(BaseModel):
     cases: dict[str, int]
 
 
-class CheckResult(BaseModel):
+class CheckResult(Record):
     """Result of one data check: the figure, its description `what`, and the limit that it must keep."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: str
     what: str
@@ -83,20 +101,18 @@ class CheckResult(BaseModel):
         return f"{self.check}: {self.what}: {self.figure:.4g}, {_RULE_WORDS[self.rule]} {self.limit:g}"
 
 
-class Checks(BaseModel):
+class Checks(StageResult):
     """Result of `check`. Training starts only if every check passed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    path = FOLDER / "checks.json"
 
     data_hash: str
     cases: int
     findings: list[CheckResult]
 
 
-class Candidate(BaseModel):
+class Candidate(Record):
     """One power of the class weights, with its out-of-fold figures inside the training period."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     class_weight_power: float
     temperature: float
@@ -106,10 +122,10 @@ class Candidate(BaseModel):
     answers: dict[str, float]
 
 
-class Training(BaseModel):
+class Training(StageResult):
     """Result of `train`: the candidates, the chosen one, and facts about the training cases that serving needs."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    path = FOLDER / "training.json"
 
     cases: int
     reported_cases: int
@@ -122,23 +138,19 @@ class Training(BaseModel):
     reference: Baseline
 
 
-class CalibrationBin(BaseModel):
+class CalibrationBin(Record):
     """Answers with a similar probability of the top label: mean `confidence`, accuracy `right`, number of `cases`."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     confidence: float
     right: float
     cases: int
 
 
-class Subgroup(BaseModel):
+class Subgroup(Record):
     """Figures of one group of patients. A band of a measured `feature` includes its lower end.
 
     `figures` is empty if the group has too few cases; `class_cases` has every class.
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     feature: str
     group: str
@@ -148,13 +160,11 @@ class Subgroup(BaseModel):
     intervals: dict[str, Interval]
 
 
-class Rule(BaseModel):
+class Rule(Record):
     """Figures of the disease's simple rule, and the model's `gain` over it on the same resampled cases.
 
     `answers` are the classes that the rule gives at least once.
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     answers: list[str]
     figures: dict[str, float]
@@ -163,14 +173,12 @@ class Rule(BaseModel):
     gain_intervals: dict[str, Interval]
 
 
-class Period(BaseModel):
+class Period(Record):
     """Description of a set of cases: first and last day (None without dates), cases per class, and features.
 
     Per feature: the share of cases without it; in the other cases, the quartiles of a measurement, or the share of each
     option (`no` and `yes` of a flag).
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     cases: int
     first: str | None
@@ -181,23 +189,23 @@ class Period(BaseModel):
     shares: dict[str, dict[str, float]]
 
 
-class Population(BaseModel):
+class Population(StageResult):
     """Descriptions of the training cases and of the reported cases."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    path = FOLDER / "population.json"
 
     training: Period
     reported: Period
 
 
-class Metrics(BaseModel):
+class Metrics(StageResult):
     """Result of `evaluate`: the figures of the reported cases, with 95 % intervals.
 
     `figures` has those of `evaluation.metrics` and `model.conformal`. `confusion` counts cases by true class and,
     inside, by predicted class.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    path = FOLDER / "metrics.json"
 
     cases: int
     figures: dict[str, float]
@@ -208,10 +216,10 @@ class Metrics(BaseModel):
     rule: Rule | None
 
 
-class Proof(BaseModel):
+class Proof(StageResult):
     """Comparison of `model.onnx` with `model.pkl`, and the golden rows that a loaded model is checked with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    path = FOLDER / "proof.json"
 
     parity: Parity
     golden: Golden
@@ -259,12 +267,12 @@ def read_build() -> Build:
     try:
         build = Build(
             parameters=read_parameters(),
-            preparation=read_preparation(),
-            checks=read_checks(),
-            training=read_training(),
-            population=read_population(),
-            metrics=read_metrics(),
-            proof=read_proof(),
+            preparation=Preparation.read(),
+            checks=Checks.read(),
+            training=Training.read(),
+            population=Population.read(),
+            metrics=Metrics.read(),
+            proof=Proof.read(),
             pickled=MODEL.read_bytes(),
             onnx=ONNX.read_bytes(),
         )
@@ -273,33 +281,3 @@ def read_build() -> Build:
         raise DataError(message) from None
     build.parameters.check_classes(build.preparation.classes)
     return build
-
-
-def read_preparation() -> Preparation:
-    """Read the result of `prepare`."""
-    return Preparation.model_validate_json(PREPARATION.read_text(encoding="utf-8"))
-
-
-def read_checks() -> Checks:
-    """Read the result of `check`."""
-    return Checks.model_validate_json(CHECKS.read_text(encoding="utf-8"))
-
-
-def read_training() -> Training:
-    """Read the result of `train`."""
-    return Training.model_validate(json.loads(TRAINING.read_text(encoding="utf-8")), strict=False)
-
-
-def read_metrics() -> Metrics:
-    """Read the figures that `evaluate` computed."""
-    return Metrics.model_validate_json(METRICS.read_text(encoding="utf-8"), strict=False)
-
-
-def read_population() -> Population:
-    """Read the descriptions of the cases."""
-    return Population.model_validate_json(POPULATION.read_text(encoding="utf-8"))
-
-
-def read_proof() -> Proof:
-    """Read the comparison of ONNX with the pickle."""
-    return Proof.model_validate_json(PROOF.read_text(encoding="utf-8"))

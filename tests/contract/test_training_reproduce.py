@@ -15,7 +15,7 @@ from tests.support.training_cases import made_up_cases
 from training.commands.reproduce import describe_origin, open_version
 from training.errors import RegistryError
 from training.monitoring.predictions_db import Prediction
-from training.stage_files import CASES, METRICS, MODEL, ONNX, PLOTS, PROOF, TRAINING
+from training.stage_files import CASES, MODEL, ONNX, PLOTS, Metrics, Proof, Training
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +76,9 @@ def test_any_processor_makes_the_same_files_to_the_last_byte(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     write_pipeline_files(good_build(), made_up_cases())
     first = made_by(PYTHONHASHSEED="1", OMP_NUM_THREADS="1")
-    assert {str(file) for file in (MODEL, TRAINING, ONNX, METRICS, PROOF, PLOTS / "roc.png")} <= first.keys()
+    assert {
+        str(file) for file in (MODEL, Training.path, ONNX, Metrics.path, Proof.path, PLOTS / "roc.png")
+    } <= first.keys()
     beyond_baseline = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     assert made_by(PYTHONHASHSEED="2", OMP_NUM_THREADS="2") == first
     assert made_by(NPY_DISABLE_CPU_FEATURES=" ".join(beyond_baseline)) == first

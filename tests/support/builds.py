@@ -32,7 +32,7 @@ from training.model import boosting
 from training.model.onnx import convert
 from training.registry.mlflow_registry import ModelRegistry
 from training.settings import TrainingSettings
-from training.stage_files import CASES, CHECKS, PLOTS, PREPARATION, Build, CheckResult, Checks, Preparation, Training
+from training.stage_files import CASES, PLOTS, Build, CheckResult, Checks, Preparation, Training
 
 
 class MadeUpPatient(Patient):
@@ -197,7 +197,7 @@ class Workspace:
 
     def write_preparation(self, preparation: Preparation) -> None:
         """Replace the result of `prepare`."""
-        PREPARATION.write_text(preparation.model_dump_json())
+        preparation.write()
 
     def link(self, alias: str) -> str | None:
         link = self.model_store.folder / alias
@@ -231,10 +231,8 @@ def write_pipeline_files(build: Build, cases: Cases) -> None:
     later = reported(cases, build.parameters.split)
     data = SplitCases(cases, np.arange(len(cases)), later, build.preparation.columns, CLASSES)
     results = run_checks(data, build.parameters.checks)
-    CHECKS.write_text(
-        Checks(data_hash=build.preparation.data_hash, cases=len(cases), findings=results).model_dump_json()
-    )
-    PREPARATION.write_text(build.preparation.model_dump_json())
+    Checks(data_hash=build.preparation.data_hash, cases=len(cases), findings=results).write()
+    build.preparation.write()
     Path("params.yaml").write_text(yaml.safe_dump(build.parameters.model_dump(mode="json")))
 
 

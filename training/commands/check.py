@@ -17,7 +17,7 @@ from training.data.raw import RAW
 from training.data.schema import schema_violations
 from training.data.splitting import reported
 from training.errors import DataError
-from training.stage_files import CASES, CHECKS, CheckResult, Checks, read_preparation
+from training.stage_files import CASES, CheckResult, Checks, Preparation
 
 _SHOWN = 3
 """Number of failed checks that the error line quotes in full."""
@@ -58,7 +58,7 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
         DataError: a row breaks a rule of its patient class, or a check failed.
 
     """
-    parameters, preparation = read_parameters(), read_preparation()
+    parameters, preparation = read_parameters(), Preparation.read()
     cases, lines = read_cases(CASES, preparation.classes), read_lines(CASES)
     if violations := schema_violations(cases.rows, preparation.columns, lines, context.patient):
         message = f"{RAW}, {violations[0]}{_more(len(violations) - 1)}; correct the file, or mend from_row or derived"
@@ -66,10 +66,9 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
     later = reported(cases, parameters.split)
     data = SplitCases(cases, lines, later, preparation.columns, preparation.classes)
     results = run_checks(data, parameters.checks)
-    report = Checks(data_hash=preparation.data_hash, cases=len(cases), findings=results)
-    CHECKS.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    Checks(data_hash=preparation.data_hash, cases=len(cases), findings=results).write()
     if failed := [result.summary for result in results if not result.passed]:
-        message = f"{RAW}: {'; '.join(failed[:_SHOWN])}{_more(len(failed) - _SHOWN)}; all checks are in {CHECKS}"
+        message = f"{RAW}: {'; '.join(failed[:_SHOWN])}{_more(len(failed) - _SHOWN)}; all checks are in {Checks.path}"
         raise DataError(message)
     return f"{len(results)} checks of {len(cases):,} cases passed"
 

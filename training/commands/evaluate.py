@@ -16,18 +16,7 @@ from training.evaluation.plots import draw_all
 from training.evaluation.report import report
 from training.model.boosting import in_float32, predict
 from training.model.onnx import boundary_rows, convert, golden_rows, parity
-from training.stage_files import (
-    CASES,
-    METRICS,
-    MODEL,
-    ONNX,
-    PLOTS,
-    POPULATION,
-    PROOF,
-    Proof,
-    read_preparation,
-    read_training,
-)
+from training.stage_files import CASES, MODEL, ONNX, PLOTS, Preparation, Proof, Training
 from training.stage_runner import log_line
 
 
@@ -46,7 +35,7 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
 
 def main(_: argparse.Namespace, __: TrainingContext) -> str:
     """Run the stage; return its summary."""
-    parameters, preparation = read_parameters(), read_preparation()
+    parameters, preparation = read_parameters(), Preparation.read()
     parameters.check_bands(preparation.features)
     cases = read_cases(CASES, preparation.classes)
     later = reported(cases, parameters.split)
@@ -54,7 +43,7 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
     probabilities: Floats = in_float32(predict(model, test.rows))
     settings, classes = parameters.evaluation, preparation.classes
-    rule, plausible_at = read_rule(CASES, classes), read_training().chosen.plausible_at
+    rule, plausible_at = read_rule(CASES, classes), Training.read().chosen.plausible_at
     by_rule = None if rule is None else rule[later]
     metrics = report(probabilities, test, preparation, plausible_at, parameters, by_rule=by_rule)
     log_line("evaluate", "comparing ONNX with the pickle")
@@ -62,9 +51,9 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PLOTS, probabilities, test.labels, classes, settings.calibration_bins)
     ONNX.write_bytes(onnx)
-    POPULATION.write_text(describe(training, test, preparation).model_dump_json(indent=1) + "\n", encoding="utf-8")
-    METRICS.write_text(metrics.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    PROOF.write_text(proof.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    describe(training, test, preparation).write()
+    metrics.write()
+    proof.write()
     results, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"
     return (
         f"{len(test):,} cases kept from training: accuracy {results['accuracy']:.3f}, "

@@ -15,7 +15,7 @@ from training.context import TrainingContext
 from training.data.cases import Example, write_cases
 from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
-from training.stage_files import CASES, PREPARATION, Preparation
+from training.stage_files import CASES, Preparation
 
 _MEASURED_KINDS = {"number", "integer"}
 _FREE_TEXT = {"value_error", "assertion_error"}
@@ -69,7 +69,7 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
     examples, report = prepare(RAW, context.patient)
     CASES.parent.mkdir(parents=True, exist_ok=True)
     write_cases(CASES, report.columns, examples)
-    PREPARATION.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    report.write()
     left_out = ", ".join(f"{count:,} ({reason})" for reason, count in report.discarded.items())
     return f"{len(examples):,} cases of {report.rows_read:,} rows" + (f"; left out: {left_out}" if left_out else "")
 

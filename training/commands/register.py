@@ -41,7 +41,7 @@ from training.registry.promotion import (
     unusable_reason,
 )
 from training.registry.provenance import code_commit, library_versions
-from training.stage_files import CHECKS, PLOTS, Build, read_build
+from training.stage_files import PLOTS, Build, Checks, read_build
 from training.stage_runner import log_line
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _create_version(build: Build, context: TrainingContext) -> str:
     }
     model_registry = context.model_registry
     with model_registry.start_run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
-        model_registry.log_evaluation(_flat_parameters(build), _flat_metrics(build), PLOTS, CHECKS)
+        model_registry.log_evaluation(_flat_parameters(build), _flat_metrics(build), PLOTS, Checks.path)
         version = model_registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,

@@ -15,7 +15,7 @@ from training.data.splitting import Fold, check_enough, folds, reported
 from training.errors import DataError
 from training.evaluation.metrics import figures
 from training.model import boosting, conformal
-from training.stage_files import CASES, MODEL, TRAINING, Candidate, Training, read_preparation
+from training.stage_files import CASES, MODEL, Candidate, Preparation, Training
 from training.stage_runner import log_line
 
 
@@ -51,7 +51,7 @@ def train(
 
 def main(_: argparse.Namespace, __: TrainingContext) -> str:
     """Run the stage; return its summary."""
-    parameters, preparation = read_parameters(), read_preparation()
+    parameters, preparation = read_parameters(), Preparation.read()
     cases = read_cases(CASES, preparation.classes)
     later = reported(cases, parameters.split)
     training = cases.where(~later)
@@ -70,7 +70,7 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
         reference=distribution.describe(training.rows, preparation.columns, chosen.answers),
     )
     MODEL.write_bytes(pickle.dumps(model, protocol=5))
-    TRAINING.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    report.write()
     return (
         f"{len(training):,} cases; class weights to the power {chosen.class_weight_power:g}, "
         f"temperature {chosen.temperature:.2f}, plausible from {chosen.plausible_at:.3f}, "

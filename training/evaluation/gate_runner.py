@@ -25,7 +25,7 @@ from training.evaluation.metrics import figures
 from training.evaluation.subgroups import subgroups
 from training.model.latency import measure_latency
 from training.model.predictor import load_predictor
-from training.stage_files import CASES, Checks, Preparation, Subgroup, read_checks, read_preparation
+from training.stage_files import CASES, Checks, Preparation, Subgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class GateRunner:
         """
         parameters = read_parameters()
         try:
-            preparation = read_preparation()
-            checks, cases = read_checks(), read_cases(CASES, preparation.classes)
+            preparation = Preparation.read()
+            checks, cases = Checks.read(), read_cases(CASES, preparation.classes)
         except FileNotFoundError as error:
             message = f"{error.filename}: not there; `make train` in this disease's folder writes these cases"
             raise DataError(message) from None

@@ -7,24 +7,20 @@ fail if a figure is worse than that of the model in production, by more than cha
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from shared.artifacts.bundle import Parity
 from training.config import Gates
 from training.evaluation.comparison import Difference
 from training.evaluation.metrics import LOWER_IS_BETTER
 from training.model.latency import Latency
-from training.stage_files import Checks, Interval, Subgroup
+from training.stage_files import Checks, Interval, Record, Subgroup
 
 
-class Verdict(BaseModel):
+class Verdict(Record):
     """Result of one gate: the figure (None if the reported cases do not give it) and the bound that it must keep.
 
     In a comparison the figure is the difference from production, and it fails only if its whole interval is beyond the
     bound.
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     gate: str
     figure: float | None
@@ -35,10 +31,8 @@ class Verdict(BaseModel):
     remark: str = ""
 
 
-class GateReport(BaseModel):
+class GateReport(Record):
     """The verdicts on one version, the cases they were computed on, and the version it was compared with."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     version: str
     data_hash: str
