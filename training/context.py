@@ -3,13 +3,14 @@
 A command that does not use the registry does not import MLflow, which takes seconds.
 """
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared.artifacts.store import ModelStore
 from shared.patient import Patient, load_patient
 from shared.settings import read_settings
-from training.registry.open import open_registry
+from training.errors import RegistryError
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -56,7 +57,18 @@ class TrainingContext:
             RegistryError: it cannot be used.
 
         """
-        return open_registry(self.settings, self.patient.disease.name)
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the URL may contain a password
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        from training.registry.mlflow_registry import ModelRegistry  # noqa: PLC0415 - MLflow reads the variables above
+
+        var = self.settings.var
+        try:
+            var.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"PREDECIR_VAR={var}: cannot be made ({error.strerror}); it is the model registry's folder"
+            raise RegistryError(message) from None
+        return ModelRegistry(self.patient.disease.name, uri=self.settings.mlflow_tracking_uri, var=var)
 
     @property
     def registry_exists(self) -> bool:

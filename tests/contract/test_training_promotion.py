@@ -25,9 +25,9 @@ from tests.support.builds import (
     underconfident_build,
 )
 from training.commands.history import as_json, as_table
+from training.context import TrainingContext
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
 from training.registry.mlflow_registry import ModelRegistry
-from training.registry.open import open_registry
 from training.registry.promotion import AliasChange, move_alias, read_alias
 from training.settings import TrainingSettings
 
@@ -349,7 +349,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = TrainingSettings.model_validate({"PREDECIR_VAR": tmp_path / "file/var"})
     with pytest.raises(RegistryError, match=r"file/var: cannot be made \(Not a directory\)"):
-        open_registry(settings, "inventada")
+        _ = TrainingContext(settings).model_registry
 
 
 @contextmanager
