@@ -1,5 +1,6 @@
 """Builds of a made-up disease, trained in a second, and a workspace to register them in."""
 
+import argparse
 import datetime as dt
 import functools
 import pickle
@@ -17,11 +18,10 @@ from shared.artifacts.store import ModelStore
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.card.render import CardVersion
+from training.commands import promote, rollback
 from training.commands.check import SplitCases, run_checks
 from training.commands.evaluate import prove
-from training.commands.promote import promote
 from training.commands.register import register
-from training.commands.rollback import rollback
 from training.commands.train import train
 from training.context import TrainingContext
 from training.data import distribution, population
@@ -178,10 +178,11 @@ class Workspace:
         return register(build, self.context)
 
     def promote(self, version: str, alias: str = PRODUCTION, *, force: bool = False) -> str:
-        return promote(version, alias, "a test", self.context, force=force)
+        arguments = argparse.Namespace(version=version, to=alias, reason="a test", force=force)
+        return promote.main(arguments, self.context)
 
     def rollback(self) -> str:
-        return rollback("a test", self.context)
+        return rollback.main(argparse.Namespace(reason="a test"), self.context)
 
     @property
     def model_registry(self) -> ModelRegistry:

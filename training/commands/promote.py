@@ -23,20 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
-    """Run the command; return its summary."""
-    return promote(arguments.version, arguments.to, arguments.reason, context, force=arguments.force)
-
-
-def promote(version: str, alias: str, reason: str, context: TrainingContext, *, force: bool = False) -> str:
-    """Move `alias` to `version`; return a summary.
+    """Move the alias `to` to the version; return a summary.
 
     Raises:
-        GatesFailedError: the version fails a gate and `force` is false.
+        GatesFailedError: the version fails a gate, and there is no `force`.
         PromotionError: the version does not exist or cannot serve, or another process moved the alias.
         RegistryError: the registry cannot be used.
         ModelStoreError: the disk cannot be written.
 
     """
+    version, alias = arguments.version, arguments.to
     model_registry, model_store = context.model_registry, context.model_store
     if not model_registry.has_version(version):
         raise PromotionError(_unknown_version(version, context))
@@ -48,10 +44,10 @@ def promote(version: str, alias: str, reason: str, context: TrainingContext, *, 
     bundle = fetch_bundle(version, model_registry, model_store)
     report = run_gates(bundle, state.version, model_registry, model_store) if alias == PRODUCTION else None
     missed = report.failed if report else []
-    if missed and not force:
+    if missed and not arguments.force:
         message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force overrides"
         raise GatesFailedError(message)
-    change = AliasChange("promote", version, reason, report, tuple(missed))
+    change = AliasChange("promote", version, arguments.reason, report, tuple(missed))
     move_alias(change, state, model_registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
     return f"version {version}, {alias} (was {state.version or 'empty'}){forced}"

@@ -19,11 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
-    """Run the command; return its summary."""
-    return rollback(arguments.reason, context)
-
-
-def rollback(reason: str, context: TrainingContext) -> str:
     """Move production to the previous version; return a summary.
 
     Raises:
@@ -39,5 +34,5 @@ def rollback(reason: str, context: TrainingContext) -> str:
         message = "the promotion log has no version before the one in production; promote another"
         raise PromotionError(message)
     fetch_bundle(version, model_registry, model_store)
-    move_alias(AliasChange("rollback", version, reason), state, model_registry, model_store)
+    move_alias(AliasChange("rollback", version, arguments.reason), state, model_registry, model_store)
     return f"version {version}, {PRODUCTION} (was {state.version})"
