@@ -47,8 +47,7 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     if missed and not arguments.force:
         message = f"version {version} is not promoted; it does not pass: {', '.join(missed)}; --force overrides"
         raise GatesFailedError(message)
-    change = AliasChange("promote", version, arguments.reason, report, tuple(missed))
-    move_alias(change, state, model_registry, model_store)
+    move_alias(AliasChange("promote", version, arguments.reason, report), state, model_registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
     return f"version {version}, {alias} (was {state.version or 'empty'}){forced}"
 

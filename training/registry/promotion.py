@@ -40,13 +40,12 @@ class AliasState:
 
 @dataclass(frozen=True, slots=True)
 class AliasChange:
-    """A move to record: its target version, its reason, its gate report and the gates that it was forced past."""
+    """A move to record: its target version, its reason and its gate report; it is forced past gates that failed."""
 
     action: Literal["promote", "rollback", "register"]
     version: str
     reason: str
     report: GateReport | None = None
-    forced: tuple[str, ...] = ()
 
 
 def read_alias(model_registry: "ModelRegistry", alias: str, *, target: str | None = None) -> AliasState:
@@ -92,7 +91,7 @@ def move_alias(
         replaced=state.version,
         who=_current_user(),
         reason=change.reason,
-        forced=change.forced,
+        forced=tuple(change.report.failed) if change.report else (),
         report=change.report.model_dump(mode="json") if change.report else None,
         after=last.stored.number if last else 0,
         after_digest=last.stored.digest if last else "",
