@@ -2,12 +2,10 @@ import pytest
 
 from shared.artifacts.bundle import Parity
 from training.config import Gates, LatencyGate, SubgroupGate
-from training.evaluation.comparison import Difference
 from training.evaluation.gates import (
     GateReport,
     Verdict,
     check_data_checks,
-    check_differences,
     check_figures,
     check_latency,
     check_subgroups,
@@ -85,18 +83,6 @@ def test_the_table_shows_gate_figure_bound_and_verdict() -> None:
 )
 def test_a_model_that_takes_too_long_is_rejected(latency: Latency, missed: list[str]) -> None:
     assert failed(check_latency(latency, gates())) == missed
-
-
-def test_only_what_is_worse_by_more_than_chance_is_rejected() -> None:
-    verdicts = check_differences(
-        [
-            Difference("accuracy", -0.001, (-0.004, 0.002), "no difference seen"),
-            Difference("balanced_accuracy", 0.02, (0.01, 0.03), "better"),
-            Difference("log_loss", 0.05, (0.02, 0.08), "worse"),
-        ]
-    )
-    assert failed(verdicts) == ["production.log_loss"]
-    assert "worse, 95 % interval +0.0200 to +0.0800" in table(verdicts)[2]
 
 
 def group(cases: int, **figures: float) -> Subgroup:

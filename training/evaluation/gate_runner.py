@@ -11,12 +11,11 @@ from training.config import Parameters, TimeSplit, read_parameters
 from training.data.cases import Cases, Floats, Mask, read_cases
 from training.data.splitting import reported
 from training.errors import DataError
-from training.evaluation.comparison import compared_figures, differences
+from training.evaluation.comparison import compare, compared_figures
 from training.evaluation.gates import (
     GateReport,
     Verdict,
     check_data_checks,
-    check_differences,
     check_figures,
     check_latency,
     check_subgroups,
@@ -121,15 +120,13 @@ class GateRunner:
         cases = self.cases.where(unseen)
         if len(cases) == 0:
             return "it was trained on all of these cases"
-        return check_differences(
-            differences(
-                probabilities[unseen],
-                load_predictor(production)(cases.rows),
-                cases.labels,
-                manifest.classes,
-                compared_figures(candidate.low_prevalence),
-                self.parameters.evaluation,
-            )
+        return compare(
+            probabilities[unseen],
+            load_predictor(production)(cases.rows),
+            cases.labels,
+            manifest.classes,
+            compared_figures(candidate.low_prevalence),
+            self.parameters.evaluation,
         )
 
     def _unseen_by(self, manifest: Manifest) -> Mask | None:

@@ -9,8 +9,6 @@ from typing import Literal
 
 from shared.artifacts.bundle import Parity
 from training.config import Gates
-from training.evaluation.comparison import Difference
-from training.evaluation.metrics import LOWER_IS_BETTER
 from training.model.latency import Latency
 from training.stage_files import Checks, Interval, Record, Subgroup
 
@@ -96,22 +94,6 @@ def check_subgroups(groups: Iterable[Subgroup], gates: Gates) -> list[Verdict]:
                 for figure, floor in (("accuracy", rule.accuracy), ("balanced_accuracy", rule.balanced_accuracy))
             ]
     return verdicts
-
-
-def check_differences(differences: Iterable[Difference]) -> list[Verdict]:
-    """Check that no figure is worse than that of production; only a difference beyond chance counts."""
-    return [
-        Verdict(
-            gate=f"production.{difference.figure}",
-            figure=difference.value,
-            rule="<=" if difference.figure in LOWER_IS_BETTER else ">=",
-            bound=0,
-            passed=difference.result != "worse",
-            interval=difference.interval,
-            remark=f"{difference.result}, 95 % interval {difference.interval[0]:+.4f} to {difference.interval[1]:+.4f}",
-        )
-        for difference in differences
-    ]
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:
