@@ -137,10 +137,10 @@ def test_the_card_states_the_origin_of_the_model(build: Build, page: Page) -> No
 
 def test_the_card_states_when_files_differed_from_the_commit(build: Build, page: Page) -> None:
     assert "con cambios sin confirmar" not in page.words
-    dirty = Page(render(build, dataclasses.replace(version_of(build), git_dirty=True))).words
+    dirty = Page(render(build, version_of(build).model_copy(update={"git_dirty": True}))).words
     assert "commit-of-the-test con cambios sin confirmar" in dirty
     assert "da el mismo modelo" not in dirty
-    unknown = Page(render(build, dataclasses.replace(version_of(build), git_dirty=None))).words
+    unknown = Page(render(build, version_of(build).model_copy(update={"git_dirty": None}))).words
     assert "commit-of-the-test; no consta si había cambios sin confirmar" in unknown
 
 

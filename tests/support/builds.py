@@ -13,15 +13,14 @@ from typing import ClassVar
 import numpy as np
 import yaml
 
-from shared.artifacts.bundle import PRODUCTION, STAGING
+from shared.artifacts.bundle import PRODUCTION, STAGING, Manifest
 from shared.artifacts.store import ModelStore
 from shared.patient import Diagnosis, Disease, Patient, measure
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
-from training.card.render import CardVersion
 from training.commands import promote, rollback
 from training.commands.check import SplitCases, run_checks
 from training.commands.evaluate import prove
-from training.commands.register import register
+from training.commands.register import describe_version, register
 from training.commands.train import train
 from training.context import TrainingContext
 from training.data import distribution, population
@@ -147,13 +146,11 @@ def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some
     )
 
 
-def version_of(build: Build) -> CardVersion:
+def version_of(build: Build) -> Manifest:
     """A version of `build`, for its card."""
-    files = {"model.pkl": build.pickled, "model.onnx": build.onnx}
+    manifest = describe_version(build, "7", "run-of-the-test", ("commit-of-the-test", False))
     made = dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC)
-    return CardVersion(
-        "7", "run-of-the-test", made, "commit-of-the-test", git_dirty=False, libraries={"python": "3.11"}, files=files
-    )
+    return manifest.model_copy(update={"created": made, "libraries": {"python": "3.11"}})
 
 
 class Workspace:

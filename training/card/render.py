@@ -4,17 +4,15 @@ Its headings are the items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378). 
 would fetch, and one `<style>`, so that it can be served under a Content-Security-Policy that allows nothing else.
 """
 
-import datetime as dt
-import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from shared.artifacts.bundle import Manifest
 from training.card import charts
 from training.evaluation.subgroups import FIGURES, UNKNOWN
 from training.stage_files import Build, Interval, Metrics
@@ -27,21 +25,8 @@ _NUMBER = r"(?:(?<![\d.])-)?[\d.]+(?:e[-+]?\d+)?"
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
-@dataclass(frozen=True, slots=True)
-class CardVersion:
-    """A version: its number, run, origin and libraries, and its files as bytes by name."""
-
-    number: str
-    run_id: str
-    created: dt.datetime
-    git_commit: str
-    git_dirty: bool | None
-    libraries: Mapping[str, str]
-    files: Mapping[str, bytes]
-
-
-def render(build: Build, version: CardVersion) -> bytes:
-    """Return the card of `version`, which was made from `build`, as UTF-8."""
+def render(build: Build, manifest: Manifest) -> bytes:
+    """Return the card of the version that `manifest` describes, which was made from `build`, as UTF-8."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATE.parent),
         autoescape=True,
@@ -55,10 +40,9 @@ def render(build: Build, version: CardVersion) -> bytes:
         "whole": whole,
         "band": band,
         "shade": shade,
-        "digest": lambda content: hashlib.sha256(content).hexdigest(),
     }
     template = environment.get_template(_TEMPLATE.name)
-    return template.render(**_facts(build, version)).encode()
+    return template.render(**_facts(build, manifest)).encode()
 
 
 def share(value: float) -> str:
@@ -93,11 +77,11 @@ def shade(count: int, total: int) -> str:
     return f"s{sum(count > 0 and count / total >= least for least in _SHADES)}"
 
 
-def _facts(build: Build, version: CardVersion) -> dict[str, Any]:
+def _facts(build: Build, manifest: Manifest) -> dict[str, Any]:
     preparation, metrics = build.preparation, build.metrics
     rule = metrics.rule
     return {
-        "version": version,
+        "manifest": manifest,
         "preparation": preparation,
         "disease": preparation.disease,
         "about": preparation.disease.about,

@@ -8,10 +8,9 @@ import datetime as dt
 import pickle
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import (
     CARD,
@@ -26,7 +25,7 @@ from shared.artifacts.bundle import (
 )
 from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStoreError
-from training.card.render import CardVersion, render
+from training.card.render import render
 from training.context import TrainingContext
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, TrainingError
 from training.registry.build_cache import cached_summary, store_summary
@@ -53,20 +52,6 @@ _PATIENT_TAG = "patient_digest"
 _REASON = "trained"
 _STAGING_ATTEMPTS = 10
 _DIRTY = {True: "yes", False: "no", None: "unknown"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Provenance:
-    """When and with which code and libraries a version is made."""
-
-    created: dt.datetime
-    commit: str
-    dirty: bool | None
-    libraries: dict[str, str]
-
-    @classmethod
-    def current(cls) -> Self:
-        return cls(dt.datetime.now(dt.UTC), *code_commit(), library_versions())
 
 
 def main(_: argparse.Namespace, context: TrainingContext) -> str:
@@ -174,11 +159,11 @@ def _is_for_same_class(version: str, model_registry: "ModelRegistry", build: Bui
 
 def _create_version(build: Build, context: TrainingContext) -> str:
     """Register `build` as a new version and publish its bundle in the model store; return the version."""
-    provenance = _Provenance.current()
+    commit, dirty = code_commit()
     tags = {
         "data_hash": build.preparation.data_hash,
-        "git_commit": provenance.commit,
-        "git_dirty": _DIRTY[provenance.dirty],
+        "git_commit": commit,
+        "git_dirty": _DIRTY[dirty],
         _PATIENT_TAG: build.preparation.patient_digest,
     }
     model_registry = context.model_registry
@@ -192,10 +177,12 @@ def _create_version(build: Build, context: TrainingContext) -> str:
         )
         log_line("register", f"logged version {version} in run {run_id}")
         bundle = Path(temporary)
-        files = _bundle_files(build, version, run_id, provenance)
-        for name, content in files.items():
-            (bundle / name).write_bytes(content)
-        manifest = _manifest(build, version, run_id, provenance, files)
+        manifest = describe_version(build, version, run_id, (commit, dirty))
+        card = render(build, manifest)
+        manifest = manifest.model_copy(update={"files": {**manifest.files, CARD: file_digest(card)}})
+        contents = {PICKLE: build.pickled, ONNX: build.onnx, CARD: card}
+        for name in manifest.files:
+            (bundle / name).write_bytes(contents[name])
         seal(bundle, manifest, signing_key(context.settings.var / "keys"))
         model_registry.log_bundle(bundle)
         model_registry.log_card(bundle / CARD)
@@ -203,26 +190,15 @@ def _create_version(build: Build, context: TrainingContext) -> str:
     return version
 
 
-def _bundle_files(build: Build, version: str, run_id: str, provenance: _Provenance) -> dict[str, bytes]:
-    files = {PICKLE: build.pickled} | ({ONNX: build.onnx} if build.proof.parity.passed else {})
-    card_version = CardVersion(
-        number=version,
-        run_id=run_id,
-        created=provenance.created,
-        git_commit=provenance.commit,
-        git_dirty=provenance.dirty,
-        libraries=provenance.libraries,
-        files=dict(files),
-    )
-    return files | {CARD: render(build, card_version)}
-
-
-def _manifest(build: Build, version: str, run_id: str, provenance: _Provenance, files: dict[str, bytes]) -> Manifest:
+def describe_version(build: Build, version: str, run_id: str, code: tuple[str, bool | None]) -> Manifest:
+    """Return the manifest of a version, without its card; `code` is the commit and whether files differ from it."""
+    commit, dirty = code
+    models = {PICKLE: build.pickled} | ({ONNX: build.onnx} if build.proof.parity.passed else {})
     return Manifest(
         name=build.preparation.name,
         version=version,
         run_id=run_id,
-        created=provenance.created,
+        created=dt.datetime.now(dt.UTC),
         patient_digest=build.preparation.patient_digest,
         columns=build.preparation.columns,
         classes=build.preparation.classes,
@@ -236,12 +212,12 @@ def _manifest(build: Build, version: str, run_id: str, provenance: _Provenance, 
         golden=build.proof.golden,
         conformal=Conformal(level=build.parameters.conformal.level, plausible_at=build.training.chosen.plausible_at),
         metrics=build.metrics.figures,
-        files={name: file_digest(content) for name, content in files.items()},
-        libraries=provenance.libraries,
+        files={name: file_digest(content) for name, content in models.items()},
+        libraries=library_versions(),
         parameters=_flat_parameters(build),
         data_hash=build.preparation.data_hash,
-        git_commit=provenance.commit,
-        git_dirty=provenance.dirty,
+        git_commit=commit,
+        git_dirty=dirty,
     )
 
 
