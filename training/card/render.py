@@ -7,6 +7,7 @@ would fetch, and one `<style>`, so that it can be served under a Content-Securit
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from shared.artifacts.bundle import Manifest
 from training.card import charts
-from training.evaluation.subgroups import FIGURES, UNKNOWN
+from training.evaluation.subgroups import UNKNOWN
 from training.stage_files import Build, Interval, Metrics
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
@@ -81,20 +82,13 @@ def _facts(build: Build, manifest: Manifest) -> dict[str, Any]:
     preparation, metrics = build.preparation, build.metrics
     rule = metrics.rule
     return {
+        **{field.name: getattr(build, field.name) for field in fields(build)},
         "manifest": manifest,
-        "preparation": preparation,
         "disease": preparation.disease,
         "about": preparation.disease.about,
-        "training": build.training,
-        "population": build.population,
-        "checks": build.checks,
-        "metrics": metrics,
-        "proof": build.proof,
-        "parameters": build.parameters,
         "labels": {diagnosis.code: diagnosis.label for diagnosis in preparation.disease.diagnoses},
         "features": {feature.name: feature for feature in preparation.features},
         "commonest": _commonest(build),
-        "subgroup_figures": FIGURES,
         "scale": _scale(metrics),
         "bar": charts.interval_bar,
         "calibration": charts.calibration(metrics.calibration, least=build.parameters.subgroups.least_cases),
