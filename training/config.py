@@ -1,7 +1,7 @@
 """Parameters: the strict model of `params.yaml`. Types are not converted, and no key has a default value."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -146,11 +146,6 @@ class Gates(_Section):
     latency: LatencyGate
     subgroups: SubgroupGate
 
-    @property
-    def classes(self) -> set[str]:
-        """The class codes that the gates name."""
-        return {*self.average_precision, *self.recall}
-
 
 class Trigger(_Section):
     """Limits of recent predictions beyond which `training trigger` starts the pipeline."""
@@ -178,38 +173,25 @@ class Parameters(_Section):
     gates: Gates
     trigger: Annotated[Trigger | None, Field(exclude=True)] = None  # no model depends on it, so it is not registered
 
-    def check_classes(self, classes: Iterable[str]) -> None:
-        """Check that every class of a gate is a class of the disease.
+    def check_names(self, classes: Collection[str], features: Iterable[Feature]) -> None:
+        """Check that every name in a gate, band or limit is a class, measurement or column of the disease.
 
         Raises:
-            ParametersError: names the unknown ones.
+            ParametersError: names the unknown ones of the first kind that has some.
 
         """
-        if unknown := sorted(self.gates.classes - set(classes)):
+        kinds = {feature.name: feature.kind for feature in features}
+        measured = [name for name, kind in kinds.items() if kind in {"number", "integer"}]
+        gates, bands = {*self.gates.average_precision, *self.gates.recall}, set(self.subgroups.bands)
+        limits = set(self.checks.missing_by_column)
+        if unknown := sorted(gates - set(classes)):
             message = f"{FILE}: gates: no such class: {', '.join(unknown)}; the classes are {', '.join(classes)}"
             raise ParametersError(message)
-
-    def check_bands(self, features: Iterable[Feature]) -> None:
-        """Check that every band is of a measurement of the disease.
-
-        Raises:
-            ParametersError: names the unknown measurements.
-
-        """
-        measured = [feature.name for feature in features if feature.kind in {"number", "integer"}]
-        if unknown := sorted(set(self.subgroups.bands) - set(measured)):
+        if unknown := sorted(bands - set(measured)):
             known = ", ".join(measured)
             message = f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; known: {known}"
             raise ParametersError(message)
-
-    def check_columns(self, columns: Iterable[str]) -> None:
-        """Check that every column of a limit is a column of the patient class.
-
-        Raises:
-            ParametersError: names the unknown ones.
-
-        """
-        if unknown := sorted(set(self.checks.missing_by_column) - set(columns)):
+        if unknown := sorted(limits - set(kinds)):
             message = f"{FILE}: checks.missing_by_column: no such column: {', '.join(unknown)}"
             raise ParametersError(message)
 

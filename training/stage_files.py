@@ -261,7 +261,7 @@ def read_build() -> Build:
 
     Raises:
         DataError: a stage has not run here.
-        ParametersError: `params.yaml` is wrong, or has gates for classes that the disease does not have.
+        ParametersError: `params.yaml` is wrong, or has names that the disease does not have.
 
     """
     try:
@@ -279,5 +279,5 @@ def read_build() -> Build:
     except FileNotFoundError as error:
         message = f"{error.filename}: not there; run the stages before this one (`make train` runs them all)"
         raise DataError(message) from None
-    build.parameters.check_classes(build.preparation.classes)
+    build.parameters.check_names(build.preparation.classes, build.preparation.features)
     return build

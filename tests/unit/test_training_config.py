@@ -35,7 +35,7 @@ def test_ours_are_read_as_they_are_written() -> None:
     parameters = read_parameters(ROOT / "params.yaml")
     assert isinstance(parameters.split, TimeSplit)
     assert parameters.split.date.isoformat() == OURS["split"]["date"]
-    parameters.check_classes(["hipertiroidismo"])
+    parameters.check_names(DatosPaciente.disease.classes, DatosPaciente.features)
 
 
 def test_data_without_dates_are_split_at_random(tmp_path: Path) -> None:
@@ -84,12 +84,13 @@ def test_the_error_of_a_missing_file_names_the_folder_to_run_in(tmp_path: Path) 
 
 def test_a_gate_for_a_class_that_does_not_exist_is_rejected() -> None:
     with pytest.raises(ParametersError, match="no such class: hipertiroidismo; the classes are sano, enfermo"):
-        read_parameters(ROOT / "params.yaml").check_classes(["sano", "enfermo"])
+        read_parameters(ROOT / "params.yaml").check_names(["sano", "enfermo"], DatosPaciente.features)
 
 
 def test_bands_of_an_unmeasured_column_are_rejected() -> None:
     parameters = read_parameters(ROOT / "params.yaml")
-    parameters.check_bands(DatosPaciente.features)
     text = "no such measurement: edad; known: glucosa"
     with pytest.raises(ParametersError, match=text):
-        parameters.check_bands([f for f in PacienteDePrueba.features if f.name != "edad"])
+        parameters.check_names(
+            DatosPaciente.disease.classes, [f for f in PacienteDePrueba.features if f.name != "edad"]
+        )

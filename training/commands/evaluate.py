@@ -36,7 +36,7 @@ def prove(model: HistGradientBoostingClassifier, onnx: bytes, rows: Rows, tolera
 def main(_: argparse.Namespace, __: TrainingContext) -> str:
     """Run the stage; return its summary."""
     parameters, preparation = read_parameters(), Preparation.read()
-    parameters.check_bands(preparation.features)
+    parameters.check_names(preparation.classes, preparation.features)
     cases = read_cases(CASES, preparation.classes)
     later = reported(cases, parameters.split)
     test, training = cases.where(later), cases.where(~later)

@@ -50,10 +50,7 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     if arguments.unless_served and (served := _describe_served(context)):
         return served
     check_owner(settings.predecir_paciente)
-    parameters = read_parameters()
-    parameters.check_classes(patient.disease.classes)
-    parameters.check_bands(patient.features)
-    parameters.check_columns(patient.columns)
+    read_parameters().check_names(patient.disease.classes, patient.features)
     pull = needs_pull(newest=arguments.until == _PULL)
     log_line("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if write_project(patient, settings.predecir_paciente):
