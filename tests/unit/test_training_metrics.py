@@ -9,7 +9,6 @@ from training.evaluation.metrics import (
     bootstrap_intervals,
     bootstrap_weights,
     calibration_curve,
-    confusion_matrix,
     figures,
     weighted,
 )
@@ -86,8 +85,3 @@ def test_the_interval_of_the_accuracy_is_as_wide_as_the_binomial(count: int) -> 
     low, high = bootstrap_intervals(resampled)["accuracy"]
     assert low < accuracy < high
     assert high - low == pytest.approx(2 * 1.96 * (accuracy * (1 - accuracy) / count) ** 0.5, rel=0.15)
-
-
-def test_the_confusion_matrix_has_truth_in_rows() -> None:
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
-    assert confusion_matrix(probabilities, np.array([0, 0, 1]), 2).tolist() == [[1, 1], [0, 1]]

@@ -34,7 +34,7 @@ def compare(  # noqa: PLR0913, PLR0917 - two models, the cases, and how to compa
     Both models are compared by their probabilities (n x classes) for n cases. Undefined figures are left out, for
     example the average precision of a class without cases.
     """
-    weights = np.concatenate([np.ones((1, len(labels))), bootstrap_weights(len(labels), settings)])
+    weights = bootstrap_weights(len(labels), settings)
     candidate_figures, production_figures = (
         weighted(probabilities, labels, classes, settings.calibration_bins, weights)
         for probabilities in (candidate, production)

@@ -1,10 +1,10 @@
 """Metrics of predicted probabilities with bootstrap confidence intervals, in one vectorised computation.
 
-Every figure is computed under R sets of case weights at once: weights of one give the figure itself, multinomial
-counts give its bootstrap distribution. Names: `accuracy`, `balanced_accuracy` (mean recall of the classes that occur),
-`log_loss` (nats), `brier` (summed over classes, 0 to 2), `expected_calibration_error` (top label, equal-width bins;
-Naeini et al. 2015), `overconfidence` (mean probability of the top label less accuracy), and per class `recall.C`,
-`precision.C`, `f1.C`, `average_precision.C`, `roc_auc.C`.
+Every figure is computed under R sets of case weights at once: the first, weights of one, gives the figure itself, and
+the others, multinomial counts, give its bootstrap distribution. Names: `accuracy`, `balanced_accuracy` (mean recall of
+the classes that occur), `log_loss` (nats), `brier` (summed over classes, 0 to 2), `expected_calibration_error` (top
+label, equal-width bins; Naeini et al. 2015), `overconfidence` (mean probability of the top label less accuracy), and
+per class `recall.C`, `precision.C`, `f1.C`, `average_precision.C`, `roc_auc.C`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ def figures(probabilities: Floats, labels: Labels, classes: Sequence[str], bins:
 
 
 def bootstrap_weights(cases: int, settings: Evaluation) -> Floats:
-    """Draw the count of each of `cases` in every bootstrap resample: an array of resamples x cases."""
+    """Return a row of ones, then the count of each of `cases` in every bootstrap resample: (resamples + 1) x cases."""
     generator = np.random.default_rng(settings.seed)
     drawn = generator.multinomial(cases, np.full(cases, 1 / cases), size=settings.bootstrap_resamples)
-    return drawn.astype(np.float64)
+    return np.concatenate([np.ones((1, cases)), drawn])
 
 
 def point_estimates(weighted_values: Mapping[str, Floats]) -> dict[str, float]:
@@ -40,7 +40,8 @@ def point_estimates(weighted_values: Mapping[str, Floats]) -> dict[str, float]:
 
 def bootstrap_intervals(weighted_values: Mapping[str, Floats]) -> dict[str, Interval]:
     """Return the 95 % percentile interval of each figure over its resamples."""
-    ends = {name: np.nanpercentile(v, _INTERVAL) for name, v in weighted_values.items() if np.isfinite(v).any()}
+    resampled = {name: values[1:] for name, values in weighted_values.items()}
+    ends = {name: np.nanpercentile(v, _INTERVAL) for name, v in resampled.items() if np.isfinite(v).any()}
     return {name: (round(float(low), 6), round(float(high), 6)) for name, (low, high) in ends.items()}
 
 
@@ -76,12 +77,6 @@ def weighted(
                 f"roc_auc.{code}": roc_auc,
             }
     return values
-
-
-def confusion_matrix(probabilities: Floats, labels: Labels, count: int) -> Labels:
-    """Count cases by true (rows) and predicted (columns) class."""
-    pairs = labels * count + probabilities.argmax(axis=1)
-    return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
 
 def calibration_curve(probabilities: Floats, labels: Labels, bins: int) -> tuple[Floats, Floats, Labels]:

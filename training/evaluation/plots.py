@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from training.data.cases import Floats, Labels
-from training.evaluation.metrics import calibration_curve, confusion_matrix
+from training.evaluation.metrics import calibration_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def _draw(path: Path, content: Callable[["Axes"], None]) -> None:
 
 
 def _confusion(axes: "Axes", probabilities: Floats, labels: Labels, classes: Sequence[str]) -> None:
-    counts = confusion_matrix(probabilities, labels, len(classes))
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(classes)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from training.config import Evaluation, Parameters
 from training.data.cases import Cases, Floats, Labels, Mask
@@ -10,7 +11,6 @@ from training.evaluation.metrics import (
     bootstrap_intervals,
     bootstrap_weights,
     calibration_curve,
-    confusion_matrix,
     point_estimates,
     weighted,
 )
@@ -36,22 +36,17 @@ def report(  # noqa: PLR0913 - each comes from another stage or file
 
     def estimate(chosen: Mask) -> tuple[dict[str, float], dict[str, Interval]]:
         answers, truth = probabilities[chosen], labels[chosen]
-
-        def compute(weights: Floats) -> dict[str, Floats]:
-            return {
-                **weighted(answers, truth, classes, settings.calibration_bins, weights),
-                **conformal.weighted(answers, truth, classes, plausible_at, weights),
-            }
-
-        resampled = compute(bootstrap_weights(len(truth), settings))
-        return point_estimates(compute(np.ones((1, len(truth))))), bootstrap_intervals(resampled)
+        weights = bootstrap_weights(len(truth), settings)
+        values = weighted(answers, truth, classes, settings.calibration_bins, weights)
+        values |= conformal.weighted(answers, truth, classes, plausible_at, weights)
+        return point_estimates(values), bootstrap_intervals(values)
 
     overall, intervals = estimate(np.ones(len(cases), dtype=np.bool_))
     return Metrics(
         cases=len(cases),
         figures=overall,
         intervals=intervals,
-        confusion=_confusion(confusion_matrix(probabilities, labels, len(classes)).tolist(), classes),
+        confusion=_confusion(probabilities, labels, classes),
         calibration=[
             CalibrationBin(confidence=round(mean, 6), right=round(share, 6), cases=size)
             for mean, share, size in zip(
@@ -65,23 +60,20 @@ def report(  # noqa: PLR0913 - each comes from another stage or file
 
 
 def _rule(probabilities: Floats, by_rule: Labels, labels: Labels, classes: Sequence[str], settings: Evaluation) -> Rule:
-    def compute(weights: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        certain = np.eye(len(classes))[by_rule]
-        rule = weighted(certain, labels, classes, settings.calibration_bins, weights)
-        model = weighted(probabilities, labels, classes, settings.calibration_bins, weights)
-        names = [name for name in rule if name.startswith(_RULE_FIGURES)]
-        return {name: rule[name] for name in names}, {name: model[name] - rule[name] for name in names}
-
-    values, gain = compute(np.ones((1, len(labels))))
-    resampled, resampled_gain = compute(bootstrap_weights(len(labels), settings))
+    weights, certain = bootstrap_weights(len(labels), settings), np.eye(len(classes))[by_rule]
+    model = weighted(probabilities, labels, classes, settings.calibration_bins, weights)
+    every = weighted(certain, labels, classes, settings.calibration_bins, weights)
+    values = {name: figure for name, figure in every.items() if name.startswith(_RULE_FIGURES)}
+    gain = {name: model[name] - figure for name, figure in values.items()}
     return Rule(
         answers=[classes[index] for index in np.unique(by_rule)],
         figures=point_estimates(values),
-        intervals=bootstrap_intervals(resampled),
+        intervals=bootstrap_intervals(values),
         gain=point_estimates(gain),
-        gain_intervals=bootstrap_intervals(resampled_gain),
+        gain_intervals=bootstrap_intervals(gain),
     )
 
 
-def _confusion(counts: list[list[int]], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+def _confusion(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(classes))).tolist()
     return {code: dict(zip(classes, row, strict=True)) for code, row in zip(classes, counts, strict=True)}
