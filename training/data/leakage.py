@@ -6,14 +6,13 @@ by its values or by the presence of a value.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import recall_score
 from sklearn.tree import DecisionTreeClassifier
 
-from training.data.cases import Cases, Labels
+from training.data.cases import Cases, Labels, Mask, Rows
 
 _DEPTH = 3
 
@@ -32,31 +31,17 @@ def by_value(training: Cases, later: Cases, columns: Sequence[str], classes: Seq
     return {
         column: _separation(training.rows[:, [index]], training.labels, later.rows[:, [index]], later.labels, classes)
         for index, column in enumerate(columns)
-        if _varies(training.rows[:, index])
+        if len(np.unique(training.rows[:, index])) > 1
     }
 
 
 def by_absence(training: Cases, later: Cases, columns: Sequence[str], classes: Sequence[str]) -> dict[str, Separation]:
     """Measure each column that is missing in some cases, by the presence of a value."""
-    absent, absent_later = np.isnan(training.rows), np.isnan(later.rows)
-    return {
-        column: _separation(absent[:, [index]], training.labels, absent_later[:, [index]], later.labels, classes)
-        for index, column in enumerate(columns)
-        if _varies(absent[:, index])
-    }
+    absent, absent_later = (replace(side, rows=np.isnan(side.rows).astype(np.float32)) for side in (training, later))
+    return by_value(absent, absent_later, columns, classes)
 
 
-def _varies(values: npt.NDArray[np.generic]) -> bool:
-    return len(np.unique(values)) > 1
-
-
-def _separation(
-    fitted: npt.NDArray[np.generic],
-    labels: Labels,
-    tested: npt.NDArray[np.generic],
-    truth: Labels,
-    classes: Sequence[str],
-) -> Separation:
+def _separation(fitted: Rows, labels: Labels, tested: Rows, truth: Labels, classes: Sequence[str]) -> Separation:
     by_class = {
         classes[index]: _balanced_accuracy(fitted, labels == index, tested, truth == index)
         for index in np.intersect1d(labels, truth)  # a class must have cases on both sides
@@ -65,12 +50,7 @@ def _separation(
     return Separation(_balanced_accuracy(fitted, labels, tested, truth), by_class[best], best)
 
 
-def _balanced_accuracy(
-    fitted: npt.NDArray[np.generic],
-    labels: npt.NDArray[np.generic],
-    tested: npt.NDArray[np.generic],
-    truth: npt.NDArray[np.generic],
-) -> float:
+def _balanced_accuracy(fitted: Rows, labels: Labels | Mask, tested: Rows, truth: Labels | Mask) -> float:
     tree = DecisionTreeClassifier(max_depth=_DEPTH, class_weight="balanced", random_state=0).fit(fitted, labels)
     predicted = tree.predict(tested)
     recalls = recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
