@@ -4,7 +4,7 @@ Every check is one figure and one limit. All of them are written to `var/pipelin
 """
 
 import argparse
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,9 +98,9 @@ def _check_duplicates(data: SplitCases, limits: DataLimits) -> Iterator[CheckRes
     contents = [(row.tobytes(), label) for row, label in zip(cases.rows, cases.labels.tolist(), strict=True)]
     days = [None] * len(cases) if cases.days is None else cases.days.tolist()
     dated = list(zip(contents, days, strict=True))
-    first = _first_positions(enumerate(dated))
+    first = {case: n for n, case in reversed([*enumerate(dated)])}  # of equal cases the first stays
     repeated = [(first[case], n) for n, case in enumerate(dated) if first[case] != n]
-    trained = _first_positions((n, case) for n, case in enumerate(contents) if not later[n])
+    trained = {case: n for n, case in reversed([*enumerate(contents)]) if not later[n]}
     shared = [(trained[case], n) for n, case in enumerate(contents) if later[n] and case in trained]
     description = f"share of cases that repeat another{_example(repeated, data.lines)}"
     yield CheckResult.at_most("repeated", len(repeated) / len(cases), limits.repeated, description)
@@ -123,14 +123,6 @@ def _check_leakage(data: SplitCases, limits: DataLimits) -> Iterator[CheckResult
             yield CheckResult.at_most(f"{check}.{column}", separation.all_classes, limit, f"{figure}, all classes")
             limit, description = limits.leakage.one_class, f"{figure}, {separation.best_class} against the rest"
             yield CheckResult.at_most(f"{check}.{column}.one_class", separation.one_class, limit, description)
-
-
-def _first_positions(cases: Iterable[tuple[int, Hashable]]) -> dict[Hashable, int]:
-    """Return the first position of each case."""
-    first: dict[Hashable, int] = {}
-    for position, case in cases:
-        first.setdefault(case, position)
-    return first
 
 
 def _example(pairs: list[tuple[int, int]], lines: Labels) -> str:

@@ -23,7 +23,9 @@ def describe(rows: Rows, columns: Sequence[str], answers: Mapping[str, float]) -
 def count_values(values: Rows, edges: Sequence[float]) -> Labels:
     """Count `values`, without NaN, in the len(edges) + 1 intervals that `edges` separate."""
     present = values[~np.isnan(values)]
-    return np.bincount(np.searchsorted(_as_float32(edges), present, side="right"), minlength=len(edges) + 1)
+    return np.bincount(
+        np.searchsorted(np.array(edges, dtype=np.float32), present, side="right"), minlength=len(edges) + 1
+    )
 
 
 def shares(counts: Labels) -> list[float]:
@@ -53,8 +55,3 @@ def _edges(present: Rows) -> list[float]:
     elif len(edges):
         edges = np.append(edges, np.nextafter(edges[-1], np.float32(np.inf)))
     return [decimal(edge) for edge in edges]
-
-
-def _as_float32(edges: Sequence[float]) -> Rows:
-    """Return the edges as float32, the type of rows."""
-    return np.asarray(edges, dtype=np.float32)
