@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from training.config import Parameters, read_parameters
@@ -90,7 +91,7 @@ def _validated(
         latest.append(np.full(len(validation), part.latest))
     all_scores, all_labels, recent = np.concatenate(scores), np.concatenate(labels), np.concatenate(latest)
     temperature = boosting.best_temperature(all_scores[recent], all_labels[recent])
-    probabilities = boosting.in_float32(boosting.softmax(all_scores / temperature))
+    probabilities = boosting.in_float32(softmax(all_scores / temperature, axis=1))
     plausible_at = conformal.threshold(probabilities[recent], all_labels[recent], parameters.conformal.level)
     on_folds = figures(probabilities, all_labels, classes, parameters.evaluation.calibration_bins)
     score = round((on_folds["accuracy"] + on_folds["balanced_accuracy"]) / 2, 6)

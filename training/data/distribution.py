@@ -23,9 +23,8 @@ def describe(rows: Rows, columns: Sequence[str], answers: Mapping[str, float]) -
 def count_values(values: Rows, edges: Sequence[float]) -> Labels:
     """Count `values`, without NaN, in the len(edges) + 1 intervals that `edges` separate."""
     present = values[~np.isnan(values)]
-    return np.bincount(
-        np.searchsorted(np.array(edges, dtype=np.float32), present, side="right"), minlength=len(edges) + 1
-    )
+    intervals = np.searchsorted(np.array(edges, dtype=np.float32), present, side="right")
+    return np.bincount(intervals, minlength=len(edges) + 1)
 
 
 def shares(counts: Labels) -> list[float]:

@@ -9,6 +9,7 @@ import copy
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -74,19 +75,12 @@ def in_float32(values: Floats) -> Floats:
     return rounded
 
 
-def softmax(scores: Floats) -> Floats:
-    """Turn each row into probabilities."""
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 def best_temperature(scores: Floats, labels: Labels) -> float:
     """Return the temperature that minimises the log loss of softmax(scores / temperature) for `labels`."""
     own = np.arange(len(labels)), labels
 
     def log_loss(log_temperature: float) -> float:
-        return float(-np.log(np.maximum(softmax(scores / np.exp(log_temperature))[own], _LEAST)).mean())
+        return float(-np.log(np.maximum(softmax(scores / np.exp(log_temperature), axis=1)[own], _LEAST)).mean())
 
     minimum = minimize_scalar(log_loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-4})
     return round(float(np.exp(minimum.x)), 3)
