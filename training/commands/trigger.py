@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TextIO
 
 from shared.artifacts.bundle import PRODUCTION, Bundle, open_bundle
-from shared.artifacts.errors import BundleError
 from shared.files import locked, replace_file
 from shared.patient import Patient
 from training.config import FILE, Trigger, read_parameters
@@ -153,14 +152,10 @@ def _locked_log(folder: Path) -> Iterator[TextIO]:
 
 def _open_production(context: TrainingContext) -> Bundle:
     """Open the bundle in production; with a registry on a server, update the links first."""
-    settings, model_store = context.settings, context.model_store
-    if settings.mlflow_tracking_uri is not None:
+    model_store = context.model_store
+    if context.settings.mlflow_tracking_uri is not None:
         sync_links(context.model_registry, model_store)
-    public_key = settings.var / "keys/bundle.pub"
-    try:
-        return open_bundle(model_store.folder / PRODUCTION, public_key, patient_digest=context.patient.digest)
-    except BundleError as error:
-        raise RegistryError(str(error)) from None
+    return open_bundle(model_store.folder / PRODUCTION, model_store.public_key, patient_digest=context.patient.digest)
 
 
 def _print_figures(figures: list[DriftFigure], report: Path) -> None:
