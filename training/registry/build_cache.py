@@ -41,10 +41,6 @@ class CacheEntry(BaseModel):
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         return cls(build=build, registry=digest, links=links, summary=summary)
 
-    def can_serve(self, model_store: ModelStore) -> bool:
-        """Return whether the version of every link verifies."""
-        return all(model_store.opened(version) is not None for version in self.links.values())
-
 
 def cached_summary(build: str, settings: TrainingSettings, model_store: ModelStore) -> str | None:
     """Return the summary of the registration of `build`, or None if anything has changed since."""
@@ -52,8 +48,9 @@ def cached_summary(build: str, settings: TrainingSettings, model_store: ModelSto
         cached = CacheEntry.model_validate_json(CACHE.read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         return None
-    current = CacheEntry.current(build, cached.summary, settings, model_store)
-    return cached.summary if cached == current and cached.can_serve(model_store) else None
+    unchanged = cached == CacheEntry.current(build, cached.summary, settings, model_store)
+    verified = unchanged and all(model_store.opened(version) for version in cached.links.values())
+    return cached.summary if verified else None
 
 
 def store_summary(build: str, summary: str, settings: TrainingSettings, model_store: ModelStore) -> None:
