@@ -89,8 +89,12 @@ def register(build: Build, context: TrainingContext) -> str:
     try:
         _move_staging(version, context)
         state = read_alias(model_registry, PRODUCTION, target=version)
-        decided = known and state.version is not None and _is_for_same_class(state.version, model_registry, build)
-        if decided and state.version is not None and not _missed_latency_only(version, state, model_registry):
+        if (
+            known
+            and state.version is not None
+            and model_registry.run_tag(state.version, _PATIENT_TAG) == build.preparation.patient_digest
+            and not _missed_latency_only(version, state, model_registry)
+        ):
             place = _keep_production(version, state.version, model_registry)
         else:
             place = _move_production(version, build, state, context)
@@ -153,10 +157,6 @@ def _raise_if_missed(version: str, missed: Sequence[str]) -> None:
         raise GatesFailedError(message)
 
 
-def _is_for_same_class(version: str, model_registry: "ModelRegistry", build: Build) -> bool:
-    return model_registry.run_tag(version, _PATIENT_TAG) == build.preparation.patient_digest
-
-
 def _create_version(build: Build, context: TrainingContext) -> str:
     """Register `build` as a new version and publish its bundle in the model store; return the version."""
     commit, dirty = code_commit()
@@ -185,7 +185,6 @@ def _create_version(build: Build, context: TrainingContext) -> str:
             (bundle / name).write_bytes(contents[name])
         seal(bundle, manifest, signing_key(context.settings.var / "keys"))
         model_registry.log_bundle(bundle)
-        model_registry.log_card(bundle / CARD)
         context.model_store.publish(context.model_store.check(bundle, version))
     return version
 

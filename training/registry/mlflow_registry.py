@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+from shared.artifacts.bundle import CARD
 from shared.failpoints import failpoint
 from training.errors import RegistryError
 from training.registry.mlflow_errors import translate_errors
@@ -181,12 +182,9 @@ class ModelRegistry:
         return str(version.version)
 
     def log_bundle(self, folder: Path) -> None:
-        """Store the sealed bundle with the open run."""
+        """Store the sealed bundle with the open run, and its card once more outside of it, where MLflow shows it."""
         mlflow.log_artifacts(str(folder), _BUNDLE)
-
-    def log_card(self, card: Path) -> None:
-        """Store the model card with the open run a second time, outside the bundle, where MLflow shows it."""
-        mlflow.log_artifact(str(card), "card")
+        mlflow.log_artifact(str(folder / CARD), "card")
 
     def mark_complete(self, version: str, build: str, missed: Sequence[str]) -> None:
         """Tag `version` with its build and with the gates that it missed."""
