@@ -34,8 +34,10 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """
     version, alias = arguments.version, arguments.to
     model_registry, model_store = context.model_registry, context.model_store
-    if not model_registry.has_version(version):
-        raise PromotionError(_unknown_version(version, context))
+    if version not in (known := model_registry.versions()):
+        range_ = f"there are {len(known)}, {known[0]} to {known[-1]}" if known else "there is none yet (`make train`)"
+        message = f"there is no version {version} of {model_registry.name}; {range_}; nothing was changed"
+        raise PromotionError(message)
     state = read_alias(model_registry, alias, target=version)
     last = state.log.last(alias)
     if state.version == version and last is not None and last.entry.version == version:
@@ -50,9 +52,3 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     move_alias(AliasChange("promote", version, arguments.reason, report), state, model_registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
     return f"version {version}, {alias} (was {state.version or 'empty'}){forced}"
-
-
-def _unknown_version(version: str, context: TrainingContext) -> str:
-    known = [int(number) for number in context.model_registry.versions()]
-    range_ = f"there are {len(known)}, {min(known)} to {max(known)}" if known else "there is none yet (`make train`)"
-    return f"there is no version {version} of {context.model_registry.name}; {range_}; nothing was changed"

@@ -32,8 +32,6 @@ _MISSED_GATES_TAG = "missed_gates"
 _ENTRY_TAG = "entry"
 _APPLIED_TAG = "applied"
 _BUNDLE = "bundle"
-_UNKNOWN_VERSION = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""MLflow's error codes for a version that does not exist or is not a number."""
 _LOG_DESCRIPTION = "Promotion log: one version per entry. Written by python -m training only."
 
 
@@ -78,17 +76,6 @@ class ModelRegistry:
         with translate_errors(self._uri):
             models = self.client.search_registered_models(f"name = '{self.name}'")
             return {alias: str(version) for model in models for alias, version in model.aliases.items()}
-
-    def has_version(self, version: str) -> bool:
-        """Return whether `version` exists."""
-        with translate_errors(self._uri):
-            try:
-                self.client.get_model_version(self.name, version)
-            except MlflowException as error:
-                if error.error_code in _UNKNOWN_VERSION:
-                    return False
-                raise
-        return True
 
     def versions(self) -> list[str]:
         """Return every version, oldest first."""
