@@ -3,7 +3,7 @@ import pytest
 
 from tests.support.training_cases import CLASSES, small_parameters
 from training.data.cases import Floats, Labels
-from training.evaluation.comparison import compare, compared_figures
+from training.evaluation.comparison import compare
 from training.evaluation.gates import Verdict, table
 
 SETTINGS = small_parameters().evaluation
@@ -19,8 +19,7 @@ def answers(right: float, *, seed: int = 0) -> Floats:
 
 
 def compared(candidate: Floats, production: Floats) -> dict[str, Verdict]:
-    names = compared_figures(["grave"])
-    verdicts = compare(candidate, production, LABELS, CLASSES, names, SETTINGS)
+    verdicts = compare(candidate, production, LABELS, CLASSES, ["grave"], SETTINGS)
     return {verdict.gate.removeprefix("production."): verdict for verdict in verdicts}
 
 
@@ -66,9 +65,7 @@ def test_a_difference_inside_the_noise_is_neither() -> None:
 
 def test_a_class_without_cases_is_not_compared() -> None:
     some = CLASSES.index("grave") != LABELS
-    result = compare(
-        answers(0.9)[some], answers(0.9)[some], LABELS[some], CLASSES, compared_figures(["grave"]), SETTINGS
-    )
+    result = compare(answers(0.9)[some], answers(0.9)[some], LABELS[some], CLASSES, ["grave"], SETTINGS)
     assert [verdict.gate for verdict in result] == [
         "production.accuracy",
         "production.balanced_accuracy",

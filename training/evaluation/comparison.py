@@ -13,32 +13,26 @@ from training.data.cases import Floats, Labels
 from training.evaluation.gates import Verdict
 from training.evaluation.metrics import LOWER_IS_BETTER, bootstrap_weights, weighted
 
-_OVERALL_FIGURES = ("accuracy", "balanced_accuracy", "log_loss")
-
-
-def compared_figures(low_prevalence: Iterable[str]) -> list[str]:
-    """Return the names of the compared figures: overall ones, and the average precision of each rare class."""
-    return [*_OVERALL_FIGURES, *(f"average_precision.{code}" for code in low_prevalence)]
-
 
 def compare(  # noqa: PLR0913, PLR0917 - two models, the cases, and how to compare them
     candidate: Floats,
     production: Floats,
     labels: Labels,
     classes: Sequence[str],
-    names: Iterable[str],
+    low_prevalence: Iterable[str],
     settings: Evaluation,
 ) -> list[Verdict]:
     """Check that no figure of the candidate is worse than that of production; only a difference beyond chance counts.
 
-    Both models are compared by their probabilities (n x classes) for n cases. Undefined figures are left out, for
-    example the average precision of a class without cases.
+    Both models are compared by their probabilities (n x classes) for n cases: overall figures, and the average
+    precision of each class of low prevalence. Undefined figures, as that of a class without cases, are left out.
     """
     weights = bootstrap_weights(len(labels), settings)
     candidate_figures, production_figures = (
         weighted(probabilities, labels, classes, settings.calibration_bins, weights)
         for probabilities in (candidate, production)
     )
+    names = ["accuracy", "balanced_accuracy", "log_loss", *(f"average_precision.{code}" for code in low_prevalence)]
     changes = {name: candidate_figures[name] - production_figures[name] for name in names}
     return [_verdict(name, change) for name, change in changes.items() if np.isfinite(change[0])]
 

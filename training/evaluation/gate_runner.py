@@ -11,7 +11,7 @@ from training.config import Parameters, TimeSplit, read_parameters
 from training.data.cases import Cases, Floats, Mask, read_cases
 from training.data.splitting import reported
 from training.errors import DataError
-from training.evaluation.comparison import compare, compared_figures
+from training.evaluation.comparison import compare
 from training.evaluation.gates import (
     GateReport,
     Verdict,
@@ -125,7 +125,7 @@ class GateRunner:
             load_predictor(production)(cases.rows),
             cases.labels,
             manifest.classes,
-            compared_figures(candidate.low_prevalence),
+            candidate.low_prevalence,
             self.parameters.evaluation,
         )
 
