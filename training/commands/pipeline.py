@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Check settings, parameters and data, then run the stages with DVC; return a summary."""
     settings, patient = context.settings, context.patient
-    _check_parameter_file(os.environ)
+    _check_parameter_file()
     if arguments.unless_served and (served := _describe_served(context)):
         return served
     check_owner(settings.predecir_paciente)
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
         log_line("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
     site = Path("var/dvc/site").resolve()
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, world-writable
-    os.environ.update(_stage_environment(os.environ, site))
+    os.environ.update(_stage_environment(site))
     return _run_stages(arguments.until, pull=pull)
 
 
@@ -83,17 +83,17 @@ def _served_version(model_store: ModelStore) -> str | None:
     return version if version and model_store.opened(version) else None
 
 
-def _check_parameter_file(environment: Mapping[str, str]) -> None:
-    path = environment.get("PREDECIR_PARAMS", FILE.name)
+def _check_parameter_file() -> None:
+    path = os.environ.get("PREDECIR_PARAMS", FILE.name)
     if Path(path).name != FILE.name:
         message = f"PREDECIR_PARAMS={path}: the file must be called {FILE.name}, in a folder of its own per disease"
         raise ParametersError(message)
 
 
-def _stage_environment(environment: Mapping[str, str], site: Path) -> dict[str, str]:
+def _stage_environment(site: Path) -> dict[str, str]:
     """Return the environment of DVC and the stages: this Python first, all state in this folder, no telemetry."""
     return {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_SITE_CACHE_DIR": str(site),
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -126,7 +126,8 @@ def _run_stages(until: str | None, *, pull: bool) -> str:
     except DvcException as error:
         message = f"DVC: {_one_line(error)}"
         raise TrainingError(message) from error
-    return f"done{_describe_unchanged([stage for stage in selected if stage not in ran])}"
+    unchanged = ", ".join(stage for stage in selected if stage not in ran)
+    return f"done; nothing changed for {unchanged}" if unchanged else "done"
 
 
 @contextmanager
@@ -183,7 +184,3 @@ def _failure(error: Exception) -> BaseException:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-def _describe_unchanged(stages: list[str]) -> str:
-    return f"; nothing changed for {', '.join(stages)}" if stages else ""
