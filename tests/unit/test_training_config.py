@@ -94,3 +94,9 @@ def test_bands_of_an_unmeasured_column_are_rejected() -> None:
         parameters.check_names(
             DatosPaciente.disease.classes, [f for f in PacienteDePrueba.features if f.name != "edad"]
         )
+
+
+def test_a_limit_for_a_column_that_does_not_exist_is_rejected() -> None:
+    parameters = read_parameters(ROOT / "params.yaml")
+    with pytest.raises(ParametersError, match=r"checks\.missing_by_column: no such column: t3"):
+        parameters.check_names(DatosPaciente.disease.classes, [f for f in DatosPaciente.features if f.name != "t3"])
