@@ -13,10 +13,7 @@ from tests.support.postgres import PostgresServer
 ROOT = Path(__file__).parents[2]
 FIELD = """\
     fuente: Annotated[
-        str | None,
-        ColumnInfo(
-            "the event's source", ApiField("Origen."), ViewColumn(meaning="Origen del evento", after="gateway_id")
-        ),
+        str | None, "the event's source", ApiField("Origen."), ViewColumn("Origen del evento", after="gateway_id")
     ]
 """
 MIGRATION = '''\

@@ -7,34 +7,17 @@ prediction. It omits the doctor's reason and the reference to the patient, becau
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 from sqlalchemy import Connection, text
 
-from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, ViewColumn, row_columns
 from shared.patient import Feature, Kind, Patient
 
 _LONGEST_NAME = 63
 """Bytes of a name in PostgreSQL, which truncates longer ones without an error."""
 _EXACT = 2**53
 """Larger integers are not exact in every client."""
-
-
-@dataclass(frozen=True, slots=True)
-class FixedColumn:
-    """A column that every disease's view has; `sqlite` and `postgresql` are its expressions.
-
-    It stands behind the column `after`, or at the end.
-    """
-
-    name: str
-    kind: str
-    meaning: str
-    sqlite: str
-    postgresql: str
-    after: str | None = None
-
-
 _LAST_FEEDBACK = (
     "(SELECT {} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "
     'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
@@ -42,17 +25,17 @@ _LAST_FEEDBACK = (
 """An expression over the last feedback. A query that does not name its column does not pay for it."""
 
 
-def _declared(row: type[EventRow], prefix: str, template: str) -> Iterator[FixedColumn]:
+def _declared(row: type[EventRow], prefix: str, template: str) -> Iterator[ViewColumn]:
     """Yield the columns of the view that `row` declares; `template` is the SQL around their expressions."""
     for column in row_columns(row):
-        if view := column.info.view:
+        if view := column.view:
             expression = template.format(view.expression or f'{prefix}"{column.name}"')
             kind = view.kind or column.type.kind
-            yield FixedColumn(view.name or column.name, kind, view.meaning, expression, expression, view.after)
+            yield replace(view, name=view.name or column.name, kind=kind, expression=expression)
 
 
-def _in_order(columns: Iterable[FixedColumn]) -> tuple[FixedColumn, ...]:
-    ordered: list[FixedColumn] = []
+def _in_order(columns: Iterable[ViewColumn]) -> tuple[ViewColumn, ...]:
+    ordered: list[ViewColumn] = []
     for column in columns:
         names = [earlier.name for earlier in ordered]
         place = names.index(column.after) + 1 if column.after else len(ordered)
@@ -61,20 +44,20 @@ def _in_order(columns: Iterable[FixedColumn]) -> tuple[FixedColumn, ...]:
 
 
 _CALENDAR = (
-    FixedColumn(
-        "dia",
-        "fecha",
+    ViewColumn(
         "Día en que se respondió, en UTC",
-        'substr("timestamp", 1, 10)',
-        "(\"timestamp\" AT TIME ZONE 'UTC')::date",
+        kind="fecha",
+        name="dia",
+        expression='substr("timestamp", 1, 10)',
+        postgresql="(\"timestamp\" AT TIME ZONE 'UTC')::date",
         after="timestamp",
     ),
-    FixedColumn(
-        "mes",
-        "texto",
+    ViewColumn(
         "Mes en que se respondió, en UTC: AAAA-MM",
-        'substr("timestamp", 1, 7)',
-        "to_char(\"timestamp\" AT TIME ZONE 'UTC', 'YYYY-MM')",
+        kind="texto",
+        name="mes",
+        expression='substr("timestamp", 1, 7)',
+        postgresql="to_char(\"timestamp\" AT TIME ZONE 'UTC', 'YYYY-MM')",
         after="dia",
     ),
 )
@@ -108,10 +91,11 @@ def column_names(patient: type[Patient]) -> dict[str, str]:
 
 def view_sql(patient: type[Patient], dialect: str) -> str:
     """Return the statement that creates the view; `dialect` is sqlite or postgresql."""
-    typed = _typed_postgresql if dialect == "postgresql" else _typed_sqlite
+    on_postgresql = dialect == "postgresql"
+    typed = _typed_postgresql if on_postgresql else _typed_sqlite
     names = column_names(patient)
     columns = [
-        *((column.name, column.postgresql if dialect == "postgresql" else column.sqlite) for column in FIXED_COLUMNS),
+        *((column.name, (on_postgresql and column.postgresql) or column.expression) for column in FIXED_COLUMNS),
         *((names[feature.name], typed(feature)) for feature in patient.features),
     ]
     selected = ",\n  ".join(f"{expression} AS {quoted(name)}" for name, expression in columns)

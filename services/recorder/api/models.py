@@ -21,10 +21,10 @@ def _showing(row: type[EventRow]) -> Callable[[type[Model]], type[Model]]:
         shown: dict[str, Any] = {
             column.name: (
                 column.type.api | None if column.nullable else column.type.api,
-                Field(description=column.info.api.description),
+                Field(description=column.api.description),
             )
             for column in row_columns(row)
-            if column.info.api
+            if column.api
         }
         own: dict[str, Any] = {name: (field.annotation, field) for name, field in model.model_fields.items()}
         built = create_model(model.__name__, __doc__=model.__doc__, __module__=__name__, **shown, **own)

@@ -97,7 +97,8 @@ def read_router(deps: ReadDeps) -> Router:
 
 
 _PERSONAL_FEEDBACK, _PERSONAL = (
-    {column.name: None for column in row_columns(row) if column.info.personal} for row in (FeedbackRow, PredictionRow)
+    {column.name: None for column in row_columns(row) if column.api and column.api.personal}
+    for row in (FeedbackRow, PredictionRow)
 )
 
 

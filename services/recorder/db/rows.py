@@ -1,14 +1,14 @@
 """Rows of events: one class per kind, whose annotated fields are the columns of its table.
 
-A field declares everything about its column. The table, the insert statement, the read API's model, the analysts' view,
-the data dictionary and the copy between databases derive from it. A new column takes a field here, its value in
-`ingest.parsing` and a migration.
+A field declares everything about its column: type, comment in the database, and where it is shown. The table, the
+insert statement, the read API's model, the analysts' view, the data dictionary and the copy between databases derive
+from it. A new column takes a field here, its value in `ingest.parsing` and a migration.
 """
 
 from dataclasses import dataclass, fields
 from datetime import datetime
 from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, Double, Text
@@ -28,48 +28,42 @@ class ColumnType:
 
 @dataclass(frozen=True, slots=True)
 class ApiField:
-    """A field of the read API, with its description in Spanish."""
+    """A field of the read API, with its description in Spanish.
+
+    A column that identifies a person is `personal`: analysts get null.
+    """
 
     description: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewColumn:
-    """A column of the analysts' view.
-
-    `meaning` (Spanish) goes into the data dictionary, as does `kind` where it is not that of the type. `name` and
-    `expression` default to the column itself; in an expression, `predicciones` is the prediction and `r` the feedback.
-    It stands at the end of the view, or behind the column `after`.
-    """
-
-    meaning: str
-    kind: str | None = None
-    name: str | None = None
-    expression: str | None = None
-    after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnInfo:
-    """Declaration of a field's column.
-
-    `comment` (English) is stored in the database. A column that identifies a person is `personal`: analysts get NULL.
-    """
-
-    comment: str
-    api: ApiField | None = None
-    view: ViewColumn | None = None
     personal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """A column of the analysts' view.
+
+    `meaning` (Spanish) goes into the data dictionary, as does `kind`. `name`, `kind` and `expression` default to those
+    of the column; in an expression, `predicciones` is the prediction and `r` the feedback. `postgresql` is the
+    expression where it differs there. The column stands at the end of the view, or behind the column `after`.
+    """
+
+    meaning: str
+    kind: str = ""
+    name: str = ""
+    expression: str = ""
+    postgresql: str = ""
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RowColumn:
-    """One column of a kind of row."""
+    """One column of a kind of row; `comment` (English) is stored in the database."""
 
     name: str
     type: ColumnType
     nullable: bool
-    info: ColumnInfo
+    comment: str
+    api: ApiField | None
+    view: ViewColumn | None
 
 
 Uuid = Annotated[str, ColumnType(UUID_TEXT, UUID, "texto")]
@@ -90,109 +84,84 @@ class PredictionRow:
 
     id: Annotated[
         Uuid,
-        ColumnInfo(
-            "the prediction's, a UUID: makes recording idempotent",
-            ApiField(),
-            ViewColumn(meaning="Identificador de la predicción (UUID)"),
-        ),
+        "the prediction's, a UUID: makes recording idempotent",
+        ApiField(),
+        ViewColumn("Identificador de la predicción (UUID)"),
     ]
     timestamp: Annotated[
         datetime,
-        ColumnInfo(
-            "when it was answered, UTC",
-            ApiField("Cuándo se respondió, en UTC."),
-            ViewColumn(meaning="Cuándo se respondió, en UTC"),
-        ),
+        "when it was answered, UTC",
+        ApiField("Cuándo se respondió, en UTC."),
+        ViewColumn("Cuándo se respondió, en UTC"),
     ]
     inputs: Annotated[
         str,
         _json(dict[str, Any]),
-        ColumnInfo("the patient as asked", ApiField("Los datos del paciente, como se enviaron.")),
+        "the patient as asked",
+        ApiField("Los datos del paciente, como se enviaron."),
     ]
     output: Annotated[
         str,
-        ColumnInfo(
-            "the class answered",
-            ApiField("La clase respondida."),
-            ViewColumn(meaning="Diagnóstico respondido", kind="categoría"),
-        ),
+        "the class answered",
+        ApiField("La clase respondida."),
+        ViewColumn("Diagnóstico respondido", kind="categoría"),
     ]
     probabilidad: Annotated[
         float,
-        ColumnInfo(
-            "of that class, 0 to 1",
-            ApiField("Probabilidad de esa clase, de 0 a 1."),
-            ViewColumn(meaning="Probabilidad del diagnóstico respondido, de 0 a 1"),
-        ),
+        "of that class, 0 to 1",
+        ApiField("Probabilidad de esa clase, de 0 a 1."),
+        ViewColumn("Probabilidad del diagnóstico respondido, de 0 a 1"),
     ]
     probabilidades: Annotated[
         str,
         _json(dict[str, float]),
-        ColumnInfo(
-            "per class, 0 to 1",
-            ApiField("Probabilidad de cada clase."),
-            ViewColumn(meaning="Probabilidad de cada diagnóstico, de 0 a 1"),
-        ),
+        "per class, 0 to 1",
+        ApiField("Probabilidad de cada clase."),
+        ViewColumn("Probabilidad de cada diagnóstico, de 0 a 1"),
     ]
-    modelo: Annotated[str, ColumnInfo("name of the model that answered", ApiField())]
+    modelo: Annotated[str, "name of the model that answered", ApiField()]
     modelo_version: Annotated[
-        str,
-        ColumnInfo("its version in the registry", ApiField(), ViewColumn(meaning="Versión del modelo que respondió")),
+        str, "its version in the registry", ApiField(), ViewColumn("Versión del modelo que respondió")
     ]
     modelo_digest: Annotated[
-        str,
-        ColumnInfo("SHA-256 of its manifest", ApiField(), ViewColumn(meaning="SHA-256 del manifiesto de ese modelo")),
+        str, "SHA-256 of its manifest", ApiField(), ViewColumn("SHA-256 del manifiesto de ese modelo")
     ]
     paciente_digest: Annotated[
         str,
-        ColumnInfo(
-            "SHA-256 of the patient class it was asked with",
-            ApiField(),
-            ViewColumn(meaning="SHA-256 de la clase de paciente con la que se preguntó"),
-        ),
+        "SHA-256 of the patient class it was asked with",
+        ApiField(),
+        ViewColumn("SHA-256 de la clase de paciente con la que se preguntó"),
     ]
-    gateway_id: Annotated[
-        str,
-        ColumnInfo("who answered", ApiField("Quién respondió."), ViewColumn(meaning="Instancia que respondió")),
-    ]
+    gateway_id: Annotated[str, "who answered", ApiField("Quién respondió."), ViewColumn("Instancia que respondió")]
     seq: Annotated[
         int,
-        ColumnInfo(
-            "counts that gateway's answers, from 1, without gaps",
-            ApiField("Número de la respuesta en ese gateway, sin huecos."),
-        ),
+        "counts that gateway's answers, from 1, without gaps",
+        ApiField("Número de la respuesta en ese gateway, sin huecos."),
     ]
-    hash: Annotated[
-        str, ColumnInfo("SHA-256 of question and answer", ApiField("SHA-256 de la pregunta y la respuesta."))
-    ]
+    hash: Annotated[str, "SHA-256 of question and answer", ApiField("SHA-256 de la pregunta y la respuesta.")]
     referencia: Annotated[
         str | None,
-        ColumnInfo(
-            "the doctor's reference to the patient, as keyed hash",
-            ApiField("Hash de la referencia del paciente, si se indicó; véase /referencias. Null para analistas."),
-            personal=True,
+        "the doctor's reference to the patient, as keyed hash",
+        ApiField(
+            "Hash de la referencia del paciente, si se indicó; véase /referencias. Null para analistas.", personal=True
         ),
     ]
     plausibles: Annotated[
         str | None,
         _json(list[str]),
-        ColumnInfo(
-            "classes not ruled out, likeliest first; NULL: not known",
-            ApiField("Diagnósticos que no se podían descartar, del más al menos probable; null si no consta."),
-            ViewColumn(
-                meaning="Diagnósticos que no se podían descartar, del más al menos probable; uno solo: concluyente; "
-                "NULL si no consta",
-                after="probabilidades",
-            ),
+        "classes not ruled out, likeliest first; NULL: not known",
+        ApiField("Diagnósticos que no se podían descartar, del más al menos probable; null si no consta."),
+        ViewColumn(
+            "Diagnósticos que no se podían descartar, del más al menos probable; uno solo: concluyente; "
+            "NULL si no consta",
+            after="probabilidades",
         ),
     ]
     registrado: Annotated[
         datetime,
-        ColumnInfo(
-            "when it was recorded here, UTC",
-            ApiField("Cuándo se registró, en UTC."),
-            ViewColumn(meaning="Cuándo se guardó aquí, en UTC"),
-        ),
+        "when it was recorded here, UTC",
+        ApiField("Cuándo se registró, en UTC."),
+        ViewColumn("Cuándo se guardó aquí, en UTC"),
     ]
     body: bytes
 
@@ -201,52 +170,43 @@ class PredictionRow:
 class FeedbackRow:
     """A row of `resultados`, the doctor's feedback on a prediction; `body` as in `PredictionRow`."""
 
-    id: Annotated[Uuid, ColumnInfo("the outcome's, a UUID: makes recording idempotent")]
-    prediccion_id: Annotated[Uuid, ColumnInfo("of which prediction, which may be recorded later")]
+    id: Annotated[Uuid, "the outcome's, a UUID: makes recording idempotent"]
+    prediccion_id: Annotated[Uuid, "of which prediction, which may be recorded later"]
     aceptada: Annotated[
         bool,
-        ColumnInfo(
-            "whether the answer holds",
-            ApiField("Si confirmó el diagnóstico respondido."),
-            ViewColumn(
-                meaning="Si el diagnóstico del médico es el respondido; NULL si aún no dijo nada",
-                expression="(r.aceptada OR r.diagnostico = predicciones.output)",  # a correction to the same one agrees
-            ),
+        "whether the answer holds",
+        ApiField("Si confirmó el diagnóstico respondido."),
+        ViewColumn(
+            "Si el diagnóstico del médico es el respondido; NULL si aún no dijo nada",
+            expression="(r.aceptada OR r.diagnostico = predicciones.output)",  # a correction to the same one agrees
         ),
     ]
     diagnostico: Annotated[
         str | None,
-        ColumnInfo(
-            "the class that holds instead; NULL if it was accepted",
-            ApiField("El que corresponde, si no es el respondido."),
-            ViewColumn(
-                meaning="Diagnóstico según el médico: el respondido si lo confirmó; NULL si aún no dijo nada",
-                kind="categoría",
-                name="diagnostico_medico",
-                expression="CASE WHEN r.aceptada THEN predicciones.output ELSE r.diagnostico END",
-            ),
+        "the class that holds instead; NULL if it was accepted",
+        ApiField("El que corresponde, si no es el respondido."),
+        ViewColumn(
+            "Diagnóstico según el médico: el respondido si lo confirmó; NULL si aún no dijo nada",
+            kind="categoría",
+            name="diagnostico_medico",
+            expression="CASE WHEN r.aceptada THEN predicciones.output ELSE r.diagnostico END",
         ),
     ]
     motivo: Annotated[
         str | None,
-        ColumnInfo(
-            "why, in the doctor's words: PATIENT DATA",
-            ApiField("Por qué, con sus palabras; null para analistas."),
-            personal=True,
-        ),
+        "why, in the doctor's words: PATIENT DATA",
+        ApiField("Por qué, con sus palabras; null para analistas.", personal=True),
     ]
     timestamp: Annotated[
         datetime,
-        ColumnInfo(
-            "when the doctor said it, UTC",
-            ApiField("Cuándo lo dijo, en UTC."),
-            ViewColumn(meaning="Cuándo lo dijo el médico por última vez, en UTC", name="resultado_timestamp"),
-        ),
+        "when the doctor said it, UTC",
+        ApiField("Cuándo lo dijo, en UTC."),
+        ViewColumn("Cuándo lo dijo el médico por última vez, en UTC", name="resultado_timestamp"),
     ]
-    gateway_id: Annotated[str, ColumnInfo("who took it")]
-    seq: Annotated[int, ColumnInfo("its number among all that gateway answered")]
-    hash: Annotated[str, ColumnInfo("SHA-256 of what was said")]
-    registrado: Annotated[datetime, ColumnInfo("when it was recorded here, UTC")]
+    gateway_id: Annotated[str, "who took it"]
+    seq: Annotated[int, "its number among all that gateway answered"]
+    hash: Annotated[str, "SHA-256 of what was said"]
+    registrado: Annotated[datetime, "when it was recorded here, UTC"]
     body: bytes
 
 
@@ -263,14 +223,13 @@ _TYPES: dict[type, ColumnType] = {
 
 def row_columns(row: type[EventRow]) -> tuple[RowColumn, ...]:
     """Return the columns of a kind of row, in the order of its fields."""
-    hints = get_type_hints(row, include_extras=True)
-    annotated = [field.name for field in fields(row) if get_origin(hints[field.name]) is Annotated]
-    return tuple(_column(name, *get_args(hints[name])) for name in annotated)
+    annotated = [field for field in fields(row) if get_origin(field.type) is Annotated]
+    return tuple(_column(field.name, *get_args(field.type)) for field in annotated)
 
 
 def _column(name: str, value: Any, *declared: object) -> RowColumn:  # noqa: ANN401 - a type expression
     nullable = NoneType in get_args(value)
     plain = next(member for member in get_args(value) if member is not NoneType) if nullable else value
-    column_type = next((each for each in declared if isinstance(each, ColumnType)), None) or _TYPES[plain]
-    info = next(each for each in declared if isinstance(each, ColumnInfo))
-    return RowColumn(name, column_type, nullable, info)
+    facts: dict[type, Any] = {type(each): each for each in declared}
+    column_type = facts.get(ColumnType) or _TYPES[plain]
+    return RowColumn(name, column_type, nullable, facts[str], facts.get(ApiField), facts.get(ViewColumn))

@@ -34,7 +34,7 @@ def _event_table(name: str, row: type[EventRow], *indexes: Index, comment: str |
             column.type.sql,
             primary_key=column.name == "id",
             nullable=column.nullable,
-            comment=column.info.comment,
+            comment=column.comment,
         )
         for column in row_columns(row)
     ]
