@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from services.recorder.api.queries import PredictionFilter, read_page
+from services.recorder.api.models import Filtro
+from services.recorder.api.queries import read_page
 from shared.contracts.transport import TransportDownError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import START, Recording, Target, delivery, event
@@ -94,10 +95,10 @@ async def test_times_are_text_that_sorts(recorder: Recording, tmp_path: Path) ->
     ("filters", "index"),
     [
         ({}, "ix_predicciones_timestamp"),
-        ({"since": START, "until": START + timedelta(days=1)}, "ix_predicciones_timestamp"),
+        ({"desde": START, "hasta": START + timedelta(days=1)}, "ix_predicciones_timestamp"),
         ({"output": "negativo"}, "ix_predicciones_output_timestamp"),
-        ({"model_version": "3", "since": START}, "ix_predicciones_modelo_version_timestamp"),
-        ({"reference": "5f" * 32}, "ix_predicciones_referencia_timestamp"),
+        ({"modelo_version": "3", "desde": START}, "ix_predicciones_modelo_version_timestamp"),
+        ({"referencia": "5f" * 32}, "ix_predicciones_referencia_timestamp"),
     ],
 )
 async def test_every_page_is_an_index_search_from_the_cursor(
@@ -114,8 +115,8 @@ async def test_every_page_is_an_index_search_from_the_cursor(
             kind = plans if statement.startswith("SELECT predicciones.") else feedback
             kind.append(" / ".join(row[3] for row in cursor.fetchall()))
 
-    _, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=1, **filters))
-    await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor, **filters))
+    _, cursor = await read_page(recorder.database.readers, Filtro(limite=1, **filters))
+    await read_page(recorder.database.readers, Filtro(limite=1, cursor=cursor, **filters))
 
     first, second = plans
     assert index in first

@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, Table, func, inspect, select
 
 from services.recorder.accounting.reconcile import Account, reconcile
-from services.recorder.api.queries import BadCursorError, PredictionFilter, read_one, read_page
+from services.recorder.api.models import Filtro
+from services.recorder.api.queries import BadCursorError, read_one, read_page
 from services.recorder.db.database import Database, Writer, open_database, read_url
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
@@ -446,7 +447,7 @@ async def test_pages_are_newest_first_and_complete_even_with_equal_times(recorde
     read: list[Any] = []
     cursor = None
     while True:
-        rows, cursor = await read_page(recorder.database.readers, PredictionFilter(limit=13, cursor=cursor))
+        rows, cursor = await read_page(recorder.database.readers, Filtro(limite=13, cursor=cursor))
         read += rows
         if cursor is None:
             break
@@ -466,17 +467,17 @@ async def test_filters_narrow_by_time_class_and_model_version(recorder: Recordin
         ]
     )
 
-    async def seqs(**filters: Any) -> list[int]:  # noqa: ANN401 - any of PredictionFilter's
-        rows, _ = await read_page(recorder.database.readers, PredictionFilter(limit=10, **filters))
+    async def seqs(**filters: Any) -> list[int]:  # noqa: ANN401 - any of Filtro's
+        rows, _ = await read_page(recorder.database.readers, Filtro(limite=10, **filters))
         return [row["seq"] for row in rows]
 
     assert await seqs() == [3, 2, 1]
-    assert await seqs(since=START + day) == [3, 2]
-    assert await seqs(until=START + day) == [1]
-    assert await seqs(since=START + day, until=START + 2 * day) == [2]
+    assert await seqs(desde=START + day) == [3, 2]
+    assert await seqs(hasta=START + day) == [1]
+    assert await seqs(desde=START + day, hasta=START + 2 * day) == [2]
     assert await seqs(output="hipertiroidismo") == [2]
-    assert await seqs(model_version="4") == [3]
-    assert await seqs(output="hipertiroidismo", model_version="4") == []
+    assert await seqs(modelo_version="4") == [3]
+    assert await seqs(output="hipertiroidismo", modelo_version="4") == []
 
 
 async def test_a_page_and_one_prediction_show_the_last_feedback(recorder: Recording) -> None:
@@ -492,12 +493,12 @@ async def test_a_page_and_one_prediction_show_the_last_feedback(recorder: Record
     await recorder.store.record([delivery(seq, body) for seq, body in enumerate([*bodies, *feedback], 1)])
 
     readers = recorder.database.readers
-    rows, _ = await read_page(readers, PredictionFilter(limit=10))
+    rows, _ = await read_page(readers, Filtro(limite=10))
     assert [row["resultado"] and row["resultado"]["diagnostico"] for row in rows] == [None, None, "hipertiroidismo"]
     assert [row["resultado"] is None for row in rows] == [False, True, False]
-    [newest], cursor = await read_page(readers, PredictionFilter(limit=1, reference=reference))
+    [newest], cursor = await read_page(readers, Filtro(limite=1, referencia=reference))
     assert (newest["id"], newest["resultado"]["aceptada"]) == (of[2], True)
-    [other], end = await read_page(readers, PredictionFilter(limit=1, reference=reference, cursor=cursor))
+    [other], end = await read_page(readers, Filtro(limite=1, referencia=reference, cursor=cursor))
     assert (other["id"], end) == (of[1], None)
 
     one = await read_one(readers, of[0])
@@ -515,7 +516,7 @@ async def test_feedback_with_equal_times_has_one_order_in_all_queries(recorder: 
         feedback = [feedback_event(of, "hipertiroidismo" if one == later else None, event_id=one) for one in order]
         await recorder.store.record([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
 
-    [listed], _ = await read_page(recorder.database.readers, PredictionFilter(limit=1))
+    [listed], _ = await read_page(recorder.database.readers, Filtro(limite=1))
     one = await read_one(recorder.database.readers, of)
     assert one is not None
     assert [str(row["id"]) for row in one["resultados"]] == [later, earlier]
@@ -525,7 +526,7 @@ async def test_feedback_with_equal_times_has_one_order_in_all_queries(recorder: 
 async def test_a_cursor_of_no_page_is_rejected(recorder: Recording) -> None:
     for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
         with pytest.raises(BadCursorError):
-            await read_page(recorder.database.readers, PredictionFilter(limit=1, cursor=cursor))
+            await read_page(recorder.database.readers, Filtro(limite=1, cursor=cursor))
 
 
 async def test_one_prediction_is_found_by_its_id(recorder: Recording) -> None:

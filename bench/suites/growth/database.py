@@ -18,7 +18,8 @@ from sqlalchemy import Connection, text
 from bench.lib.plots import Panel, lines
 from bench.lib.reports import table
 from services.recorder.analysts.grants import serve_analysts
-from services.recorder.api.queries import PredictionFilter, read_one, read_page
+from services.recorder.api.models import Filtro
+from services.recorder.api.queries import read_one, read_page
 from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.diseases.thyroid import DatosPaciente
@@ -177,10 +178,10 @@ def _questions(database: Database, size: int) -> list[Callable[[], Awaitable[obj
             return (await connection.execute(text(question))).all()
 
     return [
-        lambda: read_page(readers, PredictionFilter(limit=50)),
-        lambda: read_page(readers, PredictionFilter(limit=50, output="hipertiroidismo")),
-        lambda: read_page(readers, PredictionFilter(limit=50, until=middle.timestamp)),
-        lambda: read_page(readers, PredictionFilter(limit=50, reference=middle.referencia)),
+        lambda: read_page(readers, Filtro(limite=50)),
+        lambda: read_page(readers, Filtro(limite=50, output="hipertiroidismo")),
+        lambda: read_page(readers, Filtro(limite=50, hasta=middle.timestamp)),
+        lambda: read_page(readers, Filtro(limite=50, referencia=middle.referencia)),
         lambda: read_one(readers, middle.id),
         partial(ask, _DAY.format(**day)),
         partial(ask, _AGREEMENT.format(**day)),

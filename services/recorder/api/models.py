@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from services.recorder.api.queries import MOST_FEEDBACK, PredictionFilter
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
 
 LARGEST_PAGE = 500
 """Predictions in one answer."""
+MOST_FEEDBACK = 100
+"""Rows of feedback that are read with one prediction."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -82,13 +83,20 @@ class Conciliacion(BaseModel):
     diferencia: int = Field(description="Suma de las diferencias; 0 si no falta ninguna respuesta.")
 
 
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_Moment = Annotated[datetime, AfterValidator(_utc)]
+
+
 class Filtro(BaseModel):
     """Qué predicciones se piden; una fecha sin zona horaria se entiende en UTC."""
 
     model_config = ConfigDict(extra="forbid")
 
-    desde: datetime | None = Field(None, description="Desde este momento, incluido.")
-    hasta: datetime | None = Field(None, description="Hasta este momento, sin incluirlo.")
+    desde: _Moment | None = Field(None, description="Desde este momento, incluido.")
+    hasta: _Moment | None = Field(None, description="Hasta este momento, sin incluirlo.")
     output: str | None = Field(None, description="Solo esta clase.")
     modelo_version: str | None = Field(None, description="Solo esta versión del modelo.")
     referencia: str | None = Field(
@@ -96,14 +104,3 @@ class Filtro(BaseModel):
     )
     limite: int = Field(50, ge=1, le=LARGEST_PAGE, description="Cuántas como máximo.")
     cursor: str | None = Field(None, description="El valor de `siguiente` de la página anterior.")
-
-    def to_query(self) -> PredictionFilter:
-        """Return the filter in the terms of the query."""
-        since, until = _utc(self.desde), _utc(self.hasta)
-        return PredictionFilter(
-            self.limite, since, until, self.output, self.modelo_version, self.referencia, self.cursor
-        )
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -3,7 +3,6 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,34 +10,17 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, RowMapping, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.recorder.api.models import MOST_FEEDBACK, Filtro
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
 
 _PREDICTION, _FEEDBACK = PREDICCIONES.c, RESULTADOS.c
-MOST_FEEDBACK = 100
-"""Rows of feedback that are read with one prediction."""
 
 
 class BadCursorError(Exception):
     """A cursor that no page returned."""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionFilter:
-    """Which predictions to return: `since` is inclusive, `until` exclusive; they follow the row of `cursor`.
-
-    None does not filter.
-    """
-
-    limit: int
-    since: datetime | None = None
-    until: datetime | None = None
-    output: str | None = None
-    model_version: str | None = None
-    reference: str | None = None
-    cursor: str | None = None
-
-
-async def read_page(readers: AsyncEngine, filters: PredictionFilter) -> tuple[list[dict[str, Any]], str | None]:
+async def read_page(readers: AsyncEngine, filters: Filtro) -> tuple[list[dict[str, Any]], str | None]:
     """Return one page, and the cursor of the next or None at the end. `resultado` is a row's last feedback or None.
 
     The cursor holds the time and id of the last row. So the cost of a page does not depend on its number, and new rows
@@ -52,12 +34,12 @@ async def read_page(readers: AsyncEngine, filters: PredictionFilter) -> tuple[li
         select(PREDICCIONES)
         .where(*_conditions(filters))
         .order_by(_PREDICTION.timestamp.desc(), _PREDICTION.id.desc())
-        .limit(filters.limit + 1)
+        .limit(filters.limite + 1)
     )
     async with readers.connect() as connection:
         predictions = (await connection.execute(statement)).mappings().all()
-        more = len(predictions) > filters.limit
-        predictions = predictions[: filters.limit]
+        more = len(predictions) > filters.limite
+        predictions = predictions[: filters.limite]
         feedback = await _last_feedback(connection, [row["id"] for row in predictions])
     rows = [{**row, "resultado": feedback.get(row["id"])} for row in predictions]
     return rows, _write_cursor(rows[-1]["timestamp"], rows[-1]["id"]) if more else None
@@ -66,11 +48,8 @@ async def read_page(readers: AsyncEngine, filters: PredictionFilter) -> tuple[li
 async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] | None:
     """Return one prediction by its id (a canonical UUID) with its feedback, newest first; None if there is none."""
     async with readers.connect() as connection:
-        row = (
-            (await connection.execute(select(PREDICCIONES).where(_PREDICTION.id == prediction_id)))
-            .mappings()
-            .one_or_none()
-        )
+        found = await connection.execute(select(PREDICCIONES).where(_PREDICTION.id == prediction_id))
+        row = found.mappings().one_or_none()
         if row is None:
             return None
         of_prediction = select(RESULTADOS).where(_FEEDBACK.prediccion_id == prediction_id)
@@ -97,21 +76,15 @@ async def _last_feedback(connection: AsyncConnection, prediction_ids: Sequence[s
     return {row["prediccion_id"]: row for row in rows.mappings()}
 
 
-def _conditions(filters: PredictionFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if filters.since is not None:
-        conditions.append(_PREDICTION.timestamp >= filters.since)
-    if filters.until is not None:
-        conditions.append(_PREDICTION.timestamp < filters.until)
-    if filters.output is not None:
-        conditions.append(_PREDICTION.output == filters.output)
-    if filters.model_version is not None:
-        conditions.append(_PREDICTION.modelo_version == filters.model_version)
-    if filters.reference is not None:
-        conditions.append(_PREDICTION.referencia == filters.reference)
+def _conditions(filters: Filtro) -> list[ColumnElement[bool]]:
+    equal = filters.model_dump(include={"output", "modelo_version", "referencia"}, exclude_none=True)
+    conditions = [_PREDICTION[name] == value for name, value in equal.items()]
+    if filters.desde is not None:
+        conditions.append(_PREDICTION.timestamp >= filters.desde)
+    if filters.hasta is not None:
+        conditions.append(_PREDICTION.timestamp < filters.hasta)
     if filters.cursor is not None:
-        moment, prediction_id = _read_cursor(filters.cursor)
-        conditions.append(tuple_(_PREDICTION.timestamp, _PREDICTION.id) < (moment, prediction_id))
+        conditions.append(tuple_(_PREDICTION.timestamp, _PREDICTION.id) < _read_cursor(filters.cursor))
     return conditions
 
 

@@ -47,7 +47,7 @@ def read_router(deps: ReadDeps) -> Router:
         if analyst and filtro.referencia is not None:
             raise ProblemError(403, "rol", "Su clave no permite buscar por la referencia de un paciente.")
         try:
-            rows, following = await _queried(read_page(deps.readers, filtro.to_query()))
+            rows, following = await _queried(read_page(deps.readers, filtro))
         except BadCursorError:
             errors = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
             raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=errors) from None
