@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, select
 
-from services.recorder.db.inserts import bulk_insert
+from services.recorder.db.inserts import insert_new
 from services.recorder.db.types import UtcTimestamp
 
 ROWS = Table("rows", MetaData(), Column("id", Integer, primary_key=True), Column("time", UtcTimestamp, nullable=True))
@@ -15,12 +15,11 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 300])
 def test_every_row_is_inserted_once_with_its_time_or_null(count: int) -> None:
     rows = [(n, START + timedelta(microseconds=n) if n % 2 else None) for n in range(count)]
-    insert = bulk_insert(ROWS, tuple(ROWS.columns))
     engine = create_engine("sqlite://")
     try:
         with engine.begin() as connection:
             ROWS.create(connection)
-            assert [insert.run(connection, part) for part in (rows[: count // 2], rows)] == [
+            assert [insert_new(connection, ROWS, part) for part in (rows[: count // 2], rows)] == [
                 count // 2,
                 count - count // 2,
             ]

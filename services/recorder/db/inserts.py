@@ -1,7 +1,6 @@
-"""Insert statements for many rows at once, in plain SQL: binding through Core costs as much as inserting."""
+"""Inserts of many rows at once, in plain SQL: binding through Core costs as much as inserting."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
@@ -17,36 +16,35 @@ once, because each statement has to win the interpreter lock back."""
 _ARRAYS = {"BIGINT": "bigint", "BOOLEAN": "boolean", "DOUBLE": "float8", "BLOB": "bytea"}
 
 
-@dataclass(frozen=True, slots=True)
-class BulkInsert:
-    """The statements that insert rows of one table and skip rows whose key exists.
+@cache
+def inserted_columns(table: Table) -> tuple[Column[Any], ...]:
+    """Return the columns of `table` but a key that the database generates."""
+    return tuple(column for column in table.columns if not column.identity)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> int:
+    """Insert the `rows` whose key does not exist, each with a value per `inserted_columns`, in order; return how many.
 
     PostgreSQL takes an array per column, whatever the number of rows.
     """
+    if connection.dialect.name == "postgresql":
+        arrays = tuple(map(list, zip(*rows, strict=True)))
+        return connection.exec_driver_sql(_postgresql(table), arrays).rowcount
+    inserted = start = 0
+    while start < len(rows):
+        size = next(size for size in _SIZES if size <= len(rows) - start)
+        values = _sqlite_values(table, rows[start : start + size])
+        inserted += connection.exec_driver_sql(_sqlite(table, size), values).rowcount
+        start += size
+    return inserted
 
-    postgresql: str
-    sqlite: Mapping[int, str]
-    timestamps: Sequence[int]
-    """Positions of the columns that SQLite stores as text."""
 
-    def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
-        """Insert `rows`, each with a value per column, in order; return how many were new."""
-        if connection.dialect.name == "postgresql":
-            arrays = tuple(map(list, zip(*rows, strict=True)))
-            return connection.exec_driver_sql(self.postgresql, arrays).rowcount
-        inserted = start = 0
-        while start < len(rows):
-            size = next(size for size in self.sqlite if size <= len(rows) - start)
-            values = self._sqlite_values(rows[start : start + size])
-            inserted += connection.exec_driver_sql(self.sqlite[size], values).rowcount
-            start += size
-        return inserted
-
-    def _sqlite_values(self, rows: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
-        values, width = list(chain.from_iterable(rows)), len(rows[0])
-        for place in self.timestamps:
+def _sqlite_values(table: Table, rows: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    values, width = list(chain.from_iterable(rows)), len(rows[0])
+    for place, column in enumerate(inserted_columns(table)):
+        if isinstance(column.type, UtcTimestamp):
             values[place::width] = map(_text, values[place::width])
-        return tuple(values)
+    return tuple(values)
 
 
 @lru_cache(maxsize=8)  # all rows of a transaction have one moment of recording
@@ -55,22 +53,24 @@ def _text(moment: datetime | None) -> str | None:
 
 
 @cache
-def bulk_insert(table: Table, columns: tuple[Column[Any], ...]) -> BulkInsert:
-    """Return the statements that insert `columns` of `table`."""
-    names = ", ".join(f'"{column.name}"' for column in columns)
-    into, end = f'INSERT INTO "{table.name}" ({names})', "ON CONFLICT DO NOTHING"
-    places = f"({', '.join('?' * len(columns))})"
-    sqlite = {size: f"{into} VALUES {', '.join([places] * size)} {end}" for size in _SIZES}
-    timestamps = [n for n, column in enumerate(columns) if isinstance(column.type, UtcTimestamp)]
-    return BulkInsert(f"{into} {_unnested(columns)} {end}", sqlite, timestamps)
+def _sqlite(table: Table, size: int) -> str:
+    places = f"({', '.join('?' * len(inserted_columns(table)))})"
+    return _statement(table, f"VALUES {', '.join([places] * size)}")
 
 
-def _unnested(columns: Sequence[Column[Any]]) -> str:
-    """Return a SELECT of arrays, one parameter per column: $1, $2 and so on."""
+@cache
+def _postgresql(table: Table) -> str:
+    """Return the insert of a SELECT of arrays, one parameter per column: $1, $2 and so on."""
+    columns = inserted_columns(table)
     selected = ", ".join(f"c{n}{_cast(column)}" for n, column in enumerate(columns))
     arrays = ", ".join(f"${n + 1}::{_array(column)}[]" for n, column in enumerate(columns))
     aliases = ", ".join(f"c{n}" for n in range(len(columns)))
-    return f"SELECT {selected} FROM unnest({arrays}) AS arrays({aliases})"  # noqa: S608 - our names
+    return _statement(table, f"SELECT {selected} FROM unnest({arrays}) AS arrays({aliases})")  # noqa: S608 - our names
+
+
+def _statement(table: Table, source: str) -> str:
+    names = ", ".join(f'"{column.name}"' for column in inserted_columns(table))
+    return f'INSERT INTO "{table.name}" ({names}) {source} ON CONFLICT DO NOTHING'
 
 
 def _cast(column: Column[Any]) -> str:

@@ -1,20 +1,15 @@
 """Writes of one batch inside a transaction of the caller. The steps are the same on both databases."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
 
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.exc import DBAPIError
 
 from services.recorder.db.database import rejects_values
-from services.recorder.db.inserts import BulkInsert, bulk_insert
+from services.recorder.db.inserts import insert_new
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.parsing import DeadLetter, dead_letter
@@ -23,26 +18,11 @@ _IDS_PER_QUERY = 500
 """Far below the limits of both databases."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """How rows of one kind are recorded: table, values of a row, insert statement; new ones are `counted` as this."""
-
-    table: Table
-    counted: str
-    values: Callable[[Any], tuple[Any, ...]]
-    insert: BulkInsert
-
-
-def _recording(table: Table, counted: str) -> _Recording:
-    columns = tuple(table.columns)
-    values = attrgetter(*(column.name for column in columns))
-    return _Recording(table, counted, values, bulk_insert(table, columns))
-
-
-_RECORDINGS: dict[type[EventRow], _Recording] = {
-    PredictionRow: _recording(PREDICCIONES, "predictions"),
-    FeedbackRow: _recording(RESULTADOS, "feedback"),
+_TABLES: dict[type[EventRow], tuple[Table, str]] = {
+    PredictionRow: (PREDICCIONES, "predictions"),
+    FeedbackRow: (RESULTADOS, "feedback"),
 }
+"""The table of each kind of row, and the count of its new rows in `BatchStats`."""
 
 
 class BatchStats(Counter[str]):
@@ -58,14 +38,14 @@ def write_batch(
     deadlock.
     """
     stats, rejected = BatchStats(), list(dead_letters)
-    for kind, recording in _RECORDINGS.items():
+    for kind, (table, counted) in _TABLES.items():
         of_kind = sorted((row for row in rows if type(row) is kind), key=lambda row: row.id)
         if not of_kind:
             continue
-        new = recording.insert.run(connection, list(map(recording.values, of_kind)))
-        stats[recording.counted] += new
+        new = insert_new(connection, table, list(map(attrgetter(*table.columns.keys()), of_kind)))
+        stats[counted] += new
         if new < len(of_kind):
-            repeated, conflicts = _repeated_and_conflicting(connection, recording.table, of_kind)
+            repeated, conflicts = _repeated_and_conflicting(connection, table, of_kind)
             _insert_duplicates(connection, repeated, now)
             stats["duplicates"] += len(of_kind) - new - len(conflicts)
             rejected += conflicts
@@ -118,24 +98,9 @@ def _repeated_and_conflicting(
 
 def _insert_duplicates(connection: Connection, rows: Sequence[EventRow], now: datetime) -> None:
     if rows:
-        values = [
-            {"gateway_id": row.gateway_id, "seq": row.seq, "prediccion_id": row.id, "recibido": now} for row in rows
-        ]
-        connection.execute(_upsert(connection, DUPLICADOS).on_conflict_do_nothing(), values)
+        insert_new(connection, DUPLICADOS, [(row.gateway_id, row.seq, row.id, now) for row in rows])
 
 
 def _quarantine(connection: Connection, letter: DeadLetter, now: datetime) -> int:
-    statement = _upsert(connection, CUARENTENA).on_conflict_do_nothing(index_elements=["gateway_id", "seq"])
-    values = {
-        "recibido": now,
-        "motivo": letter.reason,
-        "gateway_id": letter.gateway_id,
-        "seq": letter.seq,
-        "cuerpo": letter.body,
-        "prediccion_id": letter.event_id,
-    }
-    return connection.execute(statement, values).rowcount
-
-
-def _upsert(connection: Connection, table: Table) -> PostgresInsert | SqliteInsert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    values = (now, letter.reason, letter.gateway_id, letter.seq, letter.body, letter.event_id)
+    return insert_new(connection, CUARENTENA, [values])

@@ -26,14 +26,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.db.database import Database, rejects_values
-from services.recorder.db.inserts import bulk_insert
+from services.recorder.db.inserts import insert_new, inserted_columns
 from shared.failpoints import failpoint
 
 BATCH = 2000
 """Rows per transaction; a batch of 1.3 KB rows is a few MB in memory."""
 Key = tuple[Any, ...]
 Values = tuple[Any, ...]
-"""One row in the order of `copied_columns`: text for UUIDs and JSON, aware datetimes, bytes, numbers."""
+"""One row in the order of `inserted_columns`: text for UUIDs and JSON, aware datetimes, bytes, numbers."""
 
 
 @lru_cache
@@ -45,15 +45,9 @@ def key_columns(table: Table) -> tuple[Column[Any], ...]:
 
 
 @lru_cache
-def copied_columns(table: Table) -> tuple[Column[Any], ...]:
-    """Return the columns that are copied and compared: all but a generated key."""
-    return tuple(column for column in table.columns if not column.identity)
-
-
-@lru_cache
 def key_places(table: Table) -> tuple[int, ...]:
     """Return the positions of the key in `Values`."""
-    columns = copied_columns(table)
+    columns = inserted_columns(table)
     return tuple(columns.index(column) for column in key_columns(table))
 
 
@@ -111,7 +105,7 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
     """Insert `rows`; halve them until a row that the target rejects (NUL in PostgreSQL's text) is alone."""
     try:
         with connection.begin_nested():
-            inserted = bulk_insert(table, copied_columns(table)).run(connection, rows)
+            inserted = insert_new(connection, table, rows)
     except DBAPIError as error:
         if not rejects_values(error):
             raise
@@ -126,7 +120,7 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
 
 
 def _values(table: Table) -> Select[Any]:
-    return select(*(cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in copied_columns(table)))
+    return select(*(cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in inserted_columns(table)))
 
 
 def _key(table: Table) -> Any:  # noqa: ANN401 - SQLAlchemy's tuple, which its types cannot name

@@ -15,11 +15,11 @@ from sqlalchemy import JSON, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.db.database import Database
+from services.recorder.db.inserts import inserted_columns
 from services.recorder.db.types import iso_utc
 from services.recorder.transfer.copy import (
     Key,
     Values,
-    copied_columns,
     count,
     key_places,
     read_keys,
@@ -88,7 +88,7 @@ async def compare_table(
 
 def row_digest(table: Table, row: Values) -> bytes:
     """Return the SHA-256 of a row's canonical form: JSON with sorted keys, numbers by value."""
-    pairs = zip(copied_columns(table), row, strict=True)
+    pairs = zip(inserted_columns(table), row, strict=True)
     canonical = [_canonical(value, is_json=isinstance(column.type, JSON)) for column, value in pairs]
     return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest()
 
