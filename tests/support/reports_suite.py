@@ -10,10 +10,10 @@ from services.recorder.accounting.outbox_reports import (
     SETTLED_AFTER,
     OutboxReport,
     merge_reports,
-    read_reports,
     store_reports,
 )
-from services.recorder.db.tables import PREDICCIONES
+from services.recorder.db.tables import GATEWAYS, PREDICCIONES
+from services.recorder.transfer.copy import read_all
 from shared.contracts.outbox_status import OutboxStatus
 from shared.contracts.transport import OutboxState
 from tests.support.recorder_suite import NOW, Recording, account, delivery
@@ -142,7 +142,7 @@ async def test_merged_reports_never_decrease_a_count(recorder: Recording) -> Non
     await report(recorder, answered=10, oldest_pending=11, at=0, gateway="behind")
     await report(recorder, answered=10, oldest_pending=11, at=0, gateway="ahead")
     async with recorder.database.readers.connect() as connection:
-        rows = await read_reports(connection)
+        rows = await read_all(connection, GATEWAYS)
     theirs = [row | {"respondidas": 20 if row["gateway_id"] == "behind" else 5} for row in rows]
 
     await recorder.database.writer.transaction(partial(merge_reports, theirs, NOW))

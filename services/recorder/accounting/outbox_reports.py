@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, select
+from sqlalchemy import Connection, and_, case
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.db.tables import GATEWAYS
 from shared.contracts.outbox_status import OutboxStatus
@@ -47,11 +46,6 @@ def store_reports(connection: Connection, reports: Iterable[OutboxReport], now: 
         now,
         connection,
     )
-
-
-async def read_reports(reading: AsyncConnection) -> list[dict[str, Any]]:
-    """Return all rows of `gateways`."""
-    return [dict(row) for row in (await reading.execute(select(GATEWAYS))).mappings()]
 
 
 def merge_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Connection) -> None:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.analysts.views import FIXED_COLUMNS, column_names, view_name
 from services.recorder.db.tables import DICCIONARIO
@@ -48,11 +47,6 @@ def update_dictionary(connection: Connection, patient: type[Patient], now: datet
     if new:
         since = {"vista": view, "desde": now, "desde_paciente": patient.digest, "hasta": None}
         connection.execute(DICCIONARIO.insert(), [entry | since for entry in new])
-
-
-async def read_dictionary(reading: AsyncConnection) -> list[Entry]:
-    """Return all entries."""
-    return [dict(row) for row in (await reading.execute(select(DICCIONARIO))).mappings()]
 
 
 def merge_dictionary(entries: Sequence[Entry], connection: Connection) -> int:

@@ -12,12 +12,12 @@ from typing import TextIO
 from sqlalchemy import URL, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder.accounting.outbox_reports import merge_reports, read_reports
-from services.recorder.analysts.dictionary import merge_dictionary, read_dictionary
+from services.recorder.accounting.outbox_reports import merge_reports
+from services.recorder.analysts.dictionary import merge_dictionary
 from services.recorder.commands import fail, run_command, say
 from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
-from services.recorder.transfer.copy import Key, copy_table, count
+from services.recorder.transfer.copy import Key, copy_table, count, read_all
 from services.recorder.transfer.verify import Comparison, compare_table
 from shared.settings import SettingsError
 
@@ -99,10 +99,10 @@ async def _transfer(source_url: URL, target_url: URL) -> int:
     ):
         tables = [table for table in METADATA.sorted_tables if table not in _MERGED]
         comparisons = [await _transfer_table(reading, target, table) for table in tables]
-        reports = await read_reports(reading)  # after the rows that they report on
+        reports = await read_all(reading, GATEWAYS)  # after the rows that they report on
         await target.writer.transaction(partial(merge_reports, reports, datetime.now(UTC)))
         say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
-        merged = await target.writer.transaction(partial(merge_dictionary, await read_dictionary(reading)))
+        merged = await target.writer.transaction(partial(merge_dictionary, await read_all(reading, DICCIONARIO)))
         say(f"diccionario: {merged} lines taken over; the recorder keeps the rest in step at its start")
     wrong = sum(len(comparison.missing) + len(comparison.different) for comparison in comparisons)
     if wrong:

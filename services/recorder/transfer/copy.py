@@ -4,7 +4,7 @@ Rows are identified by their natural key: the primary key, or the unique constra
 primary key. A generated key is not copied: the target may have used the same number for another row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -45,10 +45,14 @@ def key_columns(table: Table) -> tuple[Column[Any], ...]:
 
 
 @lru_cache
-def key_places(table: Table) -> tuple[int, ...]:
-    """Return the positions of the key in `Values`."""
+def _key_places(table: Table) -> tuple[int, ...]:
     columns = inserted_columns(table)
     return tuple(columns.index(column) for column in key_columns(table))
+
+
+def key_of(table: Table, row: Values) -> Key:
+    """Return the key of a row."""
+    return tuple(row[place] for place in _key_places(table))
 
 
 async def count(reading: AsyncConnection, table: Table) -> int:
@@ -56,25 +60,22 @@ async def count(reading: AsyncConnection, table: Table) -> int:
     return (await reading.execute(select(func.count()).select_from(table))).scalar_one()
 
 
-async def read_keys(reading: AsyncConnection, table: Table, after: Key | None) -> list[Key]:
-    """Return the keys that follow `after`, at most `BATCH`, in the order of their own database."""
-    statement = select(*key_columns(table)).order_by(*key_columns(table)).limit(BATCH)
-    if after is not None:
-        statement = statement.where(_key(table) > after)
-    return [tuple(row) for row in await reading.execute(statement)]
-
-
-async def read_span(reading: AsyncConnection, table: Table, after: Key | None, last: Key) -> Sequence[Values]:
-    """Return the rows whose keys follow `after`, up to `last`."""
-    statement = _values(table).where(_key(table) <= last).order_by(*key_columns(table))
-    if after is not None:
-        statement = statement.where(_key(table) > after)
-    return [tuple(row) for row in await reading.execute(statement)]
+async def key_batches(reading: AsyncConnection, table: Table) -> AsyncIterator[list[Key]]:
+    """Yield all keys, at most `BATCH` at once, in the order of their own database."""
+    keys = select(*key_columns(table)).order_by(*key_columns(table))
+    async for batch in (await reading.stream(keys)).partitions(BATCH):
+        yield [tuple(key) for key in batch]
 
 
 async def read_rows(reading: AsyncConnection, table: Table, keys: Sequence[Key]) -> Sequence[Values]:
-    """Return the rows of `keys` that exist."""
-    return [tuple(row) for row in await reading.execute(_values(table).where(_among(table, keys)))]
+    """Return the rows of `keys` that exist, in the order of their own database."""
+    statement = _values(table).where(_among(table, keys)).order_by(*key_columns(table))
+    return [tuple(row) for row in await reading.execute(statement)]
+
+
+async def read_all(reading: AsyncConnection, table: Table) -> list[dict[str, Any]]:
+    """Return all rows of `table`, by the names of its columns."""
+    return [dict(row) for row in (await reading.execute(select(table))).mappings()]
 
 
 async def copy_table(
@@ -86,17 +87,15 @@ async def copy_table(
     is called with the size of every batch.
     """
     copied, rejected = 0, list[Key]()
-    after: Key | None = None
-    while keys := await read_keys(reading, table, after):
+    async for keys in key_batches(reading, table):
         async with target.readers.connect() as connection:
             existing = await connection.execute(select(func.count()).select_from(table).where(_among(table, keys)))
         if existing.scalar_one() < len(keys):
-            rows = await read_span(reading, table, after, keys[-1])
+            rows = await read_rows(reading, table, keys)
             inserted, bad_keys = await target.writer.transaction(partial(_insert_all, table, rows))
             failpoint("copy.committed")
             copied += inserted
             rejected += bad_keys
-        after = keys[-1]
         advance(len(keys))
     return copied, rejected
 
@@ -113,7 +112,7 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
         failpoint("copy.write")
         return inserted, []
     if len(rows) == 1:
-        return 0, [tuple(rows[0][place] for place in key_places(table))]
+        return 0, [key_of(table, rows[0])]
     half = len(rows) // 2
     first, second = (_insert_all(table, part, connection) for part in (rows[:half], rows[half:]))
     return first[0] + second[0], first[1] + second[1]
@@ -121,10 +120,6 @@ def _insert_all(table: Table, rows: Sequence[Values], connection: Connection) ->
 
 def _values(table: Table) -> Select[Any]:
     return select(*(cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in inserted_columns(table)))
-
-
-def _key(table: Table) -> Any:  # noqa: ANN401 - SQLAlchemy's tuple, which its types cannot name
-    return tuple_(*key_columns(table))
 
 
 def _among(table: Table, keys: Sequence[Key]) -> ColumnElement[bool]:

@@ -17,15 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.recorder.db.database import Database
 from services.recorder.db.inserts import inserted_columns
 from services.recorder.db.types import iso_utc
-from services.recorder.transfer.copy import (
-    Key,
-    Values,
-    count,
-    key_places,
-    read_keys,
-    read_rows,
-    read_span,
-)
+from services.recorder.transfer.copy import Key, Values, count, key_batches, key_of, read_rows
 
 _MODULUS = 1 << 256
 
@@ -40,11 +32,6 @@ class Comparison:
     missing: list[Key] = field(default_factory=list)
     different: list[Key] = field(default_factory=list)
     _sums: list[int] = field(default_factory=lambda: [0, 0])
-
-    @property
-    def equal(self) -> bool:
-        """True if every row of the source is in the target, exactly."""
-        return not self.missing and not self.different
 
     @property
     def digests(self) -> tuple[str, str]:
@@ -71,15 +58,12 @@ async def compare_table(
     `advance` is called with the size of every batch.
     """
     comparison = Comparison(table.name)
-    places = key_places(table)
-    after: Key | None = None
-    while keys := await read_keys(reading, table, after):
+    async for keys in key_batches(reading, table):
         async with target.readers.connect() as connection:
-            digests = {_key(places, row): row_digest(table, row) for row in await read_rows(connection, table, keys)}
-        for row in await read_span(reading, table, after, keys[-1]):
-            key = _key(places, row)
+            digests = {key_of(table, row): row_digest(table, row) for row in await read_rows(connection, table, keys)}
+        for row in await read_rows(reading, table, keys):
+            key = key_of(table, row)
             comparison.add(key, row_digest(table, row), digests.get(key))
-        after = keys[-1]
         advance(len(keys))
     async with target.readers.connect() as connection:
         comparison.target_rows = await count(connection, table)
@@ -91,10 +75,6 @@ def row_digest(table: Table, row: Values) -> bytes:
     pairs = zip(inserted_columns(table), row, strict=True)
     canonical = [_canonical(value, is_json=isinstance(column.type, JSON)) for column, value in pairs]
     return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-def _key(places: tuple[int, ...], row: Values) -> Key:
-    return tuple(row[place] for place in places)
 
 
 def _canonical(value: Any, *, is_json: bool) -> Any:  # noqa: ANN401 - a column's value
