@@ -41,7 +41,7 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
                 patient=patient,
                 scorer=inference.scorer,
                 cards=inference.cards,
-                transport=recorder.transport,
+                transport=recorder.store,
             )
         )
         gateways.append(gateway)

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.recorder.analysts.grants import serve_analysts
-from services.recorder.api.routes import ReadDeps, read_router
+from services.recorder.api.routes import read_router
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.consumer import Consumer
-from services.recorder.ingest.in_process import InProcess
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from services.recorder.settings import RecorderSettings
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
 from shared.cancellation import background
-from shared.contracts.transport import OutboxState, Transport
+from shared.contracts.transport import OutboxState
 from shared.failpoints import failpoint
 from shared.patient import load_patient
 from shared.web.hosting import Part, lacking
@@ -28,10 +27,9 @@ SILENCE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """A running recorder: routes and readiness, the transport for a relay of the same process, and the store."""
+    """A running recorder: routes and readiness, and the store, which is the transport of a relay in this process."""
 
     part: Part
-    transport: Transport
     store: Store
 
 
@@ -68,8 +66,8 @@ async def open_recorder(
             return {} if down is None else {"base_de_datos": lacking("No se puede escribir en la base de datos.", down)}
 
         async with store.watched():
-            router = read_router(ReadDeps(database.readers, outboxes))
-            yield Recorder(Part((router,), unready), InProcess(store.record), store)
+            router = read_router(database.readers, outboxes)
+            yield Recorder(Part((router,), unready), store)
 
 
 @asynccontextmanager

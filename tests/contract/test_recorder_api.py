@@ -44,7 +44,7 @@ async def test_a_published_event_is_listed_and_found_by_its_id(tmp_path: Path) -
     body = event()
     sent = orjson.loads(body)
     async with served(tmp_path) as (recorder, client):
-        assert await recorder.transport.publish([delivery(1, body)]) == {1}
+        assert await recorder.store.publish([delivery(1, body)]) == {1}
         page = (await client.get("/predicciones")).json()
         one = await client.get(f"/predicciones/{sent['id'].upper()}")
 
@@ -76,7 +76,7 @@ async def test_the_fields_of_a_prediction_keep_their_order(tmp_path: Path) -> No
     body = event()
     of = orjson.loads(body)["id"]
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(1, body), delivery(2, feedback_event(of))])
+        await recorder.store.publish([delivery(1, body), delivery(2, feedback_event(of))])
         [listed] = (await client.get("/predicciones")).json()["predicciones"]
         one = (await client.get(f"/predicciones/{of}")).json()
 
@@ -97,7 +97,7 @@ async def test_feedback_is_listed_newest_first(tmp_path: Path) -> None:
         feedback_event(of, "hipertiroidismo", time=START + timedelta(hours=1), reason="otra prueba"),
     ]
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
+        await recorder.store.publish([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
         page = (await client.get("/predicciones", params={"referencia": "5f" * 32})).json()
         one = (await client.get(f"/predicciones/{of}")).json()
         nobody = (await client.get("/predicciones", params={"referencia": "a" * 64})).json()
@@ -122,7 +122,7 @@ async def test_an_analyst_gets_neither_references_nor_reasons(tmp_path: Path) ->
     keys = {role: create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.ANALISTA)}
     async with served(tmp_path) as (recorder, _):
         feedback = feedback_event(of, "hipertiroidismo", reason="otra prueba")
-        await recorder.transport.publish([delivery(1, body), delivery(2, feedback)])
+        await recorder.store.publish([delivery(1, body), delivery(2, feedback)])
         app = http_app("test", recorder.part, registry=CollectorRegistry())
         transport = httpx.ASGITransport(edge_app(app, "localhost", ApiKeyStore(tmp_path / "access.json")))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -146,7 +146,7 @@ async def test_at_most_the_last_hundred_rows_of_feedback_are_shown(tmp_path: Pat
     of = orjson.loads(body)["id"]
     feedback = [feedback_event(of, time=START + timedelta(minutes=minute)) for minute in range(102)]
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
+        await recorder.store.publish([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
         times = [row["timestamp"] for row in (await client.get(f"/predicciones/{of}")).json()["resultados"]]
 
     assert (len(times), times[0], times[-1]) == (100, "2026-03-01T13:41:00Z", "2026-03-01T12:02:00Z")
@@ -154,7 +154,7 @@ async def test_at_most_the_last_hundred_rows_of_feedback_are_shown(tmp_path: Pat
 
 async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(seq) for seq in range(1, 8)])
+        await recorder.store.publish([delivery(seq) for seq in range(1, 8)])
         read: list[int] = []
         query: dict[str, Any] | None = {"limite": 3, "desde": "2026-03-01", "hasta": "2026-03-01T12:00:01Z"}
         while query is not None:
@@ -167,9 +167,7 @@ async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
 
 async def test_filters_reach_the_query(tmp_path: Path) -> None:
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish(
-            [delivery(1, event(version="4")), delivery(2, event(output="hipertiroidismo"))]
-        )
+        await recorder.store.publish([delivery(1, event(version="4")), delivery(2, event(output="hipertiroidismo"))])
 
         async def seqs(**query: str) -> list[int]:
             return [row["seq"] for row in (await client.get("/predicciones", params=query)).json()["predicciones"]]
@@ -213,9 +211,7 @@ async def test_an_unknown_prediction_is_a_problem_in_spanish(tmp_path: Path, unk
 async def test_the_account_sums_rows_duplicates_quarantine_and_outbox(tmp_path: Path) -> None:
     body = event()
     async with served(tmp_path, OutboxState("g1", 6, 5)) as (recorder, client):
-        await recorder.transport.publish(
-            [delivery(1), delivery(2, body), delivery(3, body), delivery(4, b"unreadable")]
-        )
+        await recorder.store.publish([delivery(1), delivery(2, body), delivery(3, body), delivery(4, b"unreadable")])
         account = (await client.get("/conciliacion")).json()
 
     expected = {"respondidas": 6, "registradas": 2, "duplicadas": 1, "en_outbox": 2, "en_cuarentena": 1}
@@ -227,7 +223,7 @@ async def test_the_account_sums_rows_duplicates_quarantine_and_outbox(tmp_path: 
 
 async def test_missing_answers_of_all_gateways_are_summed(tmp_path: Path) -> None:
     async with served(tmp_path, OutboxState("g1", 3, 4)) as (recorder, client):
-        await recorder.transport.publish([delivery(2), delivery(3, gateway="g2")])
+        await recorder.store.publish([delivery(2), delivery(3, gateway="g2")])
         account = (await client.get("/conciliacion")).json()
 
     assert [gateway["diferencia"] for gateway in account["gateways"]] == [2, 2]
@@ -240,12 +236,12 @@ async def test_readiness_fails_while_the_database_cannot_be_written(tmp_path: Pa
         other = sqlite3.connect(tmp_path / "predicciones.db", isolation_level=None)
         other.execute("ALTER TABLE predicciones RENAME TO hidden")
         with pytest.raises(TransportDownError):
-            await recorder.transport.publish([delivery(1)])
+            await recorder.store.publish([delivery(1)])
         answer = await client.get("/health/ready")
         unread = await client.get("/predicciones")
         other.execute("ALTER TABLE hidden RENAME TO predicciones")
         other.close()
-        await recorder.transport.publish([delivery(1)])
+        await recorder.store.publish([delivery(1)])
         again = await client.get("/health/ready")
 
     assert answer.status_code == 503
@@ -256,7 +252,7 @@ async def test_readiness_fails_while_the_database_cannot_be_written(tmp_path: Pa
 
 async def test_metrics_count_without_patients(tmp_path: Path) -> None:
     async with served(tmp_path) as (recorder, client):
-        await recorder.transport.publish([delivery(1), delivery(2, b"unreadable")])
+        await recorder.store.publish([delivery(1), delivery(2, b"unreadable")])
         metrics = (await client.get("/metrics")).text
 
     assert "predecir_recorder_predictions_recorded_total 1.0" in metrics

@@ -37,7 +37,7 @@ from tests.support.recorder_suite import delivery
 
 async def record() -> None:
     async with open_recorder(RecorderSettings(database_url=sys.argv[1]), CollectorRegistry()) as recorder:
-        await recorder.transport.publish([delivery(1)])
+        await recorder.store.publish([delivery(1)])
 
 asyncio.run(record())
 """

@@ -110,14 +110,14 @@ async def _parts(home: Path, patients: Sequence[Patient], timer: Timer) -> Async
             patient=DatosPaciente,
             scorer=inference.scorer,
             cards=inference.cards,
-            transport=recorder.transport,
+            transport=recorder.store,
         ) as gateway,
     ):
         keys = ApiKeyStore(settings.keys_file)
         guard = Authorizer(keys, route_roles(*gateway.part.routers), RateLimit(settings.key_rate, settings.key_burst))
         bodies = [each.model_dump_json(exclude_defaults=True).encode() for each in patients]
         rejections = Rejections(registry)
-        yield Parts(patients, bodies, inference.scorer, recorder.transport, gateway, rejections, guard, settings, timer)
+        yield Parts(patients, bodies, inference.scorer, recorder.store, gateway, rejections, guard, settings, timer)
 
 
 def _validation(parts: Parts) -> dict[str, Cost]:

@@ -1,7 +1,6 @@
 """The read API: recorded predictions, and the reconciliation of each gateway's answers."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -28,16 +27,8 @@ _SILENT_AFTER = timedelta(minutes=1)
 """Two intervals of reports (`services.gateway.outbox.status_reports`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadDeps:
-    """Dependencies of the routes: the database, and the outboxes of the gateways in this process."""
-
-    readers: AsyncEngine
-    outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]
-
-
-def read_router(deps: ReadDeps) -> Router:
-    """Return the routes."""
+def read_router(readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]) -> Router:
+    """Return the routes on the database and the `outboxes` of the gateways in this process."""
     down: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "La base de datos no responde"}}
     router = Router(tags=["historial"], responses=down)
 
@@ -47,7 +38,7 @@ def read_router(deps: ReadDeps) -> Router:
         if analyst and filtro.referencia is not None:
             raise ProblemError(403, "rol", "Su clave no permite buscar por la referencia de un paciente.")
         try:
-            rows, following = await _queried(read_page(deps.readers, filtro))
+            rows, following = await _queried(read_page(readers, filtro))
         except BadCursorError:
             errors = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
             raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=errors) from None
@@ -62,7 +53,7 @@ def read_router(deps: ReadDeps) -> Router:
     )
     async def prediccion(id: str, request: Request) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
-            row = await _queried(read_one(deps.readers, str(UUID(id))))
+            row = await _queried(read_one(readers, str(UUID(id))))
         except ValueError:
             row = None
         if row is None:
@@ -75,7 +66,7 @@ def read_router(deps: ReadDeps) -> Router:
     )
     async def conciliacion() -> Conciliacion:
         now = datetime.now(UTC)
-        accounts = await _queried(reconcile(deps.readers, deps.outboxes, now))
+        accounts = await _queried(reconcile(readers, outboxes, now))
         gateways = [
             Cuenta(
                 gateway_id=account.gateway_id,

@@ -68,6 +68,10 @@ class Store:
         self._metrics.count(await asyncio.shield(writing))
         return {delivery.seq for delivery in batch}
 
+    async def publish(self, batch: Sequence[Delivery]) -> set[int]:
+        """Record `batch` of a relay in this process: the store is a `shared.contracts.transport.Transport`."""
+        return await self.record(batch)
+
     def down(self) -> str | None:
         """Return why the last attempt could not write the database, or None."""
         return self._failure
