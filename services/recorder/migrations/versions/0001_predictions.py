@@ -7,8 +7,6 @@ from services.recorder.db.types import BIG_KEY, JSON_DOCUMENT, UUID_TEXT, UtcTim
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

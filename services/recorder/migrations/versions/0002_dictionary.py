@@ -7,8 +7,6 @@ from services.recorder.db.types import UtcTimestamp
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

@@ -7,8 +7,6 @@ from services.recorder.db.types import UtcTimestamp
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

@@ -7,8 +7,6 @@ from services.recorder.db.types import UUID_TEXT, UtcTimestamp
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
