@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-QUARANTINE_KINDS = ("unreadable", "conflict", "refused")
+_COUNTERS = {
+    "predictions": ("predecir_recorder_predictions_recorded", "Predictions recorded."),
+    "feedback": ("predecir_recorder_outcomes_recorded", "Feedback recorded."),
+    "duplicates": ("predecir_recorder_duplicates", "Deliveries that were recorded before."),
+}
+"""Name and documentation of a counter, by its key in `ingest.writes.BatchStats`."""
+_QUARANTINE_KINDS = ("unreadable", "conflict", "refused")
 
 
 class Metrics:
@@ -14,16 +20,9 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register on `registry`; every series starts at 0."""
-        self._predictions = Counter(
-            "predecir_recorder_predictions_recorded", "Predictions recorded.", registry=registry
-        )
-        self._feedback = Counter("predecir_recorder_outcomes_recorded", "Feedback recorded.", registry=registry)
-        self._duplicates = Counter(
-            "predecir_recorder_duplicates", "Deliveries that were recorded before.", registry=registry
-        )
-        self._quarantined = Counter(
-            "predecir_recorder_quarantined", "Deliveries quarantined.", ["kind"], registry=registry
-        )
+        self._counters = {key: Counter(*texts, registry=registry) for key, texts in _COUNTERS.items()}
+        quarantined = Counter("predecir_recorder_quarantined", "Deliveries quarantined.", ["kind"], registry=registry)
+        self._counters |= {kind: quarantined.labels(kind) for kind in _QUARANTINE_KINDS}
         self._failed = Counter(
             "predecir_recorder_batches_failed", "Batches that could not be written.", registry=registry
         )
@@ -39,25 +38,17 @@ class Metrics:
             buckets=(1, 4, 16, 64, 128, 256, 512),
             registry=registry,
         )
-        for kind in QUARANTINE_KINDS:
-            self._quarantined.labels(kind)
 
     @contextmanager
     def batch(self, size: int) -> Iterator[None]:
         """Measure the transaction of one batch of `size` events."""
         start = time.perf_counter()
-        try:
+        with self._failed.count_exceptions(BaseException):
             yield
-        except BaseException:
-            self._failed.inc()
-            raise
         self._seconds.observe(time.perf_counter() - start)
         self._size.observe(size)
 
     def count(self, stats: Mapping[str, int]) -> None:
         """Add the `ingest.writes.BatchStats` of one committed batch."""
-        self._predictions.inc(stats["predictions"])
-        self._feedback.inc(stats["feedback"])
-        self._duplicates.inc(stats["duplicates"])
-        for kind in QUARANTINE_KINDS:
-            self._quarantined.labels(kind).inc(stats[kind])
+        for key, counter in self._counters.items():
+            counter.inc(stats[key])
