@@ -53,7 +53,8 @@ def quarantine_command(arguments: Namespace, database_url: Callable[[], str]) ->
 
 async def _act(database: Database, row_id: int, arguments: Namespace) -> bool:
     """Run an action on one row; return whether it was done."""
-    row = await _find(database, row_id)
+    async with database.readers.connect() as connection:
+        row = (await connection.execute(select(CUARENTENA).where(CUARENTENA.c.id == row_id))).one_or_none()
     if row is None:
         say(f"{row_id}: no such row")
         return False
@@ -77,11 +78,6 @@ async def _list(database: Database) -> int:
             origin = row.gateway_id or "no-gateway"
             say(f"{row.id}  {moment}  {origin}  {row.seq}  {len(row.cuerpo)} bytes  {row.motivo}")
     return 0
-
-
-async def _find(database: Database, row_id: int) -> Row[Any] | None:
-    async with database.readers.connect() as connection:
-        return (await connection.execute(select(CUARENTENA).where(CUARENTENA.c.id == row_id))).one_or_none()
 
 
 async def _replay(database: Database, row: Row[Any]) -> bool:
