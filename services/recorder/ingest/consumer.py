@@ -7,8 +7,8 @@ after a reconnect.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 import structlog
@@ -68,13 +68,11 @@ class Consumer:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator["_Inbox"]:
-        with _client_errors():
-            async with asyncio.timeout(_RPC_SECONDS):
-                connection = await aio_pika.connect(self._url, heartbeat=_HEARTBEAT_SECONDS)
+        async with _client_call():
+            connection = await aio_pika.connect(self._url, heartbeat=_HEARTBEAT_SECONDS)
         try:
-            with _client_errors():
-                async with asyncio.timeout(_RPC_SECONDS):
-                    inbox = await self._consume(connection)
+            async with _client_call():
+                inbox = await self._consume(connection)
             self.consuming = True
             _log.info("broker_consuming", queue=self._topology.events.name)
             binding = asyncio.create_task(inbox.open_to_publishers(self._topology))
@@ -84,8 +82,8 @@ class Consumer:
                 binding.cancel()
                 await asyncio.wait({binding})
         finally:
-            with suppress(ConsumerLostError), _client_errors():
-                async with asyncio.timeout(_RPC_SECONDS):
+            with suppress(ConsumerLostError):
+                async with _client_call():
                     await connection.close()
 
     async def _consume(self, connection: AbstractConnection) -> "_Inbox":
@@ -118,9 +116,8 @@ class _Inbox:
         """Bind the queues as soon as they survive a restart of the broker; it does not matter if they are bound."""
         await asyncio.sleep(SETTLE_SECONDS)
         try:
-            with _client_errors():
-                async with asyncio.timeout(_RPC_SECONDS):
-                    await bind(self._channel, topology)
+            async with _client_call():
+                await bind(self._channel, topology)
         except ConsumerLostError as error:
             _log.warning("broker_not_bound", reason=str(error))
             self.end()
@@ -140,7 +137,7 @@ class _Inbox:
             reports = [OutboxReport(report, caught_up) for report in batch.reports]
             await store.record(batch.deliveries, batch.dead_letters, reports)
             failpoint("recorder.committed")
-            with _client_errors():
+            async with _client_call(seconds=None):
                 await last.ack(multiple=True)
 
     async def _next(self) -> AbstractIncomingMessage:
@@ -162,9 +159,8 @@ class _Inbox:
 
     async def _is_empty(self) -> bool:
         """Return whether no event waits in the queue; raise if the broker has lost this consumer."""
-        with _client_errors():
-            async with asyncio.timeout(_RPC_SECONDS):
-                queue = await self._channel.declare_queue(self._queue.name, passive=True)
+        async with _client_call():
+            queue = await self._channel.declare_queue(self._queue.name, passive=True)
         ready = queue.declaration_result.message_count
         silent = asyncio.get_running_loop().time() - self._last_event >= self._silence
         if ready and silent and self._arrived.empty():
@@ -174,11 +170,12 @@ class _Inbox:
         return not ready
 
 
-@contextmanager
-def _client_errors() -> Iterator[None]:
+@asynccontextmanager
+async def _client_call(seconds: float | None = _RPC_SECONDS) -> AsyncIterator[None]:
     """Raise any error of the client as ConsumerLostError. They include RuntimeError, which elsewhere is a bug."""
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
     except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
         raise ConsumerLostError(error_reason(error)) from None
 
