@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, DateTime, Integer, String, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 
 def iso_utc(moment: datetime) -> str:
@@ -17,14 +17,8 @@ def iso_utc(moment: datetime) -> str:
 class UtcTimestamp(TypeDecorator[datetime]):
     """A moment in UTC: `timestamptz` on PostgreSQL, `iso_utc` text on SQLite, which has no type for it."""
 
-    impl = Text
+    impl = Text().with_variant(DateTime(timezone=True), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return the column type of the database."""
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(DateTime(timezone=True))
-        return dialect.type_descriptor(Text())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - the driver's type
         """Convert an aware datetime to the type of the driver."""
