@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case
+from sqlalchemy import ColumnElement, Connection, and_, case
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.recorder.db.tables import GATEWAYS
@@ -54,7 +54,7 @@ def merge_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Con
         return
     insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(GATEWAYS)
     current, new = GATEWAYS.c, insert.excluded
-    settled_below = case((current.al_dia <= now - SETTLED_AFTER, current.pendiente_desde), else_=current.asentado)
+    settled_below = settled(now)
     statement = insert.on_conflict_do_update(
         index_elements=[current.gateway_id],
         set_={
@@ -69,7 +69,8 @@ def merge_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Con
     connection.execute(statement, rows)
 
 
-def settled(row: Any, now: datetime) -> int:  # noqa: ANN401 - a row of `gateways`
-    """Return the `seq` below which every event must be recorded or quarantined by `now`."""
-    proven = row.al_dia is not None and row.al_dia <= now - SETTLED_AFTER
-    return int(max(row.asentado, row.pendiente_desde) if proven else row.asentado)
+def settled(now: datetime) -> ColumnElement[int]:
+    """Return, as an expression, the `seq` below which every event must be recorded or quarantined by `now`."""
+    row = GATEWAYS.c
+    proven = and_(row.al_dia <= now - SETTLED_AFTER, row.pendiente_desde > row.asentado)
+    return case((proven, row.pendiente_desde), else_=row.asentado)

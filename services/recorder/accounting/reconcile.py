@@ -55,8 +55,8 @@ async def reconcile(
     }
     async with readers.connect() as connection:
         progress = {
-            row.gateway_id: _Progress(row.respondidas, row.pendiente_desde, settled(row, now), row.visto)
-            for row in await connection.execute(select(GATEWAYS))
+            row.gateway_id: _Progress(row.respondidas, row.pendiente_desde, row.settled, row.visto)
+            for row in await connection.execute(select(GATEWAYS, settled(now).label("settled")))
         } | local
         highest = await _highest(connection)
         return [
