@@ -83,5 +83,4 @@ def read_settings(kind: type[S]) -> S:
             f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
             for e in error.errors(include_input=False, include_url=False)
         )
-        message = f"settings: {wrong} (see .env.example)"
-        raise SettingsError(message) from None
+        raise SettingsError(f"settings: {wrong} (see .env.example)") from None

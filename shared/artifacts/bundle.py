@@ -201,9 +201,8 @@ def check_manifest(
         message = f"{origin}/{MANIFEST}: signed, but not a manifest this version reads ({error.error_count()} errors)"
         raise BundleMismatchError(message) from None
     if manifest.patient_digest != patient_digest:
-        message = (
+        raise BundleMismatchError(
             f"{origin}: trained for patient {manifest.patient_digest[:12]}, but PREDECIR_PACIENTE is "
             f"{patient_digest[:12]}; train a model for this patient class, or choose the other"
         )
-        raise BundleMismatchError(message)
     return SealedManifest(manifest, hashlib.sha256(content).hexdigest(), content, signature, origin)

@@ -35,8 +35,6 @@ def read_file(path: Path, *, advice: str = "train a model first (`make train`)")
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        message = f"{path}: not there; {advice}"
-        raise BundleMissingError(message) from None
+        raise BundleMissingError(f"{path}: not there; {advice}") from None
     except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror})"
-        raise BundleMissingError(message) from error
+        raise BundleMissingError(f"{path}: cannot be read ({error.strerror})") from error

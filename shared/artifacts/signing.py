@@ -28,8 +28,7 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: the key has a password
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        message = f"{private}: not an Ed25519 key; move it away to have a new pair made"
-        raise BundleError(message)
+        raise BundleError(f"{private}: not an Ed25519 key; move it away to have a new pair made")
     if not public.exists():
         pem = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         create_once(public, key.public_key().public_bytes(*pem), mode=0o644)
@@ -58,8 +57,7 @@ def _read_public_key(path: Path) -> Ed25519PublicKey:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        message = f"{path}: not an Ed25519 public key"
-        raise BundleError(message)
+        raise BundleError(f"{path}: not an Ed25519 public key")
     return key
 
 

@@ -141,14 +141,12 @@ class ModelStore:
             with locked(self.folder / ".lock", seconds=self._lock_seconds):
                 yield
         except OSError as error:
-            message = f"{path}: cannot be written ({error.strerror})"
-            raise ModelStoreError(message) from error
+            raise ModelStoreError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _check_version(sealed: SealedManifest, version: str) -> None:
     if sealed.manifest.version != version:
-        message = f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}"
-        raise BundleTamperedError(message)
+        raise BundleTamperedError(f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}")
 
 
 def _has_content(folder: Path, bundle: Bundle) -> bool:

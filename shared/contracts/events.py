@@ -146,25 +146,20 @@ def read_event(body: bytes) -> PredictionMade | FeedbackRegistered:
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
-        message = "not JSON"
-        raise EventError(message) from None
+        raise EventError("not JSON") from None
     name = raw.get("type") if isinstance(raw, dict) else None
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        message = f"not an event of type {' or '.join(KINDS)}"
-        raise EventError(message)
+        raise EventError(f"not an event of type {' or '.join(KINDS)}")
     if raw.get("version") != VERSION:
-        message = f"unknown version of {name}; this code reads {VERSION}"
-        raise EventError(message)
+        raise EventError(f"unknown version of {name}; this code reads {VERSION}")
     try:
         event = kind.model_validate(raw)
     except ValidationError as error:
         paths = ", ".join(sorted({_known_path(e["loc"]) for e in error.errors(include_input=False)}))
-        message = f"fields missing or wrong: {paths}"
-        raise EventError(message) from None
+        raise EventError(f"fields missing or wrong: {paths}") from None
     if hashlib.sha256(orjson.dumps(raw["data"])).hexdigest() != event.datahash:
-        message = "its datahash does not hold"
-        raise EventError(message)
+        raise EventError("its datahash does not hold")
     return event
 
 

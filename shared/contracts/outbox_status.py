@@ -85,8 +85,7 @@ def read_status(body: bytes) -> OutboxStatus:
         event = _State.model_validate_json(body)
         time = event.time.astimezone(UTC)
     except (ValidationError, OverflowError):
-        message = f"not an event of type {GATEWAY_STATE}, version {VERSION}"
-        raise EventError(message) from None
+        raise EventError(f"not an event of type {GATEWAY_STATE}, version {VERSION}") from None
     data = event.data
     return OutboxStatus(OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde), time)
 

@@ -256,8 +256,7 @@ def _diagnosis(comment: str) -> str:
     try:
         return _DIAGNOSIS_OF[letter]
     except KeyError:
-        message = f"unknown diagnosis letter {letter!r}"
-        raise ValueError(message) from None
+        raise ValueError(f"unknown diagnosis letter {letter!r}") from None
 
 
 def _date(record_id: str) -> dt.date:

@@ -193,8 +193,7 @@ class Patient(BaseModel):
             DiscardedRowError: training leaves the row out; the message is the reason.
 
         """
-        message = f"{cls.__name__} has no from_row: it cannot be trained"
-        raise PatientClassError(message)
+        raise PatientClassError(f"{cls.__name__} has no from_row: it cannot be trained")
 
     def derived(self) -> dict[str, Any]:
         """Return values that follow from others, for features without a value. Training and serving both use them."""
@@ -241,8 +240,7 @@ def load_patient(path: str) -> type[Patient]:
             message = f"PREDECIR_PACIENTE={path}: cannot import it ({reason}); expected package.module:Class"
         raise PatientClassError(message) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Patient) and hasattr(loaded, "disease")):
-        message = f"PREDECIR_PACIENTE={path}: not a subclass of shared.patient.Patient with a `disease`"
-        raise PatientClassError(message)
+        raise PatientClassError(f"PREDECIR_PACIENTE={path}: not a subclass of shared.patient.Patient with a `disease`")
     return loaded
 
 

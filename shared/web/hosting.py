@@ -277,16 +277,14 @@ def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:
     if loopback:
         return
     if not keys.required:
-        message = (
+        raise SettingsError(
             "settings: HOST: without keys only a loopback address is allowed, such as 127.0.0.1;"
             " to allow others, create a key with: python -m services.gateway keys create --role medico"
         )
-        raise SettingsError(message)
     if "allowed_hosts" not in settings.model_fields_set:
-        message = (
+        raise SettingsError(
             "settings: ALLOWED_HOSTS: name the hosts by which clients reach this HOST, such as predecir.example.org"
         )
-        raise SettingsError(message)
 
 
 def _listen(address: str, port: int) -> socket.socket:

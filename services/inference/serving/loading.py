@@ -39,10 +39,9 @@ def _build(bundle: Bundle) -> Model:
 
         return PickleModel(bundle.files[PICKLE], bundle.facts)
     except Exception as error:
-        message = (
+        raise UnusableModelError(
             f"{bundle.origin}: {bundle.manifest.serves} does not load ({type(error).__name__}); train it again here"
-        )
-        raise UnusableModelError(message) from error
+        ) from error
 
 
 def _golden_rows(model: Model, bundle: Bundle) -> Rows:
@@ -61,10 +60,9 @@ def _golden_rows(model: Model, bundle: Bundle) -> Rows:
         or not (np.abs(computed - expected) <= tolerance).all()
         or (computed.argmax(axis=1) != expected.argmax(axis=1)).any()
     ):
-        message = (
+        raise UnusableModelError(
             f"{bundle.origin}: the model does not answer its golden rows as in training; refused. Train it again here"
         )
-        raise UnusableModelError(message)
     return rows
 
 
