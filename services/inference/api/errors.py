@@ -14,14 +14,6 @@ from shared.web.middleware import UNSTORED
 from shared.web.problems import ProblemError
 
 
-class UnknownError(Exception):
-    """The requested model, version or card is not served here."""
-
-
-class TooLargeError(Exception):
-    """The request has more bytes than the largest batch needs."""
-
-
 class OpenInferenceProblemError(ProblemError):
     """A rejection with the protocol's error body."""
 
@@ -59,9 +51,5 @@ async def _with_errors_mapped(response: Awaitable[Response]) -> Response:
         return await response
     except ProtocolError as error:
         raise OpenInferenceProblemError(400, "protocolo", str(error)) from None
-    except UnknownError as error:
-        raise OpenInferenceProblemError(404, "modelo_desconocido", str(error)) from None
-    except TooLargeError as error:
-        raise OpenInferenceProblemError(413, "tamano", str(error)) from None
     except ModelUnavailableError as error:
         raise OpenInferenceProblemError(503, "modelo", str(error)) from None

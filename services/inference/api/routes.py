@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
-from services.inference.api.errors import OpenInferenceRoute, TooLargeError, UnknownError, hot_app
+from services.inference.api.errors import OpenInferenceProblemError, OpenInferenceRoute, hot_app
 from services.inference.api.tensors import read_rows
 from services.inference.serving.batcher import Batcher
 from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
@@ -89,7 +89,7 @@ def _add_metadata(routes: Router, batcher: Batcher, find: Callable[[str, str | N
     async def model_card(name: str) -> Response:
         card = _serving(batcher, find(name, None)).card
         if card is None:
-            raise UnknownError("this version has no model card")
+            raise _unknown("this version has no model card")
         return HTMLResponse(card)
 
     @routes.get("/models/{name}", roles=_READERS)
@@ -128,13 +128,17 @@ def _add_infer(
 
 
 def _find(batcher: Batcher, served: str, name: str, version: str | None) -> LoadedModel | None:
-    """Return the model that serves, if any; raise `UnknownError` if the path names another."""
+    """Return the model that serves, if any; raise a 404 if the path names another."""
     loaded = batcher.loaded
     if name != served:
-        raise UnknownError(f"unknown model; this server has {served}")
+        raise _unknown(f"unknown model; this server has {served}")
     if loaded is not None and version not in (None, loaded.model.facts.version):
-        raise UnknownError(f"unknown version; {served} is served in version {loaded.model.facts.version}")
+        raise _unknown(f"unknown version; {served} is served in version {loaded.model.facts.version}")
     return loaded
+
+
+def _unknown(detail: str) -> OpenInferenceProblemError:
+    return OpenInferenceProblemError(404, "modelo_desconocido", detail)
 
 
 def _serving(batcher: Batcher, loaded: LoadedModel | None) -> LoadedModel:
@@ -154,7 +158,8 @@ async def _body(request: Request, largest: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > largest:
-            raise TooLargeError(f"the body has more than {largest} bytes; send fewer rows at a time")
+            detail = f"the body has more than {largest} bytes; send fewer rows at a time"
+            raise OpenInferenceProblemError(413, "tamano", detail)
     return bytes(body)
 
 
