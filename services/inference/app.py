@@ -58,11 +58,7 @@ async def open_inference(
         await rollout.start()
         await stack.enter_async_context(background(rollout.keep_polling(settings.inference_poll_seconds)))
         router, hot = protocol_routes(batcher, patient, max_rows=settings.inference_max_rows)
-        part = Part(
-            routers=(router, status.status_router(state)),
-            unready=lambda: unready(batcher),
-            hot=hot,
-        )
+        part = Part((router, status.status_router(state)), lambda: unready(batcher), hot)
         yield Inference(part, scorer=batcher, cards=batcher)
 
 

@@ -20,8 +20,8 @@ class Metrics:
         self._seconds = Histogram(
             "inference_batch_seconds", "Duration of a model call", registry=metrics_registry, buckets=_SECONDS
         )
-        self._failures = Counter("inference_batch_failures", "Model calls that failed", registry=metrics_registry)
-        self._loads = Counter(
+        self.failures = Counter("inference_batch_failures", "Model calls that failed", registry=metrics_registry)
+        self.load_failures = Counter(
             "inference_load_failures", "Models that were rejected or missing", registry=metrics_registry
         )
         self._loaded = Gauge("inference_model_loaded", "1 while a model serves", registry=metrics_registry)
@@ -45,14 +45,6 @@ class Metrics:
         """Count one model call."""
         self._rows.observe(rows)
         self._seconds.observe(seconds)
-
-    def failed(self) -> None:
-        """Count one model call without an answer."""
-        self._failures.inc()
-
-    def not_loaded(self) -> None:
-        """Count one failed attempt to load a model."""
-        self._loads.inc()
 
     def rejected(self, version: str | None) -> None:
         """Show `version` as rejected, and no other; None if none is."""

@@ -23,14 +23,9 @@ class Candidate:
     bundle: Bundle | None = None
 
     @property
-    def folder(self) -> Path:
-        """The folder of the version."""
-        return self.fingerprint.folder
-
-    @property
     def version(self) -> str:
         """The name of the version."""
-        return self.folder.name
+        return self.fingerprint.folder.name
 
 
 def fingerprint(folder: Path, public_key: Path) -> Fingerprint:

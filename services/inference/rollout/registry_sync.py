@@ -43,10 +43,6 @@ class _FailedFetch:
     at: float
     rejected: RejectedVersion
 
-    def holds(self, registered: RegisteredVersion, key: bytes, since: float) -> bool:
-        """Return whether `registered` failed under `key` after `since`."""
-        return (self.registered, self.key) == (registered, key) and self.at > since
-
 
 class RegistrySync:
     """The registry's version in production, in the model store."""
@@ -103,12 +99,13 @@ class RegistrySync:
             self._checked = registered, before
             return Candidate(before, bundle)
         key, now = await asyncio.to_thread(self._model_store.key), time.monotonic()
-        if self._failed is not None and self._failed.holds(registered, key, now - self._retry_seconds):
-            return self._failed.rejected
+        failed = self._failed
+        if failed and (failed.registered, failed.key) == (registered, key) and now < failed.at + self._retry_seconds:
+            return failed.rejected
         try:
             bundle = await asyncio.to_thread(self._publish, await self._fetch(registered))
         except (BundleError, NotInRegistryError, ModelStoreError) as error:
-            self._metrics.not_loaded()
+            self._metrics.load_failures.inc()
             rejected = RejectedVersion(registered.version, str(error))
             self._failed = _FailedFetch(registered, key, now, rejected)
             return rejected

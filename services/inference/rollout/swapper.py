@@ -42,7 +42,7 @@ class Swapper:
         try:
             loaded = await asyncio.to_thread(self._load, candidate)
         except BundleError as error:
-            self._metrics.not_loaded()
+            self._metrics.load_failures.inc()
             rejected = RejectedVersion(candidate.version, str(error))
             lasting = self._state.serving is not None and not isinstance(error, BundleMissingError)
             self._bad = (candidate.fingerprint, rejected) if lasting else None
@@ -56,7 +56,7 @@ class Swapper:
     def _load(self, candidate: Candidate) -> LoadedModel:
         bundle = candidate.bundle
         if bundle is None:
-            bundle = open_bundle(candidate.folder, self._public_key, patient_digest=self._patient_digest)
+            bundle = open_bundle(candidate.fingerprint.folder, self._public_key, patient_digest=self._patient_digest)
         return load_model(bundle)
 
     def _serve(self, loaded: LoadedModel) -> None:

@@ -24,7 +24,8 @@ class Batcher:
     def __init__(self, *, max_batch: int, max_queue: int, metrics: Metrics) -> None:
         """Queue at most `max_queue` rows, and score at most `max_batch` rows of different callers in one call."""
         self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
-        self._loaded: LoadedModel | None = None
+        self.loaded: LoadedModel | None = None
+        """The model that serves now."""
         self._reason = "no model has been loaded yet"
         self._rows: list[list[float]] = []
         self._callers: list[asyncio.Future[Score]] = []
@@ -32,14 +33,9 @@ class Batcher:
         self._rows_in_thread = 0
         self._thread = ThreadPoolExecutor(1, "model")
 
-    @property
-    def loaded(self) -> LoadedModel | None:
-        """The model that serves now."""
-        return self._loaded
-
     def serve(self, loaded: LoadedModel) -> None:
         """Answer with this model from the next batch on."""
-        self._loaded = loaded
+        self.loaded = loaded
         self._metrics.serving(loaded.model.facts)
 
     def note_unavailable(self, reason: str) -> None:
@@ -48,24 +44,24 @@ class Batcher:
 
     def close(self) -> None:
         """Reject new rows, and fail those that wait."""
-        self._loaded, self._reason = None, _STOPPED
+        self.loaded, self._reason = None, _STOPPED
         self._fail(self._callers, _STOPPED)
         self._rows, self._callers = [], []
         self._thread.shutdown(wait=False)
 
     def unavailable(self) -> str | None:
         """Return why no score is available now, or None."""
-        return self._reason if self._loaded is None else None
+        return self._reason if self.loaded is None else None
 
     async def card(self) -> bytes | None:
         """Return the card of the model that serves now; see `shared.contracts.scoring.Cards`."""
-        if self._loaded is None:
+        if self.loaded is None:
             raise ModelUnavailableError(self._reason)
-        return self._loaded.card
+        return self.loaded.card
 
     async def score(self, row: list[float]) -> Score:
         """Score one encoded row; see `shared.contracts.scoring.Scorer`."""
-        if self._loaded is None:
+        if self.loaded is None:
             raise ModelUnavailableError(self._reason)
         if len(self._rows) >= self._max_queue:
             raise self._full()
@@ -97,7 +93,7 @@ class Batcher:
             self._rows_in_thread -= len(rows)
 
     def _flush(self) -> None:
-        loaded, most = self._loaded, self._max_batch
+        loaded, most = self.loaded, self._max_batch
         if loaded is None or not self._rows:
             self._flushing = False
             return
@@ -132,11 +128,11 @@ class Batcher:
         try:
             answers = model.probabilities(np.asarray(rows, dtype=np.float32))
         except Exception as error:
-            self._metrics.failed()
+            self._metrics.failures.inc()
             message = f"model {model.facts.version} failed on a batch ({type(error).__name__})"
             raise ModelUnavailableError(message) from error
         if not np.isfinite(answers).all():
-            self._metrics.failed()
+            self._metrics.failures.inc()
             raise ModelUnavailableError(f"model {model.facts.version} gave a probability that is not a number")
         self._metrics.answered(len(rows), time.perf_counter() - started)
         return answers

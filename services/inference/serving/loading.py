@@ -1,6 +1,6 @@
 """Loading: build the model of a checked bundle, and compare its answers on the golden rows with those of training."""
 
-import time
+import timeit
 
 import numpy as np
 
@@ -74,9 +74,4 @@ def _quick_rows(model: Model, rows: Rows) -> int:
 
 
 def _best_seconds(model: Model, rows: Rows) -> float:
-    def once() -> float:
-        started = time.perf_counter()
-        model.probabilities(rows)
-        return time.perf_counter() - started
-
-    return min(once() for _ in range(5))
+    return min(timeit.repeat(lambda: model.probabilities(rows), number=1, repeat=5))

@@ -17,13 +17,9 @@ Probabilities: TypeAlias = npt.NDArray[np.float64]
 class Model(Protocol):
     """One loaded model version. `probabilities` may be called from any thread."""
 
-    @property
-    def facts(self) -> ModelFacts:
-        """The facts of the version."""
-
-    @property
-    def platform(self) -> str:
-        """The Open Inference Protocol's name of the library that computes."""
+    facts: ModelFacts
+    platform: str
+    """The Open Inference Protocol's name of the library that computes."""
 
     def probabilities(self, rows: Rows) -> Probabilities:
         """Compute the probabilities of `rows`; any exception means that these rows have no answer."""
