@@ -1,12 +1,11 @@
 """Rejections as RFC 9457 problem details, in Spanish: they name field and rule, never a value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from shared.patient import Feature
@@ -86,52 +85,36 @@ class ProblemError(Exception):
         return Response(orjson.dumps(content), self.status, headers, MEDIA_TYPE)
 
 
-def invalid_data(errors: Iterable[ErrorDetails], features: Mapping[str, Feature]) -> ProblemError:
-    """Return the rejection for Pydantic's errors about a patient: 400 for invalid JSON, otherwise 422."""
-    details = list(errors)
-    if any(error["type"] == "json_invalid" for error in details):
-        return _not_json()
-    return _invalid([_explained(error, features) for error in details])
+def invalid_data(error: ValidationError, features: Mapping[str, Feature]) -> ProblemError:
+    """Return the rejection of a patient by Pydantic: 400 for invalid JSON, otherwise 422."""
+    return _invalid_body(error, lambda kind, name: _sentence(kind, features.get(name)))
 
 
-def invalid_form(errors: Iterable[ErrorDetails], sentences: Mapping[str, str]) -> ProblemError:
-    """Return the rejection for Pydantic's errors about a small form; `sentences` has one in Spanish per field."""
-    details = list(errors)
-    if any(error["type"] == "json_invalid" for error in details):
-        return _not_json()
-    listed = []
-    for error in details:
-        name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
-        unknown = "Este campo no existe." if error["type"] == "extra_forbidden" else "Debe ser un objeto JSON."
-        fault = {"campo": name, "regla": _rule(error["type"]), "mensaje": sentences.get(name, unknown)}
-        listed.append(_broken(error) or fault)
-    return _invalid(listed)
+def invalid_form(error: ValidationError, sentences: Mapping[str, str]) -> ProblemError:
+    """Return the same for a small form; `sentences` has one in Spanish per field."""
+
+    def sentence(kind: str, name: str) -> str:
+        unknown = "Este campo no existe." if kind == "extra_forbidden" else "Debe ser un objeto JSON."
+        return sentences.get(name, unknown)
+
+    return _invalid_body(error, sentence)
 
 
-def _not_json() -> ProblemError:
-    return ProblemError(400, "json_no_valido", "El cuerpo no es JSON válido.")
-
-
-def _invalid(listed: list[dict[str, str]]) -> ProblemError:
-    return ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=listed)
-
-
-def _broken(error: ErrorDetails) -> dict[str, str] | None:
-    """Return the fault of a rule between fields (`shared.patient.rule_broken`), or None for other errors."""
-    if error["type"] != "regla":
-        return None
-    context = error.get("ctx") or {}
-    return {"campo": context["campo"], "regla": context["regla"], "mensaje": context["mensaje"]}
-
-
-def _explained(error: ErrorDetails, features: Mapping[str, Feature]) -> dict[str, str]:
-    if broken := _broken(error):
-        return broken
-    if error["type"] in {"value_error", "assertion_error"}:  # raised by a rule of the disease; its text may hold values
-        return {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}
-    name = ".".join(str(part) for part in error["loc"])[:_LONGEST_NAME]
-    feature = features.get(name)
-    return {"campo": name, "regla": _rule(error["type"]), "mensaje": _sentence(error["type"], feature)}
+def _invalid_body(error: ValidationError, sentence: Callable[[str, str], str]) -> ProblemError:
+    """Return the rejection of a body; `sentence` has the type of Pydantic's error and the name of the field."""
+    faults = []
+    for details in error.errors(include_url=False, include_input=False):
+        kind, name = details["type"], ".".join(map(str, details["loc"]))[:_LONGEST_NAME]
+        if kind == "json_invalid":
+            return ProblemError(400, "json_no_valido", "El cuerpo no es JSON válido.")
+        if kind == "regla":  # `shared.patient.rule_broken`
+            fault = {part: details["ctx"][part] for part in ("campo", "regla", "mensaje")}
+        elif kind in {"value_error", "assertion_error"}:  # raised by a rule of the disease; its text may hold values
+            fault = {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}
+        else:
+            fault = {"campo": name, "regla": _RULES.get(kind, "tipo"), "mensaje": sentence(kind, name)}
+        faults.append(fault)
+    return ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=faults)
 
 
 _RULES = {
@@ -143,10 +126,6 @@ _RULES = {
     "string_too_long": "limites",
     "literal_error": "opciones",
 }
-
-
-def _rule(kind: str) -> str:
-    return _RULES.get(kind, "tipo")
 
 
 def _sentence(kind: str, feature: Feature | None) -> str:

@@ -118,7 +118,7 @@ class FeedbackHandler:
         try:
             body_model = Resultado.model_validate_json(body, context=self._classes)
         except ValidationError as error:
-            raise invalid_form(error.errors(include_url=False, include_input=False), _SENTENCES) from None
+            raise invalid_form(error, _SENTENCES) from None
         return Feedback(
             prediccion=prediction_id,
             aceptada=body_model.aceptada,

@@ -59,12 +59,11 @@ class PatientReferences:
         try:
             sent = Referencia.model_validate_json(body)
         except ValidationError as error:
-            listed = error.errors(include_url=False, include_input=False)
-            raise invalid_form(listed, {"referencia": _SENTENCE}) from None
+            raise invalid_form(error, {"referencia": _SENTENCE}) from None
         hashed = self._hash(sent.referencia)
         if hashed is None:
-            listed_empty = [{"campo": "referencia", "regla": "limites", "mensaje": _SENTENCE}]
-            raise ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=listed_empty)
+            listed = [{"campo": "referencia", "regla": "limites", "mensaje": _SENTENCE}]
+            raise ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=listed)
         return hashed
 
     def of_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -102,7 +102,7 @@ def read_patient(body: bytes, kind: type[Patient]) -> Patient:
         patient = kind.model_validate_json(body)
     except ValidationError as error:
         features = {feature.name: feature for feature in kind.features}
-        raise invalid_data(error.errors(include_url=False, include_input=False), features) from None
+        raise invalid_data(error, features) from None
     # A valid patient is flat and no name or choice contains a colon, so there is one colon per field. Without this
     # check a second value of a field would silently replace the first.
     if body.count(b":") != len(patient.model_fields_set):
