@@ -137,10 +137,10 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
             open_gateway(
                 settings, registry, patient=patient, scorer=scorer, cards=scorer, transport=transport
             ) as gateway,
-            reporting(lambda: gateway.outbox.state, transport),
+            reporting(lambda: gateway.outbox.state, transport.report),
         ):
             yield (gateway.part,)
-        await report_once(gateway.outbox.state, transport)  # after the rest was relayed
+        await report_once(gateway.outbox.state, transport.report)  # after the rest was relayed
 
 
 @asynccontextmanager

@@ -116,25 +116,14 @@ class FeedbackHandler:
 
     def _validated(self, prediction_id: str, body: bytes) -> Feedback:
         try:
-            body_model = Resultado.model_validate_json(body, context=self._classes)
+            sent = Resultado.model_validate_json(body, context=self._classes)
         except ValidationError as error:
             raise invalid_form(error, _SENTENCES) from None
-        return Feedback(
-            prediccion=prediction_id,
-            aceptada=body_model.aceptada,
-            diagnostico=body_model.diagnostico,
-            motivo=body_model.motivo,
-        )
+        return Feedback(prediccion=prediction_id, **sent.model_dump())
 
     async def _stored_response(self, feedback: Feedback, caller: str, key: str | None) -> bytes:
         feedback_id = new_id() if key is None else keyed_feedback_id(feedback.prediccion, caller, key)
-        content: dict[str, Any] = {
-            "id": feedback_id,
-            "prediccion": feedback.prediccion,
-            "aceptada": feedback.aceptada,
-            "diagnostico": feedback.diagnostico,
-        }
-        response = orjson.dumps(content)
+        response = orjson.dumps({"id": feedback_id, **feedback.model_dump(exclude={"motivo"})})
         event = write_feedback(
             event_id=feedback_id, source=self._admission.source, time=datetime.now(UTC).isoformat(), feedback=feedback
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from shared.contracts.scoring import ModelFacts, Score, Scorer
 from shared.web.api_keys import Role
@@ -22,8 +22,6 @@ MOST = 16
 class ModeloVisto(BaseModel):
     """Una versión que ha calculado para este gateway."""
 
-    model_config = ConfigDict(frozen=True)
-
     nombre: str
     version: str
     digest: str
@@ -35,8 +33,6 @@ class ModeloVisto(BaseModel):
 
 class ModelosVistos(BaseModel):
     """Las versiones que han calculado en los últimos cinco minutos; más de una: un cambio, o réplicas desiguales."""
-
-    model_config = ConfigDict(frozen=True)
 
     modelos: list[ModeloVisto]
 

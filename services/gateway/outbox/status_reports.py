@@ -1,9 +1,8 @@
 """Periodic reports of the outbox's status, by which the recorder can notice events that never arrived."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import structlog
 
@@ -14,40 +13,31 @@ REPORT_SECONDS = 25
 """Interval of reports; `services.recorder.accounting.outbox_reports` and `/conciliacion` rely on it."""
 _log = structlog.get_logger()
 
-
-class ReportSink(Protocol):
-    """Receives reports."""
-
-    async def report(self, state: OutboxState) -> None:
-        """Send `state`.
-
-        Raises:
-            TransportDownError: it cannot be sent now.
-
-        """
+Report = Callable[[OutboxState], Awaitable[None]]
+"""Sends a state; raises TransportDownError if it cannot be sent now."""
 
 
 @asynccontextmanager
 async def reporting(
-    state: Callable[[], OutboxState], sink: ReportSink, *, every_seconds: float = REPORT_SECONDS
+    state: Callable[[], OutboxState], report: Report, *, every_seconds: float = REPORT_SECONDS
 ) -> AsyncIterator[None]:
-    """Report the result of `state`, now and every `every_seconds`."""
-    task = asyncio.create_task(_report_repeatedly(state, sink, every_seconds))
+    """Send the result of `state` by `report`, now and every `every_seconds`."""
+
+    async def report_repeatedly() -> None:
+        while True:
+            await report_once(state(), report)
+            await asyncio.sleep(every_seconds)
+
+    task = asyncio.create_task(report_repeatedly())
     try:
         yield
     finally:
         await cancel_and_wait(task)
 
 
-async def report_once(state: OutboxState, sink: ReportSink) -> None:
-    """Report `state`; a failure is only logged, since the next report replaces this one."""
+async def report_once(state: OutboxState, report: Report) -> None:
+    """Send `state`; a failure is only logged, since the next report replaces this one."""
     try:
-        await sink.report(state)
+        await report(state)
     except TransportDownError as error:
         _log.info("outbox_status_not_sent", reason=str(error))
-
-
-async def _report_repeatedly(state: Callable[[], OutboxState], sink: ReportSink, every_seconds: float) -> None:
-    while True:
-        await report_once(state(), sink)
-        await asyncio.sleep(every_seconds)

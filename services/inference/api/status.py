@@ -2,18 +2,14 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from services.inference.rollout.state import RegistryStatus, RolloutState, ServingModel
 from shared.web.api_keys import Role
 from shared.web.routing import Router
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Sirve(_Frozen):
+class Sirve(BaseModel):
     """La versión con la que se responde ahora."""
 
     nombre: str
@@ -23,14 +19,14 @@ class Sirve(_Frozen):
     desde: datetime
 
 
-class Rechazada(_Frozen):
+class Rechazada(BaseModel):
     """Una versión que está en producción y no debe servir."""
 
     version: str
     motivo: str
 
 
-class Registro(_Frozen):
+class Registro(BaseModel):
     """El registro que se sigue."""
 
     url: str
@@ -39,7 +35,7 @@ class Registro(_Frozen):
     motivo: str | None = Field(description="Por qué no responde.")
 
 
-class EstadoModelo(_Frozen):
+class EstadoModelo(BaseModel):
     """El modelo de esta réplica."""
 
     sirve: Sirve | None = Field(description="null si no se puede responder.")
