@@ -65,9 +65,8 @@ def create(path: Path, role: Role, name: str = "") -> tuple[str, ApiKey]:
     """
     key = PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     entry = ApiKey(id=secrets.token_hex(_ID_BYTES), role=role, name=name, sha256=digest(key.encode()), created=_now())
-    with _locked(path):
-        listed = read_keys(path) or ApiKeyFile()
-        _write(path, ApiKeyFile(keys=(*listed.keys, entry)))
+    with _changed(path) as keys:
+        keys.append(entry)
     return key, entry
 
 
@@ -79,14 +78,11 @@ def revoke(path: Path, key_id: str) -> None:
         OSError: the folder cannot be written.
 
     """
-    with _locked(path):
-        listed = (read_keys(path) or ApiKeyFile()).keys
-        if key_id not in {key.id for key in listed}:
+    with _changed(path) as keys:
+        index = next((index for index, key in enumerate(keys) if key.id == key_id), None)
+        if index is None:
             raise KeyFileError(f"no key has the id {key_id}; `keys list` shows them")
-        revoked = (
-            key.model_copy(update={"revoked": key.revoked or _now()}) if key.id == key_id else key for key in listed
-        )
-        _write(path, ApiKeyFile(keys=tuple(revoked)))
+        keys[index] = keys[index].model_copy(update={"revoked": keys[index].revoked or _now()})
 
 
 def _show(listed: ApiKeyFile) -> None:
@@ -104,17 +100,17 @@ def _name(text: str) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Exclude other commands. The lock is on the folder: the file is replaced as a whole at each change."""
+def _changed(path: Path) -> Iterator[list[ApiKey]]:
+    """Yield the keys to change, and replace the file; meanwhile a lock on its folder excludes other commands.
+
+    Services do not run as root: a file written by root must stay readable to them.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(path.parent):
-        yield
-
-
-def _write(path: Path, listed: ApiKeyFile) -> None:
-    """Replace the file. Services do not run as root: a file written by root must stay readable to them."""
-    content = listed.model_dump_json(indent=1).encode() + b"\n"
-    replace_file(path, content, mode=0o600, folder_owner=True)
+        keys = list((read_keys(path) or ApiKeyFile()).keys)
+        yield keys
+        content = ApiKeyFile(keys=tuple(keys)).model_dump_json(indent=1).encode() + b"\n"
+        replace_file(path, content, mode=0o600, folder_owner=True)
 
 
 def _now() -> datetime:

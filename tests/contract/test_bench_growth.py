@@ -27,7 +27,7 @@ async def test_a_filled_outbox_is_one_that_a_gateway_takes_over(tmp_path: Path) 
     outbox = await Outbox.open(tmp_path / "outbox.db", keep_answers=60)
     segments = await outbox.segments(1000)
     assert (outbox.pending, outbox.state.answered) == (50, 50)
-    deliveries = [delivery for segment in segments for delivery in segment.deliveries]
+    deliveries = [delivery for segment in segments for delivery in segment]
     assert [delivery.seq for delivery in deliveries] == list(range(1, 51))
     assert len({read_event(delivery.body).id for delivery in deliveries}) == 50
     await outbox.close()

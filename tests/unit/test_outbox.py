@@ -45,7 +45,7 @@ def make_room(outbox: Outbox) -> None:
 
 
 async def bodies(outbox: Outbox) -> list[tuple[int, bytes]]:
-    return [(d.seq, d.body) for segment in await outbox.segments(1000) for d in segment.deliveries]
+    return [(d.seq, d.body) for segment in await outbox.segments(1000) for d in segment]
 
 
 async def test_what_was_appended_is_there_after_a_reopening_in_order(path: Path) -> None:

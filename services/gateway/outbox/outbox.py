@@ -6,7 +6,7 @@ without gaps.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,17 +19,12 @@ from shared.contracts.transport import Delivery, OutboxState
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
+Segment = Sequence[Delivery]
+"""The events of one commit."""
+
 
 class OutboxError(Exception):
     """The outbox cannot store the event, so its answer must not be sent; the message has the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The events of one commit; the first has the number `first_seq`."""
-
-    first_seq: int
-    deliveries: tuple[Delivery, ...]
 
 
 @dataclass(slots=True)
@@ -121,8 +116,7 @@ class Outbox:
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be read ({error})") from error
         return [
-            Segment(first, tuple(Delivery(self.gateway_id, first + i, event) for i, event in enumerate(events)))
-            for first, events in rows
+            [Delivery(self.gateway_id, first + i, event) for i, event in enumerate(events)] for first, events in rows
         ]
 
     async def discard(self, segments: list[Segment]) -> None:
@@ -136,12 +130,12 @@ class Outbox:
 
     async def _discard(self, segments: list[Segment]) -> None:
         try:
-            self._oldest = await self._run(self._file.delete, [segment.first_seq for segment in segments])
+            self._oldest = await self._run(self._file.delete, [segment[0].seq for segment in segments])
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be written ({error})") from error
         self._discarded.set()
         self._discarded = asyncio.Event()
-        self.pending -= sum(len(segment.deliveries) for segment in segments)
+        self.pending -= sum(len(segment) for segment in segments)
         if not self.pending:
             self.filled.clear()
 

@@ -59,8 +59,8 @@ class Relay:
         """Send one batch; return whether any event left the outbox."""
         try:
             segments = await self._outbox.segments(self._batch_events)
-            durable = await self._transport.publish([d for segment in segments for d in segment.deliveries])
-            done = [s for s in segments if all(delivery.seq in durable for delivery in s.deliveries)]
+            durable = await self._transport.publish([d for segment in segments for d in segment])
+            done = [s for s in segments if all(delivery.seq in durable for delivery in s)]
             failpoint("relay.handed-over")
             await self._outbox.discard(done)
         except TransportDownError as error:
