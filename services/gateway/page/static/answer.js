@@ -1,12 +1,10 @@
 // The answer: the most probable diagnosis, its probability, and remarks on the data.
 
 import { button, h } from "./dom.js";
-import { buildSheet } from "./sheet.js";
 import { showExplanation } from "./explanation.js";
 import { formatMoment, formatPercent, formatRounded, inHundred } from "./numbers.js";
 import { buildFeedback } from "./feedback.js";
-import { buildProbabilities } from "./probabilities.js";
-import { buildModelLine } from "./provenance.js";
+import { buildModelLine, buildProbabilities, buildSheet } from "./prediction.js";
 
 /** Show `answer` (a Respuesta) in `body`; `toField` moves the focus to a field of the form. */
 export function showAnswer(body, { answer, patient, spec, toField }) {
@@ -28,7 +26,6 @@ export function showAnswer(body, { answer, patient, spec, toField }) {
 }
 
 function headline(answer, spec) {
-  const sure = `${formatRounded(answer.probabilidad)}`;
   if (!answer.concluyente) {
     return h("div", { class: "headline open" },
       h("p", { class: "diagnosis" }, "No concluyente"),
@@ -39,8 +36,8 @@ function headline(answer, spec) {
   }
   return h("div", { class: "headline" },
     h("p", { class: "diagnosis" }, answer.etiqueta),
-    h("p", { class: "sure" }, h("span", { class: "figure" }, sure), " de probabilidad"),
-    h("p", {}, `De cada 100 pacientes con datos como estos, ${inHundred(answer.probabilidad).replace(" de cada 100", "")} tendrían este diagnóstico.`));
+    h("p", { class: "sure" }, h("span", { class: "figure" }, formatRounded(answer.probabilidad)), " de probabilidad"),
+    h("p", {}, `De cada 100 pacientes con datos como estos, ${inHundred(answer.probabilidad)} tendrían este diagnóstico.`));
 }
 
 function remarks(list, spec, toField) {

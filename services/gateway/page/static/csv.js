@@ -1,7 +1,7 @@
 // The history as a CSV file for a Spanish Excel: UTF-8 with byte order mark, semicolons, decimal commas.
 
 import { formatNumber } from "./numbers.js";
-import { isOpen } from "./probabilities.js";
+import { isOpen } from "./prediction.js";
 
 const FORMULA = /^[=+\-@\t\r＝＋－＠|]/;
 

@@ -2,7 +2,10 @@
 
 /** Return an element. Attributes: `on…` are listeners, `true` is an attribute without value, false and null are left out. */
 export function h(tag, attributes, ...children) {
-  const element = document.createElement(tag);
+  return build(document.createElement(tag), attributes, children);
+}
+
+function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
@@ -29,22 +32,8 @@ export function announce(text) {
 
 /** Return a bar; `from` and `to` are fractions of its width, from 0 to 1. */
 export function bar(from, to, kind = "") {
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("class", `bar ${kind}`);
-  svg.setAttribute("aria-hidden", "true"); // the number is next to it
-  svg.setAttribute("width", "100%");
-  svg.setAttribute("height", "10");
-  const track = document.createElementNS(ns, "rect");
-  const filled = document.createElementNS(ns, "rect");
-  for (const [rect, x, width] of [[track, 0, 1], [filled, from, Math.max(to - from, 0.004)]]) {
-    rect.setAttribute("x", `${x * 100}%`);
-    rect.setAttribute("width", `${width * 100}%`);
-    rect.setAttribute("height", "10");
-    rect.setAttribute("rx", "5");
-  }
-  track.setAttribute("class", "track");
-  filled.setAttribute("class", "filled");
-  svg.append(track, filled);
-  return svg;
+  const svg = (tag, attributes, ...children) => build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+  const part = (name, x, width) => svg("rect", { class: name, x: `${x * 100}%`, width: `${width * 100}%`, height: 10, rx: 5 });
+  return svg("svg", { class: `bar ${kind}`, "aria-hidden": "true", width: "100%", height: 10 }, // the number is next to it
+    part("track", 0, 1), part("filled", from, Math.max(to - from, 0.004)));
 }

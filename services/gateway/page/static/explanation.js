@@ -9,15 +9,14 @@ const NEGLIGIBLE = 0.0005;
 
 /** Show in `section` what each feature of `patient` contributed to `answer`. */
 export async function showExplanation(section, answer, patient, spec) {
-  section.replaceChildren(h("h3", {}, "Qué ha pesado"), h("p", { class: "muted", role: "status" }, "Calculando…"));
+  const show = (...children) => section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...children);
+  show(h("p", { class: "muted", role: "status" }, "Calculando…"));
   try {
     const explanation = await post("/explicar", patient);
-    section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...(sameModel(explanation, answer) ? content(explanation, patient, spec) : [
-      h("p", { class: "muted" }, "El modelo ha cambiado desde este resultado, así que ya no se puede decir qué pesó en él."),
-    ]));
+    if (sameModel(explanation, answer)) show(...content(explanation, patient, spec));
+    else show(h("p", { class: "muted" }, "El modelo ha cambiado desde este resultado, así que ya no se puede decir qué pesó en él."));
   } catch (rejection) {
-    section.replaceChildren(h("h3", {}, "Qué ha pesado"),
-      h("p", { class: "muted" }, `No se ha podido calcular. ${rejection.message}`),
+    show(h("p", { class: "muted" }, `No se ha podido calcular. ${rejection.message}`),
       button("Reintentar", () => showExplanation(section, answer, patient, spec), "small"));
   }
 }

@@ -55,9 +55,7 @@ export function buildFeedback(id, predicted, spec, { open: undecided = false, la
       await post(`/predicciones/${id}/resultado`, feedback, { headers, repeatable: true });
       submission.forget();
       show(feedback);
-      correction.hidden = true;
-      correct.setAttribute("aria-expanded", "false");
-      correct.focus();
+      open(false);
       announce("Anotado.");
     } catch (rejection) {
       showRejection(rejection);

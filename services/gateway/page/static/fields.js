@@ -22,14 +22,13 @@ function numberField(spec, noteId) {
     "aria-describedby": described(id, noteId),
   });
   const unknown = spec.obligatorio ? unknownBox(id, spec) : null;
-  const shownMessages = messages(id);
   const hint = [spec.referencia && `Referencia: ${formatRange(spec.referencia)}`, !noteId && spec.descripcion]
     .filter(Boolean).join(". ");
+  const shownMessages = messages(id, hint);
   const node = h("div", { class: "field" },
     h("label", { for: id }, spec.etiqueta, unknown && h("span", { class: "needed" }, " (necesario)")),
     h("div", { class: "with-unit" }, input, spec.unidad && h("span", { class: "unit", id: `${id}-unit` }, spec.unidad)),
-    h("p", { class: "hint", id: `${id}-hint` }, hint),
-    shownMessages.problem, shownMessages.notice, unknown?.node);
+    shownMessages.nodes, unknown?.node);
 
   const field = {
     name: spec.nombre, node, focus: () => input.focus(),
@@ -99,10 +98,9 @@ function faultOf(spec, typed, value) {
 
 function choiceField(spec, noteId) {
   const id = `f-${spec.nombre}`;
-  const shownMessages = messages(id);
+  const shownMessages = messages(id, !noteId && spec.descripcion);
   const few = spec.opciones.length <= FEW_CHOICES;
   const options = [...spec.opciones.map((option) => [option, option]), ["", "No consta"]];
-  const hint = !noteId && spec.descripcion;
   // The legend announces radios. A required choice has no default.
   const radios = few ? options.map(([value], index) => h("input", {
     type: "radio", name: id, id: `${id}-${index}`, value, checked: !spec.obligatorio && value === "",
@@ -114,8 +112,8 @@ function choiceField(spec, noteId) {
   const node = few
     ? h("fieldset", { class: "field plain", "aria-describedby": described(id, noteId) }, h("legend", {}, name),
         h("div", { class: "segments" }, radios.map((radio, index) => h("label", { for: radio.id }, radio, h("span", {}, options[index][1])))),
-        h("p", { class: "hint", id: `${id}-hint` }, hint), shownMessages.problem, shownMessages.notice)
-    : h("div", { class: "field" }, h("label", { for: id }, name), select, h("p", { class: "hint", id: `${id}-hint` }, hint), shownMessages.problem, shownMessages.notice);
+        shownMessages.nodes)
+    : h("div", { class: "field" }, h("label", { for: id }, name), select, shownMessages.nodes);
   const chosen = () => (few ? radios.find((radio) => radio.checked)?.value ?? "?" : select.value);
 
   const field = {
@@ -136,11 +134,9 @@ function choiceField(spec, noteId) {
 
 function flagField(spec) {
   const id = `f-${spec.nombre}`;
-  const shownMessages = messages(id);
+  const shownMessages = messages(id, spec.descripcion);
   const box = h("input", { type: "checkbox", id, "aria-describedby": described(id) });
-  const node = h("div", { class: "field flag" },
-    h("label", { for: id }, box, h("span", {}, spec.etiqueta)),
-    h("p", { class: "hint", id: `${id}-hint` }, spec.descripcion), shownMessages.problem);
+  const node = h("div", { class: "field flag" }, h("label", { for: id }, box, h("span", {}, spec.etiqueta)), shownMessages.nodes);
   const field = {
     name: spec.nombre, node, focus: () => box.focus(), value: () => box.checked, typed: () => box.checked, problem: () => null,
     show: (problem) => shownMessages.show(problem, box),
@@ -162,7 +158,7 @@ function unknownBox(id, spec) {
   return { box, node: h("div", { class: "unknown" }, label) };
 }
 
-function messages(id) {
+function messages(id, hint) {
   const problem = h("p", { class: "problem", id: `${id}-problem` });
   const notice = h("p", { class: "notice", id: `${id}-notice`, "aria-live": "polite" });
   const show = (text, control) => {
@@ -170,5 +166,5 @@ function messages(id) {
     if (text) control.setAttribute("aria-invalid", "true");
     else control.removeAttribute("aria-invalid");
   };
-  return { problem, notice, show };
+  return { nodes: [h("p", { class: "hint", id: `${id}-hint` }, hint), problem, notice], notice, show };
 }

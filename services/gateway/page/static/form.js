@@ -5,8 +5,8 @@ import { buildField } from "./fields.js";
 
 /** Build the form of `spec` (see form.json) into `root`; `actions` come after its last group. */
 export function buildForm(root, spec, actions) {
-  const fields = spec.campos.map((field) => ({ spec: field, note: sharedNote(field, spec.campos) }))
-    .map(({ spec: field, note }) => Object.assign(buildField(field, note), { group: field.grupo, flag: field.tipo === "flag" }));
+  const fields = spec.campos.map((field) =>
+    Object.assign(buildField(field, sharedNote(field, spec.campos)), { group: field.grupo, flag: field.tipo === "flag" }));
   const groups = [...new Set(fields.map((field) => field.group))];
   root.replaceChildren(...groups.map((group) => {
     const members = fields.filter((field) => field.group === group);
@@ -26,12 +26,11 @@ export function buildForm(root, spec, actions) {
     focus: (name) => byName.get(name)?.focus(),
     /** Check every field, show its problem next to it, and return the fields with a problem. */
     check() {
-      const wrong = fields.filter((field) => {
+      return fields.filter((field) => {
         const problem = field.problem();
         field.show(problem);
         return problem;
       });
-      return wrong;
     },
     /** Show the errors of the server next to their fields; return the sentences that belong to no field. */
     showErrors(errors) {

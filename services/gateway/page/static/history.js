@@ -4,7 +4,7 @@ import { get, post, reasonOf } from "./api.js";
 import { downloadCsv } from "./csv.js";
 import { announce, button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
-import { isOpen } from "./probabilities.js";
+import { isOpen } from "./prediction.js";
 
 const PAGE = 25;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;

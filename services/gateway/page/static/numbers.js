@@ -37,12 +37,12 @@ export function formatRounded(share) {
   return `${Math.round(share * 100)}\u00a0%`;
 }
 
-/** Return a probability as a count of people, which readers understand better than a fraction. */
+/** Return a probability as a count of people in a hundred, which readers understand better than a fraction. */
 export function inHundred(share) {
   const count = Math.round(share * 100);
-  if (count >= 100) return "más de 99 de cada 100";
-  if (count <= 0) return "menos de 1 de cada 100";
-  return `unos ${count} de cada 100`;
+  if (count >= 100) return "más de 99";
+  if (count <= 0) return "menos de 1";
+  return `unos ${count}`;
 }
 
 /** Return a change of probability in percentage points, with its sign. */

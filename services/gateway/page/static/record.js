@@ -5,9 +5,7 @@ import { button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
 import { feedbackText } from "./history.js";
 import { buildFeedback } from "./feedback.js";
-import { buildProbabilities, isOpen } from "./probabilities.js";
-import { buildModelLine } from "./provenance.js";
-import { buildSheet } from "./sheet.js";
+import { buildModelLine, buildProbabilities, buildSheet, isOpen } from "./prediction.js";
 
 let latest = 0; // a response for another prediction than that of the address is not shown
 
