@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic replacement, creation by one process only, and locks between processes."""
+"""Files that survive a crash: atomic replacement, creation by one process only, locks between processes, versions."""
 
 import errno
 import fcntl
@@ -59,6 +59,15 @@ def create_once(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
         return True
 
 
+def file_version(path: Path) -> tuple[int, ...]:
+    """Return a value that changes with the file: inode, time and size; empty if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable: fsync of a file does not cover its name."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -99,17 +108,15 @@ def _draft(path: Path, content: bytes, mode: int) -> Iterator[Path]:
 
 
 def _lock(descriptor: int, seconds: float) -> None:
-    if math.isinf(seconds):
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return
     deadline = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                message = f"another process has been writing there for {seconds:g} s"
-                raise TimeoutError(errno.ETIMEDOUT, message) from None
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"another process has been writing there for {seconds:g} s"
+                ) from None
             time.sleep(_LOCK_POLL_SECONDS)
         else:
             return

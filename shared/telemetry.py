@@ -4,7 +4,6 @@ import contextlib
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ def configure_logging(level: str, *, service: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _named(service),
+            lambda _logger, _method, event: {**event, "service": service},
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -45,11 +44,3 @@ class _StandardError(structlog.PrintLogger):
             super().msg(message)
 
     debug = info = warning = error = critical = msg
-
-
-def _named(service: str) -> structlog.typing.Processor:
-    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
-        event["service"] = service
-        return event
-
-    return add

@@ -14,6 +14,7 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.files import file_version
 from shared.settings import SettingsError
 
 _CHECK_SECONDS = 1.0
@@ -129,7 +130,7 @@ class ApiKeyStore:
 
     def _load(self) -> None:
         self._next_check = time.monotonic() + _CHECK_SECONDS
-        version = self._file_version()
+        version = file_version(self._path)  # taken before reading, so that no change is missed
         if version == self._version and self.failure is None:
             return
         listed = read_keys(self._path)
@@ -140,11 +141,3 @@ class ApiKeyStore:
         self._by_digest = {key.sha256: key for key in keys if key.revoked is None}
         self.required = self.required or bool(keys)
         self.failure = None
-
-    def _file_version(self) -> tuple[int, ...]:
-        """Return a value that changes with the file. It is taken before reading, so that no change is missed."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return ()
-        return status.st_mtime_ns, status.st_ino, status.st_size

@@ -6,6 +6,7 @@ costs a comparison and a write, so that the process keeps answering.
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import ClassVar, Protocol, cast
 
 from starlette.types import Scope
@@ -39,14 +40,6 @@ class LoadShedder:
 
     def __init__(self, path: str, admission: Admits) -> None:
         self.start, self.admission = f"POST {path} HTTP/1.1\r\n".encode(), admission
-        self._prebuilt: dict[Callable[[], ProblemError], tuple[ProblemError, bytes]] = {}
-
-    def prebuilt(self, rejection: Callable[[], ProblemError]) -> tuple[ProblemError, bytes]:
-        """Return the problem that `rejection` makes, and its response as bytes; both are made once."""
-        if rejection not in self._prebuilt:
-            problem = rejection()
-            self._prebuilt[rejection] = problem, _written(problem)
-        return self._prebuilt[rejection]
 
 
 def take_place(scope: Scope) -> bool:
@@ -95,7 +88,7 @@ class _Shedding(_Reporting):
         elif self.flow.write_paused:  # responses must not pile up for a client that does not read
             super().data_received(data)
         else:
-            problem, response = shedder.prebuilt(rejection)
+            problem, response = _prebuilt(rejection)
             self.rejections.note(problem)
             self._rejected_at = self.loop.time()
             self.transport.write(response)
@@ -144,7 +137,11 @@ def _is_whole(data: bytes) -> bool:
     return length is not None and end + 4 + int(length[1]) == len(data) and _NOT_PLAIN.search(head) is None
 
 
-def _written(problem: ProblemError) -> bytes:
+@cache
+def _prebuilt(rejection: Callable[[], ProblemError]) -> tuple[ProblemError, bytes]:
+    """Return the problem that `rejection` makes, and its response as bytes; both are made once."""
+    problem = rejection()
     response = problem.response()
     headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
-    return b"HTTP/1.1 %d Service Unavailable\r\n%s\r\n%s" % (response.status_code, headers, bytes(response.body))
+    written = b"HTTP/1.1 %d Service Unavailable\r\n%s\r\n%s"
+    return problem, written % (response.status_code, headers, bytes(response.body))

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.artifacts.bundle import Bundle
+from shared.files import file_version
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The public key and the files of a folder by name, inode, time and size: any change makes it another."""
+    """The public key and the files of a folder, by name and version: any change makes it another."""
 
     folder: Path
-    files: tuple[tuple[str, int, int, int], ...]
+    files: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,4 @@ def fingerprint(folder: Path, public_key: Path) -> Fingerprint:
         paths = [public_key, *sorted(folder.iterdir())]
     except OSError:
         paths = []  # the error is raised when the bundle is opened
-    return Fingerprint(folder, tuple(_file_state(path) for path in paths))
-
-
-def _file_state(path: Path) -> tuple[str, int, int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return path.name, 0, 0, 0
-    return path.name, status.st_ino, status.st_mtime_ns, status.st_size
+    return Fingerprint(folder, tuple((path.name, file_version(path)) for path in paths))
