@@ -5,7 +5,7 @@ Keys travel as `Authorization: Bearer …` (RFC 6750). Routes declare their role
 
 import math
 import time
-from re import Pattern
+from functools import lru_cache
 
 from starlette.routing import compile_path
 from starlette.types import Scope
@@ -17,6 +17,8 @@ from shared.web.routing import NOBODY, Roles, RouteRoles
 
 _CALLER, _ROLE = "predecir.caller", "predecir.role"
 _RETRY_SECONDS = 1
+_REMEMBERED_PATHS = 128
+"""Paths whose roles are remembered, for speed."""
 
 
 def caller_id(scope: Scope) -> str:
@@ -37,7 +39,8 @@ class Authorizer:
     def __init__(self, keys: ApiKeyStore, roles: RouteRoles, limit: RateLimit) -> None:
         """Open each route to the `keys` of its `roles`. `limit` does not apply to keys of services."""
         self._keys, self._limit = keys, limit
-        self._literal, self._patterns = _compiled(roles)
+        self._patterns = [(method, compile_path(path)[0], declared) for (method, path), declared in roles.items()]
+        self._roles = lru_cache(_REMEMBERED_PATHS)(self._matching)
         self._undeclared = NOBODY in roles.values()
 
     def admit(self, scope: Scope, authorization: bytes | None) -> None:
@@ -50,10 +53,10 @@ class Authorizer:
         """
         self._keys.refresh()
         if not self._keys.required:
-            if self._undeclared and self._roles(scope) == NOBODY:
+            if self._undeclared and self._roles(scope["method"], scope["path"]) == NOBODY:
                 raise _forbidden()
             return
-        roles = self._roles(scope)
+        roles = self._roles(scope["method"], scope["path"])
         if roles is not None and None in roles:
             return
         key = self._recognised(authorization)
@@ -78,14 +81,11 @@ class Authorizer:
             raise ProblemError(401, "clave_no_valida", "La clave no es válida o ha sido revocada.")
         return key
 
-    def _roles(self, scope: Scope) -> Roles | None:
-        """Return the roles of the route, or None if there is no such route."""
-        method, path = scope["method"], scope["path"]
-        roles = self._literal.get((method, path))
-        return self._matching(method, path) if roles is None else roles
-
     def _matching(self, method: str, path: str) -> Roles | None:
-        """Search the paths with parameters. Where several match, only roles of all of them: any may be served."""
+        """Return the roles of the route, or None if there is no such route.
+
+        Where several match, only roles of all of them: any may be served.
+        """
         # The framework answers HEAD wherever it answers GET, if at all.
         declared = "GET" if method == "HEAD" else method
         matching = [roles for known, pattern, roles in self._patterns if known == declared and pattern.match(path)]
@@ -94,16 +94,3 @@ class Authorizer:
 
 def _forbidden() -> ProblemError:
     return ProblemError(403, "rol", "Su clave no permite esta operación.")
-
-
-def _compiled(route_roles: RouteRoles) -> tuple[dict[tuple[str, str], Roles], list[tuple[str, Pattern[str], Roles]]]:
-    """Return the paths without parameters in a dictionary, for speed, and all paths as patterns."""
-    patterns = [(method, compile_path(path)[0], roles) for (method, path), roles in route_roles.items()]
-    literal = {
-        (method, path): frozenset.intersection(
-            *(roles for known, pattern, roles in patterns if known == method and pattern.match(path))
-        )
-        for method, path in route_roles
-        if "{" not in path
-    }
-    return literal, patterns

@@ -198,9 +198,11 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, opened))
     except* (SettingsError, PatientClassError) as group:
-        code = _failed(service, group, BAD_SETTINGS)
+        _print_errors(service, group)
+        code = BAD_SETTINGS
     except* StartError as group:
-        code = _failed(service, group, UNAVAILABLE)
+        _print_errors(service, group)
+        code = UNAVAILABLE
     return code
 
 
@@ -301,15 +303,9 @@ def _listen(address: str, port: int) -> socket.socket:
     return sock
 
 
-def _failed(service: str, group: BaseExceptionGroup[Exception], code: int) -> int:
-    for error in _leaves(group):
+def _print_errors(service: str, error: BaseException) -> None:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            _print_errors(service, inner)
+    else:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - for a person, in one line
-    return code
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -10,17 +10,12 @@ import re
 
 from fastapi.responses import HTMLResponse
 
+from services.gateway.page.routes import HEADERS
 from shared.contracts.scoring import Cards, ModelUnavailableError
 from shared.web.problems import Problem, ProblemError
 from shared.web.routing import PUBLIC, Router
 
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
-_HEADERS = {
-    "Cache-Control": "no-cache",  # another version may serve the next time
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def card_router(cards: Cards, deadline_seconds: float) -> Router:
@@ -46,7 +41,7 @@ def card_router(cards: Cards, deadline_seconds: float) -> Router:
             raise ProblemError(503, "modelo", detail, retry_after=1) from None
         if card is None:
             raise ProblemError(404, "sin_ficha", "La versión del modelo que responde ahora no tiene ficha.")
-        return HTMLResponse(card, headers=_HEADERS | {"Content-Security-Policy": policy(card)})
+        return HTMLResponse(card, headers=HEADERS | {"Content-Security-Policy": policy(card)})
 
     return router
 

@@ -27,13 +27,13 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
-    "Cache-Control": "no-cache",  # stored, and revalidated each time: a new release shows at once
-    "Content-Security-Policy": _POLICY,
+HEADERS = {
+    "Cache-Control": "no-cache",  # stored, and revalidated each time: a new release or model version shows at once
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+"""Of every page for a doctor, beside its own Content-Security-Policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _file(content: bytes, media_type: str) -> _File:
 
 
 def _sent(file: _File, request: Request) -> Response:
-    headers = _HEADERS | {"ETag": file.tag}
+    headers = HEADERS | {"Content-Security-Policy": _POLICY, "ETag": file.tag}
     if file.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(file.content, headers=headers, media_type=file.media_type)
