@@ -27,8 +27,6 @@ KNOWN_MODELS = 8
 """Versions whose description is stored; an older one is described again when it answers."""
 _WATCH_SECONDS = 1
 _LONGEST_REASON = 200
-_KEY_REFUSED = (401, 403)
-_NOT_REACHED_YET = "inference has not been reached yet"
 
 
 class _NotFoundError(ModelUnavailableError):
@@ -45,7 +43,7 @@ class RemoteScorer:
         self._known: dict[str, ModelFacts] = {}
         self._waiting: list[tuple[list[float], asyncio.Future[Score]]] = []
         self._calls: set[asyncio.Task[None]] = set()
-        self._reason: str | None = _NOT_REACHED_YET
+        self._reason: str | None = "inference has not been reached yet"
 
     def unavailable(self) -> str | None:
         """Return why no score can be computed, as of the last poll, or None."""
@@ -145,7 +143,7 @@ class RemoteScorer:
         try:
             async with self._session.request(method, path, data=body, headers=headers) as response:
                 content = await response.read()
-                if response.status in _KEY_REFUSED:
+                if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                     raise ModelUnavailableError("inference rejects INFERENCE_KEY; it needs a key of servicio")
                 if response.status == HTTPStatus.NOT_FOUND:
                     raise _NotFoundError("inference answered 404")

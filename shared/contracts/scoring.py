@@ -29,7 +29,7 @@ class TrainedFacts(BaseModel):
 
 
 class _Digest(BaseModel):
-    digest: str
+    digest: str  # in a base class: it stays the first attribute in JSON
 
 
 class ModelParameters(TrainedFacts, _Digest):

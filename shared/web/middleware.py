@@ -60,20 +60,14 @@ class EdgeMiddleware:
             self._rejections.note_failure(error)
 
     def _admit(self, scope: Scope) -> None:
-        host = origin = authorization = None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value.lower()
-            elif name == b"origin":
-                origin = value.lower()
-            elif name == b"authorization":
-                authorization = value
+        headers = dict(scope["headers"])
+        host = headers[b"host"].lower() if b"host" in headers else None
         if host is not None and not self._is_ours(host):
             raise _foreign("host")
-        if origin is not None and origin.partition(b"//")[2] != host:
+        if b"origin" in headers and headers[b"origin"].lower().partition(b"//")[2] != host:
             raise _foreign("origin")
         if self._authorizer is not None:
-            self._authorizer.admit(scope, authorization)
+            self._authorizer.admit(scope, headers.get(b"authorization"))
 
     def _is_ours(self, host: bytes) -> bool:
         netloc = host.decode("latin-1")

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
 from services.inference.api.errors import OpenInferenceProblemError, OpenInferenceRoute, hot_app
-from services.inference.api.tensors import read_rows
 from services.inference.serving.batcher import Batcher
 from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 from shared.contracts.open_inference import (
@@ -27,9 +27,11 @@ from shared.contracts.open_inference import (
     InferRequest,
     InferResponse,
     ModelMetadata,
+    ProtocolError,
     ResponseParameters,
     ServerMetadata,
     describe,
+    flat_rows,
     read_request,
 )
 from shared.contracts.scoring import ModelUnavailableError
@@ -168,7 +170,17 @@ def _parse(body: bytes, loaded: LoadedModel, columns: int, max_rows: int) -> tup
     digest = request.parameters and request.parameters.patient_digest
     if digest not in {None, loaded.model.facts.patient_digest}:
         raise ModelUnavailableError(OTHER_CLASS)
-    return request, read_rows(request, columns, most=max_rows)
+    return request, _rows(request, columns, max_rows)
+
+
+def _rows(request: InferRequest, columns: int, max_rows: int) -> Rows:
+    """Return the rows of `request`, 1 to `max_rows` x `columns`, float32; raise ProtocolError for other content."""
+    elements = flat_rows(request, columns, most=max_rows)
+    with np.errstate(over="ignore"):  # becomes infinite, which is rejected below
+        rows = np.array(elements, dtype=np.float32).reshape(-1, columns)
+    if np.isinf(rows).any():
+        raise ProtocolError(f"{INPUT}: data has an element outside FP32")
+    return rows
 
 
 def _serialise(request: InferRequest, model: Model, probabilities: Probabilities) -> bytes:

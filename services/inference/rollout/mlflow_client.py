@@ -39,14 +39,10 @@ class RegisteredVersion(BaseModel):
 
 
 class _AliasAnswer(BaseModel):
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
     model_version: RegisteredVersion
 
 
 class _ErrorAnswer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
     error_code: str
 
 
