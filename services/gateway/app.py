@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.gateway.admission import Admission, Limits
-from services.gateway.api import model_card, model_versions
 from services.gateway.api.explain import Explainer
 from services.gateway.api.feedback import FeedbackHandler
+from services.gateway.api.model_card import card_router
+from services.gateway.api.model_versions import VersionCounter, versions_router
 from services.gateway.api.patient_reference import open_patient_references
 from services.gateway.api.predict import Predict
 from services.gateway.api.routes import GatewayDeps, gateway_router
@@ -20,7 +21,7 @@ from services.gateway.outbox.outbox import Outbox, OutboxError
 from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.gateway.outbox.relay import Relay
 from services.gateway.outbox.status_reports import report_once, reporting
-from services.gateway.page import routes as page
+from services.gateway.page.routes import page_router
 from services.gateway.settings import GatewaySettings
 from shared.broker.settings import read_broker_url
 from shared.broker.topology import topology
@@ -82,7 +83,7 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
     )
     admission = Admission(outbox, disk, limits, registry)
     deadline = settings.gateway_deadline_seconds
-    versions = model_versions.VersionCounter(scorer, registry)
+    versions = VersionCounter(scorer, registry)
     predict = Predict(patient, versions, admission, references, deadline, registry)
     feedback = FeedbackHandler(patient, admission, deadline, registry)
     explainer = Explainer(patient, scorer, deadline, registry)
@@ -96,22 +97,11 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
             reasons["disco"] = "No queda espacio para guardar respuestas."
         return reasons
 
+    routers = (router, page_router(patient), versions_router(versions), card_router(cards, deadline))
+    part = Part(routers, unready, {("POST", "/predecir"): predict}, LoadShedder("/predecir", admission))
     try:
         async with background(relay.run()) as relaying:
-            yield Gateway(
-                Part(
-                    (
-                        router,
-                        page.page_router(patient),
-                        model_versions.versions_router(versions),
-                        model_card.card_router(cards, deadline),
-                    ),
-                    unready,
-                    {("POST", "/predecir"): predict},
-                    LoadShedder("/predecir", admission),
-                ),
-                outbox,
-            )
+            yield Gateway(part, outbox)
             relay.stop()
             await asyncio.wait({relaying}, timeout=DRAIN_SECONDS)
         await relay.drain(DRAIN_SECONDS)

@@ -12,7 +12,7 @@ import importlib
 import json
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -29,7 +29,6 @@ Kind = Literal["number", "integer", "flag", "choice"]
 Range = tuple[float, float]
 
 _DEFAULT_GROUP = "Datos generales"
-_MISSING = math.nan
 
 
 class PatientClassError(Exception):
@@ -178,12 +177,13 @@ class Patient(BaseModel):
 
         """
         super().__pydantic_init_subclass__(**kwargs)
-        if disease := getattr(cls, "disease", None):
+        disease: Disease | None = getattr(cls, "disease", None)
+        if disease is not None:
             _raise_fault(disease_fault(disease.name, disease.classes))
         cls.features = tuple(_feature(name, info) for name, info in cls.model_fields.items())
         cls.columns = tuple(feature.name for feature in cls.features)
         cls._codes = tuple((feature.name, _category_codes(feature)) for feature in cls.features)
-        cls.digest = _digest(cls)
+        cls.digest = "" if disease is None else _digest(disease, cls.features)
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Case:  # noqa: ARG003 - for subclasses
@@ -213,7 +213,7 @@ class Patient(BaseModel):
         if derived := self.derived():
             values = values | derived
         return [
-            _MISSING if (value := values[name]) is None else (float(value) if codes is None else codes[value])
+            math.nan if (value := values[name]) is None else (float(value) if codes is None else codes[value])
             for name, codes in self._codes
         ]
 
@@ -305,15 +305,12 @@ def _category_codes(feature: Feature) -> dict[str | None, float] | None:
     return {value: float(index) for index, value in enumerate(feature.choices)}
 
 
-def _digest(cls: type[Patient]) -> str:
-    disease: Disease | None = getattr(cls, "disease", None)
-    if disease is None:
-        return ""
+def _digest(disease: Disease, features: Sequence[Feature]) -> str:
     facts = {
         "disease": disease.name,
         "revision": disease.revision,
         "classes": disease.classes,
-        "features": [[f.name, f.kind, f.unit, f.limits, f.choices] for f in cls.features],
+        "features": [[f.name, f.kind, f.unit, f.limits, f.choices] for f in features],
     }
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
