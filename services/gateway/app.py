@@ -29,7 +29,7 @@ from shared.cancellation import background
 from shared.contracts.scoring import Cards, Scorer
 from shared.contracts.transport import Delivery, OutboxState, Transport, TransportDownError
 from shared.patient import Patient, load_patient
-from shared.web.hosting import Part, StartError, lacking
+from shared.web.hosting import Part, Reason, StartError
 from shared.web.load_shedding import LoadShedder
 
 DRAIN_SECONDS = 5
@@ -89,12 +89,12 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
     explainer = Explainer(patient, scorer, deadline, registry)
     router = gateway_router(GatewayDeps(patient, predict, feedback, explainer, references, deadline))
 
-    def unready() -> dict[str, str]:
+    def unready() -> dict[str, Reason]:
         reasons = {}
         if (message := scorer.unavailable()) is not None:
-            reasons["modelo"] = lacking("El modelo no está disponible.", message)
+            reasons["modelo"] = Reason("El modelo no está disponible.", message)
         if not disk.has_room():
-            reasons["disco"] = "No queda espacio para guardar respuestas."
+            reasons["disco"] = Reason("No queda espacio para guardar respuestas.")
         return reasons
 
     routers = (router, page_router(patient), versions_router(versions), card_router(cards, deadline))

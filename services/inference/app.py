@@ -21,7 +21,7 @@ from shared.artifacts.store import ModelStore
 from shared.cancellation import background
 from shared.contracts.scoring import Cards, Scorer
 from shared.patient import Patient, load_patient
-from shared.web.hosting import Part, lacking
+from shared.web.hosting import Part, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ async def open_inference(
         yield Inference(part, scorer=batcher, cards=batcher)
 
 
-def unready(batcher: Batcher) -> dict[str, str]:
+def unready(batcher: Batcher) -> dict[str, Reason]:
     """Return why the service is not ready, as `Part` has it."""
     message = batcher.unavailable()
-    return {} if message is None else {"modelo": lacking("El modelo no está disponible.", message)}
+    return {} if message is None else {"modelo": Reason("El modelo no está disponible.", message)}
 
 
 @contextlib.asynccontextmanager

@@ -19,7 +19,7 @@ from shared.cancellation import background
 from shared.contracts.transport import OutboxState
 from shared.failpoints import failpoint
 from shared.patient import load_patient
-from shared.web.hosting import Part, lacking
+from shared.web.hosting import Part, Reason
 
 SILENCE_SECONDS = 30
 """Time without a delivery after which the consumer checks the queue at the broker."""
@@ -61,9 +61,9 @@ async def open_recorder(
         await serve_analysts(database.writer, patient)
         store = Store(database.writer, Metrics(registry))
 
-        def unready() -> Mapping[str, str]:
+        def unready() -> Mapping[str, Reason]:
             down = store.down()
-            return {} if down is None else {"base_de_datos": lacking("No se puede escribir en la base de datos.", down)}
+            return {} if down is None else {"base_de_datos": Reason("No se puede escribir en la base de datos.", down)}
 
         async with store.watched():
             router = read_router(database.readers, outboxes)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 import uvicorn
@@ -60,16 +60,23 @@ class StartError(Exception):
     """The service cannot start, although its settings are valid; one line with cause, place and remedy."""
 
 
+class Reason(NamedTuple):
+    """Why a component is not ready: a Spanish sentence, and the technical message that the log has, too."""
+
+    sentence: str
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One running service: its routes, and why it is not ready (component to Spanish reason; empty when it is).
+    """One running service: its routes, and the reasons why it is not ready, by component; empty when it is.
 
     `hot` are applications that are served before the framework's layers, by method and path; a route documents each.
     `shedder` sheds the load of a route; of several parts in one process, one has a shedder.
     """
 
     routers: tuple[APIRouter, ...]
-    unready: Callable[[], Mapping[str, str]]
+    unready: Callable[[], Mapping[str, Reason]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
     shedder: LoadShedder | None = None
 
@@ -133,9 +140,11 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
     async def ready() -> Response:
         reasons = unready_reasons(*parts)
         if draining is not None and draining.is_set():
-            reasons["servicio"] = "El servicio se está deteniendo."
+            reasons["servicio"] = Reason("El servicio se está deteniendo.")
         if reasons:
-            return JSONResponse({"estado": "no disponible", "motivos": reasons}, 503)
+            sentences = {name: reason.sentence for name, reason in reasons.items()}
+            messages = {name: reason.message for name, reason in reasons.items() if reason.message}
+            return JSONResponse({"estado": "no disponible", "motivos": sentences, "mensajes_tecnicos": messages}, 503)
         return JSONResponse({"estado": "listo"})
 
     @router.get("/metrics", roles={Role.OPS}, summary="Contadores, en el formato de Prometheus")
@@ -148,7 +157,7 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
 class _Server(uvicorn.Server):
     """Uvicorn without its signal handlers (code after `serve` would never run), and with a start line."""
 
-    def __init__(self, config: uvicorn.Config, unready: Callable[[], Mapping[str, str]], *, page: bool) -> None:
+    def __init__(self, config: uvicorn.Config, unready: Callable[[], Mapping[str, Reason]], *, page: bool) -> None:
         super().__init__(config)
         self._unready, self._page = unready, page
 
@@ -164,19 +173,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def announcement(url: str, reasons: Mapping[str, str], *, page: bool) -> str:
+def announcement(url: str, reasons: Mapping[str, Reason], *, page: bool) -> str:
     """Return the line that a started service prints; scripts read its beginning, up to the address."""
     if reasons:
-        return f"listening on {url} · Aún no está listo. {' '.join(reasons.values())}"
+        return f"listening on {url} · Aún no está listo. {' '.join(reason.sentence for reason in reasons.values())}"
     return f"ready on {url} · Abra {url} en el navegador" if page else f"ready on {url} (see /docs)"
 
 
-def lacking(sentence: str, message: str) -> str:
-    """Return the Spanish reason of a part that is not ready, with the technical `message` that the log has, too."""
-    return f"{sentence} Mensaje técnico: {message}"
-
-
-def unready_reasons(*parts: Part) -> dict[str, str]:
+def unready_reasons(*parts: Part) -> dict[str, Reason]:
     """Return why any of `parts` cannot do its job, by component; empty when all can."""
     return {name: reason for part in parts for name, reason in part.unready().items()}
 
@@ -265,9 +269,8 @@ def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def _of_keys(keys: ApiKeyStore) -> Part:
     # Readiness is open to everybody, so it does not show the file's path.
-    return Part(
-        (), lambda: {} if keys.failure is None else {"claves": "Las claves no se pueden leer; vea el registro."}
-    )
+    reason = Reason("Las claves no se pueden leer; vea el registro.")
+    return Part((), lambda: {} if keys.failure is None else {"claves": reason})
 
 
 def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:

@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from shared.web.hosting import Part, announcement, edge_app, http_app
+from shared.web.hosting import Part, Reason, announcement, edge_app, http_app
 
 
-def part(reasons: Mapping[str, str] | None = None) -> Part:
+def part(reasons: Mapping[str, Reason] | None = None) -> Part:
     router = APIRouter()
 
     @router.get("/breaks")
@@ -31,9 +31,15 @@ async def get(app: ASGIApp, path: str, **headers: str) -> httpx.Response:
 
 
 async def test_ready_names_what_each_part_lacks() -> None:
-    app = http_app("test", part(), part({"modelo": "none yet"}), registry=CollectorRegistry())
+    other = part({"modelo": Reason("Aún no hay modelo.", "none yet")})
+    app = http_app("test", part(), other, registry=CollectorRegistry())
     response = await get(app, "/health/ready")
-    assert (response.status_code, response.json()["motivos"]) == (503, {"modelo": "none yet"})
+    assert response.status_code == 503
+    assert response.json() == {
+        "estado": "no disponible",
+        "motivos": {"modelo": "Aún no hay modelo."},
+        "mensajes_tecnicos": {"modelo": "none yet"},
+    }
     assert (await get(app, "/health/live")).status_code == 200
 
 
@@ -51,7 +57,7 @@ def test_the_start_line_is_for_scripts_and_leads_a_doctor_to_the_page() -> None:
     url = "http://127.0.0.1:8000"
     assert announcement(url, {}, page=True) == f"ready on {url} · Abra {url} en el navegador"
     assert announcement(url, {}, page=False) == f"ready on {url} (see /docs)"
-    unready = announcement(url, {"modelo": "El modelo no está disponible."}, page=True)
+    unready = announcement(url, {"modelo": Reason("El modelo no está disponible.", "none")}, page=True)
     assert unready == f"listening on {url} · Aún no está listo. El modelo no está disponible."
 
 

@@ -67,7 +67,7 @@ async def test_onnx_and_pickle_give_the_same_answers(tmp_path: Path) -> None:
 async def test_without_a_model_it_is_unready_and_serves_as_soon_as_there_is_one(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     async with running(tmp_path, registry) as inference:
-        reason = inference.part.unready()["modelo"]
+        reason = inference.part.unready()["modelo"].message
         assert "train a model first" in reason
         with pytest.raises(ModelUnavailableError, match="train a model first"):
             await inference.scorer.score(ROWS[0])
@@ -85,7 +85,7 @@ async def test_a_tampered_model_never_serves(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     async with running(tmp_path, registry) as inference:
         await until(lambda: (registry.get_sample_value("inference_load_failures_total") or 0) >= 3)
-        assert "SHA-256" in inference.part.unready()["modelo"]
+        assert "SHA-256" in inference.part.unready()["modelo"].message
 
 
 async def test_a_rejection_is_logged_once_and_not_at_every_attempt(
@@ -104,7 +104,7 @@ async def test_a_model_for_another_patient_class_never_serves(tmp_path: Path) ->
 
     make_bundle(tmp_path, OtroPaciente)
     async with running(tmp_path) as inference:
-        assert "PREDECIR_PACIENTE" in inference.part.unready()["modelo"]
+        assert "PREDECIR_PACIENTE" in inference.part.unready()["modelo"].message
 
 
 @pytest.mark.parametrize("serves", ["onnx", "pickle"])

@@ -143,9 +143,8 @@ async def test_without_a_model_it_is_503_with_retry_after_and_not_ready(tmp_path
         assert client.answered() == 0
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert ready.status_code == 503
-    assert ready.json()["motivos"] == {
-        "modelo": "El modelo no está disponible. Mensaje técnico: no model in production"
-    }
+    assert ready.json()["motivos"] == {"modelo": "El modelo no está disponible."}
+    assert ready.json()["mensajes_tecnicos"] == {"modelo": "no model in production"}
 
 
 async def test_an_answer_that_cannot_be_stored_is_not_sent(client: Client) -> None:

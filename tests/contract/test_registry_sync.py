@@ -211,7 +211,7 @@ async def test_without_the_operator_s_key_only_the_manifest_is_fetched(
     mlflow.register("1")
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=None) as service:
-        assert "bundle.pub: not there" in service.inference.part.unready()["modelo"]
+        assert "bundle.pub: not there" in service.inference.part.unready()["modelo"].message
         assert sorted(mlflow.fetched) == [MANIFEST, SIGNATURE]
         (tmp_path / "var/keys").mkdir(parents=True)
         shutil.copy(key, tmp_path / "var/keys")
@@ -463,7 +463,7 @@ async def test_a_rejection_is_logged_once_though_the_link_is_bad_too(
             before = mlflow.requests
             await until(lambda: mlflow.requests > before + 2)
             assert (await service.state())["rechazada"]["version"] == "2"
-            assert "version 2" in service.inference.part.unready()["modelo"]
+            assert "version 2" in service.inference.part.unready()["modelo"].message
     logged = capsys.readouterr()
     assert (logged.out + logged.err).count("model_refused") == 1
 

@@ -146,7 +146,7 @@ def test_a_gateway_reports_that_inference_rejects_its_key(tmp_path: Path, role: 
         running("services.inference", tmp_path) as inference,
         running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url, **wrong}) as gateway,
     ):
-        until_now(lambda: "INFERENCE_KEY" in gateway.get("/health/ready").json()["motivos"].get("modelo", ""))
+        until_now(lambda: "INFERENCE_KEY" in gateway.get("/health/ready").json()["mensajes_tecnicos"].get("modelo", ""))
 
 
 def test_readiness_reports_an_unreadable_file_without_its_path(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def predict(process: Process) -> httpx.Response:
 
 def reasons(process: Process) -> dict[str, str]:
     response = process.get("/health/ready")
-    return {} if response.status_code == 200 else response.json()["motivos"]
+    return {} if response.status_code == 200 else response.json()["motivos"] | response.json()["mensajes_tecnicos"]
 
 
 def test_the_start_line_leads_a_doctor_to_the_page(local: Process) -> None:
