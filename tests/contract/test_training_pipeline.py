@@ -12,12 +12,14 @@ from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Patient
 from tests.support.builds import Workspace, good_build
 from tests.support.bundles import RevisedThyroid, make_bundle
-from tests.support.data import dvc_project
+from tests.support.data import dvc_project, thyroid_csv
 from training.commands import pipeline
 from training.context import TrainingContext
-from training.errors import BusyError, ParametersError
+from training.errors import BusyError, DataError, ParametersError, TrainingError
 
 ARGUMENTS = Namespace(unless_served=True, until=None)
+OF_PYGTRIE = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+"""DVC's library of path trees warns about its own code."""
 
 
 def run_pipeline() -> str:
@@ -53,9 +55,16 @@ def test_a_model_that_was_tampered_with_does_not_count_as_served(folder: Path) -
         run_pipeline()
 
 
-def test_another_run_in_the_folder_is_exit_code_75(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dvc.lock import make_lock  # noqa: PLC0415 - a second, for this test alone
+@pytest.mark.parametrize("name", ["params.yml", "anemia/limits.yaml"])
+def test_a_parameter_file_of_another_name_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("PREDECIR_PARAMS", str(folder / name))
+    with pytest.raises(ParametersError, match=rf"/{name}: the file must be called params\.yaml, in a folder"):
+        run_pipeline()
 
+
+@pytest.fixture
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of this repository's pipeline, without data and without the remote that has them."""
     for name in (
         "PATH",
         "SHELL",
@@ -65,11 +74,57 @@ def test_another_run_in_the_folder_is_exit_code_75(folder: Path, monkeypatch: py
         "PYTHONUNBUFFERED",
     ):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # the pipeline sets them; to be put back
-    dvc_project(folder)
-    (folder / ".dvc/tmp").mkdir()
-    with make_lock(str(folder / ".dvc/tmp/lock")), pytest.raises(BusyError, match="try again") as caught:
-        pipeline.main(Namespace(unless_served=False, until=None), TrainingContext())
+    (folder / ".dvc/tmp").mkdir(parents=True)
+    return dvc_project(folder)
+
+
+def train(until: str | None = None) -> str:
+    return pipeline.main(Namespace(unless_served=False, until=until), TrainingContext())
+
+
+def add_data(project: Path, stages: str | None = None) -> None:
+    """Add the data, which DVC does not track, and replace the stages by `stages`."""
+    (project / "data/raw.csv.dvc").unlink()
+    shutil.copy(thyroid_csv(), project / "data/raw.csv")
+    if stages is not None:
+        (project / "dvc.yaml").write_text(stages)
+
+
+@OF_PYGTRIE
+@pytest.mark.parametrize(("lock", "data"), [("lock", False), ("rwlock.lock", True)])
+def test_another_run_in_the_folder_is_exit_code_75(project: Path, lock: str, *, data: bool) -> None:
+    from dvc.lock import make_lock  # noqa: PLC0415 - a second, for this test alone
+
+    if data:
+        add_data(project)
+    with make_lock(str(project / ".dvc/tmp" / lock)), pytest.raises(BusyError, match="try again") as caught:
+        train()
     assert caught.value.exit_code == 75
+
+
+def test_data_that_the_remote_lacks_name_its_configuration(project: Path) -> None:
+    with pytest.raises(DataError, match=r"^data/raw\.csv: DVC cannot pull it .*; see \.dvc/config$"):
+        train("pull")
+    assert not (project / "data/raw.csv").exists()
+
+
+@OF_PYGTRIE
+@pytest.mark.parametrize(
+    ("stages", "until", "message"),
+    [
+        ("stages: {mine: {cmd: exit 3}}", None, "DVC: failed to run: exit 3, exited with 3"),
+        ("stages: {mine: {cmd: exit 0, deps: [none.csv]}}", None, "DVC: dependency 'none.csv' does not exist"),
+        ("stages: {mine: {cmd: exit 0}}", "yours", "DVC: Stage 'yours' not found inside 'dvc.yaml' file"),
+        ("stages: {mine: {deps: [none.csv]}}", None, "DVC: './dvc.yaml' validation failed"),
+    ],
+)
+def test_an_error_of_the_owners_stages_is_dvcs_line(
+    project: Path, stages: str, until: str | None, message: str
+) -> None:
+    add_data(project, stages)
+    with pytest.raises(TrainingError) as caught:
+        train(until)
+    assert str(caught.value) == message
 
 
 def _damage(workspace: Workspace) -> None:

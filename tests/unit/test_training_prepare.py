@@ -10,7 +10,18 @@ import pytest
 from pydantic import model_validator
 
 from shared.diseases.thyroid import DatosPaciente
-from shared.patient import Case, Diagnosis, DiscardedRowError, Disease, Patient, flag, measure, rule_broken
+from shared.patient import (
+    Case,
+    Diagnosis,
+    DiscardedRowError,
+    Disease,
+    Patient,
+    PatientClassError,
+    flag,
+    measure,
+    rule_broken,
+)
+from tests.support.bundles import PacienteDePrueba
 from tests.support.data import thyroid_csv
 from training.commands.prepare import prepare
 from training.data.cases import Example, read_cases, read_lines, read_rule, write_cases
@@ -154,6 +165,11 @@ def test_an_answer_that_is_no_case_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="from_row does not return a Case"):
         prepare(table(tmp_path, "37,1,n"), Forgetful)
+
+
+def test_a_class_without_from_row_is_an_error_of_the_class_not_of_a_row(tmp_path: Path) -> None:
+    with pytest.raises(PatientClassError, match=r"^PacienteDePrueba has no from_row: it cannot be trained$"):
+        prepare(table(tmp_path, "37,1,n"), PacienteDePrueba)
 
 
 @pytest.mark.parametrize("rows", [[], ["?,0,n"]])

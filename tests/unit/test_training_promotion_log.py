@@ -1,8 +1,10 @@
 import datetime as dt
+import json
 from typing import Literal
 
 import pytest
 
+from training.commands.history import as_json, as_table
 from training.registry.promotion_log import Entry, PromotionLog, StoredEntry
 
 WHEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -122,3 +124,17 @@ def test_a_changed_or_deleted_entry_is_detected(what: str) -> None:
     log = PromotionLog.from_entries([builder.entries[0], *replacement, builder.entries[2]])
     assert log.altered == (2 if what == "unreadable" else 3)
     assert version_of(log) == ("2" if what == "changed" else "1")
+
+
+def test_the_history_lists_an_entry_that_cannot_be_read() -> None:
+    builder = LogBuilder()
+    builder.add("1")
+    builder.keep("{}")
+    line = as_table(builder.log)[-1]
+    assert line.split("  ", 1)[0] == "2"
+    assert line.endswith("cannot be read")
+    assert json.loads(as_json(builder.log.entries[-1], builder.log)) == {
+        "entry": 2,
+        "when": "2026-01-01T00:00:00+00:00",
+        "outcome": "does not match",
+    }

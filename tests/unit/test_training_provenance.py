@@ -1,5 +1,6 @@
 """The commit that a version names, and its mark if files differed from that commit."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def test_any_other_file_makes_a_clone_dirty(clone: Path, name: str) -> None:
 def test_a_file_that_was_removed_makes_a_clone_dirty(clone: Path) -> None:
     (clone / "dvc.yaml").unlink()
     assert code_commit()[1] is True
+
+
+def test_code_outside_a_repository_has_no_commit(clone: Path) -> None:
+    shutil.rmtree(clone / ".git")
+    assert code_commit() == ("unknown", None)
 
 
 def test_an_image_without_git_names_the_commit_it_was_built_from(

@@ -44,6 +44,13 @@ def test_a_random_split_keeps_each_class_share_and_repeats_itself() -> None:
     assert (later == reported(cases, RANDOM)).all()
 
 
+def test_a_class_with_one_case_cannot_be_split_at_random() -> None:
+    cases = made_up_cases()
+    single = cases.where((cases.labels != 2) | (np.arange(400) == np.flatnonzero(cases.labels == 2)[0]))
+    with pytest.raises(DataError, match=r"^params\.yaml: split\.test_share: too few cases for it \(.*only 1"):
+        reported(single, RANDOM)
+
+
 def test_random_folds_validate_every_case_once_and_all_set_the_temperature() -> None:
     parts = folds(made_up_cases(dated=False), RANDOM, 4, seed=0)
     assert (np.sum([fold.validate for fold in parts], axis=0) == 1).all()
