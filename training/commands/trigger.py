@@ -162,17 +162,12 @@ def _print_figures(figures: list[DriftFigure], report: Path) -> None:
     """Print the figures that have enough predictions, and how many have too few."""
     known = [figure for figure in figures if figure.figure is not None]
     for figure in known:
-        log_line("trigger", str(figure))
+        log_line("trigger", figure.summary)
     if few := len(figures) - len(known):
         log_line("trigger", f"too few  for {few} of {len(figures)} figures; {report} names them")
 
 
 def _write_report(folder: Path, report: dict[str, object]) -> None:
     """Replace the report of the last run."""
-    path = folder / _REPORT
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(report, indent=1).encode() + b"\n")
-    except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror})"
-        raise RegistryError(message) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / _REPORT, json.dumps(report, indent=1).encode() + b"\n")

@@ -34,10 +34,9 @@ class DriftFigure(BaseModel):
     limit: float
     beyond: bool
 
-    def __str__(self) -> str:
-        """Return one line for people."""
-        if self.figure is None:
-            return f"too few  {self.name}"
+    @property
+    def summary(self) -> str:
+        """One line for people, if there is a figure."""
         ends = "" if self.interval is None else f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
         verdict = "BEYOND " if self.beyond else "within "
         return f"{verdict}  {self.name} {self.figure:.3f}{ends} {self.rule} {self.limit:g}"
