@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import os
 import resource
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
@@ -24,7 +28,9 @@ from tests.support.builds import (
     shuffled_build,
     underconfident_build,
 )
+from tests.support.training_cases import made_up_cases
 from training.commands.history import as_json, as_table
+from training.config import Parameters
 from training.context import TrainingContext
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
 from training.registry.mlflow_registry import ModelRegistry
@@ -107,6 +113,16 @@ def test_the_log_has_user_reason_and_the_whole_gate_report(two: Workspace) -> No
     assert {"same_data", "data_checks", "recall.grave", "latency.one_row_p99_ms", "production.accuracy"} <= set(gates)
     assert gates["production.log_loss"]["interval"] == [0.0, 0.0], "the two differ in nothing"
     assert (entry["report"]["data_hash"], entry["report"]["production"]) == ("0" * 32, "1")
+
+
+def test_a_user_without_a_name_is_logged_by_number(two: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as in a container that runs as any user
+    two.rollback()
+    entry = two.model_registry.promotion_log().entries[-1].entry
+    assert entry is not None
+    assert entry.who == f"{os.getuid()}@{socket.gethostname()}"
 
 
 def test_a_second_rollback_beyond_the_first_version_is_rejected(two: Workspace) -> None:
@@ -208,6 +224,27 @@ def test_a_version_made_from_other_data_may_know_the_cases_and_is_rejected(two: 
         two.promote("2")
 
 
+@pytest.mark.parametrize(
+    ("split", "cases", "reason"),
+    [
+        (
+            {"method": "random", "test_share": 0.25, "seed": 0},
+            400,
+            "it was trained on other data or another split, and may know these cases",
+        ),
+        ({"method": "time", "date": "2020-12-01"}, 330, "it was trained on all of these cases"),
+    ],
+)
+def test_a_version_in_production_that_may_know_the_cases_is_not_compared(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], split: dict[str, object], cases: int, reason: str
+) -> None:
+    build = good_build()
+    parameters = Parameters.model_validate(build.parameters.model_dump() | {"split": split})
+    workspace.register(replace(build, parameters=parameters))
+    assert workspace.register(build, made_up_cases().where(np.arange(400) < cases)).startswith("version 2, production")
+    assert f"gates     not compared with version 1: {reason}" in capsys.readouterr().out.splitlines()
+
+
 def test_missing_cases_for_the_gates_name_the_command_to_run(two: Workspace) -> None:
     two.rollback()
     (two.var / "pipeline/cases.csv").unlink()
@@ -273,22 +310,23 @@ def test_a_crash_after_the_alias_moved_is_completed_by_the_next_command(two: Wor
     assert "interrupted" not in as_table(two.model_registry.promotion_log())[-1]
 
 
-class CrashesAfterTheAlias(ModelRegistry):
-    """A registry whose process dies between moving an alias and marking the entry as applied."""
+class OpenedAgain(ModelRegistry):
+    """The registry of a workspace, opened by another process."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
+
+
+class CrashesAfterTheAlias(OpenedAgain):
+    """A registry whose process dies between moving an alias and marking the entry as applied."""
 
     def set_alias(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
         self.client.set_registered_model_alias(self.name, alias, version)
         raise KeyboardInterrupt
 
 
-class CrashesBeforeTheAlias(ModelRegistry):
+class CrashesBeforeTheAlias(OpenedAgain):
     """A registry whose process dies before it can move an alias."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
 
     def set_alias(self, alias: str, version: str, entry: int) -> None:  # noqa: ARG002 - as the registry's
         raise KeyboardInterrupt
@@ -305,17 +343,31 @@ def test_a_slow_promotion_does_not_restore_an_older_version(two: Workspace) -> N
     ]
 
 
-class StallsBeforeTheAlias(ModelRegistry):
+class StallsBeforeTheAlias(OpenedAgain):
     """A registry whose process stalls before its first move of an alias; another process promotes meanwhile."""
 
     def __init__(self, workspace: Workspace) -> None:
-        super().__init__(workspace.model_store.folder.name, uri=None, var=workspace.var)
+        super().__init__(workspace)
         self._waiting = [workspace]
 
     def set_alias(self, alias: str, version: str, entry: int) -> None:
         while self._waiting:
             self._waiting.pop().promote("2")
         super().set_alias(alias, version, entry)
+
+
+def test_an_alias_that_another_program_keeps_moving_is_an_error(two: Workspace) -> None:
+    message = "^production does not keep its version; another program keeps moving it$"
+    with untouched_but_for_the_entry(two), pytest.raises(RegistryError, match=message):
+        change_production(two, "1", MovedBackAtOnce(two))
+
+
+class MovedBackAtOnce(OpenedAgain):
+    """A registry in which another program moves every alias back to version 2."""
+
+    def set_alias(self, alias: str, version: str, entry: int) -> None:
+        super().set_alias(alias, version, entry)
+        self.client.set_registered_model_alias(self.name, alias, "2")
 
 
 def test_an_alias_moved_in_mlflow_is_settled_by_a_promotion(two: Workspace) -> None:

@@ -1,12 +1,14 @@
 """Registration with a real SQLite registry, sealed bundles and links, in a folder of the test."""
 
+import argparse
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from shared.artifacts.bundle import Conformal, open_bundle
+from shared.artifacts.bundle import STAGING, Conformal, open_bundle
 from shared.artifacts.errors import BundleTamperedError
 from tests.support.builds import (
     MadeUpPatient,
@@ -16,12 +18,17 @@ from tests.support.builds import (
     for_another_class,
     good_build,
     shuffled_build,
+    write_pipeline_files,
 )
-from training.errors import GatesFailedError, PromotionError, RegistryError
+from tests.support.training_cases import made_up_cases
+from training.commands import register
+from training.context import TrainingContext
+from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
 from training.model.onnx import convert
 from training.registry.mlflow_errors import translate_errors
 from training.registry.mlflow_registry import ModelRegistry
-from training.stage_files import Build
+from training.registry.promotion_log import Entry
+from training.stage_files import MODEL, ONNX, Build, Training
 
 
 @pytest.fixture
@@ -53,6 +60,31 @@ def test_a_good_model_is_version_1_in_production_with_a_valid_bundle(workspace: 
     assert manifest.parameters["chosen.temperature"] == build.training.chosen.temperature
     assert workspace.link("staging") == workspace.link("production") == "1"
     assert workspace.model_registry.aliases() == {"staging": "1", "production": "1"}
+
+
+def write_build(build: Build) -> None:
+    """Write the files of all stages before `register`."""
+    write_pipeline_files(build, made_up_cases())
+    for result in (build.training, build.population, build.metrics, build.proof):
+        result.write()
+    MODEL.write_bytes(build.pickled)
+    ONNX.write_bytes(build.onnx)
+
+
+def test_a_stage_that_has_not_run_is_named_by_its_file(workspace: Workspace, build: Build) -> None:
+    write_build(build)
+    Training.path.unlink()
+    message = r"^var/pipeline/training\.json: not there; run the stages before this one \(`make train` runs them all\)$"
+    with pytest.raises(DataError, match=message):
+        register.main(argparse.Namespace(), workspace.context)
+
+
+def test_stages_that_ran_for_another_patient_class_are_rejected(workspace: Workspace, build: Build) -> None:
+    write_build(build)
+    message = r"^var/pipeline was prepared for another patient class than PREDECIR_PACIENTE; run the pipeline again$"
+    with pytest.raises(DataError, match=message):
+        register.main(argparse.Namespace(), RevisedClassWorkspace().context)
+    assert workspace.model_registry.versions() == []
 
 
 def test_the_run_has_parameters_metrics_plots_gates_and_provenance(workspace: Workspace, build: Build) -> None:
@@ -240,6 +272,62 @@ def test_production_moved_without_a_log_entry_is_an_error(workspace: Workspace, 
     with pytest.raises(PromotionError, match="production is version 1, but was promoted to 2"):
         workspace.register(another(build, 0.15))
     assert workspace.links() == ("3", "1")
+
+
+def test_a_link_whose_version_is_lost_does_not_hide_the_first_error(
+    workspace: Workspace, build: Build, worse: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.register(build)
+    with pytest.raises(GatesFailedError):
+        workspace.register(worse)
+    shutil.rmtree(workspace.model_store.folder / "1")
+    shutil.rmtree(workspace.var / "mlartifacts")
+    with pytest.raises(GatesFailedError, match="version 2 stays in staging"):
+        workspace.register(worse)
+    assert "\nlinks     the bundle of version 1 cannot be fetched" in capsys.readouterr().out
+
+
+def test_staging_is_moved_again_after_a_concurrent_training(workspace: Workspace, build: Build) -> None:
+    workspace.register(build)
+    workspace.register(another(build))
+    overtaken = OvertakenWorkspace(["1"])
+    assert overtaken.register(another(build, 0.15)) == "version 3, production and staging"
+    assert workspace.links() == ("3", "3")
+
+
+def test_a_training_that_is_always_overtaken_is_an_error(workspace: Workspace, build: Build) -> None:
+    workspace.register(build)
+    workspace.register(another(build))
+    overtaken = OvertakenWorkspace(["1", "2"] * 5)
+    with pytest.raises(AlreadyMovedError, match="version 3 comes too late: staging was moved meanwhile by"):
+        overtaken.register(another(build, 0.15))
+    assert workspace.links() == ("2", "2")
+
+
+class OvertakenWorkspace(Workspace):
+    """A workspace in which another process moves staging just before we do, to each of `versions` in turn."""
+
+    def __init__(self, versions: list[str]) -> None:
+        self._others = versions
+
+    @property
+    def context(self) -> TrainingContext:
+        context = super().context
+        context.model_registry = OvertakenRegistry(self._others, self.var)
+        return context
+
+
+class OvertakenRegistry(ModelRegistry):
+    """A registry in which another process appends an entry for staging just before we do, as long as it has some."""
+
+    def __init__(self, versions: list[str], var: Path) -> None:
+        super().__init__(MadeUpPatient.disease.name, uri=None, var=var)
+        self._others = versions
+
+    def append_entry(self, entry: Entry) -> None:
+        if self._others:
+            Workspace().promote(self._others.pop(0), STAGING)
+        super().append_entry(entry)
 
 
 def test_a_new_key_signs_a_new_version_of_the_same_build(workspace: Workspace, build: Build) -> None:

@@ -1,15 +1,19 @@
+import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.support.builds import Workspace, good_build, write_pipeline_files
 from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
-from training.commands.check import SplitCases, run_checks
+from training.commands.check import SplitCases, main, run_checks
 from training.data.cases import Cases
 from training.data.schema import schema_violations
 from training.data.splitting import reported
+from training.errors import DataError
 from training.stage_files import CheckResult
 
 COLUMNS = ("a", "b", "c", "d")
@@ -136,6 +140,18 @@ def test_an_invalid_encoded_value_is_named_by_line_and_rule(column: str, value: 
     violations = schema_violations(rows, PacienteDePrueba.columns, np.array([2, 3]), PacienteDePrueba)
     assert f"line 3: {column}: {rule}" in violations
     assert all(violation.startswith(f"line 3: {column}: ") for violation in violations)
+
+
+def test_encoded_values_that_break_a_rule_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = made_up_cases().rows[:, 2].copy()
+    values[[10, 20]] = 101
+    write_pipeline_files(good_build(), altered(2, values))
+    rule = (
+        r"^data/raw\.csv, line 12: c: outside its limits \(and 1 more\); correct the file, or mend from_row or derived$"
+    )
+    with pytest.raises(DataError, match=rule):
+        main(argparse.Namespace(), Workspace().context)
 
 
 def test_columns_in_another_order_are_rejected() -> None:
