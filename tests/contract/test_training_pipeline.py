@@ -103,8 +103,9 @@ def test_another_run_in_the_folder_is_exit_code_75(project: Path, lock: str, *, 
 
 
 def test_data_that_the_remote_lacks_name_its_configuration(project: Path) -> None:
-    with pytest.raises(DataError, match=r"^data/raw\.csv: DVC cannot pull it .*; see \.dvc/config$"):
+    with pytest.raises(DataError, match=r"^data/raw\.csv: DVC cannot pull it .*; see \.dvc/config$") as caught:
         train("pull")
+    assert str(caught.value).isprintable(), "DVC colours the addresses in its messages, also without a terminal"
     assert not (project / "data/raw.csv").exists()
 
 

@@ -183,4 +183,4 @@ def _failure(error: Exception) -> BaseException:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())  # DVC colours addresses, also in a file
