@@ -8,9 +8,9 @@ from pathlib import Path
 
 from chaos.faults.clock import Clock
 from chaos.faults.disk import SmallDisk, small_disk
+from tests.support.faulty_network import Proxy, proxied
 from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.proxy import Proxy, proxied
 from tests.support.rabbitmq import RabbitServer, rabbit_server
 
 LEGS = ("gateway-inference", "gateway-broker", "recorder-broker", "recorder-database")

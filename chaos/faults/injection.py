@@ -18,8 +18,8 @@ from chaos.stack import SupervisedStack
 from chaos.stopping import in_thread
 from chaos.supervised import Supervised
 from chaos.surroundings import LEGS
+from tests.support.faulty_network import Proxy, link_faults
 from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy, link_faults
 from tests.support.rabbitmq import RabbitServer
 from tests.support.waiting import until
 

@@ -10,7 +10,7 @@ import sys
 from services.recorder import quarantine
 from services.recorder.app import alone
 from services.recorder.commands import fail
-from services.recorder.migration import migrate_command
+from services.recorder.migrate_command import migrate_command
 from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.command import transfer_command
 from shared.failpoints import arm

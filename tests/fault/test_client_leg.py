@@ -19,8 +19,8 @@ from shared.web.hosting import LARGEST_BODY
 from tests.support import plain_http
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
+from tests.support.faulty_network import Proxy, link_faults, proxied
 from tests.support.processes import Process, running
-from tests.support.proxy import Proxy, link_faults, proxied
 from tests.support.waiting import until_now
 
 PATIENCE = 60

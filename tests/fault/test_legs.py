@@ -17,10 +17,10 @@ from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker, hand_over, takes
 from tests.support.bundles import make_bundle
+from tests.support.faulty_network import Proxy, link_faults, proxied
 from tests.support.gateway import HYPER, Client, gateway
 from tests.support.postgres import PostgresServer
 from tests.support.processes import running
-from tests.support.proxy import Proxy, link_faults, proxied
 from tests.support.recorder_suite import Recording, delivery, event, recording
 from tests.support.waiting import until
 

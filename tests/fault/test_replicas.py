@@ -14,11 +14,11 @@ from aiohttp import web
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import RevisedThyroid, make_bundle
+from tests.support.faulty_network import Proxy, proxied
 from tests.support.haproxy import haproxy
 from tests.support.load import load
 from tests.support.ports import free_ports
 from tests.support.processes import Process, running
-from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import until
 
 FIRST_SECONDS = 5

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from tests.support.proxy import Proxy, proxied
+from tests.support.faulty_network import Proxy, proxied
 from tests.support.waiting import until
 
 PATIENCE = 30
