@@ -23,7 +23,7 @@ from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetad
 from shared.web.hosting import LARGEST_BODY, edge_of, http_app
 from shared.web.middleware import EdgeMiddleware
 from shared.web.rejections import Rejections
-from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, random_rows
+from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, point_production, random_rows
 
 MODEL = "/v2/models/prueba"
 ROWS = random_rows(PacienteDePrueba, 1000, seed=5)
@@ -198,6 +198,14 @@ async def test_what_is_not_understood_is_400(client: httpx.AsyncClient, changes:
     response = await client.post(f"{MODEL}/infer", json=body(ROWS[:1], **changes))
     assert response.status_code == 400
     assert ErrorBody.model_validate_json(response.content).error
+
+
+async def test_rows_of_another_patient_class_are_503(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        f"{MODEL}/infer", json=body(ROWS[:1]) | {"parameters": {"patient_digest": RevisedThyroid.digest}}
+    )
+    assert response.status_code == 503
+    assert response.json() == {"error": "the model here is of another patient class"}
 
 
 async def test_more_rows_than_allowed_is_400(client: httpx.AsyncClient) -> None:

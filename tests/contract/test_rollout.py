@@ -141,3 +141,15 @@ async def test_a_damaged_public_key_is_reported_and_the_old_model_serves(tmp_pat
         await until(lambda: service.refused("1") == 1)
         assert "not an Ed25519 public key" in (await service.state())["rechazada"]["motivo"]
         assert await service.version() == "1"
+
+
+async def test_a_public_key_that_was_away_is_read_again(tmp_path: Path) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    key, aside = tmp_path / "keys/bundle.pub", tmp_path / "aside"
+    async with running(tmp_path) as service:
+        key.rename(aside)
+        await until(lambda: service.refused("1") == 1)
+        assert f"{key}: not there" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
+        aside.rename(key)
+        await until(lambda: service.refused("1") is None)
