@@ -1,13 +1,17 @@
 """`python -m services.recorder quarantine` on a real database, as an operator runs it."""
 
+import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from services.recorder.db.tables import CUARENTENA
+from services.recorder.ingest.parsing import DeadLetter
 from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.paths import ROOT
@@ -29,16 +33,24 @@ async def recorder(target: SqliteTarget) -> AsyncIterator[Recording]:
         yield opened
 
 
-def quarantine(target: SqliteTarget, *arguments: str) -> tuple[int, bytes, str]:
+def quarantine(target: SqliteTarget, *arguments: str, stdout: int = subprocess.PIPE) -> tuple[int, bytes, str]:
     ended = subprocess.run(
         [sys.executable, "-m", "services.recorder", "quarantine", *arguments],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "DATABASE_URL": target.url},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         timeout=60,
         check=False,
     )
     return ended.returncode, ended.stdout, ended.stderr.decode()
+
+
+def change(target: SqliteTarget, *statements: str) -> None:
+    """Change the database directly, as with an SQLite browser."""
+    with closing(sqlite3.connect(target.path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 async def missing(recorder: Recording) -> int:
@@ -57,6 +69,14 @@ async def test_list_shows_the_reason_but_no_patient_value(recorder: Recording, t
 async def test_show_prints_the_bytes_unchanged(recorder: Recording, target: SqliteTarget) -> None:
     assert quarantine(target, "show", "2") == (0, b"\x1b[2J\xff", "")
     assert len(await recorder.rows(CUARENTENA)) == 2
+
+
+async def test_show_on_a_terminal_escapes_control_characters(recorder: Recording, target: SqliteTarget) -> None:
+    assert len(await recorder.rows(CUARENTENA)) == 2
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal, os.fdopen(theirs, "wb") as stdout:
+        assert quarantine(target, "show", "2", stdout=stdout.fileno())[0] == 0
+        assert terminal.read(100) == b"\\x1b[2J\\xff\r\n"
 
 
 async def test_replay_keeps_an_unreadable_row_and_prints_why(recorder: Recording, target: SqliteTarget) -> None:
@@ -89,6 +109,25 @@ async def test_replay_never_overwrites_a_recorded_row(recorder: Recording, targe
     assert len(await recorder.rows(CUARENTENA)) == 3
 
 
+async def test_replay_keeps_an_event_that_no_gateway_numbered(recorder: Recording, target: SqliteTarget) -> None:
+    await recorder.store.record([], [DeadLetter("unreadable", "not a batch of events", "", -7, event(), None)])
+
+    assert quarantine(target, "replay", "3")[:2] == (1, b"3: stays: no gateway's number is known for it\n")
+    assert len(await recorder.rows(CUARENTENA)) == 3
+
+
+async def test_replay_keeps_an_event_that_the_database_rejects(recorder: Recording, target: SqliteTarget) -> None:
+    await recorder.store.record([delivery(4, event(event_id=UUID)), delivery(5, event(event_id=UUID, tsh=9.0))])
+    change(
+        target,
+        "DELETE FROM predicciones",
+        "CREATE TRIGGER reject BEFORE INSERT ON predicciones BEGIN SELECT RAISE(ABORT, 'not now'); END",
+    )
+
+    assert quarantine(target, "replay", "3")[:2] == (1, b"3: stays: the database does not take it: not now\n")
+    assert len(await recorder.rows(CUARENTENA)) == 3
+
+
 async def test_a_discarded_row_loses_its_bytes_but_is_accounted_for(recorder: Recording, target: SqliteTarget) -> None:
     assert quarantine(target, "discard", "1", "--reason", "sent by a test")[:2] == (0, b"1: discarded\n")
 
@@ -108,3 +147,11 @@ async def test_an_unknown_row_is_reported(recorder: Recording, target: SqliteTar
 def test_an_unusable_database_is_one_line(tmp_path: Path) -> None:
     code, _, output = quarantine(SqliteTarget(tmp_path / "nowhere" / "p.db"), "list")
     assert (code, output.count("\n")) == (69, 1)
+
+
+def test_a_database_without_a_table_is_one_line(target: SqliteTarget) -> None:
+    assert quarantine(target, "list") == (0, b"", "")
+    change(target, "DROP TABLE cuarentena")
+
+    expected = "quarantine: the database cannot be used: no such table: cuarentena\n"
+    assert quarantine(target, "list") == (69, b"", expected)

@@ -203,6 +203,44 @@ async def test_a_row_that_postgresql_rejects_is_named_and_the_rest_copied(
     assert f"  missing in the target: {bad}\n" in ended.stdout
 
 
+async def test_the_first_twenty_different_rows_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    source, target = (file(tmp_path / name) for name in ("one.db", "two.db"))
+    await fill(source, [delivery(seq) for seq in range(1, 26)])
+    assert transfer(source.url, target.url, tmp_path).returncode == 0
+    by_hand(tmp_path / "two.db", "UPDATE predicciones SET output = 'otra'")
+
+    ended = transfer(source.url, target.url, tmp_path)
+
+    listed = [line for line in ended.stdout.splitlines() if line.startswith("  differs in the target: ")]
+    assert (ended.returncode, len(listed), listed[-1]) == (1, 21, "  differs in the target: 5 more")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "change", "error"),
+    [
+        ("one.db", "DROP TABLE resultados", "no such table: resultados"),
+        (
+            "two.db",
+            "ALTER TABLE predicciones DROP COLUMN plausibles",
+            "table predicciones has no column named plausibles",
+        ),
+    ],
+)
+async def test_a_damaged_table_is_one_line_and_advice(tmp_path: Path, damaged: str, change: str, error: str) -> None:
+    source, target = (file(tmp_path / name) for name in ("one.db", "two.db"))
+    await fill(source, [delivery(1)])
+    await fill(target, [])
+    by_hand(tmp_path / damaged, change)
+
+    ended = transfer(source.url, target.url, tmp_path)
+
+    assert ended.returncode == 69
+    assert ended.stderr.splitlines()[-1] == (
+        f"transfer: the database cannot be used: {error}; run the same command again: it resumes where it stopped"
+    )
+    assert "Traceback" not in ended.stderr
+
+
 async def test_a_malformed_time_is_one_line(tmp_path: Path, postgres: PostgresServer, database: str) -> None:
     source = file(tmp_path / "one.db")
     await fill(source, [delivery(1)])
