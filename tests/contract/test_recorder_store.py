@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import sqlalchemy
 from services.recorder.api.models import Filtro
 from services.recorder.api.queries import read_page
 from shared.contracts.transport import TransportDownError
+from shared.web.hosting import StartError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.support.recorder_suite import START, Recording, Target, delivery, event
+from tests.support.recorder_suite import START, Recording, Target, delivery, event, recording
 from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
 
 
@@ -73,6 +75,34 @@ async def test_the_store_recovers_after_a_full_disk(recorder: Recording, tmp_pat
 
     assert await recorder.store.record([delivery(2)]) == {2}
     assert [row.seq for row in await recorder.rows()] == [1, 2]
+
+
+@pytest.fixture
+def locked_file(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A new file that another recorder is creating; closing the connection ends that."""
+    other = sqlite3.connect(tmp_path / "predicciones.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
+
+
+async def test_opening_waits_for_the_lock_of_another_start(target: Target, locked_file: sqlite3.Connection) -> None:
+    closing = threading.Timer(0.2, locked_file.close)  # opening blocks the loop of this thread
+    closing.start()
+    async with recording(target, busy_seconds=60) as recorder:
+        assert closing.finished.is_set()
+        assert await recorder.store.record([delivery(1)]) == {1}
+
+
+@pytest.mark.usefixtures("locked_file")
+async def test_opening_a_file_that_stays_locked_fails_in_time(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(StartError) as caught:
+        async with recording(target, busy_seconds=0.05):
+            pass
+    path = tmp_path / "predicciones.db"
+    assert str(caught.value) == (
+        f"cannot use the database {path}: database is locked; check its permissions and its disk"
+    )
 
 
 async def test_the_files_are_readable_by_their_owner_only(recorder: Recording, tmp_path: Path) -> None:

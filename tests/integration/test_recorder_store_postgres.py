@@ -1,12 +1,14 @@
 """The contract of the store on PostgreSQL, and properties of PostgreSQL only."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
@@ -72,6 +74,22 @@ async def test_only_the_event_that_postgresql_rejects_is_quarantined(recorder: R
     assert [row.seq for row in await recorder.rows()] == [1]
     assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
     assert recorder.registry.get_sample_value("predecir_recorder_quarantined_total", {"kind": "refused"}) == 1
+
+
+async def test_a_disk_that_fills_up_after_a_rejected_value_changes_nothing(
+    recorder: Recording, target: PostgresTarget
+) -> None:
+    raises = """CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.seq = 1 THEN RAISE 'a value' USING ERRCODE = '22000'; END IF;
+        RAISE 'no space left' USING ERRCODE = '53100'; END $$"""
+    create = "CREATE TRIGGER reject BEFORE INSERT ON predicciones FOR EACH ROW EXECUTE FUNCTION reject()"
+    target.server.query(target.database, raises, create, "SELECT 1")
+    batch = [delivery(seq, event(event_id=str(uuid.UUID(int=seq)))) for seq in (1, 2)]
+
+    with pytest.raises(TransportDownError, match=r"^the database cannot be written: no space left$"):
+        await recorder.store.record(batch)
+
+    assert (await recorder.rows(), await recorder.rows(CUARENTENA)) == ([], [])
 
 
 async def test_recorders_with_the_same_events_do_not_deadlock(target: Target) -> None:

@@ -57,9 +57,8 @@ class Renamed(Patient):
 class Long(Patient):
     disease: ClassVar[Disease] = Disease("larga" * 20, "Larga", (Diagnosis("no", "No"), Diagnosis("si", "Sí")))
 
-    __annotations__ = {f"{LONG}{end}": float | None for end in "ab"}
-    locals()[f"{LONG}a"] = measure("Primera", unit="1", limits=(0, 9))
-    locals()[f"{LONG}b"] = measure("Segunda", unit="1", limits=(0, 9))
+    __annotations__ = {f"{LONG}{end}": float | None for end in "abcd"}
+    locals().update({name: measure("Medida", unit="1", limits=(0, 9)) for name in __annotations__})
 
 
 @asynccontextmanager
@@ -243,7 +242,11 @@ async def test_values_of_another_type_are_null_in_the_view(
 async def test_diseases_share_a_database_and_taken_names_are_prefixed(target: Target) -> None:
     inputs = {"Hemoglobina": 9.5, "output": "d'or", "id": 7, "paciente_id": True}
     async with described(target, DatosPaciente, Anemia, Long) as database:
-        await record(database, answered(1, Anemia, inputs), answered(2, Long, {f"{LONG}a": 1, f"{LONG}b": 2}))
+        await record(
+            database,
+            answered(1, Anemia, inputs),
+            answered(2, Long, {f"{LONG}{end}": n for n, end in enumerate("abcd")}),
+        )
         assert await query(database, "SELECT * FROM predicciones_tiroides") == []
         (anemia,) = await query(
             database, "SELECT hemoglobina, paciente_output, paciente_id, paciente_paciente_id FROM predicciones_anemia"
@@ -252,7 +255,12 @@ async def test_diseases_share_a_database_and_taken_names_are_prefixed(target: Ta
         names = await query(database, "SELECT nombre FROM diccionario WHERE vista = 'predicciones_anemia'")
 
     assert list(anemia.values()) == [9.5, "d'or", 7, True]
-    assert list(long.values())[-2:] == [1.0, 2.0]
+    assert list(long.items())[-4:] == [
+        ("x" * 63, 0.0),
+        (f"paciente_{'x' * 54}", 1.0),
+        (f"{'x' * 60}_2", 2.0),
+        (f"{'x' * 60}_3", 3.0),
+    ]
     assert set(anemia) <= {row["nombre"] for row in names}
 
 

@@ -415,15 +415,33 @@ async def test_a_cancelled_caller_leaves_no_open_transaction(recorder: Recording
 
 
 class Announcing:
-    """A writer that signals that a transaction is about to begin."""
+    """A writer that signals that a transaction is about to begin, and counts those that failed."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self.begun = asyncio.Event()
+        self.failed = 0
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
         self.begun.set()
-        return await self._writer.transaction(work)
+        try:
+            return await self._writer.transaction(work)
+        except BaseException:
+            self.failed += 1
+            raise
+
+
+async def test_the_store_stays_down_while_its_probes_fail(target: Target) -> None:
+    async with open_database(read_url(target.url), busy_seconds=0.05) as database:
+        writer = Announcing(database.writer)
+        store = Store(writer, Metrics(CollectorRegistry()))
+        async with store.watched(every_seconds=0.02):
+            with target.unwritable():
+                with pytest.raises(TransportDownError):
+                    await store.record([delivery(1)])
+                await until(lambda: writer.failed == 3)
+                assert (store.down() or "").startswith("the database cannot be written: ")
+            await until(lambda: store.down() is None)
 
 
 async def test_closing_waits_for_the_transaction_of_a_cancelled_caller(target: Target) -> None:
