@@ -11,15 +11,17 @@ from typing import Literal
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from services.recorder.accounting.outbox_reports import OutboxReport
 from services.recorder.ingest.parsing import DeadLetter
 from services.recorder.ingest.store import Store
 from shared.contracts.transport import Delivery, TransportDownError
+from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.broker import Broker, takes
 from tests.support.database import query
 from tests.support.paths import ROOT
-from tests.support.recorder_suite import delivery, event
+from tests.support.recorder_suite import delivery, event, recording
 from tests.support.waiting import until
 from tests.support.zygote import Zygote
 
@@ -37,6 +39,14 @@ async def record(*_):
 Store.record = record
 sys.exit(main("recorder", RecorderSettings, alone))
 """
+
+FORGET_CONSUMER = """
+    {ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
+    [Consumer] = rabbit_amqqueue:consumers(Queue),
+    Command = rabbit_fifo:make_checkout({element(2, Consumer), element(1, Consumer)}, cancel, #{}),
+    {ok, ok, _} = ra:process_command(amqqueue:get_pid(Queue), Command).
+"""
+"""The queue, a state machine of its own, drops its consumer; the channel and the client do not learn of it."""
 
 
 class Buggy(Store):
@@ -83,6 +93,31 @@ async def test_a_gateway_that_starts_during_an_alarm_does_not_hang(broker: Broke
                     await transport.publish([delivery(1)])
     finally:
         broker.server.alarm(on=False)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "reason"),
+    [(1, "messages are ready, but none is delivered"), (0, "the queue has no consumer any more")],
+)
+async def test_a_consumer_that_the_broker_forgot_consumes_again(
+    broker: Broker, tmp_path: Path, waiting: int, reason: str
+) -> None:
+    await broker.declare()
+    async with (
+        recording(SqliteTarget(tmp_path / "p.db")) as recorder,
+        broker.transport() as transport,
+        broker.consumer(recorder.store, silence_seconds=5) as consumer,
+    ):
+        await until(lambda: consumer.consuming)
+        with capture_logs() as logs:
+            await asyncio.to_thread(broker.server.ctl, "eval", FORGET_CONSUMER % broker.topology.events.name)
+            for seq in range(1, waiting + 1):
+                assert await transport.publish([delivery(seq)]) == {seq}
+            await until(lambda: any(line["event"] == "broker_consuming" for line in logs), seconds=30)
+        assert [line["reason"] for line in logs if line["event"] == "broker_lost"] == [reason]
+        await transport.publish([delivery(waiting + 1)])
+        name = "predecir_recorder_predictions_recorded_total"
+        await until(lambda: recorder.registry.get_sample_value(name) == waiting + 1, seconds=30)
 
 
 async def all_wait(broker: Broker) -> bool:
