@@ -1,11 +1,14 @@
 """Faults of a running broker, and bugs of a consumer."""
 
 import asyncio
+import re
 import signal
 import sys
 import uuid
 from asyncio.subprocess import PIPE
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +50,9 @@ FORGET_CONSUMER = """
     {ok, ok, _} = ra:process_command(amqqueue:get_pid(Queue), Command).
 """
 """The queue, a state machine of its own, drops its consumer; the channel and the client do not learn of it."""
+
+DELIVERY = rb"(?s)(\x00\x3c\x00\x3c.ctag1\.[0-9a-f]{32}\x00{7})\x01"
+"""Basic.Deliver with the delivery tag 1."""
 
 
 class Buggy(Store):
@@ -118,6 +124,45 @@ async def test_a_consumer_that_the_broker_forgot_consumes_again(
         await transport.publish([delivery(waiting + 1)])
         name = "predecir_recorder_predictions_recorded_total"
         await until(lambda: recorder.registry.get_sample_value(name) == waiting + 1, seconds=30)
+
+
+@asynccontextmanager
+async def first_tag_changed(broker: Broker) -> AsyncIterator[Broker]:
+    """Forward connections to the broker; the first delivery gets the tag 2 instead of 1."""
+    left = [1]
+
+    def change(data: bytes) -> bytes:
+        changed, found = re.subn(DELIVERY, b"\\1\x02", data, count=1) if left else (data, 0)
+        del left[:found]
+        return changed
+
+    async def forward(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", broker.server.port)
+        await asyncio.gather(copy(client, to_server, bytes), copy(server, to_client, change))
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, convert: Callable[[bytes], bytes]) -> None:
+        while data := await source.read(2**16):
+            sink.write(convert(data))
+        sink.close()
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield replace(broker, url=broker.url.replace(f":{broker.server.port}/", f":{port}/"))
+
+
+async def test_a_delivery_out_of_order_is_delivered_again(broker: Broker, tmp_path: Path) -> None:
+    await broker.declare()
+    with capture_logs() as logs:
+        async with (
+            recording(SqliteTarget(tmp_path / "p.db")) as recorder,
+            broker.transport() as transport,
+            first_tag_changed(broker) as disturbed,
+            disturbed.consumer(recorder.store),
+        ):
+            await transport.publish([delivery(1)])
+            name = "predecir_recorder_predictions_recorded_total"
+            await until(lambda: recorder.registry.get_sample_value(name) == 1, seconds=30)
+    assert [line["reason"] for line in logs if line["event"] == "broker_lost"] == ["deliveries came out of order"]
 
 
 async def all_wait(broker: Broker) -> bool:
