@@ -87,10 +87,15 @@ def locked_file(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 async def test_opening_waits_for_the_lock_of_another_start(target: Target, locked_file: sqlite3.Connection) -> None:
-    closing = threading.Timer(0.2, locked_file.close)  # opening blocks the loop of this thread
-    closing.start()
+    released = threading.Event()
+
+    def release() -> None:
+        released.set()
+        locked_file.close()
+
+    threading.Timer(0.2, release).start()  # opening blocks the loop of this thread
     async with recording(target, busy_seconds=60) as recorder:
-        assert closing.finished.is_set()
+        assert released.is_set()
         assert await recorder.store.record([delivery(1)]) == {1}
 
 
