@@ -91,7 +91,7 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
 
     def unready() -> dict[str, Reason]:
         reasons = {}
-        if (message := scorer.unavailable()) is not None:
+        if (message := versions.unavailable()) is not None:
             reasons["modelo"] = Reason("El modelo no está disponible.", message)
         if not disk.has_room():
             reasons["disco"] = Reason("No queda espacio para guardar respuestas.")

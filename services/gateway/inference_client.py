@@ -110,7 +110,7 @@ class RemoteScorer:
             answer = InferResponse.model_validate_json(content)
             model = await self._model(answer)
             [output] = answer.outputs
-        except (ValidationError, ValueError, IndexError):
+        except ValueError:  # also a ValidationError
             raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
         data, classes = output.data, len(model.classes)
         if output.shape != [len(rows), classes] or len(data) != len(rows) * classes:

@@ -1,10 +1,12 @@
 """The gateway's client of inference against the real service, while replicas serve different versions."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,15 +14,27 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
-from services.gateway.api.model_versions import VersionCounter, versions_router
-from services.gateway.inference_client import KNOWN_MODELS, RemoteScorer, open_remote_scorer
+from services.gateway.api.model_versions import MOST, VersionCounter, versions_router
+from services.gateway.inference_client import KNOWN_MODELS, MOST_WAITING, RemoteScorer, open_remote_scorer
 from services.inference.app import open_inference
 from services.inference.settings import InferenceSettings
+from shared.contracts.open_inference import OUTPUT, describe
 from shared.contracts.scoring import ModelUnavailableError, Scorer
 from shared.web.hosting import Part, http_app
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
+from tests.support.doubles import MODEL, Adding
 
 ROWS = random_rows(PacienteDePrueba, 40, seed=9)
+CLASSES = PacienteDePrueba.disease.classes
+FACTS = MODEL.model_copy(
+    update={
+        "name": PacienteDePrueba.disease.name,
+        "patient_digest": PacienteDePrueba.digest,
+        "columns": PacienteDePrueba.columns,
+        "classes": CLASSES,
+    }
+)
+METADATA: dict[str, Any] = describe(FACTS, "onnx_onnxv1").model_dump(mode="json")
 
 
 @asynccontextmanager
@@ -84,6 +98,16 @@ async def test_the_recent_versions_are_listed_in_one_place(tmp_path: Path) -> No
     assert registry.get_sample_value("predecir_model_scores_total", labels) == counts["1", labels["digest"]]
 
 
+async def test_of_too_many_versions_the_one_that_scored_longest_ago_is_forgotten() -> None:
+    scorer = Adding({})
+    versions = VersionCounter(scorer, CollectorRegistry())
+    for number in [*range(MOST), 0, MOST]:
+        scorer.model = MODEL.model_copy(update={"version": str(number), "digest": f"{number:064}"})
+        await versions.score([0.0] * len(MODEL.columns))
+    listed = {model.version: model.calculos for model in versions.recent().modelos}
+    assert listed == {"0": 2} | {str(number): 1 for number in range(2, MOST + 1)}
+
+
 async def test_the_card_is_that_of_a_version_which_serves_or_none(tmp_path: Path) -> None:
     async with balanced(tmp_path, 2, {"1": b"card of 1"}) as (scorer, _):
         found = {await scorer.card() for _ in range(6)}
@@ -96,16 +120,107 @@ async def test_an_inference_service_that_is_away_is_not_a_model_without_a_card(t
             await scorer.card()
 
 
-async def test_a_foreign_servers_error_text_is_not_repeated() -> None:
-    async def quote(request: web.Request) -> web.Response:
-        return web.json_response({"error": f"cannot read {await request.text()}"}, status=400)
-
+@asynccontextmanager
+async def foreign(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[RemoteScorer]:
+    """Run a server that answers every request by `answer`, and a client of it."""
     front = web.Application()
-    front.router.add_route("*", "/{path:.*}", quote)
+    front.router.add_route("*", "/{path:.*}", answer)
     async with (
         TestServer(front) as server,
         open_remote_scorer(str(server.make_url("/")), PacienteDePrueba, key=None, deadline=60) as scorer,
     ):
-        with pytest.raises(ModelUnavailableError) as refused:
-            await scorer.score(ROWS[0])
-    assert str(refused.value) == "inference answered 400"
+        yield scorer
+
+
+async def refusal(scorer: RemoteScorer) -> str:
+    """Return why `scorer` has no score."""
+    with pytest.raises(ModelUnavailableError) as refused:
+        await scorer.score(ROWS[0])
+    return str(refused.value)
+
+
+def scored(count: int, model: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the answer to infer for `count` rows, which describes its version by `model`."""
+    shape = [count, len(CLASSES)]
+    return {
+        "model_name": FACTS.name,
+        "model_version": FACTS.version,
+        "parameters": {"digest": FACTS.digest, "model": model},
+        "outputs": [{"name": OUTPUT, "shape": shape, "datatype": "FP64", "data": [0.25, 0.75] * count}],
+    }
+
+
+async def test_a_foreign_servers_error_text_is_not_repeated() -> None:
+    async def quote(request: web.Request) -> web.Response:
+        return web.json_response({"error": f"cannot read {await request.text()}"}, status=400)
+
+    async with foreign(quote) as scorer:
+        assert await refusal(scorer) == "inference answered 400"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({}, "inference does not answer by the Open Inference Protocol v2"),
+        (scored(1, METADATA) | {"outputs": []}, "inference does not answer by the Open Inference Protocol v2"),
+        (scored(1, METADATA | {"versions": []}), "inference does not answer by the Open Inference Protocol v2"),
+        (scored(2, METADATA), "inference answered with another shape than requested"),
+        (
+            scored(1, METADATA) | {"outputs": [scored(1, METADATA)["outputs"][0] | {"shape": [2, 1]}]},
+            "inference answered with another shape than requested",
+        ),
+        (
+            scored(1, METADATA | {"parameters": METADATA["parameters"] | {"digest": "e" * 64}}),
+            "inference no longer describes version 7",
+        ),
+        (
+            scored(1, METADATA | {"parameters": METADATA["parameters"] | {"patient_digest": "p" * 64}}),
+            "inference serves a model of another patient class",
+        ),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_no_score(answer: dict[str, Any], reason: str) -> None:
+    async def send(_: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    async with foreign(send) as scorer:
+        assert await refusal(scorer) == reason
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_rejected_key_names_its_setting_and_role(status: int) -> None:
+    async def reject(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with foreign(reject) as scorer:
+        assert await refusal(scorer) == "inference rejects INFERENCE_KEY; it needs a key of servicio"
+
+
+async def test_a_version_that_the_answer_does_not_describe_is_described_once() -> None:
+    described: list[str] = []
+
+    async def send(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            return web.json_response(scored(1, None))
+        if request.path.endswith("/versions/7"):
+            described.append(request.path)
+        return web.json_response(METADATA)
+
+    async with foreign(send) as scorer:
+        scores = [await scorer.score(row) for row in ROWS[:3]]
+    assert [(score.probabilities, score.model) for score in scores] == [([0.25, 0.75], FACTS)] * 3
+    assert described == ["/v2/models/prueba/versions/7"]
+
+
+async def test_above_the_most_that_wait_a_row_is_rejected_at_once() -> None:
+    async def send(request: web.Request) -> web.Response:
+        [rows] = (await request.json())["inputs"]
+        return web.json_response(scored(rows["shape"][0], METADATA))
+
+    async with foreign(send) as scorer:
+        results = await asyncio.gather(
+            *(scorer.score(ROWS[0]) for _ in range(MOST_WAITING + 1)), return_exceptions=True
+        )
+    *_, last = results
+    assert str(last) == f"more than {MOST_WAITING} patients wait for inference already"
+    assert sum(isinstance(result, ModelUnavailableError) for result in results) == 1

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from shared.contracts.events import PredictionMade, read_event
 from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
-from shared.web.hosting import http_app
+from shared.web.hosting import StartError, http_app
 from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 from tests.support.waiting import until
@@ -123,6 +123,15 @@ async def test_a_key_reused_with_another_body_is_rejected(client: Client) -> Non
     assert response.status_code == 422
     assert response.json()["type"].endswith("clave_reutilizada")
     assert client.answered() == 1
+
+
+async def test_a_key_repeated_after_its_answer_was_forgotten_is_409_with_its_id(tmp_path: Path) -> None:
+    async with gateway(tmp_path, gateway_idempotency_hours=1e-9) as client:
+        first, second = [await client.predict(HYPER, **{"Idempotency-Key": "k1"}) for _ in range(2)]
+        assert client.answered() == 1
+    assert (second.status_code, second.json()["type"]) == (409, "urn:predecir:problema:ya_respondida")
+    detail = f"Esta petición ya se respondió hace tiempo; su identificador es {first.json()['id']}."
+    assert second.json()["detail"] == detail
 
 
 async def test_two_keys_at_once_are_rejected(client: Client) -> None:
@@ -236,6 +245,13 @@ async def test_answers_from_before_a_stop_are_handed_over_after_the_start(tmp_pa
         recorder = client.recorder
         await until(lambda: client.gateway.outbox.pending == 0)
     assert [read_event(delivery.body).id for delivery in recorder.deliveries] == [given]
+
+
+async def test_a_second_gateway_on_the_same_folder_does_not_start(tmp_path: Path) -> None:
+    async with gateway(tmp_path):
+        with pytest.raises(StartError, match=r"outbox\.db: .+; does another gateway use it\?\)$"):
+            async with gateway(tmp_path):
+                pass
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,16 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import model_validator
+from starlette.types import Message
 from structlog.testing import capture_logs
 
+from services.gateway.api.requests import read_body, read_patient
+from shared.patient import Diagnosis, Disease, Patient
+from shared.web.problems import ProblemError
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 
 
@@ -106,3 +112,48 @@ async def test_a_chunked_body_within_limits_is_answered(client: Client) -> None:
 
     response = await client.post("/predecir", content=chunks(), headers={"Content-Type": "application/json"})
     assert response.status_code == 200
+
+
+async def test_a_client_that_leaves_within_the_body_is_400() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"edad":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    with pytest.raises(ProblemError) as caught:
+        await read_body({"headers": [(b"content-type", b"application/json")]}, receive)
+    rejection = caught.value
+    assert (rejection.status, rejection.rule, rejection.detail) == (
+        400, "cortada", "La petición llegó incompleta."
+    )  # fmt: skip
+
+
+class Plain(Patient):
+    """Patients with a number of any size, and rules written as Pydantic has them."""
+
+    disease: ClassVar[Disease] = Disease("plain", "Plain", (Diagnosis("si", "Sí"), Diagnosis("no", "No")))
+    peso: float | None = None
+
+    @model_validator(mode="after")
+    def _is_plausible(self) -> "Plain":
+        assert self.peso != 471, f"peso is {self.peso}"
+        if self.peso == 470:
+            raise ValueError(f"peso is {self.peso}")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b'{"peso":470}', {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}),
+        (b'{"peso":471}', {"campo": "", "regla": "regla", "mensaje": "Los datos no cumplen una regla entre campos."}),
+        (b'{"peso":"470"}', {"campo": "peso", "regla": "tipo", "mensaje": "peso: debe ser un número."}),
+    ],
+)
+def test_a_rule_of_any_form_is_one_sentence_without_the_value(body: bytes, fault: dict[str, Any]) -> None:
+    with pytest.raises(ProblemError) as caught:
+        read_patient(body, Plain)
+    assert (caught.value.status, caught.value.errors) == (422, [fault])
