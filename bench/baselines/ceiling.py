@@ -31,11 +31,11 @@ def create_app(patient: type[Patient]) -> FastAPI:
 
 
 def _answer(disease: Disease) -> Respuesta:
-    first = disease.classes[0]
+    first, label = disease.diagnoses[0].code, disease.diagnoses[0].label
     return Respuesta(
         id="01890a5d-ac96-774b-bcce-b302099a8057",
         prediccion=first,
-        etiqueta=disease.label(first),
+        etiqueta=label,
         probabilidad=0.9,
         probabilidades=dict.fromkeys(disease.classes, 0.9),
         plausibles=[first],

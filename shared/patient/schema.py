@@ -66,10 +66,6 @@ class Disease:
         """The diagnosis codes, in declaration order."""
         return tuple(diagnosis.code for diagnosis in self.diagnoses)
 
-    def label(self, code: str) -> str:
-        """Return the Spanish label of `code`."""
-        return next(diagnosis.label for diagnosis in self.diagnoses if diagnosis.code == code)
-
 
 @dataclass(frozen=True, slots=True)
 class Feature:

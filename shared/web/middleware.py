@@ -35,10 +35,7 @@ class EdgeMiddleware:
         self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, or answer its rejection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Serve the request, or answer its rejection. The server passes on only HTTP."""
         try:
             self._admit(scope)
             hot = self._hot.get((scope["method"], scope["path"]))

@@ -65,6 +65,20 @@ def test_a_revoked_key_stays_in_the_list_and_an_unknown_one_is_an_error(tmp_path
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
 
 
+def test_a_wrong_setting_is_78_in_one_line(tmp_path: Path) -> None:
+    ended = keys(tmp_path, "list", PORT="eighty")
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (78, "", 1)
+    assert ended.stderr.startswith("gateway: settings: PORT: ")
+
+
+def test_a_host_name_is_an_address_beyond_loopback_unless_it_is_localhost(tmp_path: Path) -> None:
+    code, said = refused("services.recorder", tmp_path, {"HOST": "predecir.example.org"})
+    assert (code, len(said.splitlines())) == (78, 1)
+    assert said.startswith("recorder: settings: HOST: without keys only a loopback address is allowed")
+    with running("services.recorder", tmp_path, {"HOST": "localhost"}) as recorder:
+        assert recorder.get("/health/live").status_code == 200
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_without_keys_an_address_beyond_loopback_is_78_in_one_line(tmp_path: Path, service: str) -> None:
     code, said = refused(service, tmp_path, {"HOST": "0.0.0.0", "ALLOWED_HOSTS": "predecir.example.org"})  # noqa: S104 - what must not work

@@ -93,10 +93,10 @@ def test_every_service_alone_has_health_metrics_and_documentation(tmp_path: Path
     assert "Traceback" not in process.errors()
 
 
-_SAYS_HOW_IT_RUNS = """
-import gc, json, os, signal, sys
+_STARTED = """
+import asyncio, gc, json, os, signal, sys
 from contextlib import asynccontextmanager
-from shared.web.hosting import Part, main
+from shared.web.hosting import Part, StartError, main
 from shared.settings import ServiceSettings
 
 def unready():  # asked once the service is up
@@ -104,25 +104,53 @@ def unready():  # asked once the service is up
     os.kill(os.getpid(), signal.SIGTERM)
     return {}
 
+def fail():
+    raise ValueError("Juana")
+
 @asynccontextmanager
 async def opened(settings, registry):
+    %s
     yield (Part((), unready),)
 
 raise SystemExit(main("test", ServiceSettings, opened))
 """
+_FAILS_TWICE = """
+    async with asyncio.TaskGroup(), asyncio.TaskGroup():
+        raise StartError("the disk is gone")
+"""
+
+
+def start(folder: Path, opening: str) -> subprocess.CompletedProcess[str]:
+    """Run a service that runs the statements `opening` at its start, and stops once it is up."""
+    return subprocess.run(
+        [sys.executable, "-c", _STARTED % opening],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PORT": "0"},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_neither_collector_nor_threads_pause_requests_for_long(tmp_path: Path) -> None:
     """A full search of memory takes a tenth of a second, and ten steps of a thread 50 ms at Python's own interval."""
-    ended = subprocess.run(
-        [sys.executable, "-c", _SAYS_HOW_IT_RUNS],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PORT": "0"},
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=60,
-    )
+    ended = start(tmp_path, "pass")
+    assert ended.returncode == 0, ended.stderr
     kept, searched, interval = json.loads(ended.stdout.partition("HOW ")[2].splitlines()[0])
     assert kept > 9 * searched
     assert interval == pytest.approx(0.0005)
+
+
+def test_an_error_that_nothing_catches_is_logged_without_its_values(tmp_path: Path) -> None:
+    ended = start(tmp_path, "asyncio.get_running_loop().call_soon(fail)")
+    assert ended.returncode == 0, ended.stderr
+    [line] = ended.stderr.splitlines()
+    assert "unexpected_error" in line
+    assert "ValueError at <string>:" in line
+    assert "Juana" not in line + ended.stdout
+
+
+def test_an_error_within_groups_of_tasks_is_one_line(tmp_path: Path) -> None:
+    ended = start(tmp_path, _FAILS_TWICE)
+    assert (ended.returncode, ended.stderr) == (69, "test: the disk is gone\n")

@@ -24,6 +24,8 @@ from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 
+KEEP_ALIVE = 5
+"""Seconds after which the server closes an idle connection: uvicorn's default, as in the services."""
 REQUEST = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 ROOM = 256
 """Requests that a balancer sends to one gateway and queues for it."""
@@ -157,6 +159,22 @@ async def test_above_the_limit_requests_are_rejected_on_an_open_connection() -> 
         assert (await first.response())[0] == 200
         second.writer.write(REQUEST)
         assert (await second.response())[0] == 200
+
+
+async def test_a_connection_stays_open_for_its_time_after_a_rejection() -> None:
+    async with busy(1) as server, server.client() as first, server.client() as second:
+        server.release.set()
+        second.writer.write(REQUEST)
+        assert (await second.response())[0] == 200  # from now on the connection is idle
+        server.release.clear()
+        first.writer.write(REQUEST)
+        await server.has_received(2)
+        sent = asyncio.get_running_loop().time()
+        second.writer.write(REQUEST)
+        assert (await second.response())[0] == 503
+        async with asyncio.timeout(_SECONDS):
+            assert await second.reader.read() == b""  # closed
+        assert asyncio.get_running_loop().time() - sent >= KEEP_ALIVE
 
 
 async def test_the_balancer_rejects_with_the_same_words_as_a_gateway(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
+from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.gateway.key_admin import create, revoke
+import pytest
+
+from services.gateway.key_admin import add_arguments, create, revoke, run
 from shared.web.api_keys import ApiKeyStore, Role, read_keys
 
 
@@ -28,3 +31,21 @@ def test_keys_made_and_revoked_concurrently_are_all_stored(tmp_path: Path) -> No
 def test_a_change_leaves_nothing_but_the_file(tmp_path: Path) -> None:
     create(tmp_path / "access.json", Role.OPS)
     assert [file.name for file in tmp_path.iterdir()] == ["access.json"]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("create --role ops", "keys: {folder} cannot be written: Not a directory\n"),
+        ("list", "keys: {folder}/access.json cannot be read: Not a directory\n"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, reason: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    folder = tmp_path / "file" / "keys"
+    parser = ArgumentParser()
+    add_arguments(parser)
+    assert run(folder / "access.json", parser.parse_args(command.split())) == 1
+    assert capsys.readouterr() == ("", reason.format(folder=folder))

@@ -98,6 +98,14 @@ def test_a_bundle_for_another_patient_class_is_rejected(sealed: Path, public_key
         open_bundle(sealed, public_key, patient_digest="0" * 64)
 
 
+def test_a_signed_manifest_of_another_format_is_rejected(sealed: Path, public_key: Path, tmp_path: Path) -> None:
+    content = json.dumps(json.loads((sealed / MANIFEST).read_bytes()) | {"format": 2}).encode()
+    (sealed / MANIFEST).write_bytes(content)
+    (sealed / SIGNATURE).write_bytes(signing_key(tmp_path / "keys").sign(content))
+    with pytest.raises(BundleMismatchError, match="signed, but not a manifest this version reads \\(1 errors\\)"):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
 def test_a_model_is_unpickled_only_after_its_digest_is_verified(sealed: Path, public_key: Path, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     (sealed / PICKLE).write_bytes(pickle.dumps(Marker(marker)))

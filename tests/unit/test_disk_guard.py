@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def test_with_room_the_reserve_file_is_written(file: Path) -> None:
 
 def test_there_is_no_room_for_what_no_disk_has(file: Path) -> None:
     assert not DiskGuard(file, min_free_mb=10**9).has_room()
+    assert not file.with_name("reserve").exists()
+
+
+def test_a_reserve_file_that_cannot_be_allocated_is_no_room(file: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, hard))
+    try:
+        assert not DiskGuard(file, min_free_mb=1).has_room()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not file.with_name("reserve").exists()
 
 

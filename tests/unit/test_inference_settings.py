@@ -38,3 +38,10 @@ def test_a_server_without_a_host_is_one_error_line_without_its_url(uri: str, mon
         read_settings(InferenceSettings)
     assert "geheim" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_settings_file_that_is_not_utf_8_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_bytes("# contraseña\nPORT=8001\n".encode("latin-1"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"^settings: \.env is not UTF-8 text; save it as UTF-8$"):
+        read_settings(InferenceSettings)

@@ -162,6 +162,39 @@ async def test_an_append_cancelled_before_its_commit_is_not_stored(outbox: Outbo
         await given_up
 
 
+async def test_an_append_cancelled_during_its_commit_is_stored(outbox: Outbox) -> None:
+    loop = asyncio.get_running_loop()
+    first = asyncio.create_task(outbox.append(b"first"))
+    outbox._file.connection.set_trace_callback(lambda _: loop.call_soon_threadsafe(first.cancel))  # noqa: SLF001
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await outbox.append(b"second")
+    assert await bodies(outbox) == [(1, b"first"), (2, b"second")]
+
+
+async def test_closing_waits_for_every_append_before_it(path: Path) -> None:
+    outbox = await Outbox.open(path, keep_answers=60)
+    appending = []
+    for body in (b"one", b"two"):  # the second one waits for the next commit
+        appending.append(asyncio.create_task(outbox.append(body)))
+        await asyncio.wait(appending, timeout=0)
+    await outbox.close()
+    assert await asyncio.gather(*appending) == [None, None]
+    again = await Outbox.open(path, keep_answers=60)
+    assert await bodies(again) == [(1, b"one"), (2, b"two")]
+    await again.close()
+
+
+async def test_a_discard_that_fails_leaves_the_events(outbox: Outbox) -> None:
+    await outbox.append(b"event")
+    segments = await outbox.segments(1000)
+    outbox._file.connection.execute("PRAGMA query_only = ON")  # noqa: SLF001 - a file that fails under a running gateway
+    with pytest.raises(OutboxError, match=r"^the outbox cannot be written \(.+\)$"):
+        await outbox.discard(segments)
+    assert (outbox.pending, outbox.state.oldest_pending) == (1, 1)
+    assert await bodies(outbox) == [(1, b"event")]
+
+
 async def test_a_cancelled_discard_leaves_the_account_right(outbox: Outbox) -> None:
     for number in range(3):
         await outbox.append(b"%d" % number)

@@ -39,6 +39,24 @@ def test_the_digest_follows_what_a_model_depends_on_and_nothing_else() -> None:
     assert len(others | {declared().digest}) == 4
 
 
+def test_a_class_that_declares_no_more_has_no_remarks_and_cannot_be_trained() -> None:
+    patient = declared()
+    assert patient.model_validate({"grupo": "0"}).remarks() == []
+    with pytest.raises(PatientClassError, match=r"^Anemia has no from_row: it cannot be trained$"):
+        patient.from_row({})
+
+
+def test_diseases_may_share_the_features_of_a_class_without_a_disease() -> None:
+    class Adult(Patient):
+        edad: int | None = measure("Edad", unit="años", limits=(18, 120))
+
+    class Anemia(Adult):
+        disease: ClassVar[Disease] = Disease("anemia", "Anemia", YES_NO)
+
+    assert (Adult.digest, Anemia.columns) == ("", ("edad",))
+    assert Anemia.digest
+
+
 def test_a_type_that_cannot_be_encoded_is_rejected_when_declared() -> None:
     with pytest.raises(PatientClassError, match="nombre"):
 
