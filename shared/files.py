@@ -108,6 +108,9 @@ def _draft(path: Path, content: bytes, mode: int) -> Iterator[Path]:
 
 
 def _lock(descriptor: int, seconds: float) -> None:
+    if math.isinf(seconds):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
     deadline = time.monotonic() + seconds
     while True:
         try:

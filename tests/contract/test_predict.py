@@ -158,7 +158,7 @@ async def test_without_a_model_it_is_503_with_retry_after_and_not_ready(tmp_path
 
 async def test_an_answer_that_cannot_be_stored_is_not_sent(client: Client) -> None:
     await client.predict(HYPER)
-    database = client.gateway.outbox._file.connection  # noqa: SLF001 - a disk that fills up under a running gateway
+    database = client.gateway.outbox.file.connection  # a disk that fills up under a running gateway
     database.execute("PRAGMA max_page_count = 1")
     responses = await asyncio.gather(*(client.predict(HYPER) for _ in range(200)))
     refused = [response for response in responses if response.status_code == 503]

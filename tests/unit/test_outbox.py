@@ -35,13 +35,13 @@ def keyed(request: bytes = b"asked", response: bytes = b"answered") -> Idempoten
 
 def fill(outbox: Outbox) -> None:
     """Forbid the file to grow by a page, as a full disk does."""
-    database = outbox._file.connection  # noqa: SLF001 - the disk is reached through the connection
+    database = outbox.file.connection  # the disk is reached through the connection
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def make_room(outbox: Outbox) -> None:
-    outbox._file.connection.execute("PRAGMA max_page_count = 1000000")  # noqa: SLF001
+    outbox.file.connection.execute("PRAGMA max_page_count = 1000000")
 
 
 async def bodies(outbox: Outbox) -> list[tuple[int, bytes]]:
@@ -165,7 +165,7 @@ async def test_an_append_cancelled_before_its_commit_is_not_stored(outbox: Outbo
 async def test_an_append_cancelled_during_its_commit_is_stored(outbox: Outbox) -> None:
     loop = asyncio.get_running_loop()
     first, second = (asyncio.create_task(outbox.append(body)) for body in (b"first", b"second"))  # one commit
-    outbox._file.connection.set_trace_callback(lambda _: loop.call_soon_threadsafe(first.cancel))  # noqa: SLF001
+    outbox.file.connection.set_trace_callback(lambda _: loop.call_soon_threadsafe(first.cancel))
     assert await asyncio.wait_for(second, 60) is None
     assert first.cancelled()
     assert await bodies(outbox) == [(1, b"first"), (2, b"second")]
@@ -188,7 +188,7 @@ async def test_closing_waits_for_every_append_before_it(path: Path) -> None:
 async def test_a_discard_that_fails_leaves_the_events(outbox: Outbox) -> None:
     await outbox.append(b"event")
     segments = await outbox.segments(1000)
-    outbox._file.connection.execute("PRAGMA query_only = ON")  # noqa: SLF001 - a file that fails under a running gateway
+    outbox.file.connection.execute("PRAGMA query_only = ON")  # a file that fails under a running gateway
     with pytest.raises(OutboxError, match=r"^the outbox cannot be written \(.+\)$"):
         await outbox.discard(segments)
     assert (outbox.pending, outbox.state.oldest_pending) == (1, 1)
@@ -257,14 +257,14 @@ def test_only_the_owner_may_read_the_file(path: Path) -> None:
 
 
 async def test_the_database_is_synced_fully_before_an_append_returns(outbox: Outbox) -> None:
-    query = outbox._file.connection.execute  # noqa: SLF001
+    query = outbox.file.connection.execute
     assert (query("PRAGMA journal_mode").fetchone()[0], query("PRAGMA synchronous").fetchone()[0]) == ("wal", 2)
 
 
 async def test_a_commit_is_one_statement_whatever_its_size(outbox: Outbox) -> None:
     """After each statement the outbox's thread must take the interpreter lock again, while requests wait for it."""
     statements: list[str] = []
-    outbox._file.connection.set_trace_callback(statements.append)  # noqa: SLF001
+    outbox.file.connection.set_trace_callback(statements.append)
     await asyncio.gather(*(outbox.append(b"%d" % number) for number in range(100)))
     seen = {statement[:18] for statement in statements if not statement.startswith("--")}  # the rest is the trigger's
     assert seen == {"INSERT INTO outbox"}

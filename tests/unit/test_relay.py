@@ -118,7 +118,7 @@ async def test_a_stopped_relay_ends_after_its_batch(outbox: Outbox, tmp_path: Pa
 
 async def test_an_outbox_that_cannot_be_read_is_trouble_and_not_the_end(outbox: Outbox, tmp_path: Path) -> None:
     await outbox.append(b"one")
-    outbox._file.connection.close()  # noqa: SLF001 - a file that fails under a running relay
+    outbox.file.connection.close()  # a file that fails under a running relay
     subject = relay(outbox, Remembering(), tmp_path)
     assert not await subject.send_batch()
     assert subject.failure is not None

@@ -38,8 +38,8 @@ class Outbox:
     """Open with `Outbox.open`, close with `close`. All methods belong to the event loop that opened it."""
 
     def __init__(self, file: OutboxFile, thread: ThreadPoolExecutor) -> None:
-        """Take over an open `file`; only `thread` uses it from now on."""
-        self._file, self._thread = file, thread
+        """Take over an open `file`; only `thread` may use it from now on."""
+        self.file, self._thread = file, thread
         self.gateway_id = file.gateway_id
         self._next_seq, self._oldest, self.pending = file.next_seq, file.oldest, file.pending
         self._gathered: list[_Append] = []
@@ -73,7 +73,7 @@ class Outbox:
         self._closing = True
         while self._commits is not None:
             await asyncio.wait({self._commits})
-        await self._run(self._file.close)
+        await self._run(self.file.close)
         self._thread.shutdown()
 
     @property
@@ -112,7 +112,7 @@ class Outbox:
 
         """
         try:
-            rows = await self._run(self._file.read, most_events)
+            rows = await self._run(self.file.read, most_events)
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be read ({error})") from error
         return [
@@ -130,7 +130,7 @@ class Outbox:
 
     async def _discard(self, segments: list[Segment]) -> None:
         try:
-            self._oldest = await self._run(self._file.delete, [segment[0].seq for segment in segments])
+            self._oldest = await self._run(self.file.delete, [segment[0].seq for segment in segments])
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be written ({error})") from error
         self._discarded.set()
@@ -153,7 +153,7 @@ class Outbox:
     async def _commit(self, batch: list[_Append]) -> None:
         try:
             events = [(append.event, append.record) for append in batch]
-            results, added = await self._run(self._file.write, events, self._next_seq)
+            results, added = await self._run(self.file.write, events, self._next_seq)
         except Exception as error:  # noqa: BLE001 - any error must reach the waiting callers
             reason = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
             for append in batch:
