@@ -265,9 +265,9 @@ def test_promoting_the_version_in_production_restores_a_lost_link(two: Workspace
     assert two.links() == ("2", "2")
 
 
-def test_a_long_promotion_log_is_read_in_pages(two: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlflow.tracking._model_registry.fluent.SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT", 3)
-    assert two.entries() == [1, 2, 3, 4]
+def test_a_long_promotion_log_is_read_in_pages(two: Workspace) -> None:
+    paged = ModelRegistry(two.model_registry.name, uri=None, var=two.var, page_size=3)
+    assert [stored.number for stored in paged.promotion_log().entries] == [1, 2, 3, 4]
 
 
 def test_of_two_concurrent_promotions_the_second_raises(two: Workspace) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.entities import PagedList
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from shared.artifacts.bundle import CARD
@@ -32,13 +33,14 @@ _MISSED_GATES_TAG = "missed_gates"
 _ENTRY_TAG = "entry"
 _APPLIED_TAG = "applied"
 _BUNDLE = "bundle"
+_PAGE_SIZE = 1000
 _LOG_DESCRIPTION = "Promotion log: one version per entry. Written by python -m training only."
 
 
 class ModelRegistry:
     """Runs and versions of one model. A version is complete once it has the tag of its build."""
 
-    def __init__(self, name: str, *, uri: str | None, var: Path) -> None:
+    def __init__(self, name: str, *, uri: str | None, var: Path, page_size: int = _PAGE_SIZE) -> None:
         """Use the server at `uri`, or without one `mlflow.db` and `mlartifacts` in `var`.
 
         Raises:
@@ -46,6 +48,7 @@ class ModelRegistry:
 
         """
         self.name, self.log_name = name, f"{name}-promotions"
+        self._page_size = page_size
         artifacts = None
         if uri is None:
             if not os.access(var, os.W_OK):
@@ -56,7 +59,6 @@ class ModelRegistry:
         _silence_mlflow()
         with translate_errors(uri):
             mlflow.set_tracking_uri(uri)
-            mlflow.set_registry_uri(uri)
             self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment = self.client.get_experiment_by_name(name)
             if experiment is None:
@@ -192,7 +194,15 @@ class ModelRegistry:
 
     def _versions(self, name: str) -> list[ModelVersion]:
         """Fetch all versions of model `name`, page by page, in an order that concurrent writers do not change."""
-        return mlflow.search_model_versions(filter_string=f"name = '{name}'", order_by=["version_number ASC"])
+        pages: list[PagedList[ModelVersion]] = []
+        while not pages or pages[-1].token:
+            token = pages[-1].token if pages else None
+            pages.append(
+                self.client.search_model_versions(
+                    f"name = '{name}'", max_results=self._page_size, order_by=["version_number ASC"], page_token=token
+                )
+            )
+        return [version for page in pages for version in page]
 
     def _run_of(self, version: str) -> str:
         return self.client.get_model_version(self.name, version).run_id or ""
