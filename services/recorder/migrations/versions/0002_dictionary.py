@@ -32,5 +32,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert this revision. Reverting 0005 has dropped the views already."""
+    """Revert this revision. Drop the views, too: they depend on columns of `predicciones`."""
+    for name in sa.inspect(op.get_bind()).get_view_names():
+        if name.startswith("predicciones_"):
+            op.execute(f'DROP VIEW "{name}"')
     op.drop_table("diccionario")

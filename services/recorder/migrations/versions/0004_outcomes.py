@@ -40,7 +40,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert this revision. Reverting 0005 has dropped the views already."""
+    """Revert this revision. Drop the views, which depend on `resultados`; the next start creates them again."""
+    for name in sa.inspect(op.get_bind()).get_view_names():
+        if name.startswith("predicciones_"):
+            op.execute(f'DROP VIEW "{name}"')
     op.drop_table("resultados")
     op.drop_index(op.f("ix_predicciones_referencia_timestamp"), "predicciones")
     op.drop_column("predicciones", "referencia")
