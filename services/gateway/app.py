@@ -97,9 +97,9 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
             reasons["disco"] = Reason("No queda espacio para guardar respuestas.")
         return reasons
 
-    routers = (router, page_router(patient), versions_router(versions), card_router(cards, deadline))
-    part = Part(routers, unready, {("POST", "/predecir"): predict}, LoadShedder("/predecir", admission))
     try:
+        routers = (router, page_router(patient), versions_router(versions), card_router(cards, deadline))
+        part = Part(routers, unready, {("POST", "/predecir"): predict}, LoadShedder("/predecir", admission))
         async with background(relay.run()) as relaying:
             yield Gateway(part, outbox)
             relay.stop()

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import aiohttp
 import orjson
+import structlog
 from pydantic import SecretStr, ValidationError
 
 from shared.cancellation import background, cancel_and_wait
@@ -74,7 +75,10 @@ class RemoteScorer:
     async def watch(self) -> None:
         """Poll the readiness of the service once a second, until cancelled."""
         while True:
-            self._reason = await self._poll()
+            reason = await self._poll()
+            if reason not in {None, self._reason}:
+                structlog.get_logger().warning("inference_unavailable", reason=reason)
+            self._reason = reason
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _call(self) -> None:

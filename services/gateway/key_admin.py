@@ -79,10 +79,11 @@ def revoke(path: Path, key_id: str) -> None:
 
     """
     with _changed(path) as keys:
-        index = next((index for index, key in enumerate(keys) if key.id == key_id), None)
-        if index is None:
+        if key_id not in {key.id for key in keys}:
             raise KeyFileError(f"no key has the id {key_id}; `keys list` shows them")
-        keys[index] = keys[index].model_copy(update={"revoked": keys[index].revoked or _now()})
+        keys[:] = [
+            key.model_copy(update={"revoked": key.revoked or _now()}) if key.id == key_id else key for key in keys
+        ]
 
 
 def _show(listed: ApiKeyFile) -> None:

@@ -66,6 +66,10 @@ class Reason(NamedTuple):
     sentence: str
     message: str = ""
 
+    def __str__(self) -> str:
+        """Return one line for a terminal."""
+        return f"{self.sentence} ({self.message})" if self.message else self.sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -176,7 +180,7 @@ class _Server(uvicorn.Server):
 def announcement(url: str, reasons: Mapping[str, Reason], *, page: bool) -> str:
     """Return the line that a started service prints; scripts read its beginning, up to the address."""
     if reasons:
-        return f"listening on {url} · Aún no está listo. {' '.join(reason.sentence for reason in reasons.values())}"
+        return f"listening on {url} · Aún no está listo. {' '.join(map(str, reasons.values()))}"
     return f"ready on {url} · Abra {url} en el navegador" if page else f"ready on {url} (see /docs)"
 
 

@@ -58,7 +58,7 @@ def test_the_start_line_is_for_scripts_and_leads_a_doctor_to_the_page() -> None:
     assert announcement(url, {}, page=True) == f"ready on {url} · Abra {url} en el navegador"
     assert announcement(url, {}, page=False) == f"ready on {url} (see /docs)"
     unready = announcement(url, {"modelo": Reason("El modelo no está disponible.", "none")}, page=True)
-    assert unready == f"listening on {url} · Aún no está listo. El modelo no está disponible."
+    assert unready == f"listening on {url} · Aún no está listo. El modelo no está disponible. (none)"
 
 
 async def test_metrics_are_those_of_the_registry() -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from services.gateway.api.model_versions import MOST, VersionCounter, versions_router
 from services.gateway.inference_client import KNOWN_MODELS, MOST_WAITING, RemoteScorer, open_remote_scorer
@@ -23,6 +24,7 @@ from shared.contracts.scoring import ModelUnavailableError, Scorer
 from shared.web.hosting import Part, http_app
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from tests.support.doubles import MODEL, Adding
+from tests.support.waiting import until
 
 ROWS = random_rows(PacienteDePrueba, 40, seed=9)
 CLASSES = PacienteDePrueba.disease.classes
@@ -192,8 +194,12 @@ async def test_a_rejected_key_names_its_setting_and_role(status: int) -> None:
     async def reject(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    async with foreign(reject) as scorer:
-        assert await refusal(scorer) == "inference rejects INFERENCE_KEY; it needs a key of servicio"
+    reason = "inference rejects INFERENCE_KEY; it needs a key of servicio"
+    with capture_logs() as logs:
+        async with foreign(reject) as scorer:
+            assert await refusal(scorer) == reason
+            await until(lambda: scorer.unavailable() == reason)
+    assert logs == [{"event": "inference_unavailable", "log_level": "warning", "reason": reason}]
 
 
 async def test_a_version_that_the_answer_does_not_describe_is_described_once() -> None:

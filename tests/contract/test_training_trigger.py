@@ -143,4 +143,4 @@ def test_a_busy_pipeline_does_not_count_as_a_start(folder: Path, url: str) -> No
 def test_a_report_that_cannot_be_written_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "var/trigger").touch()
     assert run("trigger", run_trigger) == 69
-    assert capsys.readouterr().err == "trigger: var/trigger: File exists\n"
+    assert capsys.readouterr().err == "trigger: var/trigger/report.json: cannot be written (File exists)\n"

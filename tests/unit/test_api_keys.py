@@ -49,3 +49,14 @@ def test_a_folder_that_cannot_be_used_is_named(
     add_arguments(parser)
     assert run(folder / "access.json", parser.parse_args(command.split())) == 1
     assert capsys.readouterr() == ("", reason.format(folder=folder))
+
+
+def test_revoking_an_id_revokes_every_key_that_has_it(tmp_path: Path) -> None:
+    """A file that was merged by hand can have an id twice."""
+    path = tmp_path / "access.json"
+    made = [create(path, Role.OPS)[1] for _ in range(2)]
+    path.write_text(path.read_text().replace(made[0].id, made[1].id))
+    revoke(path, made[1].id)
+    listed = read_keys(path)
+    assert listed is not None
+    assert [key.revoked is None for key in listed.keys] == [False, False]

@@ -169,5 +169,9 @@ def _print_figures(figures: list[DriftFigure], report: Path) -> None:
 
 def _write_report(folder: Path, report: dict[str, object]) -> None:
     """Replace the report of the last run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / _REPORT, json.dumps(report, indent=1).encode() + b"\n")
+    path = folder / _REPORT
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json.dumps(report, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise RegistryError(f"{path}: cannot be written ({error.strerror})") from None

@@ -31,7 +31,8 @@ def _declared(row: type[EventRow], prefix: str, template: str) -> Iterator[ViewC
         if view := column.view:
             expression = template.format(view.expression or f'{prefix}"{column.name}"')
             kind = view.kind or column.type.kind
-            yield replace(view, name=view.name or column.name, kind=kind, expression=expression)
+            postgresql = view.postgresql and template.format(view.postgresql)
+            yield replace(view, name=view.name or column.name, kind=kind, expression=expression, postgresql=postgresql)
 
 
 def _in_order(columns: Iterable[ViewColumn]) -> tuple[ViewColumn, ...]:

@@ -27,6 +27,8 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as in a shell."""
 _LISTED = 20
 """Keys printed per table and problem; the others are only counted."""
+_STATEMENT_SECONDS = 3600
+"""A statement may count or sort a whole table, which takes longer than any of the recorder."""
 _MERGED = (DICCIONARIO, GATEWAYS)
 """Tables whose rows change in place: they are merged, not copied and compared."""
 _BAR_WIDTH = 30
@@ -93,8 +95,8 @@ def _urls(source: str, target: str) -> tuple[URL, URL]:
 
 async def _transfer(source_url: URL, target_url: URL) -> int:
     async with (
-        open_database(source_url) as source,
-        open_database(target_url) as target,
+        open_database(source_url, statement_seconds=_STATEMENT_SECONDS) as source,
+        open_database(target_url, statement_seconds=_STATEMENT_SECONDS) as target,
         source.readers.connect() as reading,  # one transaction: a snapshot, whatever is written meanwhile
     ):
         tables = [table for table in METADATA.sorted_tables if table not in _MERGED]
