@@ -3,10 +3,10 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import cycle
 from random import Random
+from typing import Self
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
@@ -14,6 +14,8 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
 from chaos.faults.poison import KINDS, Poison, PoisonFactory
 from shared.broker.topology import Topology
+from shared.cancellation import background
+from tests.support.loop_thread import in_loop_thread
 
 _GATEWAY = "nobody"
 _CONNECT_SECONDS = 5
@@ -22,7 +24,8 @@ _CLOSE_SECONDS = 2
 _AGAIN_SECONDS = 0.5
 _LATEST_SECONDS = 5
 """Longest delay of a second delivery, in seconds: before, in or after the transaction of the first."""
-_START_SECONDS = 30
+_SECONDS = 30
+"""Timeout of the start, and of the end, of a publisher in a thread."""
 
 
 class ForeignPublisher:
@@ -39,8 +42,16 @@ class ForeignPublisher:
         self.kinds: Counter[str] = Counter()
         self.doubled = 0
 
-    async def run(self) -> None:
-        """Publish until `stop`, then finish what was started; that needs the broker."""
+    @asynccontextmanager
+    async def running(self, finish_seconds: float) -> AsyncIterator[Self]:
+        """Publish meanwhile, then finish what was started within `finish_seconds`; that needs the broker."""
+        async with background(self._run()) as publishing:
+            yield self
+            self._stopping.set()
+            async with asyncio.timeout(finish_seconds):
+                await asyncio.wait({publishing})
+
+    async def _run(self) -> None:
         while not self._stopping.is_set() or self._unconfirmed:
             with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
                 async with self._connected() as connection:
@@ -50,10 +61,6 @@ class ForeignPublisher:
                         await self._wait(self._pause)
                         await self._publish_one(connection)
             await self._wait(_AGAIN_SECONDS)
-
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopping.set()
 
     async def _publish_one(self, connection: AbstractConnection) -> None:
         if self._unconfirmed is None:
@@ -115,22 +122,10 @@ class ForeignPublisher:
 
 
 @contextmanager
-def meddling(
+def foreign_publisher(
     url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float
 ) -> Iterator[ForeignPublisher]:
     """Run a `ForeignPublisher` in a thread meanwhile; at the end all its `sent` messages are in the queue."""
-    started: Future[tuple[ForeignPublisher, asyncio.AbstractEventLoop]] = Future()
-
-    async def publish() -> None:
-        publisher = ForeignPublisher(url, wanted, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share)
-        started.set_result((publisher, asyncio.get_running_loop()))
-        await publisher.run()
-
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(asyncio.run, publish())
-        publisher, loop = started.result(_START_SECONDS)
-        try:
-            yield publisher
-        finally:
-            loop.call_soon_threadsafe(publisher.stop)
-            running.result(_START_SECONDS)
+    publisher = ForeignPublisher(url, wanted, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share)
+    with in_loop_thread(publisher.running(_SECONDS), seconds=_SECONDS):
+        yield publisher

@@ -5,7 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,14 +89,8 @@ async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Foreig
         poison_seconds=_POISON_SECONDS,
         doubled_share=_DOUBLED_SHARE,
     )
-    if POISON not in plan.faults:
+    async with publisher.running(_DRAIN_SECONDS) if POISON in plan.faults else nullcontext():
         yield publisher
-        return
-    async with background(publisher.run()) as publishing:
-        yield publisher
-        publisher.stop()
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            await asyncio.wait({publishing})
 
 
 def _poison(publisher: ForeignPublisher, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from chaos.faults.foreign_publisher import meddling
+from chaos.faults.foreign_publisher import foreign_publisher
 from chaos.faults.poison import KINDS, PoisonFactory
 from services.recorder.db.tables import CUARENTENA
 from tests.contract.test_recorder_store import SqliteTarget
@@ -67,7 +67,7 @@ async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: B
 async def test_messages_that_come_twice_between_poison_become_one_row_each(broker: Broker, tmp_path: Path) -> None:
     await broker.declare()
     async with recording(SqliteTarget(tmp_path / "p.db")) as recorder, broker.consumer(recorder.store):
-        with meddling(broker.url, broker.topology, seed=3, poison_seconds=0.01, doubled_share=1) as publisher:
+        with foreign_publisher(broker.url, broker.topology, seed=3, poison_seconds=0.01, doubled_share=1) as publisher:
             await until(lambda: len(publisher.sent) > len(KINDS), seconds=60)
             async with broker.transport() as transport:
                 for start in range(1, 400, 20):

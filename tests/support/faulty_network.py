@@ -9,13 +9,13 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from shared.cancellation import cancel_and_wait
+from tests.support.loop_thread import in_loop_thread
 
 T = TypeVar("T")
 _CHUNK = 64 * 1024
@@ -248,19 +248,12 @@ def link_faults(*, late: float, slow: int, short: int) -> dict[str, Callable[[Pr
 @contextmanager
 def proxied(target: int) -> Iterator[Proxy]:
     """Forward to port `target` of loopback, without faults at first."""
-    started: Future[tuple[Proxy, asyncio.Event]] = Future()
+    with in_loop_thread(_opened(target), seconds=_SECONDS) as proxy:
+        yield proxy
 
-    async def serve() -> None:
-        proxy, stopping = Proxy(target, asyncio.get_running_loop()), asyncio.Event()
-        async with proxy.open():
-            started.set_result((proxy, stopping))
-            await stopping.wait()
 
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(asyncio.run, serve())
-        proxy, stopping = started.result(_SECONDS)
-        try:
-            yield proxy
-        finally:
-            proxy.loop.call_soon_threadsafe(stopping.set)
-            running.result(_SECONDS)
+@asynccontextmanager
+async def _opened(target: int) -> AsyncIterator[Proxy]:
+    proxy = Proxy(target, asyncio.get_running_loop())
+    async with proxy.open():
+        yield proxy

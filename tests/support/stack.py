@@ -7,7 +7,7 @@ rig has `chaos.stack.SupervisedStack` instead, in which every process is replace
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,12 +100,14 @@ class Stack:
 
     def drain(self, recorder: Process) -> float:
         """Wait until every answer is recorded, at most `DRAIN_SECONDS`; return the seconds that took."""
-        started = time.monotonic()
-        while time.monotonic() < started + DRAIN_SECONDS:
+
+        def drained() -> bool:
             backlog = self.backlog(recorder)
-            if backlog.recorded >= backlog.answered:
-                break
-            time.sleep(LOOK_SECONDS)
+            return backlog.recorded >= backlog.answered
+
+        started = time.monotonic()
+        with suppress(TimeoutError):
+            until_now(drained, seconds=DRAIN_SECONDS, every=LOOK_SECONDS)
         return time.monotonic() - started
 
 

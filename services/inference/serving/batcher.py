@@ -127,7 +127,7 @@ class Batcher:
         started = time.perf_counter()
         try:
             answers = model.probabilities(np.asarray(rows, dtype=np.float32))
-        except Exception as error:
+        except Exception as error:  # a model may raise anything; the requests of its batch need an answer
             self._metrics.failures.inc()
             message = f"model {model.facts.version} failed on a batch ({type(error).__name__})"
             raise ModelUnavailableError(message) from error

@@ -38,7 +38,7 @@ def _build(bundle: Bundle) -> Model:
         from services.inference.serving.pickle_model import PickleModel  # noqa: PLC0415
 
         return PickleModel(bundle.files[PICKLE], bundle.facts)
-    except Exception as error:
+    except Exception as error:  # a pickle or a runtime may raise anything; the version is rejected in one line
         raise UnusableModelError(
             f"{bundle.origin}: {bundle.manifest.serves} does not load ({type(error).__name__}); train it again here"
         ) from error
@@ -51,7 +51,7 @@ def _golden_rows(model: Model, bundle: Bundle) -> Rows:
         rows = np.array(bundle.manifest.golden.rows, dtype=np.float32)  # None becomes NaN
         expected = np.array(bundle.manifest.golden.probabilities)
         computed = model.probabilities(rows)
-    except Exception as error:
+    except Exception as error:  # the same
         message = f"{bundle.origin}: the model fails on its golden rows ({type(error).__name__}); train it again here"
         raise UnusableModelError(message) from error
     if (
