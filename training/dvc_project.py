@@ -1,22 +1,19 @@
 """DVC project of the current folder: this repository's own, or one written for a disease in its own folder."""
 
-import hashlib
 import inspect
 import json
 import os
-import sys
 from pathlib import Path
 
 import yaml
 
 from shared.patient import Patient
+from training.data.pointer import POINTER, check_raw_data
 from training.data.raw import RAW
 from training.errors import DataError, ParametersError
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = Path("dvc.yaml")
-RAW_POINTER = RAW.with_name(f"{RAW.name}.dvc")
-"""DVC's pointer file: the digest of the raw data."""
 
 _MARK = "# Written by training"
 """Start of every dvc.yaml that the pipeline has written, whatever its release."""
@@ -76,31 +73,15 @@ def needs_pull(*, newest: bool = False) -> bool:
             take that for an intended change.
 
     """
-    tracked = RAW_POINTER.exists()
+    tracked = POINTER.exists()
     if RAW.exists():
         if tracked and not newest:
-            _check_unchanged()
+            check_raw_data()
         return newest and tracked
     if tracked:
         return True
     message = f"{RAW}: not there; put the data into {Path.cwd() / RAW}, one row per patient, with a header line"
     raise DataError(message)
-
-
-def _check_unchanged() -> None:
-    try:
-        [out] = yaml.safe_load(RAW_POINTER.read_text(encoding="utf-8"))["outs"]
-        digest = out["md5"]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        message = f"{RAW_POINTER}: not as DVC writes it; restore it from version control"
-        raise DataError(message) from None
-    if hashlib.md5(RAW.read_bytes(), usedforsecurity=False).hexdigest() != digest:
-        dvc = os.path.relpath(Path(sys.executable).with_name("dvc"))
-        message = (
-            f"{RAW}: not the file of {RAW_POINTER}; `{dvc} add {RAW}` if the change is intended, "
-            f"`{dvc} pull --force {RAW_POINTER}` to restore that file"
-        )
-        raise DataError(message)
 
 
 def generated(file: Path) -> bool:

@@ -12,8 +12,9 @@ from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Patient
 from tests.support.builds import Workspace, good_build
 from tests.support.bundles import RevisedThyroid, make_bundle
-from tests.support.data import dvc_project, thyroid_csv
-from training.commands import pipeline
+from tests.support.data import dvc, dvc_project, thyroid_csv
+from tests.support.paths import ROOT
+from training.commands import pipeline, prepare
 from training.context import TrainingContext
 from training.errors import BusyError, DataError, ParametersError, TrainingError
 
@@ -107,6 +108,69 @@ def test_data_that_the_remote_lacks_name_its_configuration(project: Path) -> Non
         train("pull")
     assert str(caught.value).isprintable(), "DVC colours the addresses in its messages, also without a terminal"
     assert not (project / "data/raw.csv").exists()
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of the last value is another one: still a table."""
+    return content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
+
+
+def short(content: bytes) -> bytes:
+    """The second half is missing, from a line end on: still a table."""
+    return content[: content.index(b"\n", len(content) // 2) + 1]
+
+
+def add_remote(project: Path, damage: Callable[[bytes], bytes] = lambda content: content) -> Path:
+    """Give the project its remote, with a damaged copy of the data; return that object."""
+    copy = project / thyroid_csv().relative_to(ROOT)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.unlink(missing_ok=True)
+    copy.write_bytes(damage(thyroid_csv().read_bytes()))
+    copy.chmod(0o444)  # as `dvc push` leaves it; DVC checks an object that can be written
+    return copy
+
+
+def objects(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@OF_PYGTRIE
+@pytest.mark.parametrize("damage", [flipped, short])
+def test_a_damaged_copy_in_the_remote_is_not_trained_on(project: Path, damage: Callable[[bytes], bytes]) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    make_bundle(project / "var", DatosPaciente, version="7", pickled=b"never opened")
+    copy = add_remote(project, damage)
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"the DVC remote has a damaged copy, .*; delete {copy}, then `dvc push`"):
+            train()
+        assert not (project / "data/raw.csv").exists()
+        assert not objects(project / "var/dvc/cache")
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert not (project / "var/pipeline").exists()
+    assert run_pipeline() == "version 7 is in production"
+    add_remote(project)
+    assert train("pull") == "data/raw.csv is up to date"
+
+
+@OF_PYGTRIE
+def test_a_damaged_copy_in_the_cache_is_fetched_again(project: Path) -> None:
+    add_remote(project)
+    train("pull")
+    [cached] = objects(project / "var/dvc/cache")
+    cached.chmod(0o644)
+    cached.write_bytes(flipped(cached.read_bytes()))
+    cached.chmod(0o444)
+    (project / "data/raw.csv").unlink()
+    assert train("pull") == "data/raw.csv is up to date"
+    assert (project / "data/raw.csv").read_bytes() == cached.read_bytes() == thyroid_csv().read_bytes()
+
+
+def test_prepare_rejects_a_damaged_copy_that_was_pulled_by_hand(project: Path) -> None:
+    add_remote(project, flipped)
+    dvc(project, "pull", "data/raw.csv.dvc")
+    with pytest.raises(DataError, match=r"^data/raw\.csv: not the file of data/raw\.csv\.dvc; "):
+        prepare.main(Namespace(), TrainingContext())
+    assert not (project / "var/pipeline").exists()
 
 
 @OF_PYGTRIE

@@ -1,5 +1,6 @@
 """Data and models on an S3 server, with the settings in docs/operations/running.md."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from moto.server import ThreadedMotoServer
 from tests.support.anemia import environment, lay_down
 from tests.support.data import dvc, dvc_project, thyroid_csv
 from tests.support.model_registry import model_registry
+from tests.support.paths import ROOT
 
 BUCKET = "predecir"
 
@@ -54,6 +56,21 @@ def test_data_that_one_site_pushes_are_pulled_into_a_fresh_clone(storage: Any, t
     dvc(there, "pull")
     assert (there / "data/raw.csv").read_bytes() == thyroid_csv().read_bytes()
     assert (there / ".dvc/config").read_bytes() == committed
+
+
+def test_a_damaged_object_in_s3_is_not_trained_on(storage: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    folder = dvc_project(tmp_path)
+    dvc(folder, "remote", "add", "--local", "--default", "site", f"s3://{BUCKET}/damaged")
+    content = thyroid_csv().read_bytes()
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    key = f"damaged/files/md5/{digest[:2]}/{digest[2:]}"
+    storage.put_object(Bucket=BUCKET, Key=key, Body=content[: len(content) // 2])
+    command = [sys.executable, "-m", "training", "pipeline"]
+    given = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=180)
+    assert ended.returncode == 65, ended.stdout + ended.stderr
+    assert f"delete s3://{BUCKET}/{key}, then `dvc push`" in ended.stderr
+    assert not (folder / "data/raw.csv").exists()
 
 
 def run(name: str, folder: Path, registry: str) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,7 @@ def test_data_that_dvc_does_not_track_are_rejected_unless_pulled() -> None:
     add_to_dvc("a,b\n1,2\n3,4\n")
     assert not needs_pull()
     Path("data/raw.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"not the file of data/raw\.csv\.dvc; `.*dvc add .*` if .*pull --force"):
+    with pytest.raises(DataError, match=r"not the file of data/raw\.csv\.dvc; `.*dvc add .*` if .*otherwise delete it"):
         needs_pull()
     assert needs_pull(newest=True)
 
@@ -111,6 +111,16 @@ def test_what_dvc_did_not_write_is_one_line(broken: str) -> None:
     Path("data/raw.csv.dvc").write_text(broken)
     with pytest.raises(DataError, match=r"raw\.csv\.dvc: not as DVC writes it"):
         needs_pull()
+
+
+def test_the_digest_of_dvc_2_is_that_of_the_text_with_lf() -> None:
+    add_to_dvc("a,b\n1,2\n")
+    pointer = Path("data/raw.csv.dvc")
+    Path("data/raw.csv").write_text("a,b\r\n1,2\r\n")
+    with pytest.raises(DataError, match=r"not the file of data/raw\.csv\.dvc"):
+        needs_pull()
+    pointer.write_text(pointer.read_text().replace("  hash: md5\n", ""))
+    assert not needs_pull()
 
 
 def add_to_dvc(text: str) -> None:

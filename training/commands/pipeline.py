@@ -25,6 +25,7 @@ from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
 from training.config import FILE, read_parameters
 from training.context import TrainingContext
+from training.data.pointer import POINTER, TrackedFile, tracked_file
 from training.data.raw import RAW
 from training.dvc_project import check_owner, needs_pull, write_project
 from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
@@ -156,20 +157,58 @@ def _has_child() -> bool:
 
 
 def _pull(repo: Any) -> None:  # noqa: ANN401 - DVC has no types
-    from dvc.exceptions import DvcException  # noqa: PLC0415
-    from dvc.lock import LockError  # noqa: PLC0415
+    """Fetch the raw data and compute their digest, which DVC does not: it names an object by its digest.
 
+    A damaged copy is deleted, and also its object in DVC's cache, which the next pull would take. It may have come from
+    there, so a second one is fetched from the remote.
+
+    Raises:
+        DataError: the remote has no such file, or a damaged one.
+
+    """
     started = time.perf_counter()
     log_line(_PULL, f"fetching {RAW} from the DVC remote")
+    with heartbeat(_PULL):
+        _fetch(repo)
+        tracked = tracked_file()
+        if tracked and not tracked.is_here():
+            log_line(_PULL, f"not the file of {POINTER}: a damaged copy; fetching it again")
+            _delete_copies(repo, tracked)
+            _fetch(repo)
+            if not tracked.is_here():
+                _delete_copies(repo, tracked)
+                raise DataError(_damaged(repo, tracked))
+    log_line(_PULL, f"{RAW}, {RAW.stat().st_size / 1e6:.1f} MB ({time.perf_counter() - started:.1f} s)")
+
+
+def _fetch(repo: Any) -> None:  # noqa: ANN401 - as above
+    from dvc.exceptions import CheckoutError, DvcException  # noqa: PLC0415
+    from dvc.lock import LockError  # noqa: PLC0415
+
     try:
-        with heartbeat(_PULL):
-            repo.pull(targets=[f"{RAW}.dvc"])
+        repo.pull(targets=[str(POINTER)])
     except LockError:
         raise
     except DvcException as error:
-        message = f"{RAW}: DVC cannot pull it from its remote ({_one_line(error)}); see .dvc/config"
+        reason = "it has no such file, or a damaged one" if isinstance(error, CheckoutError) else _one_line(error)
+        message = f"{RAW}: DVC cannot pull it from its remote ({reason}); see .dvc/config"
         raise DataError(message) from error
-    log_line(_PULL, f"{RAW}, {RAW.stat().st_size / 1e6:.1f} MB ({time.perf_counter() - started:.1f} s)")
+
+
+def _delete_copies(repo: Any, tracked: TrackedFile) -> None:  # noqa: ANN401 - as above
+    cache = repo.cache.legacy if tracked.dos2unix else repo.cache.local
+    for copy in (RAW, Path(cache.oid_to_path(tracked.md5))):
+        copy.unlink(missing_ok=True)
+
+
+def _damaged(repo: Any, tracked: TrackedFile) -> str:  # noqa: ANN401 - as above
+    remote = repo.cloud.get_remote(tracked.remote)
+    objects = remote.legacy_odb if tracked.dos2unix else remote.odb
+    place = objects.fs.unstrip_protocol(objects.oid_to_path(tracked.md5))
+    return (
+        f"{RAW}: the DVC remote has a damaged copy, which was deleted here and not used; "
+        f"delete {place}, then `dvc push` where the right file is"
+    )
 
 
 def _failure(error: Exception) -> BaseException:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from shared.patient import Case, DiscardedRowError, Patient, PatientClassError
 from training.context import TrainingContext
 from training.data.cases import Example, write_cases
+from training.data.pointer import check_raw_data
 from training.data.raw import RAW, Row, RowError, rows
 from training.errors import DataError
 from training.stage_files import CASES, Preparation
@@ -66,6 +67,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
 
 def main(_: argparse.Namespace, context: TrainingContext) -> str:
     """Run the stage; return its summary."""
+    check_raw_data()  # here too: `dvc pull` and `dvc repro` by hand do not compute the digest
     examples, report = prepare(RAW, context.patient)
     CASES.parent.mkdir(parents=True, exist_ok=True)
     write_cases(CASES, report.columns, examples)

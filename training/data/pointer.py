@@ -1,0 +1,71 @@
+"""DVC's pointer file of the raw data, `data/raw.csv.dvc`: the digest of the file that DVC tracks.
+
+DVC takes the name of an object in a remote or in its cache for its digest, so a damaged object passes as the tracked
+file. Here the digest is computed from the bytes.
+"""
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from training.data.raw import RAW
+from training.errors import DataError
+
+POINTER = RAW.with_name(f"{RAW.name}.dvc")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFile:
+    """The file that DVC tracks: its MD5, the remote that has it (None: the default one), and the kind of its MD5.
+
+    DVC 2 computed the MD5 of a text with LF line ends: `dos2unix`.
+    """
+
+    md5: str
+    remote: str | None
+    dos2unix: bool
+
+    def is_here(self) -> bool:
+        """Return whether the raw data are that file."""
+        content = RAW.read_bytes()
+        contents = [content, content.replace(b"\r\n", b"\n")] if self.dos2unix else [content]
+        return self.md5 in {hashlib.md5(each, usedforsecurity=False).hexdigest() for each in contents}
+
+
+def tracked_file() -> TrackedFile | None:
+    """Read the pointer file; return None if DVC does not track the raw data.
+
+    Raises:
+        DataError: it is not as DVC writes it.
+
+    """
+    if not POINTER.exists():
+        return None
+    try:
+        [out] = yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"]
+        return TrackedFile(out["md5"], out.get("remote"), dos2unix="hash" not in out)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        message = f"{POINTER}: not as DVC writes it; restore it from version control"
+        raise DataError(message) from None
+
+
+def check_raw_data() -> None:
+    """Check that the raw data are the file that DVC tracks, if it tracks them.
+
+    Raises:
+        DataError: they are another file, and DVC would take that for an intended change; or the pointer is malformed.
+
+    """
+    tracked = tracked_file()
+    if tracked is None or tracked.is_here():
+        return
+    dvc = os.path.relpath(Path(sys.executable).with_name("dvc"))
+    message = (
+        f"{RAW}: not the file of {POINTER}; `{dvc} add {RAW}` if the change is intended; "
+        "otherwise delete it, and `make train` fetches that file"
+    )
+    raise DataError(message)
