@@ -41,7 +41,7 @@ exit codes:
   1    a gate failed, an alias was not moved, or an answer was not reproduced
   2    wrong command line
   65   the data are missing or break a rule
-  69   the model registry, a database or the disk cannot be used
+  69   the model registry, a database, the disk or a file of DVC's cannot be used
   75   another run of the pipeline is active in this folder
   78   a setting or params.yaml is wrong
   130  interrupted (Ctrl-C)

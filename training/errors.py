@@ -4,6 +4,7 @@
     ├── ParametersError         78  params.yaml or a setting is wrong or missing
     ├── DataError               65  the data are missing, or do not fit the patient class or the split
     ├── BusyError               75  another run of the pipeline is active in this folder
+    ├── DvcFileError            69  a file that DVC writes in this folder is damaged
     ├── RegistryError           69  the model registry cannot be used
     ├── DatabaseError           69  the recorder's database cannot be read
     ├── GatesFailedError        1   the version is registered, but failed a gate of production
@@ -39,6 +40,12 @@ class BusyError(TrainingError):
     """Another run is active and nothing was done; a retry may succeed: EX_TEMPFAIL of sysexits(3)."""
 
     exit_code = 75
+
+
+class DvcFileError(TrainingError):
+    """A file that DVC writes in this folder is damaged: EX_UNAVAILABLE of sysexits(3)."""
+
+    exit_code = 69
 
 
 class RegistryError(TrainingError):

@@ -1,6 +1,8 @@
 """Decisions of `pipeline` before DVC runs."""
 
+import json
 import os
+import re
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
@@ -16,8 +18,9 @@ from tests.support.data import dvc, dvc_project, thyroid_csv
 from tests.support.paths import ROOT
 from training.commands import pipeline, prepare
 from training.context import TrainingContext
-from training.errors import BusyError, DataError, ParametersError, TrainingError
+from training.errors import BusyError, DataError, DvcFileError, ParametersError, TrainingError
 
+OWN_STAGE = "stages: {mine: {cmd: exit 0, deps: [data/raw.csv]}}"
 ARGUMENTS = Namespace(unless_served=True, until=None)
 OF_PYGTRIE = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 """DVC's library of path trees warns about its own code."""
@@ -101,6 +104,32 @@ def test_another_run_in_the_folder_is_exit_code_75(project: Path, lock: str, *, 
     with make_lock(str(project / ".dvc/tmp" / lock)), pytest.raises(BusyError, match="try again") as caught:
         train()
     assert caught.value.exit_code == 75
+
+
+@OF_PYGTRIE
+def test_a_stage_that_another_process_has_locked_is_exit_code_75_with_its_id(project: Path) -> None:
+    add_data(project, OWN_STAGE)
+    locked = {str(project / "data/raw.csv"): {"pid": 1, "cmd": "dvc repro"}}
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps({"write": locked}))
+    with pytest.raises(BusyError, match=r"for process 1 \(dvc repro\); .* or delete \.dvc/tmp/rwlock if"):
+        train()
+
+
+@OF_PYGTRIE
+@pytest.mark.parametrize("content", [b"", bytes(200), b'{"write"', b"[]", b'{"write": 3}'])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [(".dvc/tmp/rwlock", "; delete it if no"), ("dvc.lock", ", or delete it:")]
+)
+def test_a_damaged_file_of_dvc_is_one_line_with_the_remedy(
+    project: Path, name: str, remedy: str, content: bytes
+) -> None:
+    add_data(project, OWN_STAGE)
+    (project / name).write_bytes(content)
+    with pytest.raises(DvcFileError, match=rf"{re.escape(name)}'.*{remedy}") as caught:
+        train()
+    assert (caught.value.exit_code, str(caught.value).isprintable()) == (69, True)
+    (project / name).unlink()
+    assert train() == "done"
 
 
 def test_data_that_the_remote_lacks_name_its_configuration(project: Path) -> None:

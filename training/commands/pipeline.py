@@ -28,12 +28,26 @@ from training.context import TrainingContext
 from training.data.pointer import POINTER, TrackedFile, tracked_file
 from training.data.raw import RAW
 from training.dvc_project import check_owner, needs_pull, write_project
-from training.errors import BusyError, DataError, ParametersError, RegistryError, StageFailedError, TrainingError
+from training.errors import (
+    BusyError,
+    DataError,
+    DvcFileError,
+    ParametersError,
+    RegistryError,
+    StageFailedError,
+    TrainingError,
+)
 from training.registry.promotion import sync_links
 from training.stage_runner import INTERRUPTED, heartbeat, log_line
 
 _PULL = "pull"
 _BUSY = "DVC has locked this folder, most likely for another run of the pipeline; try again when that has ended"
+_RWLOCK = ".dvc/tmp/rwlock"
+_REMEDIES = {
+    _RWLOCK: "a power cut or a full disk leaves it so; delete it if no other run of the pipeline is active here",
+    "dvc.lock": "restore it from version control, or delete it: then every stage runs again",
+}
+"""What to do about a damaged file that DVC writes, by the end of its name in DVC's message."""
 _INTERRUPTED = {INTERRUPTED, -signal.SIGINT}
 """Exit codes of a stage after Ctrl-C: its own, or that of a process that SIGINT killed."""
 
@@ -105,8 +119,7 @@ def _stage_environment(site: Path) -> dict[str, str]:
 
 def _run_stages(until: str | None, *, pull: bool) -> str:
     # Imported here: it takes a second, which a wrong parameter should not cost, and reads the environment set above.
-    from dvc.exceptions import DvcException, ReproductionError  # noqa: PLC0415
-    from dvc.lock import LockError  # noqa: PLC0415
+    from dvc.exceptions import DvcException  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its messages are raised as exceptions, too
@@ -120,13 +133,8 @@ def _run_stages(until: str | None, *, pull: bool) -> str:
                 ran = {stage.addressing for stage in repo.reproduce(until)}
             stages = [stage.addressing for stage in repo.index.stages if stage.cmd]
             selected = stages[: stages.index(until) + 1] if until else stages
-    except ReproductionError as error:
-        raise BusyError(_BUSY) if isinstance(error.__cause__, LockError) else _failure(error) from error
-    except LockError as error:
-        raise BusyError(_BUSY) from error
     except DvcException as error:
-        message = f"DVC: {_one_line(error)}"
-        raise TrainingError(message) from error
+        raise _failure(error) from error
     unchanged = ", ".join(stage for stage in selected if stage not in ran)
     return f"done; nothing changed for {unchanged}" if unchanged else "done"
 
@@ -212,13 +220,32 @@ def _damaged(repo: Any, tracked: TrackedFile) -> str:  # noqa: ANN401 - as above
 
 
 def _failure(error: Exception) -> BaseException:
-    """Return the exception for what stopped DVC: a stage that has printed its error, Ctrl-C, or DVC itself."""
-    cause = error.__cause__ or error
-    ended = re.search(r"-m training (\w+), exited with (-?\d+)$", str(cause))
-    if ended is None:
-        return TrainingError(f"DVC: {_one_line(cause)}")
-    stage, code = ended[1], int(ended[2])
-    return KeyboardInterrupt() if code in _INTERRUPTED else StageFailedError(stage, code)
+    """Return the exception for what stopped DVC: another run, a stage that has printed its error, Ctrl-C, or itself."""
+    from dvc.exceptions import ReproductionError  # noqa: PLC0415
+    from dvc.lock import LockError  # noqa: PLC0415
+
+    cause = (error.__cause__ or error) if isinstance(error, ReproductionError) else error
+    if isinstance(cause, LockError):
+        return BusyError(_busy(str(cause)))
+    if ended := re.search(r"-m training (\w+), exited with (-?\d+)$", str(cause)):
+        stage, code = ended[1], int(ended[2])
+        return KeyboardInterrupt() if code in _INTERRUPTED else StageFailedError(stage, code)
+    message = f"DVC: {_one_line(cause)}"
+    for file, remedy in _REMEDIES.items():
+        if f"{file}'" in message:
+            return DvcFileError(f"{message}; {remedy}")
+    return TrainingError(message)
+
+
+def _busy(message: str) -> str:
+    """Name the processes for which DVC's file `rwlock` locks a stage; a process started since may have their ID."""
+    processes = ", ".join(f"{pid} ({command})" for pid, command in re.findall(r"\(PID (\d+)\): (.*)", message))
+    if not processes:
+        return _BUSY
+    return (
+        f"DVC has locked files of this folder for process {processes}; try again when that has ended, "
+        f"or delete {_RWLOCK} if that process is another program now"
+    )
 
 
 def _one_line(error: BaseException) -> str:
