@@ -58,7 +58,14 @@ def model_info(name: str, digest: str = DIGEST) -> ModelFacts:
 
 
 def prediction(  # noqa: PLR0913 - each is one fact of the answer
-    seq: int, *, age: int, digest: str = DIGEST, model: str = "prueba", ill: bool = False, days_ago: float = 1
+    seq: int,
+    *,
+    age: int,
+    digest: str = DIGEST,
+    model: str = "prueba",
+    ill: bool = False,
+    days_ago: float = 1,
+    plausible: list[str] | None = None,
 ) -> Delivery:
     """One answer as a gateway delivers it; the patient is `age` years old and otherwise like the training cases."""
     body = write_prediction(
@@ -73,6 +80,7 @@ def prediction(  # noqa: PLR0913 - each is one fact of the answer
         },
         output="enfermo" if ill else "sano",
         score=Score([0.2, 0.8] if ill else [0.8, 0.2], model_info(model, digest)),
+        plausible=plausible,
     )
     return Delivery("g1", seq, body)
 
@@ -146,6 +154,21 @@ async def test_only_the_latest_feedback_on_a_prediction_counts(url: str, product
     await record(url, *[outcome(400 + seq, of=seq, right=False, minute=3) for seq in range(1, 31)])
     decayed = await drift_figure(url, production, "outcomes.accuracy")
     assert (decayed.figure, decayed.beyond) == (0.15, True)
+
+
+async def test_one_correction_is_too_few_to_count(url: str, production: Bundle) -> None:
+    await record(url, prediction(1, age=40), outcome(901, of=1, right=False, minute=1))
+    alone = await drift_figure(url, production, "outcomes.accuracy")
+    assert (alone.count, alone.figure, alone.beyond) == (1, None, False)
+
+
+async def test_outcomes_of_inconclusive_answers_do_not_count(url: str, production: Bundle) -> None:
+    for seq, plausible in enumerate(([["sano", "enfermo"]] * 30) + ([["sano"], None] * 10), start=1):
+        right = plausible != ["sano", "enfermo"]
+        answered = prediction(seq, age=seq % 121, plausible=plausible)
+        await record(url, answered, outcome(900 + seq, of=seq, right=right, minute=1))
+    conclusive = await drift_figure(url, production, "outcomes.accuracy")
+    assert (conclusive.count, conclusive.figure, conclusive.beyond) == (20, 1.0, False)
 
 
 async def test_a_prediction_is_read_by_its_id(url: str) -> None:

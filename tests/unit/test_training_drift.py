@@ -88,10 +88,21 @@ def test_the_interval_is_wilsons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "of", "decayed"), [(0, 0, False), (7, 10, False), (700, 1000, True), (840, 1000, False)]
+    ("right", "of", "decayed"), [(80, 100, False), (70, 100, True), (700, 1000, True), (840, 1000, False)]
 )
 def test_performance_has_decayed_only_if_the_whole_interval_lies_below(right: int, of: int, decayed: bool) -> None:  # noqa: FBT001
     assert agreement(right, of, LIMITS).beyond is decayed
+
+
+@pytest.mark.parametrize("of", [0, 1, 99])
+def test_too_few_outcomes_give_no_figure_however_wrong(of: int) -> None:
+    figure = agreement(0, of, LIMITS)
+    assert (figure.figure, figure.interval, figure.beyond, figure.count) == (None, None, False, of)
+
+
+def test_the_line_of_a_figure_has_its_number_of_values() -> None:
+    line = "BEYOND   outcomes.accuracy 0.700 (0.671 to 0.728) >= 0.85, n = 1,000"
+    assert agreement(700, 1000, LIMITS).summary == line
 
 
 def test_a_start_counts_for_a_period_and_is_logged_with_reasons(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def _open_production(context: TrainingContext) -> Bundle:
 
 
 def _print_figures(figures: list[DriftFigure], report: Path) -> None:
-    """Print the figures that have enough predictions, and how many have too few."""
+    """Print the figures that have enough values, and how many have too few."""
     known = [figure for figure in figures if figure.figure is not None]
     for figure in known:
         log_line("trigger", figure.summary)

@@ -23,11 +23,12 @@ _HALF = 0.5
 
 
 class DriftFigure(BaseModel):
-    """One figure (None if there are too few predictions for it) and its limit; `interval` is its 95 % interval."""
+    """One figure of `count` values (None if they are too few) and its limit; `interval` is its 95 % interval."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    count: int
     figure: float | None
     interval: tuple[float, float] | None = None
     rule: str
@@ -39,7 +40,7 @@ class DriftFigure(BaseModel):
         """One line for people, if there is a figure."""
         ends = "" if self.interval is None else f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
         verdict = "BEYOND " if self.beyond else "within "
-        return f"{verdict}  {self.name} {self.figure:.3f}{ends} {self.rule} {self.limit:g}"
+        return f"{verdict}  {self.name} {self.figure:.3f}{ends} {self.rule} {self.limit:g}, n = {self.count:,}"
 
 
 class RecentPredictions:
@@ -86,13 +87,14 @@ class RecentPredictions:
         return [*figures, self._psi("answers", counts, shares, self._reference.cases, limits)]
 
     def _psi(self, name: str, counts: Labels, expected: Sequence[float], cases: int, limits: Trigger) -> DriftFigure:
-        figure = psi(counts, np.asarray(expected) * cases) if counts.sum() >= limits.least else None
-        return _at_most(f"{name}.psi", figure, limits.psi)
+        count = int(counts.sum())
+        figure = psi(counts, np.asarray(expected) * cases) if count >= limits.least else None
+        return _at_most(f"{name}.psi", count, figure, limits.psi)
 
     def _missing_change(self, column: str, present: int, expected: float, limits: Trigger) -> DriftFigure:
         enough = self.predictions >= limits.least
         change = round(abs(1 - present / self.predictions - expected), 6) if enough else None
-        return _at_most(f"{column}.missing_change", change, limits.missing)
+        return _at_most(f"{column}.missing_change", self.predictions, change, limits.missing)
 
 
 def psi(counts: Labels, expected: Floats) -> float:
@@ -104,10 +106,12 @@ def psi(counts: Labels, expected: Floats) -> float:
 
 def agreement(right: int, outcomes: int, limits: Trigger) -> DriftFigure:
     """Check the share of outcomes in which the doctor agreed; it is beyond its floor only with its whole interval."""
-    interval = wilson(right, outcomes) if outcomes else None
+    enough = outcomes >= limits.least
+    interval = wilson(right, outcomes) if enough else None
     return DriftFigure(
         name="outcomes.accuracy",
-        figure=round(right / outcomes, 6) if outcomes else None,
+        count=outcomes,
+        figure=round(right / outcomes, 6) if enough else None,
         interval=interval,
         rule=">=",
         limit=limits.accuracy,
@@ -122,6 +126,6 @@ def wilson(right: int, of: int) -> tuple[float, float]:
     return round(max(middle - half, 0.0), 6), round(min(middle + half, 1.0), 6)
 
 
-def _at_most(name: str, figure: float | None, limit: float) -> DriftFigure:
+def _at_most(name: str, count: int, figure: float | None, limit: float) -> DriftFigure:
     beyond = figure is not None and figure > limit
-    return DriftFigure(name=name, figure=figure, rule="<=", limit=limit, beyond=beyond)
+    return DriftFigure(name=name, count=count, figure=figure, rule="<=", limit=limit, beyond=beyond)

@@ -1,6 +1,7 @@
 """The recorder's database, read only, in plain SQL: recorded predictions and the doctors' outcomes."""
 
 import datetime as dt
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _PREDICTIONS = text(
     "WHERE timestamp >= :since AND modelo = :model AND paciente_digest = :digest"
 )
 _OUTCOMES = text(
-    "SELECT r.prediccion_id, p.output, r.aceptada, r.diagnostico FROM resultados AS r "
+    "SELECT r.prediccion_id, p.output, CAST(p.plausibles AS TEXT), r.aceptada, r.diagnostico FROM resultados AS r "
     "JOIN predicciones AS p ON p.id = r.prediccion_id "
     "WHERE p.timestamp >= :since AND p.modelo = :model AND p.paciente_digest = :digest "
     "AND p.modelo_digest = :answered_by "
@@ -81,14 +82,16 @@ class PredictionDatabase:
                 yield [(inputs, output, digest) for inputs, output, digest in chunk]
 
     async def doctors_agreed(self, selected: PredictionFilter, digest: str) -> list[bool]:
-        """Return, for each prediction with an outcome, whether the doctor agreed; the latest outcome counts.
+        """Return, for each conclusive prediction with an outcome, whether the doctor agreed; the latest outcome counts.
 
-        Only predictions of the model with that `digest` count: a new registry starts again with version 1.
+        Only predictions of the model with that `digest` count: a new registry starts again with version 1. An answer
+        with several plausible diagnoses names them all, so another one than the likeliest is no error of the model.
         """
         latest: dict[str, bool] = {}
         async with self._connection.stream(_OUTCOMES, {**self._values(selected), "answered_by": digest}) as rows:
-            async for prediction, output, accepted, diagnosis in rows:
-                latest[str(prediction)] = bool(accepted) or diagnosis == output
+            async for prediction, output, plausible, accepted, diagnosis in rows:
+                if _is_conclusive(plausible):
+                    latest[str(prediction)] = bool(accepted) or diagnosis == output
         return list(latest.values())
 
     async def prediction(self, identifier: str) -> Prediction | None:
@@ -137,6 +140,15 @@ def parse_patient(patient: type[Patient], inputs: str) -> Patient:
     except ValidationError as error:
         fields = {".".join(map(str, e["loc"])) for e in error.errors(include_input=False, include_url=False)}
         message = f"predicciones: a row was changed after it was recorded; no patient can have its {', '.join(fields)}"
+        raise DatabaseError(message) from None
+
+
+def _is_conclusive(plausible: str | None) -> bool:
+    """Return whether one diagnosis is plausible, by JSON text; None: the model has no sets, and every answer counts."""
+    try:
+        return plausible is None or len(json.loads(plausible)) == 1
+    except (ValueError, TypeError):
+        message = "predicciones: a row was changed after it was recorded; its plausibles are no list of classes"
         raise DatabaseError(message) from None
 
 
