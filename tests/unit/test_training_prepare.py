@@ -190,8 +190,16 @@ def test_a_missing_or_binary_file_is_rejected(tmp_path: Path) -> None:
     ("header", "message"),
     [
         ("", "empty; it needs a header line"),
-        (f"t;cough;{PRIVATE}", "its header has one column; is it separated by commas?"),
+        (f"t {PRIVATE}", "its header has one column; is it separated by commas?"),
+        (f"t;cough;{PRIVATE}", "its header has one column, with semicolons in it; save the file with commas between"),
+        (f"t\tcough\t{PRIVATE}", "its header has one column, with tabs in it; save the file with commas between"),
         (f"t,{PRIVATE},flu,{PRIVATE}", "columns 2 and 4 of its header have the same name"),
+        (f"{PRIVATE},,,", "columns 2 and 3 of its header have no name; is the first line the header, or a title?"),
+        (f"\n{PRIVATE},cough", "its first line is empty; the first line must be the header"),
+        (f"sep=,\nt,{PRIVATE}", 'its first line is "sep=", which is for Excel alone; delete that line and'),
+        (f'\ufeff"SEP=;"\r\nt;{PRIVATE}', 'its first line is "sep=", which is for Excel alone; delete that line and'),
+        (f"<html>{PRIVATE}", "HTML, not CSV; save it as CSV in UTF-8"),
+        (f"t,{PRIVATE}\n37,\0", "line 2 has a NUL character"),
     ],
 )
 def test_a_file_that_is_no_table_is_one_error_line_without_its_content(
@@ -201,6 +209,40 @@ def test_a_file_that_is_no_table_is_one_error_line_without_its_content(
     with pytest.raises(DataError, match=re.escape(f"raw.csv: {message}")) as caught:
         prepare(tmp_path / "raw.csv", Gripe)
     assert PRIVATE not in str(caught.value)
+
+
+UTF_16 = "text in UTF-16; save it as CSV in UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "letter", "message"),
+    [
+        *[(encoding, letter, UTF_16) for encoding in ("utf-16", "utf-16-le", "utf-16-be") for letter in "nñ"],
+        ("cp1252", "ñ", "not text in UTF-8 (line 3); save it as CSV in UTF-8: in Excel as"),
+    ],
+)
+def test_the_encoding_of_another_spreadsheet_export_is_named(
+    tmp_path: Path, encoding: str, letter: str, message: str
+) -> None:
+    path = table(tmp_path, "37,1,n", f"37,1,{letter}")
+    path.write_bytes(path.read_text().encode(encoding))
+    with pytest.raises(DataError, match=re.escape(f"raw.csv: {message}")):
+        prepare(path, Gripe)
+
+
+def test_semicolons_are_named_also_if_a_column_name_has_a_comma(tmp_path: Path) -> None:
+    path = table(tmp_path, "36,6;1;1,5", header="t, axillary;cough;flu")
+    with pytest.raises(DataError, match=r"line 2: 3 fields, where the header has 2, with semicolons in it; save"):
+        prepare(path, Gripe)
+
+
+def test_rows_that_were_emptied_in_a_spreadsheet_are_skipped(tmp_path: Path) -> None:
+    assert prepare(table(tmp_path, "37,1,n", ",,", "", ","), Gripe)[1].rows_read == 1
+
+
+def test_a_column_name_with_spaces_is_not_called_missing_without_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'cough', which is no column of the file; one has that name but for spaces"):
+        prepare(table(tmp_path, "37,1,n", header="t, Cough,flu"), Gripe)
 
 
 def test_a_file_saved_by_a_spreadsheet_with_its_byte_order_mark_is_read(tmp_path: Path) -> None:
