@@ -207,7 +207,7 @@ class DatosPaciente(Patient):
         laboratory = {name: float(row[column]) if row[column] else None for column, name in _MEASURED.items()}
         if all(value is None for value in laboratory.values()):
             raise DiscardedRowError("only TBG was measured" if row["TBG"] else "no laboratory value")
-        age = int(row["age"])
+        age = float(row["age"])  # a table may write 47.0; the class takes it for 47, and rejects 47.5
         patient = cls.model_validate(
             {
                 "edad": age if age <= OLDEST else None,

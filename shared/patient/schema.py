@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -154,7 +154,10 @@ def rule_broken(field: str, rule: str, message: str) -> PydanticCustomError:
 
 
 class Patient(BaseModel):
-    """A patient of some disease. Strict: no coercion, no unknown field, no infinite number."""
+    """A patient of some disease. Strict: no coercion, no unknown field, no infinite number.
+
+    A whole number may be written as JSON Schema's `integer` may: 47, 47.0 and 4.7e1 are the same value.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -180,6 +183,12 @@ class Patient(BaseModel):
         cls.columns = tuple(feature.name for feature in cls.features)
         cls._codes = tuple((feature.name, _category_codes(feature)) for feature in cls.features)
         cls.digest = "" if disease is None else _digest(disease, cls.features)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """Convert a whole float into the int that it equals; features of every other type treat both alike."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Case:  # noqa: ARG003 - for subclasses

@@ -39,6 +39,26 @@ async def test_a_patient_gets_an_answer_with_all_its_parts(client: Client) -> No
     assert (answer["plausibles"], answer["concluyente"]) == (["hipertiroidismo"], True)
 
 
+@pytest.mark.parametrize("written", [b"47.0", b"4.7e1"])
+async def test_every_spelling_of_an_age_is_the_same_request(client: Client, written: bytes) -> None:
+    body = json.dumps(HYPER).encode().replace(b'"edad": 47', b'"edad": ' + written)
+    assert written in body
+    first = await client.predict(HYPER, **{"Idempotency-Key": "k1"})
+    again = await client.predict(body, **{"Idempotency-Key": "k1"})
+    assert (again.status_code, again.content) == (200, first.content)
+    other = await client.predict(body)
+    assert other.json() == first.json() | {"id": other.json()["id"]}
+    await until(lambda: len(client.recorder.deliveries) == 2)
+    events = [read_event(delivery.body) for delivery in client.recorder.deliveries]
+    assert {repr(event.data.inputs["edad"]) for event in events if isinstance(event, PredictionMade)} == {"47"}
+    explained = [
+        await client.post("/explicar", content=each, headers={"Content-Type": "application/json"})
+        for each in (body, json.dumps(HYPER).encode())
+    ]
+    assert [each.status_code for each in explained] == [200, 200]
+    assert explained[0].json() == explained[1].json()
+
+
 @pytest.mark.parametrize(
     ("threshold", "plausible"),
     [

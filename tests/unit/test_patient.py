@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
+from pydantic import ValidationError
 
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, PatientClassError, choice, flag, load_patient, measure
@@ -37,6 +38,32 @@ def test_the_digest_follows_what_a_model_depends_on_and_nothing_else() -> None:
     assert declared().digest == declared().digest
     others = {declared(limits=(0, 31)).digest, declared(unit="g/L").digest, declared(revision=2).digest}
     assert len(others | {declared().digest}) == 4
+
+
+class Whole(Patient):
+    disease: ClassVar[Disease] = Disease("whole", "Whole", YES_NO)
+    edad: int | None = measure("Edad", unit="años", limits=(0, 120), required=True)
+    partos: int = 0
+    fuma: bool = flag("Fuma")
+
+
+@pytest.mark.parametrize("written", ["47", "47.0", "4.7e1", "470e-1"])
+def test_a_whole_number_is_accepted_in_every_json_spelling(written: str) -> None:
+    patient = Whole.model_validate_json(f'{{"edad": {written}, "partos": 2.0}}')
+    assert (repr(patient.edad), repr(patient.partos)) == ("47", "2")
+    assert Whole.model_validate({"edad": float(written)}).encode() == [47, 0, 0]
+
+
+@pytest.mark.parametrize("written", ["47.5", '"47"', '"47.0"', "true", "NaN", "1e999", "1e300", "-1.0"])
+def test_other_values_of_an_integer_are_rejected(written: str) -> None:
+    with pytest.raises(ValidationError):
+        Whole.model_validate_json(f'{{"edad": {written}}}')
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "0.0"])
+def test_a_number_is_no_flag(written: str) -> None:
+    with pytest.raises(ValidationError):
+        Whole.model_validate_json(f'{{"edad": 47, "fuma": {written}}}')
 
 
 def test_a_class_that_declares_no_more_has_no_remarks_and_cannot_be_trained() -> None:

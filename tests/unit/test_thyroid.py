@@ -72,6 +72,15 @@ def test_the_laboratory_comment_gives_the_diagnosis(comment: str, diagnosis: str
     assert DatosPaciente.from_row(RAW | {"diagnosis": comment}).diagnosis == diagnosis
 
 
+def test_an_age_of_the_table_may_have_a_zero_behind_the_point() -> None:
+    assert (
+        DatosPaciente.from_row(RAW | {"age": "47.0"}).patient.encode() == DatosPaciente.from_row(RAW).patient.encode()
+    )
+    assert DatosPaciente.from_row(RAW | {"age": "455.0"}).patient.encode()[0] != 455
+    with pytest.raises(ValidationError, match="edad"):
+        DatosPaciente.from_row(RAW | {"age": "47.5"})
+
+
 def test_a_raw_row_becomes_a_case() -> None:
     case = DatosPaciente.from_row(RAW)
     assert isinstance(case.patient, DatosPaciente)
