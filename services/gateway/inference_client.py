@@ -114,9 +114,10 @@ class RemoteScorer:
             answer = InferResponse.model_validate_json(content)
             model = await self._model(answer)
             [output] = answer.outputs
+            data = output.numbers
         except ValueError:  # also a ValidationError
             raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
-        data, classes = output.data, len(model.classes)
+        classes = len(model.classes)
         if output.shape != [len(rows), classes] or len(data) != len(rows) * classes:
             raise ModelUnavailableError("inference answered with another shape than requested")
         return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]

@@ -1,16 +1,17 @@
 """The Open Inference Protocol v2 over REST, between the inference service and any client.
 
-Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md. Ours beyond it:
-`null` in `data` is a missing value, and the metadata of a model has `parameters` (`scoring.ModelParameters`).
+Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md, with two of Triton's
+extensions (github.com/triton-inference-server/server, docs/protocol: extension_binary_data.md and
+extension_classification.md). Ours beyond them: a missing value is `null` or NaN, and the metadata of a model has
+`parameters` (`scoring.ModelParameters`).
 """
 
+import json
 import math
-from collections.abc import Iterable
-from itertools import chain
-from typing import Any
+from typing import Annotated, Any, cast
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.contracts.scoring import ModelFacts, ModelParameters
 
@@ -18,15 +19,15 @@ INPUT = "paciente"
 """The one input tensor, n x columns."""
 OUTPUT = "probabilidades"
 """The one output tensor, n x classes."""
-EXTENSION = "predecir_model_parameters"
-"""The name of `ModelParameters` among the server's extensions."""
+EXTENSIONS = ("predecir_model_parameters", "binary_tensor_data", "classification")
+"""The extensions of our server: `ModelParameters` in the metadata, and Triton's two."""
+JSON_LENGTH = "Inference-Header-Content-Length"
+"""The header with the length of the JSON in a body that has binary tensors behind it."""
 OTHER_CLASS = "the model here is of another patient class"
 """The error for rows of another patient class than the model's; 503, so that a balancer tries another replica."""
 
-_INTEGERS = frozenset({int, type(None)})
-_NUMBERS = _INTEGERS | {float}
-DATATYPES = dict.fromkeys(("FP32", "FP64"), _NUMBERS) | dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), _INTEGERS)
-"""Accepted datatypes and the Python types of their elements. The model reads float32 in any case."""
+_LONGEST_LENGTH = 12
+"""Most digits of the header `JSON_LENGTH`."""
 
 
 class ProtocolError(Exception):
@@ -39,24 +40,56 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", protected_namespaces=())
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""An integer in any JSON spelling, such as 21 or 21.0."""
+
+
+class BinaryData(_Message):
+    """Parameters of a tensor whose data are binary: little-endian, in row-major order, after the JSON of the body."""
+
+    binary_data_size: WholeNumber | None = Field(None, description="Size in bytes.")
+
+
 class InferInput(_Message):
-    """An input tensor. `data` is flat in row-major order, or nested by `shape`."""
+    """An input tensor. `data` is flat in row-major order, or nested by `shape`; absent if the data are binary."""
 
     name: str
-    shape: list[int]
+    shape: list[WholeNumber]
     datatype: str
-    data: list[Any]
+    data: list[Any] | None = None
+    parameters: BinaryData | None = None
+
+    @property
+    def binary_size(self) -> int | None:
+        """Bytes of binary data; None if the data are in JSON."""
+        return None if self.parameters is None else self.parameters.binary_data_size
+
+
+class OutputParameters(_Message):
+    """How an output is returned."""
+
+    binary_data: bool | None = Field(None, description="As binary data; by default as `binary_data_output`.")
+    classification: WholeNumber | None = Field(
+        None, ge=0, description="Return this many classes as `probability:index:class`, the most probable first."
+    )
 
 
 class RequestedOutput(_Message):
     """An output tensor that the client requests."""
 
     name: str
+    parameters: OutputParameters | None = None
 
 
 class RequestParameters(_Message):
     """Parameters of a request beyond the tensors."""
 
+    binary_data_output: bool = False
+    """Return outputs as binary data, unless they are requested otherwise."""
     known_digests: str | None = None
     """Digests of the models that the client knows, separated by blanks; a response by another model describes it."""
     patient_digest: str | None = None
@@ -71,14 +104,32 @@ class InferRequest(_Message):
     outputs: list[RequestedOutput] | None = None
     id: str | None = None
 
+    @property
+    def options(self) -> RequestParameters:
+        """The parameters, or their defaults."""
+        return self.parameters or RequestParameters()
+
 
 class InferOutput(_Message):
-    """An output tensor; `data` is flat in row-major order."""
+    """An output tensor; `data` is flat in row-major order, absent if the data are binary, text for classifications."""
 
     name: str
-    shape: list[int]
+    shape: list[WholeNumber]
     datatype: str
-    data: list[float]
+    data: Annotated[list[float] | list[str] | None, Field(union_mode="left_to_right")] = None
+    parameters: BinaryData | None = None
+
+    @property
+    def numbers(self) -> list[float]:
+        """The data in JSON.
+
+        Raises:
+            ValueError: they are binary, or text.
+
+        """
+        if self.data is None or isinstance(next(iter(self.data), None), str):
+            raise ValueError("the output has no numbers in JSON")
+        return cast("list[float]", self.data)  # pydantic accepts no mixed list
 
 
 class TensorMetadata(_Message):
@@ -143,57 +194,54 @@ class ErrorBody(_Message):
     error: str
 
 
-def read_request(body: bytes) -> InferRequest:
-    """Parse a request to infer.
+def read_request(body: bytes, json_length: str | None = None) -> tuple[InferRequest, memoryview]:
+    """Parse a request to infer, and return the binary data that follow it; the header `JSON_LENGTH` is `json_length`.
 
     Raises:
-        ProtocolError: the body is not JSON (NaN and Infinity are not), or not a request.
+        ProtocolError: the body is not JSON (Infinity is not), not a request, or shorter than the header says.
 
     """
+    whole = memoryview(body)
+    end = len(body) if json_length is None else _length(json_length, len(body))
     try:
-        return InferRequest.model_validate(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        raise ProtocolError("the body is not JSON; write a missing value as null") from None
+        return InferRequest.model_validate(_parsed(bytes(whole[:end]))), whole[end:]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         path = ".".join(map(str, first["loc"])) or "the body"
         raise ProtocolError(f"{path}: {first['msg']}") from None
 
 
-def flat_rows(request: InferRequest, columns: int, *, most: int) -> list[float]:
-    """Return the elements of the request's tensor, n x `columns` in row-major order, NaN where null; n is 1 to `most`.
-
-    Raises:
-        ProtocolError: the tensor, datatype, shape or an element is not accepted, or an output does not exist.
-
-    """
-    if unknown := [output for output in request.outputs or () if output.name != OUTPUT]:
-        raise ProtocolError(f"outputs: {len(unknown)} unknown; the model has one output, {OUTPUT}")
-    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-        raise ProtocolError(f"inputs: exactly one is expected, {INPUT}")
-    tensor = request.inputs[0]
-    kinds = DATATYPES.get(tensor.datatype)
-    if kinds is None:
-        raise ProtocolError(f"{INPUT}: datatype must be one of {', '.join(DATATYPES)}")
-    if len(tensor.shape) != 2 or tensor.shape[1] != columns or not 1 <= tensor.shape[0] <= most:  # noqa: PLR2004
-        raise ProtocolError(f"{INPUT}: shape must be [n, {columns}], n from 1 to {most}")
-    elements = _flattened(tensor)
-    if not kinds.issuperset(map(type, elements)):
-        raise ProtocolError(f"{INPUT}: data has an element that is not {tensor.datatype} or null")
-    return [math.nan if element is None else element for element in elements]
+def _length(header: str, most: int) -> int:
+    if not (header.isascii() and header.isdecimal() and len(header) <= _LONGEST_LENGTH and int(header) <= most):
+        raise ProtocolError(f"{JSON_LENGTH}: must be the number of bytes of the JSON, at most those of the body")
+    return int(header)
 
 
-def _flattened(tensor: InferInput) -> list[Any]:
-    count, columns = tensor.shape
-    elements: Iterable[Any] = tensor.data
-    if isinstance(tensor.data[0] if tensor.data else None, list):
-        if not all(isinstance(row, list) and len(row) == columns for row in tensor.data):
-            raise ProtocolError(f"{INPUT}: each row of nested data must have {columns} elements")
-        elements = chain.from_iterable(tensor.data)
-    flat = list(elements)
-    if len(flat) != count * columns:
-        raise ProtocolError(f"{INPUT}: data and shape disagree")
-    return flat
+def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if b"NaN" in text:
+            return _parsed_with_nan(text)
+        raise _no_json() from None
+
+
+def _parsed_with_nan(text: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Parse JSON with bare NaN, which Python's encoder and Triton's client write for a missing value."""
+    try:
+        return json.loads(text.decode(), parse_constant=_constant, parse_int=float)  # an int may have too many digits
+    except (ValueError, RecursionError):
+        raise _no_json() from None
+
+
+def _constant(name: str) -> float:
+    if name != "NaN":
+        raise ValueError(name)
+    return math.nan
+
+
+def _no_json() -> ProtocolError:
+    return ProtocolError(f"the body is not JSON; write a missing value as null, and {JSON_LENGTH} for binary tensors")
 
 
 def describe(facts: ModelFacts, platform: str) -> ModelMetadata:

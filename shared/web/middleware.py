@@ -73,12 +73,13 @@ class EdgeMiddleware:
 
 
 def _unstored(send: Send) -> Send:
-    """Forbid browsers and proxies to store JSON responses: they may be about patients."""
+    """Forbid browsers and proxies to store JSON and binary responses: they may be about patients."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = dict(message["headers"])
-            if b"cache-control" not in headers and b"json" in headers.get(b"content-type", b""):
+            kind = headers.get(b"content-type", b"")
+            if b"cache-control" not in headers and (b"json" in kind or b"octet-stream" in kind):
                 message["headers"] = [*message["headers"], UNSTORED]
         await send(message)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from itertools import chain
@@ -26,6 +27,7 @@ from shared.web.rejections import Rejections
 from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, point_production, random_rows
 
 MODEL = "/v2/models/prueba"
+EXTENSIONS = ["predecir_model_parameters", "binary_tensor_data", "classification"]
 ROWS = random_rows(PacienteDePrueba, 1000, seed=5)
 
 
@@ -94,10 +96,59 @@ async def test_flat_data_and_a_version_and_a_wanted_output_change_nothing(client
     assert "id" not in responses[0].json()
 
 
+def binary_body(rows: list[list[float]], datatype: str = "<f4", **output: object) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a request as Triton's client sends it."""
+    data = np.array(rows, datatype).tobytes()
+    name = {"<f4": "FP32", "<f8": "FP64"}[datatype]
+    tensor = {"name": "paciente", "shape": [len(rows), 4], "datatype": name}
+    requested = {"outputs": [{"name": "probabilidades", "parameters": output}]} if output else {}
+    parameters = {"parameters": {"binary_data_output": True}}
+    inputs = {"inputs": [tensor | {"parameters": {"binary_data_size": len(data)}}]}
+    text = json.dumps(inputs | (requested or parameters)).encode()
+    return text + data, {"Inference-Header-Content-Length": str(len(text)), "Content-Type": "application/octet-stream"}
+
+
+def parts(response: httpx.Response) -> tuple[dict[str, Any], bytes]:
+    """Return the JSON of a binary response, and the bytes behind it."""
+    length = int(response.headers["Inference-Header-Content-Length"])
+    answer: dict[str, Any] = json.loads(response.content[:length])
+    return answer, response.content[length:]
+
+
+@pytest.mark.parametrize("path", [f"{MODEL}/infer", f"{MODEL}/versions/7/infer"])
+@pytest.mark.parametrize("datatype", ["<f4", "<f8"])
+async def test_binary_tensors_get_the_same_answer_as_json(client: httpx.AsyncClient, path: str, datatype: str) -> None:
+    rows = [[math.nan, *ROWS[0][1:]], *ROWS[1:20]]
+    in_json = (await client.post(path, json=body(rows))).json()
+    content, headers = binary_body(rows, datatype)
+    response = await client.post(path, content=content, headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/octet-stream")
+    answer, binary = parts(response)
+    [output] = answer.pop("outputs")
+    [expected] = in_json.pop("outputs")
+    assert np.frombuffer(binary, "<f8").tolist() == expected.pop("data")
+    assert output == expected | {"parameters": {"binary_data_size": 20 * 2 * 8}}
+    assert answer == in_json
+
+
+async def test_input_and_output_may_differ_in_form(client: httpx.AsyncClient) -> None:
+    expected = (await client.post(f"{MODEL}/infer", json=body(ROWS[:2]))).json()
+    content, headers = binary_body(ROWS[:2], binary_data=False)
+    response = await client.post(f"{MODEL}/infer", content=content, headers=headers)
+    assert (response.headers["content-type"], response.json()) == ("application/json", expected)
+
+    classified = {"outputs": [{"name": "probabilidades", "parameters": {"classification": 1, "binary_data": True}}]}
+    answer, binary = parts(await client.post(f"{MODEL}/infer", json=body(ROWS[:1]) | classified))
+    assert answer["outputs"][0]["shape"] == [1, 1]
+    best = max(range(2), key=expected["outputs"][0]["data"].__getitem__)
+    text = f"{expected['outputs'][0]['data'][best]}:{best}:{PacienteDePrueba.disease.classes[best]}".encode()
+    assert binary == len(text).to_bytes(4, "little") + text
+
+
 async def test_a_thousand_rows_in_one_request(client: httpx.AsyncClient, inference: Inference) -> None:
     answer = InferResponse.model_validate_json((await client.post(f"{MODEL}/infer", json=body(ROWS))).content)
     assert answer.outputs[0].shape == [1000, 2]
-    assert answer.outputs[0].data[-2:] == (await inference.scorer.score(ROWS[-1])).probabilities
+    assert answer.outputs[0].numbers[-2:] == (await inference.scorer.score(ROWS[-1])).probabilities
 
 
 async def test_a_body_may_be_larger_than_elsewhere_but_not_without_limit(client: httpx.AsyncClient) -> None:
@@ -145,7 +196,7 @@ async def test_a_version_without_a_card_returns_404(client: httpx.AsyncClient, i
 
 async def test_server_metadata_and_health(client: httpx.AsyncClient) -> None:
     server = (await client.get("/v2")).json()
-    assert server == {"name": "predecir", "version": "2", "extensions": ["predecir_model_parameters"]}
+    assert server == {"name": "predecir", "version": "2", "extensions": EXTENSIONS}
     for path, body in {
         "/v2/health/live": {"live": True},
         "/v2/health/ready": {"live": True, "ready": True},
@@ -229,7 +280,9 @@ async def test_the_folder_can_be_chosen(tmp_path: Path, registry: CollectorRegis
         assert (await inference.scorer.score(ROWS[0])).model.version == "1"
 
 
-async def asked_both_ways(inference: Inference, path: str, content: bytes) -> tuple[httpx.Response, httpx.Response]:
+async def asked_both_ways(
+    inference: Inference, path: str, content: bytes, headers: dict[str, str] | None = None
+) -> tuple[httpx.Response, httpx.Response]:
     """Return the responses of the framework's route and of the host's hot route to the same request."""
     app = http_app("test", inference.part, registry=CollectorRegistry())
     answers: list[httpx.Response] = []
@@ -238,23 +291,24 @@ async def asked_both_ways(inference: Inference, path: str, content: bytes) -> tu
             EdgeMiddleware(app, served, "localhost", edge_of(app).rejections), raise_app_exceptions=False
         )
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            answers.append(await client.post(path, content=content))
+            answers.append(await client.post(path, content=content, headers=headers))
     return answers[0], answers[1]
 
 
 @pytest.mark.parametrize(
-    ("content", "status"),
+    ("content", "headers", "status"),
     [
-        (json.dumps(body(ROWS[:3])).encode(), 200),
-        (b"{", 400),
-        (b" " * 2_000_000, 413),
+        (json.dumps(body(ROWS[:3])).encode(), {}, 200),
+        (*binary_body(ROWS[:3]), 200),
+        (b"{", {}, 400),
+        (b" " * 2_000_000, {}, 413),
     ],
-    ids=["understood", "not JSON", "too large"],
+    ids=["understood", "binary", "not JSON", "too large"],
 )
 async def test_the_documented_route_and_the_hot_one_are_the_same(
-    inference: Inference, content: bytes, status: int
+    inference: Inference, content: bytes, headers: dict[str, str], status: int
 ) -> None:
-    documented, hot = await asked_both_ways(inference, f"{MODEL}/infer", content)
+    documented, hot = await asked_both_ways(inference, f"{MODEL}/infer", content, headers)
     assert documented.status_code == hot.status_code == status
     assert documented.content == hot.content
     assert dict(documented.headers) == dict(hot.headers)

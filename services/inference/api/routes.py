@@ -9,29 +9,27 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
+import orjson
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
 from services.inference.api.errors import OpenInferenceProblemError, OpenInferenceRoute, hot_app
+from services.inference.api.tensors import read_rows, write_output
 from services.inference.serving.batcher import Batcher
 from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 from shared.contracts.open_inference import (
-    EXTENSION,
+    EXTENSIONS,
     INPUT,
+    JSON_LENGTH,
     OTHER_CLASS,
-    OUTPUT,
     ErrorBody,
-    InferOutput,
     InferRequest,
     InferResponse,
     ModelMetadata,
-    ProtocolError,
     ResponseParameters,
     ServerMetadata,
     describe,
-    flat_rows,
     read_request,
 )
 from shared.contracts.scoring import ModelUnavailableError
@@ -71,7 +69,7 @@ def protocol_routes(
 def _add_metadata(routes: Router, batcher: Batcher, find: Callable[[str, str | None], LoadedModel | None]) -> None:
     @routes.get("", roles=_READERS)
     async def server_metadata() -> ServerMetadata:
-        return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=[EXTENSION])
+        return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=list(EXTENSIONS))
 
     @routes.get("/health/live", roles=PUBLIC)
     async def server_live() -> dict[str, bool]:
@@ -121,10 +119,10 @@ def _add_infer(
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         loaded = _serving(batcher, find(name, version))
         body = await _body(request, largest)
-        parsed, rows = await _run(len(body), partial(_parse, body, loaded, columns, max_rows))
+        read = partial(_parse, body, request.headers.get(JSON_LENGTH), loaded, columns, max_rows)
+        parsed, rows = await _run(len(body), read)
         probabilities = await batcher.infer(rows, loaded)
-        content = await _run(len(body), partial(_serialise, parsed, loaded.model, probabilities))
-        return Response(content, media_type="application/json")
+        return await _run(len(body), partial(_response, parsed, loaded.model, probabilities))
 
     return infer
 
@@ -165,30 +163,19 @@ async def _body(request: Request, largest: int) -> bytes:
     return bytes(body)
 
 
-def _parse(body: bytes, loaded: LoadedModel, columns: int, max_rows: int) -> tuple[InferRequest, Rows]:
-    request = read_request(body)
-    digest = request.parameters and request.parameters.patient_digest
-    if digest not in {None, loaded.model.facts.patient_digest}:
+def _parse(
+    body: bytes, json_length: str | None, loaded: LoadedModel, columns: int, max_rows: int
+) -> tuple[InferRequest, Rows]:
+    request, binary = read_request(body, json_length)
+    if request.options.patient_digest not in {None, loaded.model.facts.patient_digest}:
         raise ModelUnavailableError(OTHER_CLASS)
-    return request, _rows(request, columns, max_rows)
+    return request, read_rows(request, binary, columns, most=max_rows)
 
 
-def _rows(request: InferRequest, columns: int, max_rows: int) -> Rows:
-    """Return the rows of `request`, 1 to `max_rows` x `columns`, float32; raise ProtocolError for other content."""
-    elements = flat_rows(request, columns, most=max_rows)
-    with np.errstate(over="ignore"):  # becomes infinite, which is rejected below
-        rows = np.array(elements, dtype=np.float32).reshape(-1, columns)
-    if np.isinf(rows).any():
-        raise ProtocolError(f"{INPUT}: data has an element outside FP32")
-    return rows
-
-
-def _serialise(request: InferRequest, model: Model, probabilities: Probabilities) -> bytes:
-    facts, known = model.facts, None if request.parameters is None else request.parameters.known_digests
+def _response(request: InferRequest, model: Model, probabilities: Probabilities) -> Response:
+    facts, known = model.facts, request.options.known_digests
     unknown = known is not None and facts.digest not in known.split()
-    output = InferOutput.model_construct(
-        name=OUTPUT, shape=list(probabilities.shape), datatype="FP64", data=probabilities.ravel().tolist()
-    )
+    output, binary = write_output(request, probabilities, facts.classes)
     response = InferResponse.model_construct(
         model_name=facts.name,
         model_version=facts.version,
@@ -196,7 +183,10 @@ def _serialise(request: InferRequest, model: Model, probabilities: Probabilities
         outputs=[output],
         id=request.id,
     )
-    return response.model_dump_json(exclude_none=True).encode()
+    content = orjson.dumps(response.model_dump(exclude_none=True))
+    if output.parameters is None:
+        return Response(content, media_type="application/json")
+    return Response(content + binary, 200, {JSON_LENGTH: str(len(content))}, "application/octet-stream")
 
 
 async def _run(size: int, work: Callable[[], T]) -> T:
