@@ -9,6 +9,7 @@ ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 VENV := $(ROOT)/.venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
+NEWMAN := 6.2.2
 
 # The folder of a disease: params.yaml, data, var/ and predicciones.db all live there. Ours is this repository.
 PREDECIR_PARAMS ?= params.yaml
@@ -52,7 +53,7 @@ up-local: ## Start one container for a laptop: predicciones.db in var/local/, th
 
 ##@ Develop
 .PHONY: test
-test: check servers airflow ## Run checks and all tests; installs the servers (Debian packages, root or sudo) and Airflow first
+test: check servers airflow newman ## Run checks and all tests; installs the servers (Debian packages, root or sudo), Airflow and newman first
 	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # half of the time is waiting for processes
 
 .PHONY: test-compose
@@ -80,6 +81,9 @@ servers: ## Install the servers that tests start (Debian packages; needs root or
 
 .PHONY: airflow
 airflow: $(VENV)/.airflow ## Install Airflow into .venv/airflow, for the test of its DAGs
+
+.PHONY: newman
+newman: $(VENV)/.newman-$(NEWMAN) ## Install newman into .venv/newman, for the test of the Postman collection
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed, growth and limits, and other model servers; writes docs/benchmarks/ (PARTS=…)
@@ -144,4 +148,10 @@ $(VENV)/.airflow: $(ROOT)/requirements/airflow.txt $(VENV)/.uv
 	@$(PYTHON) -m venv $(VENV)/airflow
 	@$(call PROGRESS,$(VENV)/airflow) $(UV) pip install --quiet --compile-bytecode --python $(VENV)/airflow/bin/python --require-hashes -r $< || { \
 		echo "environment: uv failed; trying pip"; $(VENV)/airflow/bin/pip install --require-hashes -r $<; }
+	@touch $@
+
+# newman runs docs/postman.json as Postman does. Its packages name exact versions of theirs; npm comes with the servers.
+$(VENV)/.newman-$(NEWMAN): | servers $(VENV)/.uv
+	@echo "environment: installing newman $(NEWMAN) into $(VENV)/newman"
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix $(VENV)/newman newman@$(NEWMAN)
 	@touch $@
