@@ -14,7 +14,9 @@ from services.recorder.migrate_command import migrate_command
 from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.command import transfer_command
 from shared.failpoints import arm
+from shared.patient import Patient, load_patient
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
+from shared.telemetry import configure_logging
 from shared.web.hosting import main
 
 
@@ -22,7 +24,10 @@ def run(arguments: list[str]) -> int:
     """Run the command of `arguments`, or the service if there is none; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.recorder", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("migrate", help="upgrade the tables of DATABASE_URL; the service does so at its start, too")
+    commands.add_parser(
+        "migrate",
+        help="upgrade the tables of DATABASE_URL and the analysts' view; the service does so at its start, too",
+    )
     transfer = commands.add_parser("transfer", help="copy all tables into another database, and verify the copy")
     default = "; by default DATABASE_URL, so that no password is on the command line"
     transfer.add_argument("--from", dest="source", metavar="URL", help=f"the database to copy{default}")
@@ -31,19 +36,24 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.command is None:
         return main("recorder", RecorderSettings, alone)
+    configure_logging("warning", service="recorder")
     try:
         arm(read_settings(ProcessSettings).failpoint)
     except SettingsError as error:
         return fail("recorder", str(error), BAD_SETTINGS)
     if options.command == "migrate":
-        return migrate_command(_database_url)
+        return migrate_command(_database_url, _patient_class)
     if options.command == "transfer":
-        return transfer_command(options.source, options.target, _database_url)
+        return transfer_command(options.source, options.target, _database_url, _patient_class)
     return quarantine.quarantine_command(options, _database_url)
 
 
 def _database_url() -> str:
     return read_settings(RecorderSettings).database_url.get_secret_value()
+
+
+def _patient_class() -> type[Patient]:
+    return load_patient(read_settings(RecorderSettings).predecir_paciente)
 
 
 if __name__ == "__main__":

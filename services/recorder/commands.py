@@ -5,7 +5,10 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from services.recorder.db.database import DATABASE_ERRORS, reason
+from services.recorder.analysts.grants import serve_analysts
+from services.recorder.analysts.views import view_name
+from services.recorder.db.database import DATABASE_ERRORS, Database, reason
+from shared.patient import Patient, PatientClassError
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.hosting import UNAVAILABLE, StartError
 
@@ -13,17 +16,24 @@ from shared.web.hosting import UNAVAILABLE, StartError
 def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]], *, advice: str = "") -> int:
     """Run `command` and return its exit code.
 
-    An error becomes one line: 78 for a wrong setting, 69 for a database that cannot be used; the line of a database
-    that fails in between ends with `advice`.
+    An error becomes one line: 78 for a wrong setting or patient class, 69 for a database that cannot be used; the line
+    of a database that fails in between ends with `advice`.
     """
     try:
         return asyncio.run(command())
-    except SettingsError as error:
+    except (SettingsError, PatientClassError) as error:
         return fail(name, str(error), BAD_SETTINGS)
     except StartError as error:
         return fail(name, str(error), UNAVAILABLE)
     except DATABASE_ERRORS as error:
         return fail(name, f"the database cannot be used: {reason(error)}{advice}", UNAVAILABLE)
+
+
+async def refresh_analysts_view(database: Database, patient: type[Patient]) -> None:
+    """Create or update the analysts' view and dictionary in `database`, and print whether the view is there."""
+    done = await serve_analysts(database.writer, patient)
+    state = "up to date" if done else "not updated; the line above has the reason, and the recorder tries at its start"
+    say(f"view {view_name(patient)}: {state}")
 
 
 def say(line: str) -> None:

@@ -1,19 +1,21 @@
-"""`python -m services.recorder migrate`: upgrade the tables of `DATABASE_URL` to the newest revision."""
+"""`python -m services.recorder migrate`: upgrade the tables of `DATABASE_URL`, and the analysts' view on them."""
 
 from collections.abc import Callable
 
-from services.recorder.commands import run_command, say
+from services.recorder.commands import refresh_analysts_view, run_command, say
 from services.recorder.db.database import open_database, read_url, shown
 from services.recorder.db.migrate import Migrated
+from shared.patient import Patient
 
 
-def migrate_command(database_url: Callable[[], str]) -> int:
-    """Upgrade the tables, print what was done, and return the exit code."""
+def migrate_command(database_url: Callable[[], str], patient_class: Callable[[], type[Patient]]) -> int:
+    """Upgrade the tables and the view of `patient_class`, print what was done, and return the exit code."""
 
     async def run() -> int:
-        url = read_url(database_url())
+        url, patient = read_url(database_url()), patient_class()
         async with open_database(url) as database:
             say(f"{shown(url)}: {_summary(database.migrated)}")
+            await refresh_analysts_view(database, patient)
         return 0
 
     return run_command("migrate", run)

@@ -11,10 +11,12 @@ from services.recorder.db.database import open_database, read_url
 from services.recorder.db.migrate import MIGRATIONS, alembic_config
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
+from tests.support.analysts_suite import query
 from tests.support.postgres import PostgresServer
 from tests.support.processes import command as run_command
 from tests.support.recorder_suite import Target, delivery, recording
 
+VIEW = "view predicciones_tiroides: up to date\n"
 NEWEST = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
@@ -26,8 +28,8 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     return PostgresTarget(server, server.new_database())
 
 
-def migrate(folder: Path, url: str) -> tuple[int, str, str]:
-    ended = run_command(("services.recorder", "migrate"), folder, {"DATABASE_URL": url})
+def migrate(folder: Path, url: str, **environment: str) -> tuple[int, str, str]:
+    ended = run_command(("services.recorder", "migrate"), folder, {"DATABASE_URL": url, **environment})
     return ended.returncode, ended.stdout, ended.stderr
 
 
@@ -43,13 +45,39 @@ async def test_it_creates_upgrades_and_then_finds_nothing_to_do(tmp_path: Path, 
 
     lines = [re.sub(r"^.*?: ", "", stdout) for _, stdout, _ in (created, upgraded, unchanged)]
     assert lines == [
-        f"created the tables, at revision {NEWEST}\n",
-        f"upgraded the tables from revision 0002 to {NEWEST}\n",
-        f"the tables are at revision {NEWEST}, the newest; nothing to do\n",
+        f"created the tables, at revision {NEWEST}\n{VIEW}",
+        f"upgraded the tables from revision 0002 to {NEWEST}\n{VIEW}",
+        f"the tables are at revision {NEWEST}, the newest; nothing to do\n{VIEW}",
     ]
     assert [code for code, _, _ in (created, upgraded, unchanged)] == [0, 0, 0]
     async with recording(target) as opened:
         assert [row.seq for row in await opened.rows()] == [1]
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["new", "after the views were dropped"])
+async def test_the_view_is_there_before_the_first_start(tmp_path: Path, target: Target, *, dropped: bool) -> None:
+    def downgrade(connection: Connection) -> None:
+        command.downgrade(alembic_config(connection), "0004")
+
+    if dropped:
+        migrate(tmp_path, target.url)
+        async with open_database(read_url(target.url)) as database:
+            await database.writer.transaction(downgrade)
+    assert migrate(tmp_path, target.url)[0] == 0
+
+    async with open_database(read_url(target.url)) as database:
+        assert await query(database, "SELECT id, tsh FROM predicciones_tiroides") == []
+        named = await query(database, "SELECT nombre FROM diccionario WHERE vista = 'predicciones_tiroides'")
+    assert {"tsh", "output"} <= {row["nombre"] for row in named}
+
+
+def test_a_patient_class_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
+    code, stdout, stderr = migrate(tmp_path, f"sqlite:///{tmp_path}/p.db", PREDECIR_PACIENTE="nadie:DatosPaciente")
+
+    assert (code, stdout) == (78, "")
+    assert stderr.startswith("migrate: PREDECIR_PACIENTE=nadie:DatosPaciente: cannot import it ")
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "p.db").exists()
 
 
 async def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from services.recorder.db.database import open_database, read_url
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
+from shared.diseases.thyroid import DatosPaciente
 from tests.support.analysts_suite import Anemia, Renamed, described, plain, query
 from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import START, delivery, event, feedback_event, recording
@@ -294,6 +295,22 @@ async def test_an_interrupted_transfer_resumes(  # noqa: PLR0913, PLR0917 - thre
 
     assert ended.returncode == 0, ended.stderr
     assert f"30,000 rows in the source, 30,000 in the target; {total - copied:,} new" in ended.stdout
+
+
+async def test_the_target_has_the_view_before_the_first_start(
+    tmp_path: Path, database: str, postgres: PostgresServer
+) -> None:
+    async with described(file(tmp_path / "one.db"), DatosPaciente):
+        pass
+    await fill(file(tmp_path / "one.db"), [delivery(1)])
+    target = Place(postgres.url(database))
+
+    ended = transfer(f"sqlite:///{tmp_path}/one.db", target.url, tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "view predicciones_tiroides: up to date" in ended.stdout
+    async with open_database(read_url(target.url)) as opened:
+        assert len(await query(opened, "SELECT id FROM predicciones_tiroides")) == 1
 
 
 async def test_the_longer_history_of_the_dictionary_is_kept(

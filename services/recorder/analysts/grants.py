@@ -20,8 +20,8 @@ _LOCK_TIMEOUT = "5s"
 _log = structlog.get_logger()
 
 
-async def serve_analysts(writer: Writer, patient: type[Patient]) -> None:
-    """Update view, dictionary and role to `patient`.
+async def serve_analysts(writer: Writer, patient: type[Patient]) -> bool:
+    """Update view, dictionary and role to `patient`; return whether that succeeded.
 
     A failure never keeps the recorder from starting: a long query of an analyst may hold a lock, or an analyst's view
     may depend on ours. Then the former view stays, the reason is logged, and the next start tries again.
@@ -30,9 +30,10 @@ async def serve_analysts(writer: Writer, patient: type[Patient]) -> None:
         advice = await writer.transaction(partial(_serve, patient))
     except DATABASE_ERRORS as error:
         _log.warning("analysts_view_not_refreshed", view=view_name(patient), reason=reason(error))
-        return
+        return False
     if advice:
         _log.warning("analysts_role_missing", role=ROLE, run_as_administrator=advice)
+    return True
 
 
 def _serve(patient: type[Patient], connection: Connection) -> str | None:

@@ -14,11 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.accounting.outbox_reports import merge_reports
 from services.recorder.analysts.dictionary import merge_dictionary
-from services.recorder.commands import fail, run_command, say
+from services.recorder.analysts.views import view_name
+from services.recorder.commands import fail, refresh_analysts_view, run_command, say
 from services.recorder.db.database import Database, open_database, read_url
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
 from services.recorder.transfer.copy import Key, copy_table, count, read_all
 from services.recorder.transfer.verify import Comparison, compare_table
+from shared.patient import Patient
 from shared.settings import SettingsError
 
 DIFFERENT = 1
@@ -60,15 +62,17 @@ class Progress:
         self._stream.flush()
 
 
-def transfer_command(source: str | None, target: str | None, database_url: Callable[[], str]) -> int:
+def transfer_command(
+    source: str | None, target: str | None, database_url: Callable[[], str], patient_class: Callable[[], type[Patient]]
+) -> int:
     """Copy and verify; return the exit code: 0 only if every row of `source` is in `target`, exactly.
 
-    A URL that is None is `database_url()`.
+    A URL that is None is `database_url()`. The target gets the analysts' view of `patient_class` if the source has it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # to advise after Ctrl-C
 
     async def run() -> int:
-        return await _transfer(*_urls(source or database_url(), target or database_url()))
+        return await _transfer(*_urls(source or database_url(), target or database_url()), patient_class())
 
     try:
         return run_command("transfer", run, advice=f"; {_RESUME}")
@@ -93,7 +97,7 @@ def _urls(source: str, target: str) -> tuple[URL, URL]:
     return source_url, target_url
 
 
-async def _transfer(source_url: URL, target_url: URL) -> int:
+async def _transfer(source_url: URL, target_url: URL, patient: type[Patient]) -> int:
     async with (
         open_database(source_url, statement_seconds=_STATEMENT_SECONDS) as source,
         open_database(target_url, statement_seconds=_STATEMENT_SECONDS) as target,
@@ -104,8 +108,13 @@ async def _transfer(source_url: URL, target_url: URL) -> int:
         reports = await read_all(reading, GATEWAYS)  # after the rows that they report on
         await target.writer.transaction(partial(merge_reports, reports, datetime.now(UTC)))
         say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
-        merged = await target.writer.transaction(partial(merge_dictionary, await read_all(reading, DICCIONARIO)))
-        say(f"diccionario: {merged} lines taken over; the recorder keeps the rest in step at its start")
+        entries = await read_all(reading, DICCIONARIO)
+        merged = await target.writer.transaction(partial(merge_dictionary, entries))
+        say(f"diccionario: {merged} lines taken over")
+        if view_name(patient) in {entry["vista"] for entry in entries}:
+            await refresh_analysts_view(target, patient)
+        else:
+            say(f"view {view_name(patient)}: the source does not have it, so it is not created here either")
     wrong = sum(len(comparison.missing) + len(comparison.different) for comparison in comparisons)
     if wrong:
         return fail("transfer", f"{wrong} rows differ; they are listed above. Nothing was overwritten", DIFFERENT)
