@@ -24,6 +24,8 @@ PLOTS = FOLDER / "pictures"
 
 Interval = tuple[float, float]
 """The ends of a 95 % interval."""
+Confusion = dict[str, dict[str, int]]
+"""Numbers of cases by true class and, inside, by predicted class."""
 
 _RULE_WORDS = {">=": "at least", "<=": "at most"}
 
@@ -176,8 +178,8 @@ class Rule(Record):
 class Period(Record):
     """Description of a set of cases: first and last day (None without dates), cases per class, and features.
 
-    Per feature: the share of cases without it; in the other cases, the quartiles of a measurement, or the share of each
-    option (`no` and `yes` of a flag).
+    Per feature: the share of cases without it; in the other cases, unless they are very few, the quartiles of a
+    measurement, or the share of each option (`no` and `yes` of a flag).
     """
 
     cases: int
@@ -202,7 +204,7 @@ class Metrics(StageResult):
     """Result of `evaluate`: the figures of the reported cases, with 95 % intervals.
 
     `figures` has those of `evaluation.metrics` and `model.conformal`. `confusion` counts cases by true class and,
-    inside, by predicted class.
+    inside, by predicted class. A figure of few cases (`cases_of`) has no interval.
     """
 
     path = FOLDER / "metrics.json"
@@ -210,10 +212,27 @@ class Metrics(StageResult):
     cases: int
     figures: dict[str, float]
     intervals: dict[str, Interval]
-    confusion: dict[str, dict[str, int]]
+    confusion: Confusion
     calibration: list[CalibrationBin]
     subgroups: list[Subgroup]
     rule: Rule | None
+
+    def cases_of(self, figure: str) -> int:
+        """Return the number of cases that `figure` is computed from: of a class, of its answers, or all."""
+        if figure == "conclusive_accuracy":
+            return round(self.figures["conclusive"] * self.cases)
+        return cases_of(figure, self.confusion)
+
+
+def cases_of(figure: str, confusion: Confusion) -> int:
+    """Return the number of cases that `figure` is computed from, by the `confusion` of the same answers.
+
+    A precision is one of all cases with that answer, another figure of a class one of all cases of the class.
+    """
+    kind, _, code = figure.partition(".")
+    if kind == "precision":
+        return sum(row[code] for row in confusion.values())
+    return sum(sum(row.values()) for true, row in confusion.items() if code in {"", true})
 
 
 class Proof(StageResult):

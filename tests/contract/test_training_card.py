@@ -186,6 +186,31 @@ def test_the_card_states_how_the_cases_were_split(build: Build, page: Page) -> N
     assert "Por fecha" not in words
 
 
+def test_a_random_split_is_nowhere_called_later(build: Build, page: Page) -> None:
+    assert page.words.count("posteriores") == 3
+    parameters = build.parameters.model_copy(update={"split": small_parameters(split="random").split})
+    words = Page(render(dataclasses.replace(build, parameters=parameters), version_of(build))).words
+    assert "posterior" not in words
+    assert words.count("elegidos al azar") == 2
+
+
+def test_two_cases_are_counted_and_get_no_interval(build: Build) -> None:
+    """As of a disease with few patients: two held-out cases of the last class, both right, and three answers of it."""
+    metrics = build.metrics
+    confusion = {code: dict.fromkeys(CLASSES, 0) | {code: 60} for code in CLASSES[:2]}
+    confusion[CLASSES[0]][CLASSES[2]] = 1
+    confusion[CLASSES[2]] = dict.fromkeys(CLASSES, 0) | {CLASSES[2]: 2}
+    of_it = {f"{kind}.{CLASSES[2]}": 1.0 for kind in ("recall", "average_precision", "roc_auc", "coverage")}
+    figures = metrics.figures | of_it | {f"precision.{CLASSES[2]}": 2 / 3}
+    intervals = {name: ends for name, ends in metrics.intervals.items() if not name.endswith(f".{CLASSES[2]}")}
+    few = metrics.model_copy(update={"confusion": confusion, "figures": figures, "intervals": intervals})
+    words = Page(render(dataclasses.replace(build, metrics=few), version_of(build))).words
+    none = "muy pocos para un intervalo"
+    assert f" 2 de 2 {none} 2 de 3 {none} muy pocos casos muy pocos casos" in words
+    assert f" {CLASSES[2]} 2 de 2 {none} Respuestas concluyentes" in words
+    assert f"Una cifra de menos de {build.parameters.subgroups.least_cases} casos se da como recuento" in words
+
+
 def test_the_card_marks_groups_with_too_few_cases(build: Build) -> None:
     [first, *others] = build.metrics.subgroups
     few = first.model_copy(update={"group": UNKNOWN, "cases": 1, "figures": {}, "intervals": {}})

@@ -127,7 +127,7 @@ def built_from(cases: Cases, teach: Callable[[Cases], Cases] = lambda some: some
             cases=len(cases),
             findings=[CheckResult.at_most("repeated", 0.0, 0.001, "share of cases that repeat another")],
         ),
-        population=population.describe(training, test, preparation),
+        population=population.describe(training, test, preparation, least=parameters.subgroups.least_cases),
         training=Training(
             cases=len(training),
             reported_cases=len(test),

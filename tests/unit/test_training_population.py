@@ -43,7 +43,7 @@ LATER = np.array([False, False, False, True, True])
 
 def test_both_sets_are_described_by_their_own_cases() -> None:
     cases = Cases(ROWS, np.array([0, 1, 0, 0, 0]), DAYS)
-    population = describe(cases.where(~LATER), cases.where(LATER), PREPARATION)
+    population = describe(cases.where(~LATER), cases.where(LATER), PREPARATION, least=1)
     training, reported = population.training, population.reported
     assert (training.cases, training.first, training.last) == (3, "2020-01-05", "2020-03-02")
     assert (training.class_cases, reported.class_cases) == ({"no": 2, "si": 1}, {"no": 2, "si": 0})
@@ -56,4 +56,11 @@ def test_both_sets_are_described_by_their_own_cases() -> None:
 
 def test_cases_without_dates_have_no_period() -> None:
     cases = Cases(ROWS, np.array([0, 1, 0, 0, 0]), None)
-    assert describe(cases, cases, PREPARATION).training.first is None
+    assert describe(cases, cases, PREPARATION, least=1).training.first is None
+
+
+def test_a_feature_with_few_values_has_no_distribution() -> None:
+    cases = Cases(ROWS, np.array([0, 1, 0, 0, 0]), None)
+    period = describe(cases, cases, PREPARATION, least=5).training
+    assert (period.quartiles, list(period.shares)) == ({}, ["fuma"])
+    assert period.missing["peso"] == 0.2

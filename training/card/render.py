@@ -6,8 +6,8 @@ would fetch, and one `<style>`, so that it can be served under a Content-Securit
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,19 @@ _SHADES = (0.005, 0.1, 0.3, 0.6)
 _NUMBER = r"(?:(?<![\d.])-)?[\d.]+(?:e[-+]?\d+)?"
 """An end of a band, without the hyphen between two ends."""
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+_SHARES_OF_CASES = ("accuracy", "recall.", "precision.", "coverage", "conclusive")
+"""Figures that are a number of cases, divided by the number of all cases that they are computed from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure as the card shows it. Without an interval there are few cases: `counted` is then "2 de 3", or None."""
+
+    value: float
+    interval: Interval | None
+    counted: str | None
 
 
 def render(build: Build, manifest: Manifest) -> bytes:
@@ -92,7 +105,7 @@ def _facts(build: Build, manifest: Manifest) -> dict[str, Any]:
         "scale": _scale(metrics),
         "bar": charts.interval_bar,
         "calibration": charts.calibration(metrics.calibration, least=build.parameters.subgroups.least_cases),
-        "estimate": lambda name: _estimate(metrics.figures, metrics.intervals, name),
+        "estimate": lambda name: _estimate(metrics.figures, metrics.intervals, name, metrics.cases_of),
         "rule_estimate": lambda name: rule and _estimate(rule.figures, rule.intervals, name),
         "gain_estimate": lambda name: rule and _estimate(rule.gain, rule.gain_intervals, name),
         "group_estimate": lambda group, name: _estimate(group.figures, group.intervals, name),
@@ -100,17 +113,26 @@ def _facts(build: Build, manifest: Manifest) -> dict[str, Any]:
 
 
 def _estimate(
-    figures: Mapping[str, float], intervals: Mapping[str, Interval], name: str
-) -> tuple[float, Interval] | None:
-    """Return a figure with its interval, or None if it was left out."""
-    return (figures[name], intervals[name]) if name in figures else None
+    figures: Mapping[str, float],
+    intervals: Mapping[str, Interval],
+    name: str,
+    cases_of: Callable[[str], int] | None = None,
+) -> Estimate | None:
+    """Return a figure with its interval, or None if it was left out; `cases_of` returns its number of cases."""
+    if name not in figures:
+        return None
+    value, counted = figures[name], None
+    if cases_of is not None and name.startswith(_SHARES_OF_CASES):
+        counted = f"{whole(round(value * cases_of(name)))} de {whole(cases_of(name))}"
+    return Estimate(value, intervals.get(name), counted)
 
 
 def _scale(metrics: Metrics) -> float:
     """Return the lower end of the scale of the interval bars: the tenth below the lowest interval."""
     kinds = ("accuracy", "balanced_accuracy", "recall.", "coverage")
     groups = [metrics.intervals, *(group.intervals for group in metrics.subgroups)]
-    lowest = min(ends[0] for intervals in groups for name, ends in intervals.items() if name.startswith(kinds))
+    ends = [ends[0] for intervals in groups for name, ends in intervals.items() if name.startswith(kinds)]
+    lowest = min(ends, default=1.0)
     return min(math.floor(10 * lowest) / 10, 0.9)
 
 

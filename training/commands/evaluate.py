@@ -51,7 +51,7 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     proof = prove(model, onnx, training.rows, parameters.parity.tolerance, seed=settings.seed)
     draw_all(PLOTS, probabilities, test.labels, classes, settings.calibration_bins)
     ONNX.write_bytes(onnx)
-    describe(training, test, preparation).write()
+    describe(training, test, preparation, least=parameters.subgroups.least_cases).write()
     metrics.write()
     proof.write()
     results, equal = metrics.figures, "equals" if proof.parity.passed else "DIFFERS FROM"

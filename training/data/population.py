@@ -11,19 +11,21 @@ from training.stage_files import Period, Population, Preparation
 _QUARTERS = (25, 50, 75)
 
 
-def describe(training: Cases, reported: Cases, preparation: Preparation) -> Population:
-    """Describe both sets of cases."""
+def describe(training: Cases, reported: Cases, preparation: Preparation, *, least: int) -> Population:
+    """Describe both sets of cases. A feature with fewer than `least` values in a set has no distribution there."""
     classes, features = preparation.classes, preparation.features
-    return Population(training=_period(training, classes, features), reported=_period(reported, classes, features))
+    return Population(
+        training=_period(training, classes, features, least), reported=_period(reported, classes, features, least)
+    )
 
 
-def _period(cases: Cases, classes: Sequence[str], features: Sequence[Feature]) -> Period:
+def _period(cases: Cases, classes: Sequence[str], features: Sequence[Feature], least: int) -> Period:
     counts = np.bincount(cases.labels, minlength=len(classes)).tolist()
     missing, quartiles, shares = {}, {}, {}
     for feature, column in zip(features, cases.rows.T, strict=True):
         present = column[~np.isnan(column)].astype(np.float64)
         missing[feature.name] = round(1 - len(present) / len(column), 6)
-        if not len(present):
+        if len(present) < max(least, 1):
             continue
         if feature.kind in {"flag", "choice"}:
             shares[feature.name] = _shares(present, feature.choices or ("no", "yes"))
