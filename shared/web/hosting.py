@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
-import logging
 import signal
 import socket
 import sys
@@ -50,10 +49,6 @@ _PAGE = ("GET", "/")
 _BACKLOG = 2048
 _SWITCH_SECONDS = 0.0005
 """How long a thread may hold the interpreter; Python's default of 5 ms is the time of thirty requests."""
-
-
-_REPEATED = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
-"""Lines that uvicorn writes for each such request, without a bound; `Rejections` counts the former."""
 
 
 class StartError(Exception):
@@ -220,7 +215,6 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     registry = CollectorRegistry()
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(_unexpected)
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg not in _REPEATED)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
     with _listen(settings.host, settings.port) as sock:

@@ -12,9 +12,9 @@ from typing import ClassVar, Protocol, cast
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.web.connection import Connection
 from shared.web.problems import ProblemError, http_problem
 from shared.web.rejections import Rejections
-from shared.web.write_coalescing import CoalescingProtocol
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n")
 _NOT_PLAIN = re.compile(rb"\r\n(?:connection: *close|expect:|transfer-encoding:|upgrade:)")
@@ -51,14 +51,14 @@ def take_place(scope: Scope) -> bool:
     return taken
 
 
-def server_protocol(rejections: Rejections, shedder: LoadShedder | None) -> type[CoalescingProtocol]:
+def server_protocol(rejections: Rejections, shedder: LoadShedder | None) -> type[Connection]:
     """Return the server's protocol: it reports to `rejections`, and sheds load if there is a `shedder`."""
     if shedder is None:
         return type("Reporting", (_Reporting,), {"rejections": rejections})
     return type("Shedding", (_Shedding,), {"rejections": rejections, "shedder": shedder})
 
 
-class _Reporting(CoalescingProtocol):
+class _Reporting(Connection):
     """A connection that reports bytes that are not HTTP; uvicorn answers them."""
 
     rejections: ClassVar[Rejections]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,37 @@ def test_every_service_alone_has_health_metrics_and_documentation(tmp_path: Path
         assert process.get("/docs").status_code == 200
         assert process.stop() == 0
     assert "Traceback" not in process.errors()
+
+
+OFFER = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+"""What Java's client and `curl --http2` send with their first request."""
+
+
+def statuses(process: Process, method: str, path: str, body: bytes | None = None) -> list[int]:
+    """Send a request with an offer of h2c, then one without, on one connection; return the status of each."""
+    connection = HTTPConnection("127.0.0.1", process.port, timeout=60)
+    headers = {"Content-Type": "application/json"}
+    with closing(connection):
+        received = []
+        for offer in (OFFER, {}):
+            for sent in (body, None if body is None else [body[:5], body[5:]]):  # the latter is sent in chunks
+                connection.request(method, path, sent, headers | offer, encode_chunked=isinstance(sent, list))
+                response = connection.getresponse()
+                response.read()
+                received.append(response.status)
+    return received
+
+
+def test_an_offer_of_h2c_does_not_change_what_is_answered(tmp_path: Path, gateway: Process, inference: Process) -> None:
+    patient = json.dumps({"edad": 47, "sexo": "F", "tsh": 1}).encode()
+    tensor = {"name": "paciente", "datatype": "FP32", "shape": [1, 21], "data": [47, 0, 1, *[None] * 4, *[0] * 14]}
+    assert statuses(gateway, "POST", "/predecir", patient) == [200] * 4
+    assert (
+        statuses(inference, "POST", "/v2/models/tiroides/infer", json.dumps({"inputs": [tensor]}).encode()) == [200] * 4
+    )
+    (tmp_path / "recorder").mkdir()
+    with running("services.recorder", tmp_path / "recorder") as recorder:
+        assert statuses(recorder, "GET", "/predicciones") == [200] * 4
 
 
 _STARTED = """

@@ -1,14 +1,13 @@
 """Load shedding in a real server, with the gateway's admission."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +21,7 @@ from shared.web.rejections import Rejections
 from tests.support import plain_http
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_ports
+from tests.support.raw_http import SECONDS, RawClient, raw_client, served
 from tests.support.waiting import until
 
 KEEP_ALIVE = 5
@@ -29,7 +29,6 @@ KEEP_ALIVE = 5
 REQUEST = b"POST /predecir HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 ROOM = 256
 """Requests that a balancer sends to one gateway and queues for it."""
-_SECONDS = 30
 
 
 @dataclass(slots=True)
@@ -65,37 +64,13 @@ class Busy:
         """The number of rejected requests."""
         return int(self.registry.get_sample_value("predecir_refusals_total", {"rule": "saturado"}) or 0)
 
-    @asynccontextmanager
-    async def client(self, port: int | None = None) -> AsyncIterator["Client"]:
+    def client(self, port: int | None = None) -> AbstractAsyncContextManager[RawClient]:
         """Connect to the server, or to a balancer on `port`."""
-        client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port))
-        try:
-            yield client
-        finally:
-            client.writer.close()
+        return raw_client(port or self.port)
 
     async def has_received(self, times: int) -> None:
         """Wait until the route has received that many requests."""
-        await until(lambda: self.received == times, seconds=_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """One connection."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def response(self) -> tuple[int, str]:
-        """Read one response: its status, and its head in small letters."""
-        head, _ = await self.head_and_body()
-        return int(head.split()[1]), head
-
-    async def head_and_body(self) -> tuple[str, bytes]:
-        """Read one response: its head in small letters, and its body."""
-        async with asyncio.timeout(_SECONDS):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
-            return head, await self.reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        await until(lambda: self.received == times, seconds=SECONDS)
 
 
 @asynccontextmanager
@@ -121,29 +96,16 @@ async def busy(most: int) -> AsyncIterator[Busy]:
         assert app.in_flight() == 0
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the tests."""
-        yield
-
-
 @asynccontextmanager
 async def serving(app: Busy, admission: Admission) -> AsyncIterator[None]:
     """Serve `app` behind a load shedder."""
     protocol = server_protocol(Rejections(app.registry), LoadShedder("/predecir", admission))
-    config = uvicorn.Config(app, port=0, http=protocol, ws="none", lifespan="off", log_config=None)
-    server = _Server(config)
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started, seconds=_SECONDS)
-    app.connections = server.server_state.connections
-    app.port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield
-    finally:
-        app.release.set()
-        server.should_exit = True
-        await task
+    async with served(app, protocol) as server:
+        app.connections, app.port = server.server_state.connections, server.port
+        try:
+            yield
+        finally:
+            app.release.set()
 
 
 async def test_above_the_limit_requests_are_rejected_on_an_open_connection() -> None:
@@ -172,7 +134,7 @@ async def test_a_connection_stays_open_for_its_time_after_a_rejection() -> None:
         sent = asyncio.get_running_loop().time()
         second.writer.write(REQUEST)
         assert (await second.response())[0] == 503
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(SECONDS):
             assert await second.reader.read() == b""  # closed
         assert asyncio.get_running_loop().time() - sent >= KEEP_ALIVE
 
@@ -220,7 +182,7 @@ async def test_a_closed_connection_gives_its_place_back() -> None:
             if server.received == 2:
                 return True
             second.writer.write(REQUEST)
-            await until(lambda: server.received == 2 or server.rejected > rejected, seconds=_SECONDS)
+            await until(lambda: server.received == 2 or server.rejected > rejected, seconds=SECONDS)
             if server.rejected > rejected:
                 await second.response()
             return server.received == 2
@@ -236,7 +198,7 @@ async def test_rejections_do_not_pile_up_for_a_slow_reader() -> None:
         await server.has_received(1)
         [known] = server.connections
         async with server.client() as second:
-            await until(lambda: len(server.connections) == 2, seconds=_SECONDS)
+            await until(lambda: len(server.connections) == 2, seconds=SECONDS)
             [full] = server.connections - {known}
             full.pause_writing()  # as its transport does when its write buffer is full
             second.writer.write(REQUEST)
@@ -283,7 +245,7 @@ async def test_a_route_takes_over_the_place_of_its_request() -> None:
             second.writer.write(REQUEST)
             assert (await second.response())[0] == 503, "the work of the first goes on"
         app.release.set()
-        await until(lambda: app.in_flight() == 0, seconds=_SECONDS)
+        await until(lambda: app.in_flight() == 0, seconds=SECONDS)
 
 
 async def test_a_full_outbox_is_rejected_before_parsing() -> None:

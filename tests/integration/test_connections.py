@@ -1,0 +1,122 @@
+"""Connections of a real server: what each message is, whatever a client offers, and when a connection is closed."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+
+from shared.web.load_shedding import server_protocol
+from shared.web.rejections import Rejections
+from tests.support.raw_http import RawClient, raw_client, served
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+LENGTH = b"Content-Length: 7\r\n\r\n" + b'{"a":1}'
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n" + b'3\r\n{"a\r\n4\r\n":1}\r\n0\r\n\r\n'
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer what arrived: method, path, names of the headers, and body."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    names = [name.decode() for name, _ in scope["headers"]]
+    content = json.dumps([scope["method"], scope["path"], names, body.decode()]).encode()
+    headers = [(b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A client of `echo`, and the server's counters."""
+
+    client: RawClient
+    registry: CollectorRegistry
+
+    async def received(self) -> list[Any]:
+        """Read one response; return what the application received."""
+        head, body = await self.client.head_and_body()
+        assert head.startswith("http/1.1 200 "), head
+        received: list[Any] = json.loads(body)
+        return received
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[Echo]:
+    registry = CollectorRegistry()
+    async with served(echo, server_protocol(Rejections(registry), None)) as server, raw_client(server.port) as client:
+        yield Echo(client, registry)
+
+
+def post(offer: bytes, framed: bytes, path: bytes = b"/a") -> bytes:
+    return b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + offer + framed
+
+
+@pytest.mark.parametrize("framed", [LENGTH, CHUNKED], ids=["length", "chunked"])
+@pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("piece", [1, 100, 100_000])
+async def test_an_offer_to_upgrade_does_not_change_the_message(offer: bytes, framed: bytes, piece: int) -> None:
+    sent = post(offer, framed) + post(b"", framed, b"/b") + post(offer, framed, b"/c")
+    async with echoing() as server:
+        for start in range(0, len(sent), piece):
+            server.client.writer.write(sent[start : start + piece])
+            await server.client.writer.drain()
+        for path in ("/a", "/b", "/c"):
+            method, got, names, body = await server.received()
+            assert (method, got, body) == ("POST", path, '{"a":1}')
+            assert "upgrade" not in names
+            assert names[0] == "host"
+
+
+async def test_an_offer_without_a_body_is_answered_and_the_connection_stays_open() -> None:
+    get = b"GET /a HTTP/1.1\r\nHost: localhost\r\n" + H2C + b"\r\n"
+    async with echoing() as server:
+        for sent in (get, get + get):
+            server.client.writer.write(sent)
+            for _ in range(sent.count(b"GET")):
+                assert (await server.received())[:2] == ["GET", "/a"]
+
+
+async def test_an_offer_waits_for_100_continue_as_any_request() -> None:
+    head, body = post(H2C + b"Expect: 100-continue\r\n", LENGTH).split(b"\r\n\r\n")
+    async with echoing() as server:
+        server.client.writer.write(head + b"\r\n\r\n")
+        assert await server.client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        server.client.writer.write(body)
+        assert (await server.received())[3] == '{"a":1}'
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(H2C, b"Content-Length: 7\r\n" + CHUNKED),
+        post(H2C, b"Content-Length: 7\r\nContent-Length: 3\r\n\r\n" + b'{"a":1}'),
+        post(H2C, b"Transfer-Encoding: gzip\r\n\r\n" + b'{"a":1}'),
+        b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n" + post(b"", LENGTH),
+        b"CONNECT /a HTTP/1.1\r\nHost: localhost\r\n" + H2C + b"\r\n" + post(b"", LENGTH),
+    ],
+    ids=["two-framings", "two-lengths", "unknown-coding", "connect", "connect-with-offer"],
+)
+async def test_a_message_without_one_meaning_is_400_and_closes(sent: bytes) -> None:
+    async with echoing() as server:
+        server.client.writer.write(sent)
+        answered = await server.client.rest()
+        assert answered.startswith(b"HTTP/1.1 400 ")
+        assert answered.count(b"HTTP/1.1") == 1
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1
+
+
+async def test_a_trailer_is_no_header_of_the_request() -> None:
+    trailers = CHUNKED.removesuffix(b"\r\n") + b"Authorization: Bearer x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    async with echoing() as server:
+        server.client.writer.write(post(b"", trailers) + post(b"", LENGTH, b"/b"))
+        assert await server.received() == ["POST", "/a", ["host", "transfer-encoding"], '{"a":1}']
+        assert (await server.received())[1] == "/b"
