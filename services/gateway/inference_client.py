@@ -146,13 +146,15 @@ class RemoteScorer:
     async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
-            async with self._session.request(method, path, data=body, headers=headers) as response:
+            async with self._session.request(
+                method, path, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 content = await response.read()
                 if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                     raise ModelUnavailableError("inference rejects INFERENCE_KEY; it needs a key of servicio")
                 if response.status == HTTPStatus.NOT_FOUND:
                     raise _NotFoundError("inference answered 404")
-                if not response.ok:
+                if response.status != HTTPStatus.OK:
                     raise ModelUnavailableError(
                         f"inference answered {response.status}{_reason(content, of_rows=body is not None)}"
                     )

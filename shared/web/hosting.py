@@ -91,7 +91,7 @@ class Edge:
 
 def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
     """Build the application of one or several parts, with health, metrics, offline `/docs` and errors in Spanish."""
-    app: FastAPI = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY)
+    app: FastAPI = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY, redirect_slashes=False)
     documentation = dict.fromkeys(addresses(app.router), PEOPLE)
     routers = [_own_router(parts, registry, draining), *(router for part in parts for router in part.routers)]
     for router in routers:

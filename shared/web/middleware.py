@@ -1,4 +1,4 @@
-"""Edge middleware: checks Host, Origin and API key of every request, and answers every error that is raised."""
+"""Edge middleware: checks address, Origin and API key of every request, and answers every error that is raised."""
 
 from collections.abc import Mapping
 
@@ -63,6 +63,8 @@ class EdgeMiddleware:
             raise _foreign("host")
         if b"origin" in headers and headers[b"origin"].lower().partition(b"//")[2] != host:
             raise _foreign("origin")
+        if scope["path"].endswith("/") and scope["path"] != "/":
+            raise _slash()
         if self._authorizer is not None:
             self._authorizer.admit(scope, headers.get(b"authorization"))
 
@@ -89,3 +91,13 @@ def _unstored(send: Send) -> Send:
 def _foreign(rule: str) -> ProblemError:
     detail = "Esta dirección no está permitida; abra el servicio por su propia dirección."
     return ProblemError(403, rule, detail)
+
+
+def _slash() -> ProblemError:
+    """Return the rejection of an address that no route has.
+
+    A redirect would be answered with the scheme and host of this process: behind a TLS proxy a client would send the
+    patient again without encryption.
+    """
+    detail = "Ninguna dirección de este servicio termina en «/»; quite la barra final y repita la petición."
+    return ProblemError(404, "barra_final", detail)

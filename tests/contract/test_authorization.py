@@ -166,6 +166,30 @@ async def test_an_unknown_route_is_404_with_a_key_and_401_without(tmp_path: Path
     assert (await app.request("GET /nowhere")).status_code == 401
 
 
+async def test_a_trailing_slash_is_404_in_words_and_never_a_redirect(
+    system: tuple[KeyedApp, dict[Role, str]],
+) -> None:
+    app, keys = system
+    for method, path in app.roles:
+        if path == "/":
+            continue
+        for key in (None, *keys.values()):
+            response = await app.request(f"{method} {path}/", key)
+            assert (response.status_code, response.headers.get("location")) == (404, None), (method, path)
+            assert response.json()["type"] == "urn:predecir:problema:barra_final"
+            assert "quite la barra final" in response.json()["detail"]
+
+
+async def test_the_framework_alone_never_redirects(system: tuple[KeyedApp, dict[Role, str]]) -> None:
+    keyed, _ = system
+    app = http_app("test", *keyed.parts, registry=CollectorRegistry())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        for method, path in [*keyed.roles, ("GET", "/static-offline-docs")]:
+            for address in {path, f"{path}/"} - {"//"}:
+                response = await client.request(method, address)
+                assert not response.has_redirect_location, (method, address)
+
+
 @pytest.mark.parametrize("path", ["/things/all", "/things/special"])
 async def test_where_two_paths_match_both_must_name_the_role(tmp_path: Path, path: str) -> None:
     medico, ops = (create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.OPS))

@@ -202,6 +202,18 @@ async def test_a_rejected_key_names_its_setting_and_role(status: int) -> None:
     assert logs == [{"event": "inference_unavailable", "log_level": "warning", "reason": reason}]
 
 
+async def test_a_redirect_of_rows_is_not_followed() -> None:
+    requested: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        requested.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    async with foreign(redirect) as scorer:
+        assert await refusal(scorer) == "inference answered 307"
+    assert "/elsewhere" not in requested
+
+
 async def test_a_version_that_the_answer_does_not_describe_is_described_once() -> None:
     described: list[str] = []
 
