@@ -9,7 +9,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Gauge
 from starlette.types import Scope
 
-from services.gateway.outbox.database import AnswerForgottenError, IdempotencyKeyReusedError, IdempotencyRecord
+from services.gateway.outbox.database import IdempotencyKeyReusedError, IdempotencyRecord
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from services.gateway.rejections import no_room, saturated, unavailable
@@ -77,7 +77,7 @@ class Admission:
         """Write `event` to the outbox; return the earlier response if the key of `record` was answered before.
 
         Raises:
-            ProblemError: 503 if it cannot be written, 422 or 409 if its key was used before.
+            ProblemError: 503 if it cannot be written, 422 if its key was used with another request.
 
         """
         try:
@@ -85,9 +85,6 @@ class Admission:
         except IdempotencyKeyReusedError:
             detail = "Esta Idempotency-Key ya se usó con otros datos; use una nueva."
             raise ProblemError(422, "clave_reutilizada", detail) from None
-        except AnswerForgottenError:
-            known = "" if record is None else f"; su identificador es {record.id}"
-            raise ProblemError(409, "ya_respondida", f"Esta petición ya se respondió hace tiempo{known}.") from None
         except OutboxError as error:
             self._disk.failed()
             detail = "La respuesta no se pudo guardar, así que no se da."

@@ -11,12 +11,15 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES
 from shared.contracts.events import PredictionMade, read_event
 from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
 from shared.web.hosting import StartError, http_app
+from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.recorder_suite import recording
 from tests.support.waiting import until
 
 
@@ -145,13 +148,26 @@ async def test_a_key_reused_with_another_body_is_rejected(client: Client) -> Non
     assert client.answered() == 1
 
 
-async def test_a_key_repeated_after_its_answer_was_forgotten_is_409_with_its_id(tmp_path: Path) -> None:
-    async with gateway(tmp_path, gateway_idempotency_hours=1e-9) as client:
-        first, second = [await client.predict(HYPER, **{"Idempotency-Key": "k1"}) for _ in range(2)]
-        assert client.answered() == 1
-    assert (second.status_code, second.json()["type"]) == (409, "urn:predecir:problema:ya_respondida")
-    detail = f"Esta petición ya se respondió hace tiempo; su identificador es {first.json()['id']}."
-    assert second.json()["detail"] == detail
+async def test_a_key_repeated_after_its_hours_is_one_row_by_the_databases_own_key(tmp_path: Path) -> None:
+    newer = Always([0.94, *[0.01] * 6], MODEL.model_copy(update={"version": "8"}))
+    key = {"Idempotency-Key": "k1"}
+    answers = []
+    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder:
+        for scorer in (ThyroidByTsh(), ThyroidByTsh(), newer):
+            async with gateway(
+                tmp_path, scorer=scorer, transport=recorder.store, gateway_idempotency_hours=1e-9
+            ) as client:
+                answers.append((await client.predict(HYPER, **key)).json())
+        account = (await recorder.account())[client.gateway.outbox.gateway_id]
+        (row,) = await recorder.rows(PREDICCIONES)
+        (repeated,) = await recorder.rows(DUPLICADOS)
+        (other,) = await recorder.rows(CUARENTENA)
+    assert {row.id, *(answer["id"] for answer in answers)} == {row.id}
+    assert (row.seq, repeated.seq, other.seq) == (1, 2, 3)
+    assert (row.modelo_version, json.loads(other.cuerpo)["data"]["modelo"]["version"]) == ("7", "8")
+    assert other.motivo == "its id is recorded with another question or answer"
+    counts = (account.recorded, account.duplicates, account.quarantined, account.missing)
+    assert (account.answered, counts) == (3, (1, 1, 1, 0))
 
 
 async def test_two_keys_at_once_are_rejected(client: Client) -> None:

@@ -228,26 +228,3 @@ def test_a_late_answer_is_not_shown_for_the_next_patient(tabs: BrowserContext, p
     own.continue_()
     doctor.answered()
     expect(doctor.answer.locator(".sheet")).to_contain_text("23 años")
-
-
-def test_an_old_answer_is_found_and_can_be_requested_again(tabs: BrowserContext, page_server: Process) -> None:
-    doctor = opened(tabs, page_server.url)
-    keys: list[str] = []
-    known = "0198c6f0-0000-7000-8000-000000000001"
-
-    def forgotten_once(route: Route) -> None:
-        keys.append(route.request.headers["idempotency-key"])
-        detail = f"Esta petición ya se respondió hace tiempo; su identificador es {known}."
-        if len(keys) == 1:
-            route.fulfill(status=409, json={"type": "urn:x:ya_respondida", "detail": detail})
-        else:
-            route.continue_()
-
-    doctor.page.route("**/predecir", forgotten_once)
-    doctor.calculate()
-    assert "no se registrará dos veces" not in doctor.alert()
-    link = doctor.page.get_by_role("link", name="Ver la predicción registrada")
-    expect(link).to_have_attribute("href", f"#prediccion/{known}")
-    expect(doctor.page.get_by_role("button", name="Reintentar")).to_have_count(0)
-    doctor.calculate().answered()
-    assert len(set(keys)) == 2

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from services.gateway.outbox.database import (
-    AnswerForgottenError,
     IdempotencyKeyReusedError,
     IdempotencyRecord,
     request_hash,
@@ -29,8 +28,12 @@ async def outbox(path: Path) -> AsyncIterator[Outbox]:
     await opened.close()
 
 
-def keyed(request: bytes = b"asked", response: bytes = b"answered") -> IdempotencyRecord:
-    return IdempotencyRecord("the-id", request_hash(request), response)
+def keyed(request: bytes = b"asked", response: bytes = b"answered", answer_id: str = "the-id") -> IdempotencyRecord:
+    return IdempotencyRecord(answer_id, request_hash(request), response)
+
+
+def known_ids(outbox: Outbox) -> list[str]:
+    return [row[0] for row in outbox.file.connection.execute("SELECT id FROM answered ORDER BY id")]
 
 
 def fill(outbox: Outbox) -> None:
@@ -110,14 +113,35 @@ async def test_a_key_reused_for_another_request_is_rejected(outbox: Outbox) -> N
     assert await bodies(outbox) == [(1, b"event")]
 
 
-async def test_a_key_is_still_taken_after_its_answer_was_forgotten(path: Path) -> None:
+async def test_after_its_hours_a_key_is_a_new_one_at_once(path: Path) -> None:
     outbox = await Outbox.open(path, keep_answers=-1)
-    await outbox.append(b"event", keyed())
-    with pytest.raises(AnswerForgottenError):
-        await outbox.append(b"event", keyed())
-    with pytest.raises(IdempotencyKeyReusedError):
-        await outbox.append(b"other", keyed(request=b"something else"))
-    assert await bodies(outbox) == [(1, b"event")]
+    assert await outbox.append(b"event", keyed()) is None
+    assert await outbox.append(b"event again", keyed(request=b"something else")) is None
+    assert await bodies(outbox) == [(1, b"event"), (2, b"event again")]
+    await outbox.close()
+
+
+async def test_ids_of_keys_leave_the_outbox_after_their_hours(path: Path) -> None:
+    outbox = await Outbox.open(path, keep_answers=-1)
+    await asyncio.gather(*(outbox.append(b"event", keyed(answer_id=f"id-{n:03}")) for n in range(20)))
+    assert len(known_ids(outbox)) >= 19
+    for number in range(8):
+        await outbox.append(b"event", keyed(answer_id=f"later-{number}"))
+    assert known_ids(outbox) == ["later-7"]
+    await outbox.close()
+
+
+async def test_ids_that_an_earlier_version_kept_for_good_leave_the_outbox_too(path: Path) -> None:
+    await (await Outbox.open(path, keep_answers=60)).close()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE INDEX answered_expires ON answered (expires) WHERE response IS NOT NULL")
+        file.executemany("INSERT INTO answered VALUES (?, x'00', NULL, 1)", [(f"old-{n}",) for n in range(12)])
+    outbox = await Outbox.open(path, keep_answers=60)
+    assert await outbox.append(b"event", keyed(answer_id="old-11")) is None
+    for number in range(3):
+        await outbox.append(b"event", keyed(answer_id=f"new-{number}"))
+    assert known_ids(outbox) == ["new-0", "new-1", "new-2", "old-11"]
+    assert await outbox.append(b"event", keyed(answer_id="old-11")) == b"answered"
     await outbox.close()
 
 

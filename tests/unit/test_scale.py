@@ -20,7 +20,6 @@ COSTS = Costs(
     row_bytes=2000,
     log_bytes=2000,
     kept_bytes=1000,
-    key_bytes=100,
 )
 
 
@@ -51,9 +50,8 @@ def test_what_a_rate_needs_is_busy_to_its_share_and_no_replica_more(rate: float)
 def test_an_overlay_carries_what_its_replicas_do_and_its_volumes_hold() -> None:
     small = Overlay(gateways=1, inference=2, recorders=1, storage=2000 * 86400, outbox=1000 * 86400)
     assert carried(small, COSTS)["gateways"] == pytest.approx(BUSY / COSTS.gateway)
-    assert days_until_full(small, 1, COSTS) == {"database": 1, "gateway": 1}
-    roomy = Overlay(gateways=2, inference=2, recorders=1, storage=2000 * 86400, outbox=(1000 + 3 * 100) * 86400)
-    assert days_until_full(roomy, 2, COSTS) == {"database": 0.5, "gateway": 4}
+    assert days_until_full(small, 1, COSTS) == {"database": 1, "gateway": None}
+    assert days_until_full(small, 4, COSTS) == {"database": 0.25, "gateway": 0.25}
 
 
 def test_both_overlays_are_read_as_they_are() -> None:

@@ -61,7 +61,6 @@ def _costs(server: dict[str, Any], sizes: dict[str, float]) -> Costs:
         row_bytes=sizes["row"],
         log_bytes=sizes["log"],
         kept_bytes=sizes["kept_answer"],
-        key_bytes=sizes["key"],
     )
 
 

@@ -31,24 +31,17 @@ def bytes_each() -> dict[str, float]:
 
 
 def keyed_bytes(folder: Path, answer: int) -> dict[str, float]:
-    """Bytes that a request with an `Idempotency-Key` leaves in the outbox: with its `answer` kept, and without."""
+    """Bytes of a request with an `Idempotency-Key` in the outbox, while its `answer` is kept."""
     path = folder / "keyed.db"
     file = OutboxFile(path, keep_answers=_DAY)
     for first in range(0, _ROWS, _BATCH):
         keys = (keyed_id("medico", f"consulta-{number}") for number in range(first, first + _BATCH))
         file.write([(b"{}", IdempotencyRecord(key, bytes(32), bytes(answer))) for key in keys], first + 1)
         file.delete([first + 1])
-    sizes = {"kept_answer": _size(file, path)}
-    file.connection.execute("UPDATE answered SET response = NULL")
-    sizes["key"] = _size(file, path)
-    file.close()
-    return sizes
-
-
-def _size(file: OutboxFile, path: Path) -> float:
     file.connection.execute("VACUUM")
     file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return path.stat().st_size / _ROWS
+    file.close()
+    return {"kept_answer": path.stat().st_size / _ROWS}
 
 
 def _event(row: PredictionRow) -> bytes:

@@ -76,7 +76,6 @@ def _costs(report: dict[str, Any]) -> list[str]:
         ("row in PostgreSQL, with its indexes", "row_bytes"),
         ("written ahead (WAL) for it", "log_bytes"),
         ("in the gateway, of a request with `Idempotency-Key`, while its answer is kept", "kept_bytes"),
-        ("and for good", "key_bytes"),
     ]
     return [
         *table(
@@ -135,13 +134,17 @@ def _carried(report: dict[str, Any]) -> list[str]:
             *(
                 [
                     f"days of {int(rate):,}/s until {what} is full",
-                    *(f"{each[rate][name]:,.1f}" for each in full.values()),
+                    *(_days(each[rate][name]) for each in full.values()),
                 ]
                 for name, what in (("database", "the database's volume"), ("gateway", "a gateway's, with keys,"))
                 for rate in ("10", "1000")
             ),
         ],
     )
+
+
+def _days(days: float | None) -> str:
+    return "never" if days is None else f"{days:,.1f}"
 
 
 def _first(carried: Mapping[str, float]) -> tuple[str, float]:

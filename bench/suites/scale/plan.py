@@ -20,8 +20,7 @@ _YEAR = 365.25 * _DAY
 class Costs:
     """Costs of one prediction: seconds of CPU of each part, and bytes.
 
-    `kept_bytes` is what a request with an `Idempotency-Key` takes in the outbox while its answer is kept, `key_bytes`
-    what stays of it for good.
+    `kept_bytes` is what a request with an `Idempotency-Key` takes in the outbox while its answer is kept.
     """
 
     gateway: float
@@ -33,7 +32,6 @@ class Costs:
     row_bytes: float
     log_bytes: float
     kept_bytes: float
-    key_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +88,13 @@ def overlays() -> dict[str, Overlay]:
     return {folder.name: _overlay(folder) for folder in folders()}
 
 
-def days_until_full(overlay: Overlay, rate: float, costs: Costs) -> dict[str, float]:
-    """Return the days of `rate` until the `database`'s volume is full, and a `gateway`'s if every request has a key."""
-    own = rate / overlay.gateways * _DAY
-    first_day = own * costs.kept_bytes
-    rest = (overlay.outbox - first_day) / (own * costs.key_bytes)
-    gateway = 1 + rest if first_day < overlay.outbox else overlay.outbox / first_day
-    return {"database": overlay.storage / (rate * costs.row_bytes * _DAY), "gateway": gateway}
+def days_until_full(overlay: Overlay, rate: float, costs: Costs) -> dict[str, float | None]:
+    """Return the days of `rate` until the `database`'s volume is full, and a `gateway`'s if every request has a key.
+
+    A gateway keeps the answers of one day, so None if its volume holds those.
+    """
+    days = overlay.outbox / (rate / overlay.gateways * _DAY * costs.kept_bytes)
+    return {"database": overlay.storage / (rate * costs.row_bytes * _DAY), "gateway": days if days < 1 else None}
 
 
 def carried(overlay: Overlay, costs: Costs) -> dict[str, float]:

@@ -22,7 +22,6 @@ _Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
     400: "El cuerpo no se entiende",
     408: "El cuerpo no terminó de llegar",
-    409: "Ya se respondió con esta Idempotency-Key, y la respuesta ya no se guarda",
     413: "Más de 256 KiB",
     415: "No es application/json",
     422: "Datos no válidos; nombra campo y regla, nunca el valor",

@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS outbox (first_seq INTEGER PRIMARY KEY, events INTEGER
 CREATE TABLE IF NOT EXISTS answered (
     id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, response BLOB, expires REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS answered_expires ON answered (expires) WHERE response IS NOT NULL;
+DROP INDEX IF EXISTS answered_expires; -- of an earlier version, which kept ids without their response for ever
+CREATE INDEX IF NOT EXISTS answered_by_expiry ON answered (expires);
 """
 # An insert counts its events in the same step and commit. Temporary, so that the schema of the file is unchanged.
 _COUNTING = """
@@ -32,20 +33,15 @@ CREATE TEMP TRIGGER counting AFTER INSERT ON outbox BEGIN
 END
 """
 _OLDEST = "SELECT coalesce((SELECT min(first_seq) FROM outbox), (SELECT next_seq FROM account))"
-# An id stays taken for ever, since a prediction has it. Only responses are forgotten, some at a time.
+# Some at a time, but more than are added. An id that is used again afterwards is refused by the recorder's primary key.
 _FORGET = """
-UPDATE answered SET response = NULL WHERE id IN (
-    SELECT id FROM answered WHERE response IS NOT NULL AND expires < ? ORDER BY expires LIMIT 100
-)
+DELETE FROM answered WHERE id IN (SELECT id FROM answered WHERE expires <= ? ORDER BY expires LIMIT ?)
 """
+_FORGOTTEN_PER_KEY = 4
 
 
 class IdempotencyKeyReusedError(Exception):
     """The `Idempotency-Key` was used with another request."""
-
-
-class AnswerForgottenError(Exception):
-    """The request was answered under this `Idempotency-Key`, too long ago to repeat the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class IdempotencyRecord:
     response: bytes
 
 
-AppendResult = bytes | IdempotencyKeyReusedError | AnswerForgottenError | None
+AppendResult = bytes | IdempotencyKeyReusedError | None
 """Result of one append: None if stored now, the earlier response if stored before, or the error."""
 
 
@@ -96,9 +92,12 @@ class OutboxFile:
         self, batch: Sequence[tuple[bytes, IdempotencyRecord | None]], first_seq: int
     ) -> tuple[list[AppendResult], int]:
         """Commit the events of `batch` as one row; return the result of each, and the number that was stored."""
+        now, keys = time.time(), sum(record is not None for _, record in batch)
         # Without keys it is one statement, which SQLite commits by itself.
-        with _transaction(self.connection) if any(record for _, record in batch) else nullcontext():
-            results = [None if record is None else self._claim(record) for _, record in batch]
+        with _transaction(self.connection) if keys else nullcontext():
+            if keys:
+                self.connection.execute(_FORGET, (now, keys * _FORGOTTEN_PER_KEY))
+            results = [None if record is None else self._claim(record, now) for _, record in batch]
             new = [event for (event, _), result in zip(batch, results, strict=True) if result is None]
             failpoint("outbox.write")
             if new:
@@ -125,20 +124,18 @@ class OutboxFile:
         """Close the file."""
         self.connection.close()
 
-    def _claim(self, record: IdempotencyRecord) -> AppendResult:
+    def _claim(self, record: IdempotencyRecord, now: float) -> AppendResult:
         """Take the id of `record`; if it is taken, return the earlier response or the error."""
-        now = time.time()
-        self.connection.execute(_FORGET, (now,))
-        query = "SELECT request_hash, response FROM answered WHERE id = ?"
-        earlier = self.connection.execute(query, (record.id,)).fetchone()
+        query = "SELECT request_hash, response FROM answered WHERE id = ? AND expires > ? AND response IS NOT NULL"
+        earlier = self.connection.execute(query, (record.id, now)).fetchone()
         if earlier is None:
             row = (record.id, record.request_hash, record.response, now + self._keep_answers)
-            self.connection.execute("INSERT INTO answered VALUES (?, ?, ?, ?)", row)
+            self.connection.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?)", row)
             return None
         request_hash, response = earlier
         if request_hash != record.request_hash:
             return IdempotencyKeyReusedError()
-        return AnswerForgottenError() if response is None else bytes(response)
+        return bytes(response)
 
 
 def request_hash(inputs: bytes) -> bytes:

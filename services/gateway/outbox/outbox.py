@@ -87,7 +87,6 @@ class Outbox:
         Raises:
             OutboxError: the event could not be written; nothing was stored.
             IdempotencyKeyReusedError: the key was used with another request.
-            AnswerForgottenError: the key was used with this request, and the response is no longer stored.
 
         """
         if self._closing or b"\n" in event:

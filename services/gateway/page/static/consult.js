@@ -6,7 +6,6 @@ import { announce, button, h } from "./dom.js";
 import { buildForm } from "./form.js";
 
 const REFERENCE_LENGTH = 128;
-const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
 /** Build the view. */
 export function buildConsult(spec) {
@@ -88,14 +87,10 @@ export function buildConsult(spec) {
   function showRejection(rejection) {
     const unplaced = form.showErrors(rejection.errors ?? []);
     const placed = (rejection.errors?.length ?? 0) > unplaced.length;
-    const answered = rejection.status === 409;
-    const again = !answered && rejection.status !== 422;
-    const [recorded] = (answered && UUID.exec(rejection.message)) || [];
-    if (answered) submission.forget();
+    const again = rejection.status !== 422;
     const kept = again && "Lo que ha escrito sigue aquí, y no se registrará dos veces.";
     errorBox.append(h("div", { class: "note danger" },
       h("p", {}, [reasonOf(rejection), ...unplaced, kept].filter(Boolean).join(" ")),
-      recorded && h("a", { href: `#prediccion/${recorded}` }, "Ver la predicción registrada"),
       again && button("Reintentar", calculate, "small")));
     if (!placed) errorBox.querySelector("button, a")?.focus();
   }

@@ -66,11 +66,9 @@ export function buildFeedback(id, predicted, spec, { open: undecided = false, la
 
   function showRejection(rejection) {
     const errors = rejection.errors ?? [];
-    const next = [409, 422].includes(rejection.status) ? null : "Puede repetirlo: no contará dos veces.";
+    const next = rejection.status === 422 ? null : "Puede repetirlo: no contará dos veces.";
     errorBox.replaceChildren(h("div", { class: "note danger" },
-      h("p", {}, [reasonOf(rejection), ...errors.map(({ mensaje }) => mensaje), next].filter(Boolean).join(" ")),
-      rejection.status === 409 && h("a", { href: `#prediccion/${id}` }, "Ver la predicción registrada")));
-    if (rejection.status === 409) submission.forget(); // the server no longer has the answer to repeat
+      h("p", {}, [reasonOf(rejection), ...errors.map(({ mensaje }) => mensaje), next].filter(Boolean).join(" "))));
     if (errors.length === 0 || correction.hidden) return;
     const wrong = errors.some(({ campo }) => campo === "diagnostico") ? diagnosis : reason;
     wrong.setAttribute("aria-invalid", "true");
