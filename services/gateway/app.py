@@ -1,10 +1,12 @@
 """Composition root of the gateway: outbox, disk guard, relay and routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.gateway.admission import Admission, Limits
@@ -36,6 +38,10 @@ DRAIN_SECONDS = 5
 """Time for a stopping gateway to empty its outbox; the rest waits on disk."""
 CONFIRM_SECONDS = 5
 """Time for the broker to confirm a message; after that the message is published again."""
+_log = structlog.get_logger()
+
+LastSeq = Callable[[str], Awaitable[int]]
+"""Returns the last `seq` of a gateway id that a recorder knows, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,11 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
     scorer: Scorer,
     cards: Cards,
     transport: Transport,
+    last_seq: LastSeq | None = None,
 ) -> AsyncIterator[Gateway]:
     """Open the outbox and start the relay; on exit, relay the rest of the outbox.
+
+    An outbox that is older than the recorder's `last_seq` of it was restored from a backup, and takes another id.
 
     Raises:
         StartError: the outbox cannot be opened.
@@ -65,10 +74,7 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
     """
     file = settings.var / "gateway" / "outbox.db"
     references = open_patient_references(settings.reference_key, first_start=not file.exists())
-    try:
-        outbox = await Outbox.open(file, keep_answers=settings.gateway_idempotency_hours * 3600)
-    except OutboxError as error:
-        raise StartError(str(error)) from None
+    outbox = await _open_outbox(file, settings.gateway_idempotency_hours * 3600, last_seq)
     disk = DiskGuard(file, min_free_mb=settings.outbox_min_free_mb)
     relay = Relay(
         outbox,
@@ -109,6 +115,18 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
         await outbox.close()
 
 
+async def _open_outbox(file: Path, keep_answers: float, last_seq: LastSeq | None) -> Outbox:
+    try:
+        outbox = await Outbox.open(file, keep_answers=keep_answers)
+        if last_seq is not None and await last_seq(outbox.gateway_id) > outbox.state.answered:
+            await outbox.renew_id()
+    except OutboxError as error:
+        raise StartError(str(error)) from None
+    if (replaced := outbox.file.renewed) is not None:
+        _log.warning("outbox_restored", gateway_id=outbox.gateway_id, replaces=replaced, pending=outbox.pending)
+    return outbox
+
+
 @asynccontextmanager
 async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> AsyncIterator[tuple[Part, ...]]:
     """Run the gateway as a service: inference over HTTP, and events to the broker, if one is set.
@@ -127,10 +145,10 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
             open_gateway(
                 settings, registry, patient=patient, scorer=scorer, cards=scorer, transport=transport
             ) as gateway,
-            reporting(lambda: gateway.outbox.state, transport.report),
+            reporting(lambda: gateway.outbox.states, transport.report),
         ):
             yield (gateway.part,)
-        await report_once(gateway.outbox.state, transport.report)  # after the rest was relayed
+        await report_once(gateway.outbox.states, transport.report)  # after the rest was relayed
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
     gateways: list[Gateway] = []
 
     async def outboxes() -> Sequence[OutboxState]:
-        return [gateway.outbox.state for gateway in gateways]
+        return [state for gateway in gateways for state in gateway.outbox.states]
 
     async with AsyncExitStack() as stack:
         stack.enter_context(_alone_in(settings.var))
@@ -42,6 +42,7 @@ async def open_local(settings: GatewaySettings, registry: CollectorRegistry) -> 
                 scorer=inference.scorer,
                 cards=inference.cards,
                 transport=recorder.store,
+                last_seq=recorder.last_seq,
             )
         )
         gateways.append(gateway)

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from services.recorder.accounting.reconcile import read_last_seq
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.api.routes import read_router
 from services.recorder.db.database import open_database, read_url
@@ -31,6 +33,8 @@ class Recorder:
 
     part: Part
     store: Store
+    last_seq: Callable[[str], Awaitable[int]]
+    """Returns the last `seq` of a gateway id in the database, or 0."""
 
 
 async def no_outboxes() -> Sequence[OutboxState]:
@@ -67,7 +71,7 @@ async def open_recorder(
 
         async with store.watched():
             router = read_router(database.readers, outboxes)
-            yield Recorder(Part((router,), unready), store)
+            yield Recorder(Part((router,), unready), store, partial(read_last_seq, database.readers))
 
 
 @asynccontextmanager

@@ -37,11 +37,16 @@ class _Frozen(BaseModel):
 
 
 class _Data(_Frozen):
-    """`respondidas`: its last `seq`; every `seq` below `pendiente_desde` has left its outbox."""
+    """`respondidas`: its last `seq`; every `seq` below `pendiente_desde` has left its outbox.
+
+    `sustituido`: the outbox was restored from a copy that holds no later `seq`, and all it held has left it. Its
+    gateway uses another id since.
+    """
 
     gateway_id: Annotated[str, StringConstraints(pattern=f"^{GATEWAY_ID}$")]
     respondidas: _Count
     pendiente_desde: _Count
+    sustituido: bool = False
 
 
 class _State(_Frozen):
@@ -56,6 +61,7 @@ class _State(_Frozen):
 def write_status(status: OutboxStatus) -> bytes:
     """Serialise `status` as a CloudEvent."""
     state = status.state
+    replaced = {"sustituido": True} if state.replaced else {}
     return orjson.dumps(
         {
             "specversion": "1.0",
@@ -69,6 +75,7 @@ def write_status(status: OutboxStatus) -> bytes:
                 "gateway_id": state.gateway_id,
                 "respondidas": state.answered,
                 "pendiente_desde": state.oldest_pending,
+                **replaced,
             },
         }
     )
@@ -87,7 +94,8 @@ def read_status(body: bytes) -> OutboxStatus:
     except (ValidationError, OverflowError):
         raise EventError(f"not an event of type {GATEWAY_STATE}, version {VERSION}") from None
     data = event.data
-    return OutboxStatus(OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde), time)
+    state = OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde, replaced=data.sustituido)
+    return OutboxStatus(state, time)
 
 
 def json_schema() -> bytes:

@@ -34,8 +34,12 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """The state of a gateway's outbox: `answered` is its last `seq`; every `seq` below `oldest_pending` has left it."""
+    """The state of a gateway's outbox: `answered` is its last `seq`; every `seq` below `oldest_pending` has left it.
+
+    `replaced`: its gateway numbers events by another id now, and none of this id is left in the outbox.
+    """
 
     gateway_id: str
     answered: int
     oldest_pending: int
+    replaced: bool = False

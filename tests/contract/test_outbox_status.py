@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def test_the_published_schema_requires_only_written_attributes() -> None:
 
 def test_version_1_is_read() -> None:
     assert read_status(GOLDEN) == REPORT
+
+
+def test_the_last_status_of_a_replaced_id_is_read_as_it_was_written() -> None:
+    final = replace(REPORT, state=OutboxState("g1", 417, 418, replaced=True))
+    written = write_status(final)
+    assert json.loads(written)["data"]["sustituido"] is True
+    assert read_status(written) == final
 
 
 def test_an_unknown_attribute_is_ignored() -> None:

@@ -4,12 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.broker import Broker
@@ -61,6 +62,16 @@ def snapshot(process: Process, folder: Path, copy: Path) -> None:
         os.kill(process.popen.pid, signal.SIGCONT)
 
 
+def replace_folder(copy: Path, place: Path) -> None:
+    shutil.rmtree(place)
+    shutil.copytree(copy, place)
+
+
+def overwrite_files(copy: Path, place: Path) -> None:
+    """Copy over the present files, which stay the same files for the file system."""
+    shutil.copytree(copy, place, dirs_exist_ok=True)
+
+
 def test_a_restored_laptop_has_every_answer_of_the_backup(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
@@ -77,8 +88,32 @@ def test_a_restored_laptop_has_every_answer_of_the_backup(tmp_path: Path) -> Non
     with running("services.local", new) as process:
         until_now(lambda: is_settled(process), seconds=60)
         assert set(before) <= {row[0] for row in query(new, "SELECT id FROM predicciones")}
-        (account,) = process.get("/conciliacion").json()["gateways"]
-        assert (account["diferencia"], account["en_cuarentena"]) == (0, 0)
+        accounts = process.get("/conciliacion").json()["gateways"]
+        assert [(account["diferencia"], account["en_cuarentena"]) for account in accounts] == [(0, 0)] * 2
+
+
+@pytest.mark.parametrize("put_back", [replace_folder, overwrite_files])
+def test_an_outbox_restored_under_load_loses_nothing_and_counts_nothing_twice(
+    tmp_path: Path, put_back: Callable[[Path, Path], None]
+) -> None:
+    outbox, copy = tmp_path / "var/gateway", tmp_path / "copy"
+    make_bundle(tmp_path / "var", DatosPaciente)
+    with running("services.local", tmp_path) as process:
+        with answering(process.url) as answered:
+            more(answered, 200)
+            snapshot(process, outbox, copy)
+            more(answered, 200)
+        until_now(lambda: is_settled(process), seconds=60)
+    put_back(copy, outbox)
+    with running("services.local", tmp_path) as process, answering(process.url) as later:
+        more(later, 400)  # beyond the numbers that were used after the copy
+    with running("services.local", tmp_path) as process:
+        until_now(lambda: is_settled(process), seconds=60)
+        accounts = process.get("/conciliacion").json()["gateways"]
+    assert sorted(answered + later) == [row[0] for row in query(tmp_path, "SELECT id FROM predicciones ORDER BY id")]
+    assert sorted(account["registradas"] for account in accounts) == sorted([len(answered), len(later)])
+    assert all(account["respondidas"] == account["registradas"] for account in accounts)
+    assert query(tmp_path, "SELECT gateway_id, seq FROM predicciones GROUP BY 1, 2 HAVING count(*) > 1") == []
 
 
 def test_a_restored_postgresql_counts_the_answers_after_its_backup(

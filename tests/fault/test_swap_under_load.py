@@ -129,7 +129,7 @@ def tamper(folder: Path) -> None:
 def kept_answers(outbox: Path) -> dict[str, tuple[str, dict[str, float]]]:
     """Return each answer in the outbox, by its id: the model's version and the probabilities."""
     with closing(OutboxFile(outbox, keep_answers=3600)) as file:
-        events = [read_event(body) for _, bodies in file.read(10**6) for body in bodies]
+        events = [read_event(body) for _, bodies in file.read(10**6)[1] for body in bodies]
     return {
         event.id: (event.data.modelo.version, event.data.probabilidades)
         for event in events

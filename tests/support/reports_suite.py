@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from services.recorder.accounting.outbox_reports import (
     SETTLED_AFTER,
@@ -29,10 +30,12 @@ async def report(  # noqa: PLR0913 - each is one fact of a report
     at: float = 0,
     gateway: str = "g1",
     caught_up: bool = True,
+    replaced: bool = False,
 ) -> None:
     """Store a report that was written and read `at` seconds after NOW."""
     moment = NOW + timedelta(seconds=at)
-    received = OutboxReport(OutboxStatus(OutboxState(gateway, answered, oldest_pending), moment), caught_up)
+    state = OutboxState(gateway, answered, oldest_pending, replaced=replaced)
+    received = OutboxReport(OutboxStatus(state, moment), caught_up)
     await recorder.database.writer.transaction(partial(_store, received, moment))
 
 
@@ -119,6 +122,41 @@ async def test_an_older_report_that_arrives_late_changes_nothing(recorder: Recor
     await report(recorder, answered=5, oldest_pending=3, at=1)
 
     assert await recorder.account() == {"g1": account("g1", 10, in_transit=10)}
+
+
+async def test_answers_lost_with_a_replaced_outbox_are_missing(recorder: Recording) -> None:
+    """The backup held 1 to 6; 7 to 12 were answered after it, of which 9 was recorded, and 12 never left the outbox."""
+    await report(recorder, answered=11, oldest_pending=10)
+    await recorder.store.record([delivery(seq) for seq in (1, 2, 3, 4, 5, 6, 9)])
+    assert await recorder.account(later=1000) == {"g1": account("g1", 11, recorded=7, in_outbox=2, missing=2)}
+
+    first, second = after(25), after(50)
+    await report(recorder, answered=6, oldest_pending=7, at=25, replaced=True)
+    assert await recorder.account(later=25) == {
+        "g1": account("g1", 11, recorded=7, in_transit=2, missing=2, last_report=first)
+    }
+    assert await recorder.account(later=25 + SETTLED) == {
+        "g1": account("g1", 11, recorded=7, missing=4, last_report=first)
+    }
+
+    await recorder.store.record([delivery(10), delivery(12)])  # a message that the broker still had
+    await report(recorder, answered=6, oldest_pending=7, at=50, replaced=True)
+    assert await recorder.account(later=50 + SETTLED) == {
+        "g1": account("g1", 12, recorded=9, missing=3, last_report=second)
+    }
+
+
+async def test_a_gateway_that_counts_again_is_logged(recorder: Recording) -> None:
+    """As after a rollback of its whole disk, which it cannot notice."""
+    with capture_logs() as logs:
+        await report(recorder, answered=10, oldest_pending=11, at=0)
+        await report(recorder, answered=9, oldest_pending=10, at=-1)  # an older report, delivered late
+        await report(recorder, answered=6, oldest_pending=7, at=1, replaced=True)
+        assert logs == []
+        await report(recorder, answered=6, oldest_pending=7, at=25)
+    (warning,) = logs
+    assert (warning["event"], warning["gateway_id"]) == ("gateway_counts_again", "g1")
+    assert (warning["answered"], warning["answered_before"]) == (6, 10)
 
 
 async def test_a_report_of_a_clock_that_is_ahead_is_stored_as_now(recorder: Recording) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -83,6 +84,86 @@ async def test_seq_goes_on_without_gaps_after_everything_left_the_outbox(path: P
     await again.append(b"two")
     assert await bodies(again) == [(2, b"two")]
     await again.close()
+
+
+async def restored(path: Path, *, in_folder: str) -> Outbox:
+    """Open a copy of the outbox at `path`, as from a backup."""
+    copy = path.parent.parent / in_folder / path.name
+    shutil.copytree(path.parent, copy.parent)
+    return await Outbox.open(copy, keep_answers=60)
+
+
+async def test_a_restored_outbox_gets_a_new_id_and_its_events_keep_theirs(outbox: Outbox, path: Path) -> None:
+    for body in (b"one", b"two", b"three"):
+        await outbox.append(body, keyed(answer_id="known") if body == b"one" else None)
+    await outbox.discard((await outbox.segments(1000))[:1])
+
+    again = await restored(path, in_folder="restored")
+    assert again.gateway_id != outbox.gateway_id
+    assert again.states == [OutboxState(outbox.gateway_id, 3, 2), OutboxState(again.gateway_id, 0, 1)]
+    assert (again.pending, again.filled.is_set()) == (2, True)
+    await again.append(b"new")
+    assert await again.append(b"event again", keyed(answer_id="known")) == b"answered"
+
+    old = await again.segments(1000)
+    assert [(d.gateway_id, d.seq, d.body) for (d,) in old] == [
+        (outbox.gateway_id, 2, b"two"),
+        (outbox.gateway_id, 3, b"three"),
+    ]
+    await again.discard(old[:1])
+    assert again.states[0] == OutboxState(outbox.gateway_id, 3, 3)
+    await again.discard(old[1:])
+    assert again.states == [
+        OutboxState(outbox.gateway_id, 3, 4, replaced=True),
+        OutboxState(again.gateway_id, 1, 1),
+    ]
+    assert [(d.gateway_id, d.seq, d.body) for (d,) in await again.segments(1000)] == [(again.gateway_id, 1, b"new")]
+    assert again.pending == 1
+    await again.close()
+
+
+async def test_each_copy_of_a_copy_gets_an_id_of_its_own(outbox: Outbox, path: Path) -> None:
+    await outbox.append(b"event")
+    first = await restored(path, in_folder="first")
+    await first.append(b"its own")
+    second = await restored(first_path := path.parent.parent / "first" / path.name, in_folder="second")
+    third = await restored(first_path, in_folder="third")
+    outboxes = (outbox, first, second, third)
+    assert len({each.gateway_id for each in outboxes}) == 4
+    assert {state.gateway_id: state.answered for state in second.states} == {
+        outbox.gateway_id: 1,
+        first.gateway_id: 1,
+        second.gateway_id: 0,
+    }
+    for each in outboxes[1:]:
+        await each.close()
+
+
+async def test_a_moved_or_reopened_outbox_keeps_its_id(path: Path) -> None:
+    ids: set[str] = set()
+    for folder in (path.parent, path.parent.parent / "moved", path.parent.parent / "moved"):
+        if not folder.exists() and ids:
+            path.parent.rename(folder)
+        outbox = await Outbox.open(folder / path.name, keep_answers=60)
+        ids.add(outbox.gateway_id)
+        await outbox.append(b"event")
+        await outbox.close()
+    assert (len(ids), outbox.state.answered, len(outbox.states)) == (1, 3, 1)
+
+
+async def test_an_outbox_of_an_earlier_version_keeps_its_id_once(path: Path) -> None:
+    outbox = await Outbox.open(path, keep_answers=60)
+    await outbox.append(b"event")
+    await outbox.close()
+    with closing(sqlite3.connect(path)) as file:
+        for table in ("identity", "replaced", "outbox_of_replaced"):
+            file.execute(f"DROP TABLE {table}")
+    upgraded = await Outbox.open(path, keep_answers=60)
+    assert (upgraded.gateway_id, upgraded.state.answered) == (outbox.gateway_id, 1)
+    copy = await restored(path, in_folder="restored")
+    assert copy.gateway_id != outbox.gateway_id
+    await upgraded.close()
+    await copy.close()
 
 
 async def test_discarding_one_segment_leaves_the_older_one_as_the_oldest(outbox: Outbox) -> None:

@@ -22,7 +22,7 @@ class Listening:
 
 
 async def test_the_current_state_is_reported_repeatedly_whatever_fails() -> None:
-    states = iter(OutboxState("g1", answered, 1) for answered in range(100))
+    states = iter([OutboxState("g1", answered, 1)] for answered in range(100))
     listening = Listening()
     with capture_logs() as logs:
         async with asyncio.timeout(60), reporting(lambda: next(states), listening.report, every_seconds=0.001):

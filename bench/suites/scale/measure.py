@@ -37,7 +37,7 @@ def keyed_bytes(folder: Path, answer: int) -> dict[str, float]:
     for first in range(0, _ROWS, _BATCH):
         keys = (keyed_id("medico", f"consulta-{number}") for number in range(first, first + _BATCH))
         file.write([(b"{}", IdempotencyRecord(key, bytes(32), bytes(answer))) for key in keys], first + 1)
-        file.delete([first + 1])
+        file.delete(file.gateway_id, [first + 1])
     file.connection.execute("VACUUM")
     file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     file.close()

@@ -15,11 +15,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.gateway.outbox.file_identity import file_identity
+from shared.contracts.transport import OutboxState
 from shared.failpoints import failpoint
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS account (gateway_id TEXT NOT NULL, next_seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS identity (file TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (first_seq INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS replaced (gateway_id TEXT PRIMARY KEY, answered INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox_of_replaced (
+    gateway_id TEXT NOT NULL, first_seq INTEGER NOT NULL, events INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (gateway_id, first_seq)
+);
 CREATE TABLE IF NOT EXISTS answered (
     id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, response BLOB, expires REAL NOT NULL
 ) WITHOUT ROWID;
@@ -33,6 +41,19 @@ CREATE TEMP TRIGGER counting AFTER INSERT ON outbox BEGIN
 END
 """
 _OLDEST = "SELECT coalesce((SELECT min(first_seq) FROM outbox), (SELECT next_seq FROM account))"
+_PENDING = """
+SELECT coalesce(sum(events), 0)
+FROM (SELECT events FROM outbox UNION ALL SELECT events FROM outbox_of_replaced)
+"""
+_REPLACED = """
+SELECT gateway_id, answered, (SELECT min(first_seq) FROM outbox_of_replaced AS o WHERE o.gateway_id = r.gateway_id)
+FROM replaced AS r
+"""
+_RENEW_ID = (
+    "INSERT INTO replaced SELECT gateway_id, next_seq - 1 FROM account",
+    "INSERT INTO outbox_of_replaced SELECT gateway_id, outbox.* FROM account, outbox",
+    "DELETE FROM outbox",
+)
 # Some at a time, but more than are added. An id that is used again afterwards is refused by the recorder's primary key.
 _FORGET = """
 DELETE FROM answered WHERE id IN (SELECT id FROM answered WHERE expires <= ? ORDER BY expires LIMIT ?)
@@ -60,11 +81,23 @@ AppendResult = bytes | IdempotencyKeyReusedError | None
 class OutboxFile:
     """All methods raise `sqlite3.Error` if the file cannot be read or written; then they changed nothing.
 
-    `next_seq`, `oldest` and `pending` are as of the opening; `Outbox` updates its own from then on.
+    `next_seq`, `oldest` and `pending` are as of the opening; `Outbox` updates its own from then on. `replaced` has the
+    states of gateway ids that the file had before: they number no more events. `renewed` is the one that was replaced
+    since the opening, if any.
     """
+
+    gateway_id: str
+    next_seq: int
+    oldest: int
+    pending: int
+    replaced: list[OutboxState]
+    renewed: str | None = None
 
     def __init__(self, path: Path, *, keep_answers: float) -> None:
         """Open or create the file at `path`; responses are repeated for `keep_answers` seconds.
+
+        A copy of the file that was opened last takes another gateway id: it may be an older one, from a backup, and
+        would use numbers again that were used since.
 
         Raises:
             OSError: its folder cannot be made.
@@ -81,10 +114,8 @@ class OutboxFile:
             self.connection.execute("PRAGMA temp_store = MEMORY")
             self.connection.executescript(_SCHEMA)
             self.connection.execute(_COUNTING)
-            self.gateway_id, self.next_seq = _account(self.connection)
-            self.oldest: int = self.connection.execute(_OLDEST).fetchone()[0]
-            self.pending: int = self.connection.execute("SELECT coalesce(sum(events), 0) FROM outbox").fetchone()[0]
-        except sqlite3.Error:
+            self._open_account(file_identity(path))
+        except (sqlite3.Error, OSError):
             self.connection.close()
             raise
 
@@ -106,23 +137,78 @@ class OutboxFile:
         failpoint("outbox.written")
         return results, len(new)
 
-    def read(self, most_events: int) -> list[tuple[int, list[bytes]]]:
-        """Return the oldest rows, at least one if there is any: the first `seq` of each, and its events."""
-        query = f"SELECT first_seq, body FROM outbox WHERE first_seq < ({_OLDEST}) + ? ORDER BY first_seq"  # noqa: S608
-        return [(first, body.split(b"\n")) for first, body in self.connection.execute(query, (most_events,))]
-
-    def delete(self, first_seqs: Sequence[int]) -> int:
-        """Remove rows; return the oldest `seq` that is left, or the next one."""
+    def renew_id(self) -> None:
+        """Take another gateway id, which numbers from 1. Events that wait keep their id and number."""
         with _transaction(self.connection) as db:
-            listed = json.dumps(list(first_seqs))
-            db.execute("DELETE FROM outbox WHERE first_seq IN (SELECT value FROM json_each(?))", (listed,))
+            self._renew_id(db)
+        self._read_account()
+
+    def read(self, most_events: int) -> tuple[str, list[tuple[int, list[bytes]]]]:
+        """Return the oldest rows of one gateway id, replaced ones first: that id, the first `seq` of each, its events.
+
+        It is at least one row if there is any.
+        """
+        for state in self.replaced:
+            if not state.replaced:  # some of its events wait
+                query = "SELECT first_seq, body FROM outbox_of_replaced WHERE gateway_id = ? AND first_seq < ?"
+                return state.gateway_id, self._rows(query, state.gateway_id, state.oldest_pending + most_events)
+        query = f"SELECT first_seq, body FROM outbox WHERE first_seq < ({_OLDEST}) + ?"  # noqa: S608
+        return self.gateway_id, self._rows(query, most_events)
+
+    def delete(self, gateway_id: str, first_seqs: Sequence[int]) -> int:
+        """Remove rows of `gateway_id`; return the oldest `seq` of the file's own that is left, or the next one."""
+        own, listed = gateway_id == self.gateway_id, json.dumps(list(first_seqs))
+        with _transaction(self.connection) as db:
+            if own:
+                db.execute("DELETE FROM outbox WHERE first_seq IN (SELECT value FROM json_each(?))", (listed,))
+            else:
+                rows = "gateway_id = ? AND first_seq IN (SELECT value FROM json_each(?))"
+                db.execute(f"DELETE FROM outbox_of_replaced WHERE {rows}", (gateway_id, listed))  # noqa: S608
             oldest: int = db.execute(_OLDEST).fetchone()[0]
             failpoint("outbox.delete")
+        if not own:
+            self.replaced = self._replaced()
         return oldest
 
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+    def _open_account(self, identity: str) -> None:
+        """Make the account of a new file, and take another id in a copied one."""
+        with _transaction(self.connection) as db:
+            if db.execute("SELECT 1 FROM account").fetchone() is None:
+                db.execute("INSERT INTO account VALUES (?, 1)", (str(uuid.uuid4()),))
+            known = db.execute("SELECT file FROM identity").fetchone()
+            if known is None:  # new, or last opened by a version that did not store it
+                db.execute("INSERT INTO identity VALUES (?)", (identity,))
+            elif known != (identity,):
+                self._renew_id(db)
+                db.execute("UPDATE identity SET file = ?", (identity,))
+        self._read_account()
+
+    def _renew_id(self, db: sqlite3.Connection) -> None:
+        (self.renewed,) = db.execute("SELECT gateway_id FROM account").fetchone()
+        for statement in _RENEW_ID:
+            db.execute(statement)
+        db.execute("UPDATE account SET gateway_id = ?, next_seq = 1", (str(uuid.uuid4()),))
+
+    def _read_account(self) -> None:
+        query = self.connection.execute
+        self.gateway_id, self.next_seq = query("SELECT gateway_id, next_seq FROM account").fetchone()
+        self.oldest = query(_OLDEST).fetchone()[0]
+        self.pending = query(_PENDING).fetchone()[0]
+        self.replaced = self._replaced()
+
+    def _replaced(self) -> list[OutboxState]:
+        return [
+            OutboxState(gateway_id, answered, oldest or answered + 1, replaced=oldest is None)
+            for gateway_id, answered, oldest in self.connection.execute(_REPLACED)
+        ]
+
+    def _rows(self, query: str, *parameters: str | int) -> list[tuple[int, list[bytes]]]:
+        rows = self.connection.execute(f"{query} ORDER BY first_seq", parameters)
+        return [(first, body.split(b"\n")) for first, body in rows]
 
     def _claim(self, record: IdempotencyRecord, now: float) -> AppendResult:
         """Take the id of `record`; if it is taken, return the earlier response or the error."""
@@ -141,14 +227,6 @@ class OutboxFile:
 def request_hash(inputs: bytes) -> bytes:
     """Return the SHA-256 of a request, which distinguishes a retry from another request under the same key."""
     return hashlib.sha256(inputs).digest()
-
-
-def _account(connection: sqlite3.Connection) -> tuple[str, int]:
-    row = connection.execute("SELECT gateway_id, next_seq FROM account").fetchone()
-    if row is None:
-        row = (str(uuid.uuid4()), 1)
-        connection.execute("INSERT INTO account VALUES (?, ?)", row)
-    return row[0], row[1]
 
 
 @contextmanager

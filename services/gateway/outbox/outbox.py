@@ -40,8 +40,7 @@ class Outbox:
     def __init__(self, file: OutboxFile, thread: ThreadPoolExecutor) -> None:
         """Take over an open `file`; only `thread` may use it from now on."""
         self.file, self._thread = file, thread
-        self.gateway_id = file.gateway_id
-        self._next_seq, self._oldest, self.pending = file.next_seq, file.oldest, file.pending
+        self._read_account()
         self._gathered: list[_Append] = []
         self._commits: asyncio.Task[None] | None = None
         self._closing = False
@@ -68,6 +67,19 @@ class Outbox:
             raise OutboxError(f"{path}: the outbox cannot be opened ({error}{used})") from error
         return cls(file, thread)
 
+    async def renew_id(self) -> None:
+        """Take another gateway id, before the first append.
+
+        Raises:
+            OutboxError: it could not be written.
+
+        """
+        try:
+            await self._run(self.file.renew_id)
+        except sqlite3.Error as error:
+            raise OutboxError(f"the outbox cannot be written ({error})") from error
+        self._read_account()
+
     async def close(self) -> None:
         """Finish running commits, and close the file."""
         self._closing = True
@@ -80,6 +92,11 @@ class Outbox:
     def state(self) -> OutboxState:
         """How many events this gateway stored, and which of them are in the outbox."""
         return OutboxState(self.gateway_id, self._next_seq - 1, self._oldest)
+
+    @property
+    def states(self) -> list[OutboxState]:
+        """The state of this gateway, after those of the ids that it replaced."""
+        return [*self.file.replaced, self.state]
 
     async def append(self, event: bytes, record: IdempotencyRecord | None = None) -> bytes | None:
         """Store `event`; return once it is on disk. A repeated key stores nothing and returns the earlier response.
@@ -104,32 +121,32 @@ class Outbox:
             await self._discarded.wait()
 
     async def segments(self, most_events: int) -> list[Segment]:
-        """Return the oldest segments, at least one if there is any, together about `most_events` events.
+        """Return the oldest segments of one gateway id, about `most_events` events, but at least one if there is any.
 
         Raises:
             OutboxError: they could not be read.
 
         """
         try:
-            rows = await self._run(self.file.read, most_events)
+            gateway_id, rows = await self._run(self.file.read, most_events)
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be read ({error})") from error
-        return [
-            [Delivery(self.gateway_id, first + i, event) for i, event in enumerate(events)] for first, events in rows
-        ]
+        return [[Delivery(gateway_id, first + i, event) for i, event in enumerate(events)] for first, events in rows]
 
     async def discard(self, segments: list[Segment]) -> None:
-        """Remove segments that are durable elsewhere. Cancelling the caller does not interrupt it.
+        """Remove segments of one gateway id that are durable elsewhere. Cancelling the caller does not interrupt it.
 
         Raises:
             OutboxError: they could not be removed, and will be sent again.
 
         """
-        await asyncio.shield(asyncio.ensure_future(self._discard(segments)))
+        if segments:
+            await asyncio.shield(asyncio.ensure_future(self._discard(segments)))
 
     async def _discard(self, segments: list[Segment]) -> None:
         try:
-            self._oldest = await self._run(self.file.delete, [segment[0].seq for segment in segments])
+            gateway_id, first_seqs = segments[0][0].gateway_id, [segment[0].seq for segment in segments]
+            self._oldest = await self._run(self.file.delete, gateway_id, first_seqs)
         except sqlite3.Error as error:
             raise OutboxError(f"the outbox cannot be written ({error})") from error
         self._discarded.set()
@@ -137,6 +154,11 @@ class Outbox:
         self.pending -= sum(len(segment) for segment in segments)
         if not self.pending:
             self.filled.clear()
+
+    def _read_account(self) -> None:
+        file = self.file
+        self.gateway_id, self._next_seq = file.gateway_id, file.next_seq
+        self._oldest, self.pending = file.oldest, file.pending
 
     async def _commit_gathered(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """Periodic reports of the outbox's status, by which the recorder can notice events that never arrived."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -19,13 +19,13 @@ Report = Callable[[OutboxState], Awaitable[None]]
 
 @asynccontextmanager
 async def reporting(
-    state: Callable[[], OutboxState], report: Report, *, every_seconds: float = REPORT_SECONDS
+    states: Callable[[], Iterable[OutboxState]], report: Report, *, every_seconds: float = REPORT_SECONDS
 ) -> AsyncIterator[None]:
-    """Send the result of `state` by `report`, now and every `every_seconds`."""
+    """Send the results of `states` by `report`, now and every `every_seconds`."""
 
     async def report_repeatedly() -> None:
         while True:
-            await report_once(state(), report)
+            await report_once(states(), report)
             await asyncio.sleep(every_seconds)
 
     task = asyncio.create_task(report_repeatedly())
@@ -35,9 +35,10 @@ async def reporting(
         await cancel_and_wait(task)
 
 
-async def report_once(state: OutboxState, report: Report) -> None:
-    """Send `state`; a failure is only logged, since the next report replaces this one."""
+async def report_once(states: Iterable[OutboxState], report: Report) -> None:
+    """Send `states`; a failure is only logged, since the next report replaces this one."""
     try:
-        await report(state)
+        for state in states:
+            await report(state)
     except TransportDownError as error:
         _log.info("outbox_status_not_sent", reason=str(error))

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Select, Table, and_, bindparam, distinct, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.recorder.accounting.outbox_reports import settled
+from services.recorder.accounting.outbox_reports import last_seq, settled
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
 from shared.contracts.transport import OutboxState
 
@@ -52,6 +52,7 @@ async def reconcile(
     local = {
         state.gateway_id: _Progress(state.answered, state.oldest_pending, state.oldest_pending, now)
         for state in await outboxes()
+        if not state.replaced  # by its last row, there is nothing more to come
     }
     async with readers.connect() as connection:
         progress = {
@@ -63,6 +64,12 @@ async def reconcile(
             await _account(connection, gateway_id, progress.get(gateway_id), highest.get(gateway_id, 0))
             for gateway_id in sorted(progress.keys() | highest.keys())
         ]
+
+
+async def read_last_seq(readers: AsyncEngine, gateway_id: str) -> int:
+    """Return the last `seq` of a gateway id in the database, or 0."""
+    async with readers.connect() as connection:
+        return await connection.run_sync(last_seq, gateway_id)
 
 
 async def _highest(connection: AsyncConnection) -> dict[str, int]:
