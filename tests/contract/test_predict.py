@@ -15,6 +15,7 @@ from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES
 from shared.contracts.events import PredictionMade, read_event
 from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
+from shared.patient import measure
 from shared.web.hosting import StartError, http_app
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
@@ -146,6 +147,23 @@ async def test_a_key_reused_with_another_body_is_rejected(client: Client) -> Non
     assert response.status_code == 422
     assert response.json()["type"].endswith("clave_reutilizada")
     assert client.answered() == 1
+
+
+class WithAnotherColumn(DatosPaciente):
+    ferritina: float | None = measure("Ferritina", unit="ng/mL", limits=(0, 10_000))
+
+
+async def test_a_key_repeated_after_the_class_got_a_column_gets_the_same_answer(tmp_path: Path) -> None:
+    key = {"Idempotency-Key": "k1"}
+    async with gateway(tmp_path) as client:
+        first = await client.predict(HYPER, **key)
+    async with gateway(tmp_path, patient=WithAnotherColumn) as client:
+        again = await client.predict(HYPER, **key)
+        explicit = await client.predict(HYPER | {"ferritina": None}, **key)
+        other = await client.predict(HYPER | {"ferritina": 30}, **key)
+        assert client.answered() == 1
+    assert first.content == again.content == explicit.content
+    assert (other.status_code, other.json()["type"]) == (422, "urn:predecir:problema:clave_reutilizada")
 
 
 async def test_a_key_repeated_after_its_hours_is_one_row_by_the_databases_own_key(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from services.gateway.settings import GatewaySettings
 from shared.contracts.scoring import Cards, Scorer
 from shared.contracts.transport import Transport
 from shared.diseases.thyroid import DatosPaciente
+from shared.patient import Patient
 from shared.web.hosting import edge_app, http_app
 from tests.support.doubles import Card, Remembering, ThyroidByTsh
 
@@ -49,6 +50,7 @@ async def gateway(
     scorer: Scorer | None = None,
     cards: Cards | None = None,
     transport: Transport | None = None,
+    patient: type[Patient] = DatosPaciente,
     **settings: Any,  # noqa: ANN401
 ) -> AsyncIterator[Client]:
     recorder, registry = Remembering(), CollectorRegistry()
@@ -56,7 +58,7 @@ async def gateway(
     async with open_gateway(
         kept,
         registry,
-        patient=DatosPaciente,
+        patient=patient,
         scorer=scorer or ThyroidByTsh(),
         cards=cards or Card(),
         transport=transport or recorder,

@@ -127,7 +127,7 @@ class FeedbackHandler:
         event = write_feedback(
             event_id=feedback_id, source=self._admission.source, time=datetime.now(UTC).isoformat(), feedback=feedback
         )
-        hashed = request_hash(orjson.dumps(feedback.model_dump()))
+        hashed = request_hash(orjson.dumps(feedback.model_dump(exclude_none=True)))  # as before a new optional field
         earlier = await self._admission.store(
             event, None if key is None else IdempotencyRecord(feedback_id, hashed, response)
         )
