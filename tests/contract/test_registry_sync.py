@@ -302,8 +302,12 @@ async def no_model_of_that_name() -> web.Response:
 
 
 @pytest.mark.parametrize("answer", [no_alias, no_model_of_that_name])
-async def test_a_registry_without_production_is_not_silent(
-    tmp_path: Path, mlflow: Mlflow, key: Path, answer: Callable[[], Awaitable[web.Response]]
+async def test_a_registry_without_production_is_not_silent_and_the_version_stays(
+    tmp_path: Path,
+    mlflow: Mlflow,
+    key: Path,
+    answer: Callable[[], Awaitable[web.Response]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     mlflow.register("1")
     mlflow.promote("1")
@@ -316,6 +320,20 @@ async def test_a_registry_without_production_is_not_silent(
 
         await until(without_production)
         assert await service.version() == "1"
+        reason = (await service.state())["registro"]["motivo"]
+        assert reason.startswith(f"{url} has no version in production; none was promoted, or it was deleted in MLflow;")
+        before = mlflow.requests
+        await until(lambda: mlflow.requests > before + 2)
+        async with following(tmp_path / "var", url, key=None) as restarted:
+            assert await restarted.version() == "1"
+            assert (await restarted.state())["registro"]["motivo"] == reason
+        mlflow.instead = None
+        mlflow.register("2", seed=1)
+        mlflow.promote("2")
+        await until(lambda: service.serves("2"))
+        assert (await service.state())["registro"]["motivo"] is None
+    logged = capsys.readouterr()
+    assert (logged.out + logged.err).count("registry_without_production") == 2, "once per process"
 
 
 async def failing() -> web.Response:

@@ -379,6 +379,90 @@ def test_an_alias_moved_in_mlflow_is_settled_by_a_promotion(two: Workspace) -> N
     assert two.rollback() == "version 2, production (was 1)"
 
 
+def delete_in_mlflow(workspace: Workspace, version: str) -> None:
+    """Delete `version` as a person does in MLflow's UI: its aliases go with it."""
+    workspace.model_registry.client.delete_model_version("inventada", version)
+
+
+def last_row(workspace: Workspace) -> str:
+    return as_table(workspace.model_registry.promotion_log())[-1]
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("force", [False, True])
+def test_any_promotion_settles_a_production_version_deleted_in_mlflow(
+    two: Workspace, version: str, *, force: bool
+) -> None:
+    two.register(another(good_build(), 0.15))
+    delete_in_mlflow(two, "3")
+    assert two.link(PRODUCTION) == "3", "it serves meanwhile"
+    message = f"version {version}, production (was 3, which was deleted in MLflow)"
+    assert two.promote(version, force=force) == message
+    assert two.model_registry.aliases()[PRODUCTION] == two.link(PRODUCTION) == version
+    assert f"production  3 (deleted)  {version} " in last_row(two)
+    history = two.model_registry.promotion_log()
+    assert json.loads(as_json(history.entries[-1], history))["deleted"] == "3"
+    assert two.promote(version) == f"version {version} is in production already"
+
+
+def test_a_rollback_from_a_deleted_version_leads_to_the_last_that_exists(two: Workspace) -> None:
+    two.register(another(good_build(), 0.15))
+    two.register(another(good_build(), 0.25))
+    for version in ("3", "4"):
+        delete_in_mlflow(two, version)
+    assert two.rollback() == "version 2, production (was 4, which was deleted in MLflow)"
+    assert two.link(PRODUCTION) == "2"
+    assert two.rollback() == "version 1, production (was 2)"
+    with pytest.raises(PromotionError, match="no version before the one in production that still exists; promote ano"):
+        two.rollback()
+
+
+def test_training_settles_a_deleted_production_version_once(two: Workspace) -> None:
+    delete_in_mlflow(two, "2")
+    assert two.register(good_build()) == "version 1 again, production and staging", "no version was in production"
+    assert two.links() == ("1", "1")
+    assert "production  2 (deleted)  1 " in last_row(two)
+    build = another(good_build())
+    assert two.register(build) == "version 3, production and staging", "the version of this build was deleted"
+    assert two.register(build) == "version 3 again, production and staging"
+    assert two.model_registry.versions() == ["1", "3"]
+
+
+def test_a_deleted_version_is_refused_by_its_reason(two: Workspace) -> None:
+    delete_in_mlflow(two, "2")
+    with pytest.raises(
+        PromotionError, match=r"no version 2 of inventada \(it was deleted in MLflow\); there are 1, 1 to 1"
+    ):
+        two.promote("2")
+
+
+def test_a_version_deleted_before_its_alias_moved_is_settled_by_a_promotion(two: Workspace) -> None:
+    two.register(another(good_build(), 0.15))
+    with pytest.raises(KeyboardInterrupt):
+        change_production(two, "1", CrashesBeforeTheAlias(two))
+    delete_in_mlflow(two, "1")
+    assert two.promote("2") == "version 2, production (was 1, which was deleted in MLflow)"
+    assert two.links() == ("3", "2")
+
+
+def test_an_alias_deleted_in_mlflow_is_settled_by_any_move(two: Workspace) -> None:
+    two.register(another(good_build(), 0.15))
+    two.model_registry.client.delete_registered_model_alias("inventada", PRODUCTION)
+    assert two.promote("1") == "version 1, production (was empty)"
+    two.model_registry.client.delete_registered_model_alias("inventada", PRODUCTION)
+    assert two.rollback() == "version 3, production (was empty)"
+    assert two.links() == ("3", "3")
+
+
+def test_an_altered_log_is_replaced_as_its_message_advises(two: Workspace) -> None:
+    two.model_registry.client.delete_model_version("inventada-promotions", "2")
+    with pytest.raises(RegistryError, match="then delete the model inventada-promotions in MLflow, and the next prom"):
+        two.rollback()
+    two.model_registry.client.delete_registered_model("inventada-promotions")
+    assert two.promote("1") == "version 1, production (was 2)"
+    assert two.rollback() == "version 2, production (was 1)"
+
+
 def test_an_altered_log_stops_every_move(two: Workspace) -> None:
     client = two.model_registry.client
     entry = two.model_registry.promotion_log().entries[1].entry

@@ -222,9 +222,9 @@ def test_gates_run_again_if_only_latency_failed(workspace: Workspace, build: Bui
     gates = build.parameters.gates.model_copy(update={"latency": at_once})
     with pytest.raises(GatesFailedError, match=r"does not pass: latency\.one_row_p99_ms$"):
         workspace.register(replace(build, parameters=build.parameters.model_copy(update={"gates": gates})))
-    workspace.model_registry.mark_complete(
-        "2", build.id, ["latency.one_row_p99_ms"]
-    )  # as if it had been that machine, not the gate
+    registry = workspace.model_registry
+    registry.mark_build("2", build.id)  # as if it had been that machine, not the gate
+    registry.mark_gates("2", ["latency.one_row_p99_ms"])
     if moved:
         workspace.register(another(build, 0.15))
         with pytest.raises(GatesFailedError, match="version 2 stays in staging"):
@@ -272,6 +272,18 @@ def test_production_moved_without_a_log_entry_is_an_error(workspace: Workspace, 
     with pytest.raises(PromotionError, match="production is version 1, but was promoted to 2"):
         workspace.register(another(build, 0.15))
     assert workspace.links() == ("3", "1")
+
+
+def test_a_build_that_could_not_be_promoted_gets_no_second_version(workspace: Workspace, build: Build) -> None:
+    workspace.register(build)
+    workspace.register(another(build))
+    workspace.model_registry.set_alias("production", "1", entry=1)
+    for _ in range(2):
+        with pytest.raises(PromotionError, match="production is version 1, but was promoted to 2"):
+            workspace.register(another(build, 0.15))
+    assert workspace.model_registry.versions() == ["1", "2", "3"]
+    workspace.promote("1")
+    assert workspace.register(another(build, 0.15)) == "version 3 again, production and staging", "its gates run now"
 
 
 def test_a_link_whose_version_is_lost_does_not_hide_the_first_error(

@@ -182,6 +182,38 @@ async def test_2000_requests_survive_promotion_rollback_and_a_tampered_version(
     assert [process.errors().count("model_refused") for process in replicas] == [1, 1]
 
 
+async def test_no_request_fails_while_production_is_deleted_in_mlflow_and_another_promoted(
+    tmp_path: Path, registry: ModelRegistry
+) -> None:
+    versions = [registry.register(DatosPaciente, seed=seed) for seed in range(2)]
+    (first, _), (second, _) = versions
+    expected = {version: computed(folder, registry.key) for version, folder in versions}
+    registry.promote(DatosPaciente, first)
+    async with stack(tmp_path, registry) as (gateway, replicas):
+        async with doctors(gateway.url) as account:
+            await account.more(200)
+            await asyncio.to_thread(registry.delete, DatosPaciente, first)
+            await all_of(replicas, lambda process: state(process)["produccion"] is None)
+            deleted = len(account.answers)
+            await account.more(200)
+            without = {answer["modelo"]["version"] for _, _, answer in account.answers[deleted:]}
+            states = [state(process) for process in replicas]
+            await asyncio.to_thread(registry.promote, DatosPaciente, second)
+            await all_of(replicas, partial(serves, version=second))
+            await account.more(200)
+        assert gateway.stop() == 0
+    assert {status for _, status, _ in account.answers} == {200}
+    assert without == {first}, "the deleted version serves until another is promoted"
+    assert account.answers[-1][2]["modelo"]["version"] == second
+    kept = kept_answers(tmp_path / "gateway/var/gateway/outbox.db")
+    for number, _, answer in account.answers:
+        version = answer["modelo"]["version"]
+        assert kept[answer["id"]] == (version, expected[version][number])
+    for replica_state in states:
+        assert replica_state["registro"]["callado_desde"] is None
+        assert "has no version in production" in replica_state["registro"]["motivo"]
+
+
 def test_with_the_registry_down_a_replica_starts_from_what_it_served(tmp_path: Path, registry: ModelRegistry) -> None:
     version, _ = registry.register(DatosPaciente, seed=0)
     registry.promote(DatosPaciente, version)

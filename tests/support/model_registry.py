@@ -52,6 +52,10 @@ class ModelRegistry:
     def promote(self, patient: type[Patient], version: str) -> None:
         self._client.set_registered_model_alias(patient.disease.name, PRODUCTION, version)
 
+    def delete(self, patient: type[Patient], version: str) -> None:
+        """Delete `version` as a person does in MLflow's UI: its aliases go with it."""
+        self._client.delete_model_version(patient.disease.name, version)
+
 
 @contextmanager
 def model_registry(folder: Path, *, artifacts: str | None = None) -> Iterator[ModelRegistry]:

@@ -7,6 +7,7 @@ import pytest
 from training.commands.history import as_json, as_table
 from training.registry.promotion_log import Entry, PromotionLog, StoredEntry
 
+ALL = {"1", "2", "3"}
 WHEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -54,7 +55,7 @@ def version_of(log: PromotionLog, alias: str = "production") -> str | None:
 
 def test_an_empty_log_has_no_version() -> None:
     log = LogBuilder().log
-    assert (version_of(log), log.rollback_target("production"), log.altered) == (None, None, None)
+    assert (version_of(log), log.rollback_target("production", ALL), log.altered) == (None, None, None)
 
 
 def test_of_two_entries_after_the_same_the_first_is_valid() -> None:
@@ -90,9 +91,9 @@ def test_repeated_rollbacks_go_further_back() -> None:
     for version in ("1", "2", "3"):
         builder.add(version)
     for before in ("2", "1"):
-        assert builder.log.rollback_target("production") == before
+        assert builder.log.rollback_target("production", ALL) == before
         builder.add(before, action="rollback")
-    assert builder.log.rollback_target("production") is None
+    assert builder.log.rollback_target("production", ALL) is None
 
 
 def test_a_promotion_after_a_rollback_is_rolled_back_to_what_served_then() -> None:
@@ -101,7 +102,24 @@ def test_a_promotion_after_a_rollback_is_rolled_back_to_what_served_then() -> No
     builder.add("2")
     builder.add("1", action="rollback")
     builder.add("3")
-    assert builder.log.rollback_target("production") == "1"
+    assert builder.log.rollback_target("production", ALL) == "1"
+
+
+def test_a_rollback_passes_over_deleted_versions_and_the_next_goes_further_back() -> None:
+    builder = LogBuilder()
+    for version in ("1", "2", "3", "4"):
+        builder.add(version)
+    assert builder.log.rollback_target("production", {"1", "2"}) == "2", "4, in production, and 3 are deleted"
+    builder.add("2", action="rollback")
+    assert builder.log.rollback_target("production", {"1", "2"}) == "1"
+    assert builder.log.rollback_target("production", {"2"}) is None
+
+
+def test_a_rollback_does_not_lead_to_the_version_in_production() -> None:
+    builder = LogBuilder()
+    for version in ("1", "2", "1"):
+        builder.add(version)
+    assert builder.log.rollback_target("production", {"1"}) is None
 
 
 def test_a_version_from_before_the_log_is_a_rollback_target() -> None:
@@ -109,7 +127,7 @@ def test_a_version_from_before_the_log_is_a_rollback_target() -> None:
     entry = builder.add("2").model_copy(update={"replaced": "1"})
     builder.entries.clear()
     builder.keep(entry.model_dump_json())
-    assert builder.log.rollback_target("production") == "1"
+    assert builder.log.rollback_target("production", ALL) == "1"
 
 
 @pytest.mark.parametrize("what", ["changed", "deleted", "unreadable"])

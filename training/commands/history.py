@@ -49,8 +49,9 @@ def _row(stored: StoredEntry, log: PromotionLog) -> tuple[str, ...]:
     action = entry.action if (outcome := _outcome(stored, log)) == "done" else f"{entry.action}, {outcome}"
     past = entry.forced[0] if len(entry.forced) == 1 else f"{len(entry.forced)} gates"
     gates = f"FORCED past {past}" if entry.forced else "passed" if entry.report else "-"
+    before = f"{entry.deleted} (deleted)" if entry.deleted else entry.replaced or "-"
     return (
-        str(stored.number), when, entry.alias, entry.replaced or "-", entry.version, action, entry.who, gates,
+        str(stored.number), when, entry.alias, before, entry.version, action, entry.who, gates,
         entry.reason,
     )  # fmt: skip
 

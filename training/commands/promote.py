@@ -36,7 +36,8 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     model_registry, model_store = context.model_registry, context.model_store
     if version not in (known := model_registry.versions()):
         range_ = f"there are {len(known)}, {known[0]} to {known[-1]}" if known else "there is none yet (`make train`)"
-        message = f"there is no version {version} of {model_registry.name}; {range_}; nothing was changed"
+        deleted = " (it was deleted in MLflow)" if model_registry.promotion_log().names(version) else ""
+        message = f"there is no version {version} of {model_registry.name}{deleted}; {range_}; nothing was changed"
         raise PromotionError(message)
     state = read_alias(model_registry, alias, target=version)
     last = state.log.last(alias)
@@ -51,4 +52,4 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
         raise GatesFailedError(message)
     move_alias(AliasChange("promote", version, arguments.reason, report), state, model_registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
-    return f"version {version}, {alias} (was {state.version or 'empty'}){forced}"
+    return f"version {version}, {alias} (was {state}){forced}"

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.artifacts.bundle import (
     CARD,
@@ -42,10 +41,6 @@ from training.registry.promotion import (
 from training.registry.provenance import code_commit, library_versions
 from training.stage_files import PLOTS, Build, Checks, read_build
 from training.stage_runner import log_line
-
-if TYPE_CHECKING:
-    from training.registry.mlflow_registry import ModelRegistry
-
 
 _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT_TAG = "patient_digest"
@@ -89,13 +84,14 @@ def register(build: Build, context: TrainingContext) -> str:
     try:
         _move_staging(version, context)
         state = read_alias(model_registry, PRODUCTION, target=version)
+        missed = model_registry.missed_gates(version)
         if (
-            known
+            missed is not None
             and state.version is not None
             and model_registry.run_tag(state.version, _PATIENT_TAG) == build.preparation.patient_digest
-            and not _missed_latency_only(version, state, model_registry)
+            and not _missed_latency_only(version, state, missed)
         ):
-            place = _keep_production(version, state.version, model_registry)
+            place = _keep_production(version, state.version, missed)
         else:
             place = _move_production(version, build, state, context)
     except (TrainingError, ModelStoreError):
@@ -129,22 +125,22 @@ def _move_production(version: str, build: Build, state: AliasState, context: Tra
     report = run_gates(bundle, state.version, model_registry, model_store)
     if not report.failed and state.version != version:
         move_alias(AliasChange("register", version, _REASON, report), state, model_registry, model_store)
-    model_registry.mark_complete(version, build.id, report.failed)
+    model_registry.mark_gates(version, report.failed)
     _raise_if_missed(version, report.failed)
     return f"{PRODUCTION} and {STAGING}"
 
 
-def _keep_production(version: str, production: str, model_registry: "ModelRegistry") -> str:
+def _keep_production(version: str, production: str, missed: Sequence[str]) -> str:
     """Leave production as it was moved since `version` was registered; repeat the result of its gates."""
     if version == production:  # through its gates, or forced past them
         return f"{PRODUCTION} and {STAGING}"
-    _raise_if_missed(version, model_registry.missed_gates(version))
+    _raise_if_missed(version, missed)
     return f"{STAGING}; {PRODUCTION} stays at version {production} (python -m training promote moves it)"
 
 
-def _missed_latency_only(version: str, state: AliasState, model_registry: "ModelRegistry") -> bool:
+def _missed_latency_only(version: str, state: AliasState, missed: Sequence[str]) -> bool:
     """Return whether latency, as on a busy machine, is all `version` missed, and production was not moved since."""
-    missed, last = model_registry.missed_gates(version), state.log.last(PRODUCTION)
+    last = state.log.last(PRODUCTION)
     entries = [stored.number for stored in state.log.entries if stored.entry and stored.entry.version == version]
     latency_only = bool(missed) and all(gate.startswith("latency.") for gate in missed)
     not_moved = last is None or last.stored.number < min(entries, default=0)
@@ -186,6 +182,7 @@ def _create_version(build: Build, context: TrainingContext) -> str:
         seal(bundle, manifest, signing_key(context.settings.var / "keys"))
         model_registry.log_bundle(bundle)
         context.model_store.publish(context.model_store.check(bundle, version))
+    model_registry.mark_build(version, build.id)
     return version
 
 

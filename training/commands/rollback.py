@@ -1,6 +1,6 @@
 """`python -m training rollback --reason TEXT`: move production back to the previous version, without running gates.
 
-That version was in production before: it passed its gates, or was forced past them, when it was promoted. Its signature
+A version that was deleted in MLflow is passed over. That version was in production before: it passed its gates, or was forced past them, when it was promoted. Its signature
 and digests are verified again.
 """
 
@@ -29,10 +29,10 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """
     model_registry, model_store = context.model_registry, context.model_store
     state = read_alias(model_registry, PRODUCTION)
-    version = state.log.rollback_target(PRODUCTION)
+    version = state.log.rollback_target(PRODUCTION, model_registry.versions())
     if version is None:
-        message = "the promotion log has no version before the one in production; promote another"
+        message = "the promotion log has no version before the one in production that still exists; promote another"
         raise PromotionError(message)
     fetch_bundle(version, model_registry, model_store)
     move_alias(AliasChange("rollback", version, arguments.reason), state, model_registry, model_store)
-    return f"version {version}, {PRODUCTION} (was {state.version})"
+    return f"version {version}, {PRODUCTION} (was {state})"

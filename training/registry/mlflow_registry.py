@@ -38,7 +38,7 @@ _LOG_DESCRIPTION = "Promotion log: one version per entry. Written by python -m t
 
 
 class ModelRegistry:
-    """Runs and versions of one model. A version is complete once it has the tag of its build."""
+    """Runs and versions of one model. A version is complete once it has the tag of its build, then its gates run."""
 
     def __init__(self, name: str, *, uri: str | None, var: Path, page_size: int = _PAGE_SIZE) -> None:
         """Use the server at `uri`, or without one `mlflow.db` and `mlartifacts` in `var`.
@@ -175,17 +175,21 @@ class ModelRegistry:
         mlflow.log_artifacts(str(folder), _BUNDLE)
         mlflow.log_artifact(str(folder / CARD), "card")
 
-    def mark_complete(self, version: str, build: str, missed: Sequence[str]) -> None:
-        """Tag `version` with its build and with the gates that it missed."""
+    def mark_build(self, version: str, build: str) -> None:
+        """Tag `version`, whose bundle is stored, with its build: it is not registered again while it exists."""
         with translate_errors(self._uri):
-            self.client.set_model_version_tag(self.name, version, _MISSED_GATES_TAG, ", ".join(missed))
             self.client.set_model_version_tag(self.name, version, _BUILD_TAG, build)
 
-    def missed_gates(self, version: str) -> list[str]:
-        """Return the gates that `version` missed when it was registered."""
+    def mark_gates(self, version: str, missed: Sequence[str]) -> None:
+        """Tag `version` with the gates that it missed."""
         with translate_errors(self._uri):
-            tags = self.client.get_model_version(self.name, version).tags
-        return [gate for gate in tags.get(_MISSED_GATES_TAG, "").split(", ") if gate]
+            self.client.set_model_version_tag(self.name, version, _MISSED_GATES_TAG, ", ".join(missed))
+
+    def missed_gates(self, version: str) -> list[str] | None:
+        """Return the gates that `version` missed when it was registered, or None if they did not run to the end."""
+        with translate_errors(self._uri):
+            missed = self.client.get_model_version(self.name, version).tags.get(_MISSED_GATES_TAG)
+        return None if missed is None else [gate for gate in missed.split(", ") if gate]
 
     def run_tag(self, version: str, tag: str) -> str | None:
         """Return a tag of the run that created `version`."""

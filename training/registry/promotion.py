@@ -31,11 +31,21 @@ _ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class AliasState:
-    """An alias as it was read: the log that the next entry must follow, and the alias's version."""
+    """An alias as it was read: the log that the next entry must follow, and the alias's version.
+
+    `deleted` is the version that the log names, if it was deleted in MLflow, which deletes its aliases with it.
+    """
 
     log: PromotionLog
     alias: str
     version: str | None
+    deleted: str | None = None
+
+    def __str__(self) -> str:
+        """Describe what the next move replaces."""
+        if self.deleted is None:
+            return self.version or "empty"
+        return f"{self.deleted}, which was deleted in MLflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +62,22 @@ def read_alias(model_registry: "ModelRegistry", alias: str, *, target: str | Non
     """Read the state of `alias`, after finishing a move that a crash interrupted.
 
     Raises:
-        PromotionError: production was moved without a log entry, and `target` is neither of the two versions.
+        PromotionError: production was moved to another version without a log entry, and `target` is neither of the two.
         RegistryError: an entry of the log was changed or deleted.
 
     """
     log, version = _verified_log(model_registry), model_registry.aliases().get(alias)
     last = log.last(alias)
+    if last is not None and version != last.entry.version and last.entry.version not in model_registry.versions():
+        return AliasState(log, alias, version, deleted=last.entry.version)
     if last is not None and not last.stored.applied and version in {last.entry.version, last.entry.replaced}:
         _apply_last_entry(model_registry, alias)
         return AliasState(log, alias, last.entry.version)
     if last is None or version == last.entry.version:
         return AliasState(log, alias, version)
-    if alias == PRODUCTION and target not in {version, last.entry.version}:
+    if alias == PRODUCTION and version is not None and target not in {version, last.entry.version}:
         message = (
-            f"{alias} is version {version or '-'}, but was promoted to {last.entry.version}: it was moved without "
+            f"{alias} is version {version}, but was promoted to {last.entry.version}: it was moved without "
             "python -m training; promote one of the two versions first"
         )
         raise PromotionError(message)
@@ -89,6 +101,7 @@ def move_alias(
         alias=state.alias,
         version=change.version,
         replaced=state.version,
+        deleted=state.deleted,
         who=_current_user(),
         reason=change.reason,
         forced=tuple(change.report.failed) if change.report else (),
@@ -170,7 +183,8 @@ def _verified_log(model_registry: "ModelRegistry") -> PromotionLog:
     if log.altered is not None:
         message = (
             f"entry {log.altered} of the promotion log does not match the entries before it: an entry was changed or "
-            "deleted in MLflow; nothing can be promoted until that is explained (python -m training history)"
+            "deleted in MLflow; nothing can be promoted until that is explained (python -m training history); then "
+            f"delete the model {model_registry.log_name} in MLflow, and the next promotion starts a new log"
         )
         raise RegistryError(message)
     return log

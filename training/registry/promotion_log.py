@@ -9,7 +9,7 @@ wins, and the other can see that it lost. The digests chain the entries, so a la
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -17,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class Entry(BaseModel):
-    """One move of an alias, as it is stored (JSON). `report` is the gate report, if the gates were run."""
+    """One move of an alias, as it is stored (JSON).
+
+    `report` is the gate report, if the gates were run. `deleted` is the version of the entry before, if that version
+    had been deleted in MLflow.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,6 +29,7 @@ class Entry(BaseModel):
     alias: str
     version: str
     replaced: str | None
+    deleted: str | None = None
     who: str
     reason: str
     forced: tuple[str, ...] = ()
@@ -90,17 +95,26 @@ class PromotionLog:
         chain = self._chains.get(alias)
         return chain[-1] if chain else None
 
-    def rollback_target(self, alias: str) -> str | None:
-        """Return the version that a rollback of `alias` leads to. A second rollback goes further back."""
+    def rollback_target(self, alias: str, existing: Collection[str]) -> str | None:
+        """Return the version that a rollback of `alias` leads to: the last of `existing` that it had before.
+
+        A second rollback goes further back.
+        """
         versions: list[str] = []
         for valid in self._chains.get(alias, []):
             if not versions and valid.entry.replaced is not None:
                 versions.append(valid.entry.replaced)  # the version before the first entry
             if valid.entry.action == "rollback":
-                versions.pop()
+                while versions[-1:] not in ([], [valid.entry.version]):  # also those that had been deleted in between
+                    versions.pop()
             else:
                 versions.append(valid.entry.version)
-        return versions[-2] if len(versions) > 1 else None
+        earlier = [version for version in versions[:-1] if version in existing and version != versions[-1]]
+        return earlier[-1] if earlier else None
+
+    def names(self, version: str) -> bool:
+        """Return whether an alias was ever moved to `version`."""
+        return any(stored.entry is not None and stored.entry.version == version for stored in self.entries)
 
     def is_valid(self, entry: Entry) -> bool:
         """Return whether `entry` is part of its alias's chain."""

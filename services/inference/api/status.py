@@ -32,7 +32,7 @@ class Registro(BaseModel):
     url: str
     visto: datetime | None = Field(description="Cuándo respondió por última vez.")
     callado_desde: datetime | None = Field(description="Desde cuándo no responde; null si responde.")
-    motivo: str | None = Field(description="Por qué no responde.")
+    motivo: str | None = Field(description="Por qué no responde, o por qué ninguna versión está en producción.")
 
 
 class EstadoModelo(BaseModel):
@@ -76,5 +76,5 @@ def _registry(registry: RegistryStatus) -> Registro:
         url=registry.url,
         visto=registry.last_answer,
         callado_desde=registry.silent_since,
-        motivo=registry.silent_reason,
+        motivo=registry.reason,
     )

@@ -10,6 +10,9 @@ from services.inference.serving.model import LoadedModel
 from shared.contracts.scoring import ModelFacts
 
 
+_NO_PRODUCTION = "none was promoted, or it was deleted in MLflow; what serves stays, until `python -m training promote` names another"
+
+
 @dataclass(frozen=True, slots=True)
 class RejectedVersion:
     """A version that must not serve, and the reason: one line that ends with what to do."""
@@ -29,12 +32,15 @@ class ServingModel:
 
 @dataclass(frozen=True, slots=True)
 class RegistryStatus:
-    """When the registry at `url` last answered all that was requested, and since when and why it does not."""
+    """When the registry at `url` last answered all that was requested, and since when it does not.
+
+    `reason` is why it does not, or why the version that serves is not in production there.
+    """
 
     url: str
     last_answer: datetime | None = None
     silent_since: datetime | None = None
-    silent_reason: str | None = None
+    reason: str | None = None
 
 
 class RolloutState:
@@ -75,11 +81,15 @@ class RolloutState:
         self.rejected = rejected
 
     def registry_answered(self, url: str) -> None:
-        """Note that the registry gave all that was requested."""
-        if self.registry is not None and self.registry.silent_since is not None:
+        """Note that the registry gave all that was requested; also if no version is in production there."""
+        before = self.registry or RegistryStatus(url)
+        if before.silent_since is not None:
             structlog.get_logger().info("registry_back", registry=url)
+        reason = None if self.production else f"{url} has no version in production; {_NO_PRODUCTION}"
+        if reason is not None and reason != before.reason:
+            structlog.get_logger().warning("registry_without_production", reason=reason)
         now = datetime.now(UTC)
-        self.registry = RegistryStatus(url, now)
+        self.registry = RegistryStatus(url, now, reason=reason)
         self._metrics.registry_seen(now.timestamp())
 
     def registry_silent(self, url: str, reason: str) -> None:
