@@ -93,7 +93,7 @@ def register(build: Build, context: TrainingContext) -> str:
         ):
             place = _keep_production(version, state.version, missed)
         else:
-            place = _move_production(version, build, state, context)
+            place = _move_production(version, state, context)
     except (TrainingError, ModelStoreError):
         try:
             sync_links(model_registry, model_store)
@@ -119,7 +119,7 @@ def _move_staging(version: str, context: TrainingContext) -> None:
             return
 
 
-def _move_production(version: str, build: Build, state: AliasState, context: TrainingContext) -> str:
+def _move_production(version: str, state: AliasState, context: TrainingContext) -> str:
     model_registry, model_store = context.model_registry, context.model_store
     bundle = fetch_bundle(version, model_registry, model_store)
     report = run_gates(bundle, state.version, model_registry, model_store)

@@ -1,7 +1,7 @@
 """`python -m training rollback --reason TEXT`: move production back to the previous version, without running gates.
 
-A version that was deleted in MLflow is passed over. That version was in production before: it passed its gates, or was forced past them, when it was promoted. Its signature
-and digests are verified again.
+That version was in production before: it passed its gates, or was forced past them, when it was promoted. Its signature
+and digests are verified again. A version that was deleted in MLflow is passed over.
 """
 
 import argparse

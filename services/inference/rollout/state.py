@@ -9,8 +9,7 @@ from services.inference.metrics import Metrics
 from services.inference.serving.model import LoadedModel
 from shared.contracts.scoring import ModelFacts
 
-
-_NO_PRODUCTION = "none was promoted, or it was deleted in MLflow; what serves stays, until `python -m training promote` names another"
+_NO_PRODUCTION = "none was promoted, or it was deleted in MLflow; what serves stays until another is promoted"
 
 
 @dataclass(frozen=True, slots=True)
