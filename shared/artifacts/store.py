@@ -1,6 +1,6 @@
 """The model store: bundles in `<var>/models/<name>/<version>/`, and the links `staging` and `production` beside them.
 
-A version appears complete or not at all, and a link changes in one rename. A reader that follows a link at any moment,
+A version appears complete or not at all, is never replaced by another, and a link changes in one rename. A reader that follows a link at any moment,
 also after a crash, finds a whole bundle. Several processes may write the same store; a lock lets one write at a time.
 """
 
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.artifacts.bundle import Bundle, SealedManifest, check_manifest, open_bundle
+from pydantic import BaseModel, ValidationError
+
+from shared.artifacts.bundle import MANIFEST, SIGNATURE, Bundle, SealedManifest, check_manifest, open_bundle
 from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
+from shared.artifacts.signing import signature_holds
 from shared.failpoints import failpoint
 from shared.files import locked, sync_folder, write_synced
 
@@ -19,8 +22,22 @@ LOCK_SECONDS = 60
 """How long to wait for another process that writes; the largest bundle is written long before."""
 
 
+_TAKEN = (
+    "another version {version} is there, which recorded answers may name, so it is not overwritten; register this "
+    "model under another number, or move {folder} to a place where it is kept"
+)
+
+
+class _Run(BaseModel):
+    run_id: str
+
+
 class ModelStoreError(Exception):
     """The model store cannot be written; one line with the path and the reason."""
+
+
+class VersionTakenError(ModelStoreError):
+    """The model store holds another bundle under this version number, which recorded answers may name."""
 
 
 class ModelStore:
@@ -80,9 +97,10 @@ class ModelStore:
         """Write the checked `bundle` durably to the folder of its version; return it with that folder as its origin.
 
         The bytes that were checked are written; no file is read a second time. A folder with these bytes is left alone:
-        another process may be loading it. Any other content is replaced.
+        another process may be loading it. A damaged or incomplete copy of this bundle is replaced.
 
         Raises:
+            VersionTakenError: the folder holds another bundle under this number, and keeps it.
             ModelStoreError: the disk rejects it.
 
         """
@@ -90,17 +108,23 @@ class ModelStore:
         partial, target = self.folder / f".{version}.partial", self.folder / version
         with self._writing(target):
             if not _has_content(target, bundle):
+                if self._is_taken(target, bundle):
+                    raise VersionTakenError(f"{target}: {_TAKEN.format(version=version, folder=target)}")
                 _remove(partial)
                 try:
                     _write(partial, bundle)
                 except OSError:
                     _remove(partial)  # its bytes may be what fills the disk
                     raise
-                _remove(target)  # left by a crash or by a lost registry; a version in use is never published again
+                _remove(target)
                 failpoint("store.publish")
                 partial.rename(target)
                 sync_folder(self.folder)
         return dataclasses.replace(bundle, origin=str(target))
+
+    def highest_version(self) -> int:
+        """Return the highest version number that is in use here; 0 if there is none."""
+        return max((int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()), default=0)
 
     def point(self, alias: str, version: str) -> None:
         """Make the link `alias` lead to `version`, in one rename.
@@ -133,6 +157,22 @@ class ModelStore:
             for version in sorted(loose, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)[most:]:
                 _remove(version)
 
+    def _is_taken(self, folder: Path, bundle: Bundle) -> bool:
+        """Return whether `folder` holds another bundle than `bundle`: one that is signed, or that another run made.
+
+        The second covers bundles that were signed with a key that was replaced since.
+        """
+        try:
+            content, signature = (folder / MANIFEST).read_bytes(), (folder / SIGNATURE).read_bytes()
+        except OSError:
+            return False
+        if content == bundle.content:
+            return False
+        return signature_holds(content, signature, self.public_key) or _run_of(content) not in {
+            None,
+            bundle.manifest.run_id,
+        }
+
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
         """Lock the store meanwhile; raise errors of the disk as errors of `path`."""
@@ -147,6 +187,14 @@ class ModelStore:
 def _check_version(sealed: SealedManifest, version: str) -> None:
     if sealed.manifest.version != version:
         raise BundleTamperedError(f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}")
+
+
+def _run_of(manifest: bytes) -> str | None:
+    """Return the run that `manifest` names, of whatever release; None if it cannot be read."""
+    try:
+        return _Run.model_validate_json(manifest).run_id
+    except ValidationError:
+        return None
 
 
 def _has_content(folder: Path, bundle: Bundle) -> bool:

@@ -277,7 +277,9 @@ async def test_each_bundle_is_read_and_checked_once(
     assert hashed.count(size) == 2
 
 
-async def test_a_new_registry_may_reuse_a_version_number(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
+async def test_a_new_registry_that_reuses_a_version_number_does_not_replace_the_signed_version(
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
+) -> None:
     first = mlflow.register("1")
     mlflow.promote("1")
     async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
@@ -285,12 +287,17 @@ async def test_a_new_registry_may_reuse_a_version_number(tmp_path: Path, mlflow:
         shutil.rmtree(first)
         mlflow.register("1", seed=1, run="run-of-another-day")
         mlflow.promote("1", run="run-of-another-day")
-
-        async def changed() -> bool:
-            return bool((await service.state())["sirve"]["digest"] != before)
-
-        await until(changed)
-        assert (await service.state())["rechazada"] is None
+        await until(lambda: service.refused("1") == 1)
+        state = await service.state()
+        assert state["rechazada"]["motivo"].startswith(f"{model_store}/1: another version 1 is there, which recorded")
+        assert (
+            state["sirve"]["digest"]
+            == before
+            == hashlib.sha256((model_store / "1" / MANIFEST).read_bytes()).hexdigest()
+        )
+        mlflow.register("2", seed=1)
+        mlflow.promote("2")
+        await until(lambda: service.serves("2"))
 
 
 async def no_alias() -> web.Response:

@@ -349,6 +349,44 @@ def test_a_new_key_signs_a_new_version_of_the_same_build(workspace: Workspace, b
     assert workspace.model_store.opened("2") is not None
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.glob("[0-9]*/*")}
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_numbering_continues_after_the_signed_versions_if_the_registry_was_lost(
+    workspace: Workspace,
+    build: Build,
+    empty_registry_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    restored: bool,
+) -> None:
+    workspace.register(build)
+    backup = workspace.var / "backup.db"
+    shutil.copy(workspace.var / "mlflow.db" if restored else empty_registry_file, backup)
+    workspace.register(another(build))
+    signed = contents(workspace.model_store.folder)
+    shutil.copy(backup, workspace.var / "mlflow.db")  # a new one, or an older backup
+    assert workspace.register(another(build, 0.15)) == "version 3, production and staging"
+    assert workspace.links() == ("3", "3")
+    assert signed.items() <= contents(workspace.model_store.folder).items(), "what answered can be reproduced"
+    assert workspace.model_registry.versions() == (["1", "3"] if restored else ["3"])
+    line = "var/models/inventada or the promotion log has versions up to 2, which this registry lacks: numbering cont"
+    assert line in capsys.readouterr().out
+    workspace.register(another(build, 0.25))
+    assert line not in capsys.readouterr().out
+    assert workspace.link("production") == "4"
+
+
+def test_numbering_continues_after_a_model_that_was_deleted_in_mlflow(workspace: Workspace, build: Build) -> None:
+    workspace.register(build)
+    workspace.register(another(build))
+    workspace.model_registry.client.delete_registered_model("inventada")
+    shutil.rmtree(workspace.var / "models")  # as on another machine that trains with the same server
+    assert workspace.register(build) == "version 3, production and staging"
+
+
 def test_a_registry_folder_that_cannot_be_used_is_one_line(workspace: Workspace, build: Build) -> None:
     with pytest.raises(RegistryError, match="missing"):
         ModelRegistry("inventada", uri=None, var=workspace.var / "missing")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifacts.bundle import PICKLE, Bundle
+from shared.artifacts.bundle import MANIFEST, PICKLE, Bundle
 from shared.artifacts.errors import BundleError
 from shared.artifacts.signing import signing_key
 from shared.artifacts.store import ModelStore, ModelStoreError
-from tests.support.bundles import PacienteDePrueba, make_bundle
+from tests.support.bundles import PacienteDePrueba, make_bundle, reseal
 from training.stage_runner import run
 
 
@@ -85,6 +85,40 @@ def test_the_same_version_is_written_again_only_if_it_is_damaged(model_store: Mo
     (model_store.folder / "1" / PICKLE).write_bytes(b"cut off")
     model_store.publish(bundle)
     assert model_store.opened("1") is not None
+
+
+@pytest.mark.parametrize("keys", ["the same keys", "new keys"])
+def test_a_signed_version_is_never_replaced_by_another(
+    tmp_path: Path, model_store: ModelStore, bundle: Bundle, keys: str
+) -> None:
+    model_store.publish(bundle)
+    other = tmp_path / "other"
+    if keys == "the same keys":
+        shutil.copytree(tmp_path / "keys", other / "keys")
+        shutil.copytree(tmp_path / "registry/keys", other / "keys", dirs_exist_ok=True)
+    folder = make_bundle(other, PacienteDePrueba, serves="pickle", pickled=b"another")
+    reseal(folder, run_id="another")
+    shutil.rmtree(tmp_path / "keys")
+    shutil.copytree(other / "keys", tmp_path / "keys")
+    with pytest.raises(ModelStoreError, match="prueba/1: another version 1 is there, which recorded answers may name"):
+        model_store.publish(model_store.check(folder, "1"))
+    assert {path.name: path.read_bytes() for path in (model_store.folder / "1").iterdir()} == bundle.contents
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"run_id": "test"}'])
+def test_a_damaged_manifest_is_replaced(model_store: ModelStore, bundle: Bundle, content: bytes) -> None:
+    model_store.publish(bundle)
+    (model_store.folder / "1" / MANIFEST).write_bytes(content)
+    model_store.publish(bundle)
+    assert model_store.opened("1") is not None
+
+
+def test_the_highest_version_is_compared_as_a_number(model_store: ModelStore) -> None:
+    assert model_store.highest_version() == 0
+    for name in ("9", "10", ".11.partial", "12x"):
+        (model_store.folder / name).mkdir(parents=True)
+    model_store.point("production", "9")
+    assert model_store.highest_version() == 10
 
 
 def test_the_bytes_that_were_checked_are_published(model_store: ModelStore, sealed: Path, bundle: Bundle) -> None:

@@ -45,6 +45,10 @@ from training.stage_runner import log_line
 _REQUIREMENTS = ("numpy", "scikit-learn")
 _PATIENT_TAG = "patient_digest"
 _REASON = "trained"
+_REGISTRY_LOST = (
+    "{folder} or the promotion log has versions up to {highest}, which this registry lacks: numbering continues after "
+    "them. If the registry was lost, restore its backup (docs/operations/running.md)"
+)
 _STAGING_ATTEMPTS = 10
 _DIRTY = {True: "yes", False: "no", None: "unknown"}
 
@@ -163,14 +167,18 @@ def _create_version(build: Build, context: TrainingContext) -> str:
         _PATIENT_TAG: build.preparation.patient_digest,
     }
     model_registry = context.model_registry
+    in_use = max(context.model_store.highest_version(), model_registry.promotion_log().highest_version())
     with model_registry.start_run(tags) as run_id, tempfile.TemporaryDirectory() as temporary:
         model_registry.log_evaluation(_flat_parameters(build), _flat_metrics(build), PLOTS, Checks.path)
-        version = model_registry.create_version(
+        version, skipped = model_registry.create_version(
             pickle.loads(build.pickled),  # noqa: S301 - written by the stage before
             build.preparation.columns,
             build.preparation.classes,
             [f"{name}=={library_version(name)}" for name in _REQUIREMENTS],
+            above=in_use,
         )
+        if skipped:
+            log_line("register", _REGISTRY_LOST.format(folder=context.model_store.folder, highest=in_use))
         log_line("register", f"logged version {version} in run {run_id}")
         bundle = Path(temporary)
         manifest = describe_version(build, version, run_id, (commit, dirty))

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +152,14 @@ class ModelRegistry:
         columns: Sequence[str],
         classes: Sequence[str],
         requirements: Sequence[str],
-    ) -> str:
-        """Log `model` in the open run and create the next version of the registered model; return its number."""
+        *,
+        above: int,
+    ) -> tuple[str, int]:
+        """Log `model` in the open run and create the next version of the registered model, numbered above `above`.
+
+        Returns its number, and how many numbers were skipped. MLflow numbers the versions and counts deleted ones, so
+        a number is skipped by a version that is deleted at once.
+        """
         run = mlflow.active_run()
         info = mlflow.sklearn.log_model(
             model,
@@ -165,10 +172,18 @@ class ModelRegistry:
         )
         with contextlib.suppress(MlflowException):  # it exists since an earlier version
             self.client.create_registered_model(self.name)
-        version = self.client.create_model_version(
-            self.name, info.model_uri, run_id=run.info.run_id if run else None, model_id=info.model_id
+        create = partial(
+            self.client.create_model_version,
+            self.name,
+            info.model_uri,
+            run_id=run.info.run_id if run else None,
+            model_id=info.model_id,
         )
-        return str(version.version)
+        skipped = 0
+        while int(version := str(create().version)) <= above:
+            self.client.delete_model_version(self.name, version)
+            skipped += 1
+        return version, skipped
 
     def log_bundle(self, folder: Path) -> None:
         """Store the sealed bundle with the open run, and its card once more outside of it, where MLflow shows it."""

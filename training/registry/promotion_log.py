@@ -116,6 +116,11 @@ class PromotionLog:
         """Return whether an alias was ever moved to `version`."""
         return any(stored.entry is not None and stored.entry.version == version for stored in self.entries)
 
+    def highest_version(self) -> int:
+        """Return the highest version number that an alias was ever moved to; 0 if there is none."""
+        versions = (stored.entry.version for stored in self.entries if stored.entry is not None)
+        return max((int(version) for version in versions), default=0)
+
     def is_valid(self, entry: Entry) -> bool:
         """Return whether `entry` is part of its alias's chain."""
         return any(valid.entry.id == entry.id for valid in self._chains.get(entry.alias, []))
