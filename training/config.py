@@ -1,19 +1,24 @@
 """Parameters: the strict model of `params.yaml`. Types are not converted, and no key has a default value."""
 
 import datetime as dt
+import re
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from shared.patient import Feature
 from training.errors import ParametersError
 
 FILE = Path("params.yaml")
+
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -23,9 +28,11 @@ class _Section(BaseModel):
 
 
 def _in_quotes(value: object) -> object:
-    """Reject a YAML date: DVC reads the same file and has no date type."""
+    """Reject all but a text of year, month and day: DVC has no type for a YAML date, and a number would be seconds."""
     if isinstance(value, dt.date):
         raise PydanticCustomError("date_unquoted", 'put the date in quotes, "{date}"', {"date": value.isoformat()})
+    if not isinstance(value, str) or not _ISO_DATE.fullmatch(value):
+        raise PydanticCustomError("date_wrong", 'must be year, month and day in quotes, as "2024-01-31"')
     return value
 
 
@@ -204,13 +211,9 @@ def read_parameters(path: Path = FILE) -> Parameters:
 
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}); run the command in the folder of params.yaml"
-        raise ParametersError(message) from None
-    except yaml.YAMLError as error:
-        line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"
-        message = f"{path}: not YAML (line {line})"
         raise ParametersError(message) from None
     try:
         return Parameters.model_validate(content)
@@ -223,10 +226,31 @@ def read_parameters(path: Path = FILE) -> Parameters:
         raise ParametersError(message) from None
 
 
+def read_yaml(path: Path) -> object:
+    """Read `path` with DVC's reader, so that both read the same values: YAML 1.2, where 010 is 10 and `no` a text.
+
+    Raises:
+        OSError: it cannot be read.
+        ParametersError: it is not YAML, or has a key twice.
+
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        message = f"{path}: not text in UTF-8"
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        fault = "a key is there twice" if isinstance(error, DuplicateKeyError) else "not YAML"
+        message = f"{path}: {fault} (line {line})"
+    except (YAMLError, ValueError, IndexError):  # the last two: a tag whose value is of another type, `!!int x`
+        message = f"{path}: not YAML"
+    raise ParametersError(message)
+
+
 _RULES = {
     "extra_forbidden": "unknown key",
     "missing": "missing",
-    "float_type": "must be a number (YAML needs the dot in 1.0e-5)",
+    "float_type": "must be a number",
     "union_tag_invalid": "method must be time or random",
     "union_tag_not_found": "method is missing: time or random",
 }

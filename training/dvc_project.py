@@ -5,9 +5,8 @@ import json
 import os
 from pathlib import Path
 
-import yaml
-
 from shared.patient import Patient
+from training.config import read_yaml
 from training.data.pointer import POINTER, check_raw_data
 from training.data.raw import RAW
 from training.errors import DataError, ParametersError
@@ -53,10 +52,10 @@ def check_owner(path: str) -> None:
     """Check that the folder's own dvc.yaml, if it has one, is for the patient class with import path `path`.
 
     Raises:
-        ParametersError: it is for another class, as this repository's own is for thyroid disease.
+        ParametersError: it is for another class, as this repository's own is for thyroid disease, or not YAML.
 
     """
-    owner = _variables(yaml.safe_load(STAGES.read_text(encoding="utf-8"))).get("patient") if _has_own_stages() else None
+    owner = _variables(read_yaml(STAGES)).get("patient") if _has_own_stages() else None
     if owner not in {None, path}:
         message = (
             f"{STAGES} here is for PREDECIR_PACIENTE={owner}, not {path}; give each disease a folder of its own "
@@ -107,7 +106,7 @@ def _stages(patient: type[Patient], path: str) -> str:
         "patient": path,
         "patient_file": os.path.relpath(inspect.getfile(patient)),
     }
-    for name, default in _variables(yaml.safe_load(text)).items():
+    for name, default in _variables(read_yaml(ROOT / STAGES)).items():
         quoted = json.dumps(values[name], ensure_ascii=False)  # a JSON string is a YAML string
         text = text.replace(f"  - {name}: {default}\n", f"  - {name}: {quoted}\n")
     return _GENERATED + text[text.index("vars:") :]

@@ -20,6 +20,16 @@ def test_the_threshold_is_the_value_of_rank_n_plus_1_times_the_level() -> None:
     assert threshold(probabilities, labels, 0.5) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("percent", range(50, 100))
+def test_the_rank_is_exact_where_floats_are_one_too_high(percent: int) -> None:
+    values = np.arange(400, 0, -1) / 1000  # of n cases, the one of rank k from above has (401 - k) / 1000
+    for count in (19, 99, 199, 299, 399):
+        rank = -(-(count + 1) * percent // 100)
+        probabilities, labels = of_true_class(values[:count].tolist())
+        expected = (401 - rank) / 1000 if rank <= count else 0
+        assert threshold(probabilities, labels, percent / 100) == pytest.approx(expected, abs=2e-6)
+
+
 def test_with_too_few_cases_for_the_level_every_class_is_plausible() -> None:
     probabilities, labels = of_true_class([0.9] * 9)
     assert threshold(probabilities, labels, 0.9) == pytest.approx(0.9)

@@ -9,11 +9,11 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import yaml
-
+from training.config import read_yaml
 from training.data.raw import RAW
-from training.errors import DataError
+from training.errors import DataError, ParametersError
 
 POINTER = RAW.with_name(f"{RAW.name}.dvc")
 
@@ -46,9 +46,10 @@ def tracked_file() -> TrackedFile | None:
     if not POINTER.exists():
         return None
     try:
-        [out] = yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"]
+        content: Any = read_yaml(POINTER)
+        [out] = content["outs"]
         return TrackedFile(out["md5"], out.get("remote"), dos2unix="hash" not in out)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+    except (ParametersError, KeyError, TypeError, ValueError, AttributeError):
         message = f"{POINTER}: not as DVC writes it; restore it from version control"
         raise DataError(message) from None
 

@@ -11,6 +11,7 @@ classes), `conclusive` (share with exactly one) and `conclusive_accuracy` (share
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def threshold(probabilities: Floats, labels: Labels, level: float) -> float:
     for the level there is no such rank, and every class is plausible: 0.
     """
     own = np.sort(probabilities[np.arange(len(labels)), labels])[::-1]
-    rank = math.ceil((len(own) + 1) * level)
+    rank = math.ceil((len(own) + 1) * Fraction(str(level)))  # exact: 100 x 0.55 is 55.00000000000001 in floats
     return math.floor(float(own[rank - 1]) * 1e6) / 1e6 if rank <= len(own) else 0.0
 
 
