@@ -48,6 +48,8 @@ class ServiceSettings(ProcessSettings):
     """Least severe event that is logged."""
     drain_seconds: float = Field(default=0, ge=0)
     """How long readiness fails before the service stops, so that a load balancer stops sending requests first."""
+    keep_alive_seconds: int = Field(default=120, ge=1)
+    """How long an open connection waits for a request; longer than clients' pools and balancers keep theirs."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     """Accepted host names of requests, comma separated, without port."""
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"

@@ -1,17 +1,40 @@
-"""One HTTP/1.1 connection of the server: it reads each message in one way, whatever the client offers beside it."""
+"""One HTTP/1.1 connection of the server: how it reads messages, and how long it waits for them."""
+
+import asyncio
+from http import HTTPStatus
+from typing import ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.web.problems import ProblemError, http_problem
+from shared.web.rejections import Rejections
 from shared.web.write_coalescing import CoalescingProtocol
+
+HEAD_SECONDS = 10
+"""Time for the head of a request, from its first byte, and for the rest of a body after its response."""
 
 
 class Connection(CoalescingProtocol):
-    """Uvicorn's HTTP protocol, without protocol upgrades and trailers.
+    """Uvicorn's HTTP protocol, without protocol upgrades and trailers, and with deadlines.
 
     A client may offer another protocol with any request, such as h2c or websocket. A server that does not take up the
     offer reads the message as if it were not there (RFC 9110, 7.8). The parser ends the message after its head instead,
     so the head is parsed again without the offer, and only that second message is served.
+
+    A connection waits for a request as long as uvicorn keeps one open after a response (`timeout_keep_alive`), and
+    `head_seconds` for its head. The route limits the time for the body.
     """
+
+    rejections: ClassVar[Rejections]
+    head_seconds: ClassVar[float] = HEAD_SECONDS
+    _within = False
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Serve on `transport`."""
+        super().connection_made(transport)
+        self._wait_for_request()
 
     def data_received(self, data: bytes) -> None:
         """Parse `data`."""
@@ -20,10 +43,70 @@ class Connection(CoalescingProtocol):
             self._parse(data)
         except HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
+        else:
+            self._limit_time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Reject bytes that are not HTTP."""
+        self.rejections.note(http_problem(HTTPStatus.BAD_REQUEST))
+        super().send_400_response(msg)
+
+    def on_message_begin(self) -> None:
+        """Note that a message has begun."""
+        self._within = True
+        super().on_message_begin()
 
     def on_chunk_header(self) -> None:
         """Put fields that follow the body, its trailers, into a list that is not read; uvicorn would add them."""
         self.headers = []
+
+    def on_message_complete(self) -> None:
+        """Note that no message has begun."""
+        self._within = False
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the timers."""
+        self._unset_keepalive_if_required()
+        self._unset_deadline()
+        super().connection_lost(exc)
+
+    def _is_responding(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _is_in_head(self) -> bool:
+        return self._within and "path" not in self.scope  # uvicorn adds it when the head is complete
+
+    def _limit_time(self) -> None:
+        """Set the timer that belongs to the state after some bytes; in the state of most, there is none to set."""
+        responding = self._is_responding()
+        if self._is_in_head() or (self._within and not responding):
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(self.head_seconds, self._expire)
+            return
+        self._unset_deadline()
+        if not responding:
+            self._wait_for_request()
+
+    def _wait_for_request(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _unset_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        if self._is_responding():  # to an earlier request: the time of a pipelined one begins after that
+            self._limit_time()
+            return
+        if self._is_in_head():
+            problem = http_problem(HTTPStatus.REQUEST_TIMEOUT)
+            self.rejections.note(problem)
+            self.transport.write(raw_response(problem))
+        self.transport.close()
 
     def _parse(self, data: bytes | memoryview) -> None:
         while True:
@@ -46,3 +129,11 @@ class Connection(CoalescingProtocol):
     def _should_upgrade(self) -> bool:
         """Return True: uvicorn then does not serve the message that has the offer."""
         return True
+
+
+def raw_response(problem: ProblemError) -> bytes:
+    """Return the response to a request that was not parsed."""
+    response = problem.response()
+    status = b"HTTP/1.1 %d %s\r\n" % (response.status_code, HTTPStatus(response.status_code).phrase.encode())
+    headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
+    return b"%s%s\r\n%s" % (status, headers, bytes(response.body))

@@ -167,6 +167,10 @@ class _Server(uvicorn.Server):
             url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
             print(announcement(url, self._unready(), page=self._page), flush=True)  # noqa: T201 - for a person and scripts
 
+    def close_connections(self) -> None:
+        """Close each connection after its next response, from within a second on: clients then connect elsewhere."""
+        self.config.encoded_headers.append((b"connection", b"close"))
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -231,6 +235,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
                     access_log=False,
                     server_header=False,
                     proxy_headers=False,
+                    timeout_keep_alive=settings.keep_alive_seconds,
                     timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                 ),
                 lambda: unready_reasons(*parts),
@@ -242,6 +247,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             for signum in (signal.SIGTERM, signal.SIGINT):  # a second signal stops without waiting
                 loop.add_signal_handler(signum, setattr, server, "force_exit", True)  # noqa: FBT003
+            server.close_connections()
             await asyncio.sleep(settings.drain_seconds)
             server.should_exit = True
             await serving

@@ -10,10 +10,9 @@ from functools import cache
 from typing import ClassVar, Protocol, cast
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from shared.web.connection import Connection
-from shared.web.problems import ProblemError, http_problem
+from shared.web.connection import Connection, raw_response
+from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n")
@@ -54,25 +53,14 @@ def take_place(scope: Scope) -> bool:
 def server_protocol(rejections: Rejections, shedder: LoadShedder | None) -> type[Connection]:
     """Return the server's protocol: it reports to `rejections`, and sheds load if there is a `shedder`."""
     if shedder is None:
-        return type("Reporting", (_Reporting,), {"rejections": rejections})
+        return type("Reporting", (Connection,), {"rejections": rejections})
     return type("Shedding", (_Shedding,), {"rejections": rejections, "shedder": shedder})
 
 
-class _Reporting(Connection):
-    """A connection that reports bytes that are not HTTP; uvicorn answers them."""
-
-    rejections: ClassVar[Rejections]
-
-    def send_400_response(self, msg: str) -> None:
-        self.rejections.note(http_problem(400))
-        super().send_400_response(msg)
-
-
-class _Shedding(_Reporting):
+class _Shedding(Connection):
     """A connection that sheds load before the parser."""
 
     shedder: ClassVar[LoadShedder]
-    _within = False
     _rejected_at = 0.0
     _admitted: Scope | None = None
 
@@ -93,14 +81,6 @@ class _Shedding(_Reporting):
             self._rejected_at = self.loop.time()
             self.transport.write(response)
 
-    def on_message_begin(self) -> None:
-        self._within = True
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        self._within = False
-        super().on_message_complete()
-
     def on_response_complete(self) -> None:
         self._leave()
         super().on_response_complete()
@@ -119,8 +99,7 @@ class _Shedding(_Reporting):
         self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
 
     def _is_idle(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return not self._within and (cycle is None or cycle.response_complete)
+        return not self._within and not self._is_responding()
 
     def _leave(self) -> None:
         """Release the place, unless the route took it over: it does the work, and may outlive the connection."""
@@ -141,7 +120,4 @@ def _is_whole(data: bytes) -> bool:
 def _prebuilt(rejection: Callable[[], ProblemError]) -> tuple[ProblemError, bytes]:
     """Return the problem that `rejection` makes, and its response as bytes; both are made once."""
     problem = rejection()
-    response = problem.response()
-    headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
-    written = b"HTTP/1.1 %d Service Unavailable\r\n%s\r\n%s"
-    return problem, written % (response.status_code, headers, bytes(response.body))
+    return problem, raw_response(problem)

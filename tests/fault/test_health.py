@@ -2,7 +2,8 @@
 
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,25 @@ def test_a_draining_service_is_not_ready_before_it_stops(tmp_path: Path) -> None
         assert health(process) == [READY]
         process.popen.send_signal(signal.SIGTERM)
         until_now(lambda: health(process) == [(503, ["servicio"])], seconds=_SECONDS)
+
+
+def test_a_draining_service_sends_clients_elsewhere_and_its_stop_waits_for_none(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    with running("services.local", tmp_path, {"DRAIN_SECONDS": "3"}) as process, ExitStack() as stack:
+
+        def connect() -> HTTPConnection:
+            return stack.enter_context(closing(HTTPConnection("127.0.0.1", process.port, timeout=_SECONDS)))
+
+        def is_closed_after_response(connection: HTTPConnection) -> bool:
+            connection.request("GET", "/health/live")
+            with connection.getresponse() as response:
+                return response.read() != b"" and response.getheader("connection") == "close"
+
+        kept, idle = connect(), [connect() for _ in range(100)]
+        for connection in (kept, *idle):
+            assert not is_closed_after_response(connection)
+        process.popen.send_signal(signal.SIGTERM)
+        until_now(lambda: is_closed_after_response(kept), seconds=_SECONDS)
+        assert process.popen.wait(_SECONDS) == 0
+        assert "timeout graceful shutdown exceeded" not in process.errors()
+        assert {connection.sock.recv(1) for connection in idle} == {b""}

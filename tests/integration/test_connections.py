@@ -1,19 +1,23 @@
 """Connections of a real server: what each message is, whatever a client offers, and when a connection is closed."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shared.cancellation import cancel_and_wait
 from shared.web.load_shedding import server_protocol
 from shared.web.rejections import Rejections
 from tests.support.raw_http import RawClient, raw_client, served
+from tests.support.waiting import until
 
+HEAD_SECONDS = 0.2
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
 WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 LENGTH = b"Content-Length: 7\r\n\r\n" + b'{"a":1}'
@@ -50,9 +54,16 @@ class Echo:
 
 
 @asynccontextmanager
-async def echoing() -> AsyncIterator[Echo]:
+async def echoing(
+    app: ASGIApp = echo, *, head_seconds: float = 60, timeout_keep_alive: int = 60
+) -> AsyncIterator[Echo]:
+    """Serve `app` with these limits of time."""
     registry = CollectorRegistry()
-    async with served(echo, server_protocol(Rejections(registry), None)) as server, raw_client(server.port) as client:
+    protocol = type("Limited", (server_protocol(Rejections(registry), None),), {"head_seconds": head_seconds})
+    async with (
+        served(app, protocol, timeout_keep_alive=timeout_keep_alive) as server,
+        raw_client(server.port) as client,
+    ):
         yield Echo(client, registry)
 
 
@@ -120,3 +131,112 @@ async def test_a_trailer_is_no_header_of_the_request() -> None:
         server.client.writer.write(post(b"", trailers) + post(b"", LENGTH, b"/b"))
         assert await server.received() == ["POST", "/a", ["host", "transfer-encoding"], '{"a":1}']
         assert (await server.received())[1] == "/b"
+
+
+PARTIAL = b"POST /a HTTP/1.1\r\nHost: loc"
+
+
+async def trickle(client: RawClient, piece: bytes) -> bytes:
+    """Send `piece` again and again until the server closes the connection; return its responses."""
+
+    async def send() -> None:
+        with suppress(ConnectionError):
+            while True:
+                client.writer.write(piece)
+                await client.writer.drain()
+                await asyncio.sleep(HEAD_SECONDS / 10)
+
+    sending = asyncio.create_task(send())
+    try:
+        return await client.rest()
+    except ConnectionError:  # the server closed it while a piece was on the way
+        return b""
+    finally:
+        await cancel_and_wait(sending)
+
+
+@pytest.mark.parametrize("before", [b"", post(b"", LENGTH)], ids=["new", "used"])
+async def test_a_head_that_stops_is_408_and_the_connection_is_closed(before: bytes) -> None:
+    async with echoing(head_seconds=HEAD_SECONDS) as server:
+        if before:
+            server.client.writer.write(before)
+            await server.received()
+        server.client.writer.write(PARTIAL)
+        head, _, body = (await server.client.rest()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close" in head.lower()
+        assert json.loads(body)["detail"] == "La petición no llegó a tiempo."
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_408"}) == 1
+
+
+async def test_a_head_that_trickles_does_not_stay_open() -> None:
+    async with echoing(head_seconds=HEAD_SECONDS) as server:
+        server.client.writer.write(PARTIAL)
+        await trickle(server.client, b"a")
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_408"}) == 1
+
+
+async def test_a_body_that_trickles_after_its_response_does_not_stay_open() -> None:
+    async def reject(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async with echoing(reject, head_seconds=HEAD_SECONDS) as server:
+        server.client.writer.write(post(b"", b"Content-Length: 1000000\r\n\r\n"))
+        assert (await server.client.response())[0] == 401
+        await trickle(server.client, b"a")
+
+
+async def test_a_response_is_not_cut_by_the_head_of_the_next_request() -> None:
+    loop, release = asyncio.get_running_loop(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await release.wait()
+        await echo(scope, receive, send)
+
+    async with echoing(slow, head_seconds=HEAD_SECONDS) as server:
+        server.client.writer.write(post(b"", LENGTH) + PARTIAL)
+        loop.call_later(3 * HEAD_SECONDS, release.set)
+        assert (await server.received())[3] == '{"a":1}'
+        assert (await server.client.response())[0] == 408
+
+
+async def test_a_complete_head_has_no_deadline_for_its_response() -> None:
+    loop, release = asyncio.get_running_loop(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await release.wait()
+        await echo(scope, receive, send)
+
+    async with echoing(slow, head_seconds=HEAD_SECONDS) as server:
+        server.client.writer.write(PARTIAL)
+        await server.client.writer.drain()
+        server.client.writer.write(b"alhost\r\n" + LENGTH[:-3])
+        loop.call_later(3 * HEAD_SECONDS, server.client.writer.write, LENGTH[-3:])
+        loop.call_later(3 * HEAD_SECONDS, release.set)
+        assert (await server.received())[3] == '{"a":1}'
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "an-empty-line"])
+async def test_a_connection_without_a_request_is_closed_after_the_idle_time(sent: bytes) -> None:
+    async with echoing(timeout_keep_alive=1) as server:
+        server.client.writer.write(sent)
+        assert await server.client.rest() == b""
+
+
+async def test_a_stop_closes_idle_connections_at_once() -> None:
+    async with AsyncExitStack() as clients:
+        protocol = server_protocol(Rejections(CollectorRegistry()), None)
+        async with served(echo, protocol, timeout_keep_alive=3600) as server:
+            opened = [await clients.enter_async_context(raw_client(server.port)) for _ in range(300)]
+            for client in opened[::3]:
+                client.writer.write(post(b"", LENGTH))
+            for client in opened[::3]:
+                assert (await client.response())[0] == 200
+            for client in opened[1::3]:
+                client.writer.write(PARTIAL)
+            connections: set[Any] = server.server_state.connections
+            await until(lambda: len(connections) == len(opened))
+            await until(lambda: sum(each.scope is not None for each in connections) == len(opened) * 2 // 3)
+        assert [await client.rest() for client in opened] == [b""] * len(opened)
