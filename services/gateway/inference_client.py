@@ -4,6 +4,7 @@ Batching needs no timer: while the allowed number of calls is in flight, rows wa
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
@@ -13,6 +14,14 @@ import orjson
 import structlog
 from pydantic import SecretStr, ValidationError
 
+from services.gateway.inference_answers import (
+    WrongAnswerError,
+    check_tensors,
+    facts_of,
+    numbers_of,
+    read_answer,
+    read_metadata,
+)
 from shared.cancellation import background, cancel_and_wait
 from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score
@@ -45,6 +54,7 @@ class RemoteScorer:
         self._waiting: list[tuple[list[float], asyncio.Future[Score]]] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._reason: str | None = "inference has not been reached yet"
+        self._verified = False
 
     def unavailable(self) -> str | None:
         """Return why no score can be computed, as of the last poll, or None."""
@@ -73,7 +83,11 @@ class RemoteScorer:
         await cancel_and_wait(*self._calls)
 
     async def watch(self) -> None:
-        """Poll the readiness of the service once a second, until cancelled."""
+        """Poll the readiness of the service once a second, until cancelled.
+
+        A service that becomes ready, or whose answer was wrong, is verified once: another server than ours may be
+        ready for other clients, while no answer of it can be used here.
+        """
         while True:
             reason = await self._poll()
             if reason not in {None, self._reason}:
@@ -97,6 +111,7 @@ class RemoteScorer:
         try:
             scores = await self._scores([row for row, _ in batch])
         except ModelUnavailableError as error:
+            self._verified &= not isinstance(error, WrongAnswerError)
             for _, scored in batch:
                 if not scored.done():
                     scored.set_exception(ModelUnavailableError(str(error)))
@@ -105,21 +120,17 @@ class RemoteScorer:
             if not scored.done():
                 scored.set_result(score)
 
-    async def _scores(self, rows: list[list[float]]) -> list[Score]:
+    async def _scores(self, rows: list[list[float]], *, of_patients: bool = True) -> list[Score]:
         tensor = {"name": INPUT, "datatype": "FP32", "shape": [len(rows), len(self._patient.columns)], "data": rows}
         parameters = {"known_digests": " ".join(self._known), "patient_digest": self._patient.digest}
         body = orjson.dumps({"inputs": [tensor], "parameters": parameters})  # NaN becomes null, which means missing
-        content = await self._request("POST", f"{self._model_path}/infer", body)
-        try:
-            answer = InferResponse.model_validate_json(content)
-            model = await self._model(answer)
-            [output] = answer.outputs
-            data = output.numbers
-        except ValueError:  # also a ValidationError
-            raise ModelUnavailableError("inference does not answer by the Open Inference Protocol v2") from None
+        content = await self._request("POST", f"{self._model_path}/infer", body, of_patients=of_patients)
+        answer = read_answer(content)
+        model = await self._model(answer)
+        if len(answer.outputs) != 1:
+            raise WrongAnswerError(f"an answer of inference: {len(answer.outputs)} outputs instead of one")
         classes = len(model.classes)
-        if output.shape != [len(rows), classes] or len(data) != len(rows) * classes:
-            raise ModelUnavailableError("inference answered with another shape than requested")
+        data = numbers_of(answer.outputs[0], len(rows), classes)
         return [Score(data[start : start + classes], model) for start in range(0, len(data), classes)]
 
     async def _model(self, answer: InferResponse) -> ModelFacts:
@@ -129,21 +140,31 @@ class RemoteScorer:
         """
         digest = answer.parameters.digest
         if digest not in self._known:
-            metadata = answer.parameters.model or await self._described(answer.model_version)
-            model = metadata.facts
-            if model.digest != digest:
+            metadata = answer.parameters.model or await self._described(f"/versions/{answer.model_version}")
+            if metadata.parameters.digest != digest:
                 raise ModelUnavailableError(f"inference no longer describes version {answer.model_version}")
-            if model.patient_digest != self._patient.digest:
-                raise ModelUnavailableError("inference serves a model of another patient class")
-            self._known[digest] = model
-            if len(self._known) > KNOWN_MODELS:
-                del self._known[next(iter(self._known))]
+            self._remember(facts_of(metadata, self._patient))
         return self._known[digest]
 
-    async def _described(self, version: str) -> ModelMetadata:
-        return ModelMetadata.model_validate_json(await self._request("GET", f"{self._model_path}/versions/{version}"))
+    def _remember(self, model: ModelFacts) -> None:
+        self._known[model.digest] = model
+        if len(self._known) > KNOWN_MODELS:
+            del self._known[next(iter(self._known))]
 
-    async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+    async def _described(self, version: str = "") -> ModelMetadata:
+        return read_metadata(await self._request("GET", self._model_path + version))
+
+    async def _verify(self) -> None:
+        """Check the metadata of the service, and its answer for a row without the values that a model may lack."""
+        metadata = await self._described()
+        model = facts_of(metadata, self._patient)
+        check_tensors(metadata, model)
+        self._remember(model)
+        row = [0.0 if name in model.never_missing else math.nan for name in model.columns]
+        await self._scores([row], of_patients=False)
+        self._verified = True
+
+    async def _request(self, method: str, path: str, body: bytes | None = None, *, of_patients: bool = False) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
             async with self._session.request(
@@ -153,11 +174,10 @@ class RemoteScorer:
                 if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                     raise ModelUnavailableError("inference rejects INFERENCE_KEY; it needs a key of servicio")
                 if response.status == HTTPStatus.NOT_FOUND:
-                    raise _NotFoundError("inference answered 404")
+                    raise _NotFoundError(f"inference answered 404 to {method} {path}")
                 if response.status != HTTPStatus.OK:
-                    raise ModelUnavailableError(
-                        f"inference answered {response.status}{_reason(content, of_rows=body is not None)}"
-                    )
+                    reason = _reason(content, of_patients=of_patients)
+                    raise ModelUnavailableError(f"inference answered {response.status}{reason}")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ModelUnavailableError(f"inference cannot be reached ({type(error).__name__})") from error
         return content
@@ -165,21 +185,24 @@ class RemoteScorer:
     async def _poll(self) -> str | None:
         try:
             await self._request("GET", f"{self._model_path}/ready")
+            if not self._verified:
+                await self._verify()
         except ModelUnavailableError as error:
+            self._verified = False
             return str(error)
         return None
 
 
-def _reason(content: bytes, *, of_rows: bool) -> str:
+def _reason(content: bytes, *, of_patients: bool) -> str:
     """Return the reason in the protocol's error body; empty for another body, such as a balancer's.
 
-    Of errors about rows only our own text is returned: another server may quote rows, and the reason is logged.
+    Of errors about patients only our own text is returned: another server may quote rows, and the reason is logged.
     """
     try:
         reason = ErrorBody.model_validate_json(content).error[:_LONGEST_REASON]
     except ValidationError:
         return ""
-    return "" if of_rows and reason != OTHER_CLASS else f": {reason}"
+    return "" if of_patients and reason != OTHER_CLASS else f": {reason}"
 
 
 @asynccontextmanager

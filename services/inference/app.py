@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from services.inference.api import status
+from services.inference.api.errors import translated
 from services.inference.api.routes import protocol_routes
 from services.inference.metrics import Metrics
 from services.inference.rollout.mlflow_client import open_registry
@@ -58,7 +59,9 @@ async def open_inference(
         await rollout.start()
         await stack.enter_async_context(background(rollout.keep_polling(settings.inference_poll_seconds)))
         router, hot = protocol_routes(batcher, patient, max_rows=settings.inference_max_rows)
-        part = Part((router, status.status_router(state)), lambda: unready(batcher), hot)
+        part = Part(
+            (router, status.status_router(state)), lambda: unready(batcher), hot, translations={"/v2": translated}
+        )
         yield Inference(part, scorer=batcher, cards=batcher)
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -35,7 +36,7 @@ from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import document
 from shared.web.rate_limit import RateLimit
-from shared.web.rejections import Rejections, handle_errors
+from shared.web.rejections import Rejections, Translations, handle_errors
 from shared.web.routing import PEOPLE, PUBLIC, Router, RouteRoles, addresses, route_roles
 
 LARGEST_BODY = 256 * 1024
@@ -71,13 +72,15 @@ class Part:
     """One running service: its routes, and the reasons why it is not ready, by component; empty when it is.
 
     `hot` are applications that are served before the framework's layers, by method and path; a route documents each.
-    `shedder` sheds the load of a route; of several parts in one process, one has a shedder.
+    `shedder` sheds the load of a route; of several parts in one process, one has a shedder. `translations` are for
+    the errors of all paths of a protocol, unknown ones too.
     """
 
     routers: tuple[APIRouter, ...]
     unready: Callable[[], Mapping[str, Reason]]
     hot: Mapping[tuple[str, str], ASGIApp] = field(default_factory=dict)
     shedder: LoadShedder | None = None
+    translations: Translations = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
     edge = Edge(
         roles={**documentation, **route_roles(*routers)},
         hot={address: served for part in parts for address, served in part.hot.items()},
-        rejections=Rejections(registry),
+        rejections=Rejections(registry, dict(chain.from_iterable(part.translations.items() for part in parts))),
     )
     app.state.edge = edge
     handle_errors(app, edge.rejections)

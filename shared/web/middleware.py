@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.web.authorization import Authorizer
-from shared.web.problems import ProblemError, internal_error
+from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
 
 UNSTORED = (b"cache-control", b"no-store")
@@ -45,7 +45,7 @@ class EdgeMiddleware:
             await self._rejections.response(problem, scope)(scope, receive, _unstored(send))
         except Exception as error:  # noqa: BLE001 - the server would log the error with its values
             self._rejections.note_failure(error)
-            await internal_error()(scope, receive, send)
+            await self._rejections.failure_response(scope)(scope, receive, send)
         else:
             if hot is None:
                 await self._framework(scope, receive, send)

@@ -77,12 +77,17 @@ class ProblemError(Exception):
         }
         if self.errors:
             content["errores"] = self.errors
+        return Response(orjson.dumps(content), self.status, self.headers, MEDIA_TYPE)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the response."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # required by RFC 9110
         if self.status == HTTPStatus.REQUEST_TIMEOUT:
             headers["Connection"] = "close"  # RFC 9110: the rest of the body may never arrive
-        return Response(orjson.dumps(content), self.status, headers, MEDIA_TYPE)
+        return headers
 
 
 def invalid_data(error: ValidationError, features: Mapping[str, Feature]) -> ProblemError:
@@ -175,6 +180,6 @@ def http_problem(status: int) -> ProblemError:
     return ProblemError(status, f"http_{status}", f"{_TITLES.get(status, 'No se pudo atender')}.")
 
 
-def internal_error() -> Response:
-    """Return the response to a request that failed by a defect of ours, without details."""
-    return ProblemError(500, "interno", "Ocurrió un error inesperado; no se dio ningún resultado.").response()
+def internal_problem() -> ProblemError:
+    """Return the rejection of a request that failed by a defect of ours, without details."""
+    return ProblemError(500, "interno", "Ocurrió un error inesperado; no se dio ningún resultado.")

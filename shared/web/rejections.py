@@ -5,9 +5,11 @@ A line names status, rule, the id of the key and a technical reason: never a val
 """
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import structlog
 from fastapi import FastAPI
@@ -20,7 +22,10 @@ from starlette.types import Scope
 
 from shared.telemetry import described
 from shared.web.authorization import caller_id
-from shared.web.problems import ProblemError, http_problem, internal_error, invalid_parameters
+from shared.web.problems import ProblemError, http_problem, internal_problem, invalid_parameters
+
+Translations: TypeAlias = Mapping[str, Callable[[ProblemError], ProblemError]]
+"""How a rejection becomes one in the form of another protocol, by the prefix of the protocol's paths, such as /v2."""
 
 _LINE_SECONDS = 1.0
 _INTERNAL = "interno"
@@ -49,8 +54,9 @@ class _Tally:
 class Rejections:
     """Counts and logs rejected requests. The counter is exact; the last line of a burst may lack its tail."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, translations: Translations = MappingProxyType({})) -> None:
         """Count on `registry`."""
+        self._translations = dict(translations)
         self._counter = Counter("predecir_refusals", "Requests rejected, by rule", ["rule"], registry=registry)
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._log = structlog.get_logger()
@@ -58,7 +64,11 @@ class Rejections:
     def response(self, problem: ProblemError, scope: Scope) -> Response:
         """Count and log the rejection of the request of `scope`, and return its response."""
         self.note(problem, caller_id(scope))
-        return problem.response()
+        return self._translated(problem, scope).response()
+
+    def failure_response(self, scope: Scope) -> Response:
+        """Return the response to the request of `scope` that failed by a defect of ours; see `note_failure`."""
+        return self._translated(internal_problem(), scope).response()
 
     def note(self, problem: ProblemError, caller: str = "") -> None:
         """Count and log one rejection; `caller` is the id of the request's key."""
@@ -78,6 +88,12 @@ class Rejections:
         if count := self._tally(_INTERNAL, place).add():
             self._log.error("request_failed", error=place, count=count)
 
+    def _translated(self, problem: ProblemError, scope: Scope) -> ProblemError:
+        for prefix, translate in self._translations.items():
+            if f"{scope['path']}/".startswith(f"{prefix}/"):
+                return translate(problem)
+        return problem
+
     def _tally(self, rule: str, source: str) -> _Tally:
         tally = self._tallies.get((rule, source))
         if tally is None:
@@ -89,7 +105,9 @@ def handle_errors(app: FastAPI, rejections: Rejections) -> None:
     """Make every error response of `app` a problem in Spanish, noted in `rejections`."""
 
     async def rejected(request: Request, error: Exception) -> Response:
-        return rejections.response(error, request.scope) if isinstance(error, ProblemError) else internal_error()
+        if isinstance(error, ProblemError):
+            return rejections.response(error, request.scope)
+        return rejections.failure_response(request.scope)
 
     async def http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

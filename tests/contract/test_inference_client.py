@@ -34,6 +34,9 @@ FACTS = MODEL.model_copy(
         "patient_digest": PacienteDePrueba.digest,
         "columns": PacienteDePrueba.columns,
         "classes": CLASSES,
+        "prevalence": dict.fromkeys(CLASSES, 0.5),
+        "training_ranges": {},
+        "never_missing": ("edad",),
     }
 )
 METADATA: dict[str, Any] = describe(FACTS, "onnx_onnxv1").model_dump(mode="json")
@@ -160,12 +163,34 @@ async def test_a_foreign_servers_error_text_is_not_repeated() -> None:
         assert await refusal(scorer) == "inference answered 400"
 
 
+SEE = "see docs/reference/inference.md"
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ({}, "inference does not answer by the Open Inference Protocol v2"),
-        (scored(1, METADATA) | {"outputs": []}, "inference does not answer by the Open Inference Protocol v2"),
-        (scored(1, METADATA | {"versions": []}), "inference does not answer by the Open Inference Protocol v2"),
+        (
+            {},
+            "an answer of inference: without model_name, model_version, parameters, outputs; " + SEE,
+        ),
+        ("777", "an answer of inference: without a JSON object; " + SEE),
+        (
+            scored(1, METADATA) | {"parameters": {}, "model_version": 7},
+            "an answer of inference: without parameters.digest and with a wrong model_version; " + SEE,
+        ),
+        (scored(1, METADATA) | {"outputs": []}, "an answer of inference: 0 outputs instead of one"),
+        (
+            scored(1, METADATA) | {"outputs": [scored(1, None)["outputs"][0] | {"name": "predict"}]},
+            "an answer of inference: without the output probabilidades; " + SEE,
+        ),
+        (
+            scored(1, METADATA) | {"outputs": [scored(1, None)["outputs"][0] | {"data": ["0.25", "0.75"]}]},
+            "an answer of inference: without numbers in probabilidades; " + SEE,
+        ),
+        (
+            scored(1, METADATA | {"versions": []}),
+            "the metadata of inference: without a version in versions; " + SEE,
+        ),
         (scored(2, METADATA), "inference answered with another shape than requested"),
         (
             scored(1, METADATA) | {"outputs": [scored(1, METADATA)["outputs"][0] | {"shape": [2, 1]}]},
@@ -181,7 +206,7 @@ async def test_a_foreign_servers_error_text_is_not_repeated() -> None:
         ),
     ],
 )
-async def test_an_answer_that_cannot_be_used_is_no_score(answer: dict[str, Any], reason: str) -> None:
+async def test_an_answer_that_cannot_be_used_is_no_score(answer: object, reason: str) -> None:
     async def send(_: web.Request) -> web.Response:
         return web.json_response(answer)
 
@@ -218,16 +243,128 @@ async def test_a_version_that_the_answer_does_not_describe_is_described_once() -
     described: list[str] = []
 
     async def send(request: web.Request) -> web.Response:
+        if request.path.endswith("/ready"):
+            return web.json_response({"error": "starts"}, status=503)
         if request.method == "POST":
             return web.json_response(scored(1, None))
-        if request.path.endswith("/versions/7"):
-            described.append(request.path)
+        described.append(request.path)
         return web.json_response(METADATA)
 
     async with foreign(send) as scorer:
         scores = [await scorer.score(row) for row in ROWS[:3]]
     assert [(score.probabilities, score.model) for score in scores] == [([0.25, 0.75], FACTS)] * 3
     assert described == ["/v2/models/prueba/versions/7"]
+
+
+class Foreign:
+    """Another V2 server: its metadata, and its answer for one row. It counts the requests of each path."""
+
+    def __init__(self, metadata: object, answer: object) -> None:
+        self.metadata, self.answer = metadata, answer
+        self.requests: Counter[str] = Counter()
+        self.rows: list[list[float | None]] = []
+
+    async def respond(self, request: web.Request) -> web.Response:
+        name = request.path.removeprefix("/v2/models/prueba")
+        self.requests[name] += 1
+        if name == "/ready":
+            return web.Response()
+        if name == "":
+            return web.json_response(self.metadata)
+        self.rows.append((await request.json())["inputs"][0]["data"][0])
+        if isinstance(self.answer, str):
+            return web.json_response({"error": self.answer}, status=400)
+        return web.json_response(self.answer)
+
+
+def without(*names: str) -> dict[str, Any]:
+    """Return the metadata without these parameters."""
+    return METADATA | {"parameters": {k: v for k, v in METADATA["parameters"].items() if k not in names}}
+
+
+def with_parameters(**changes: object) -> dict[str, Any]:
+    return METADATA | {"parameters": METADATA["parameters"] | changes}
+
+
+BARE = {"name": "prueba", "versions": [], "platform": "", "inputs": [], "outputs": [], "parameters": {}}
+"""The metadata of a model of MLServer 1.7.1 that declares nothing."""
+
+
+@pytest.mark.parametrize(
+    ("metadata", "answer", "reason"),
+    [
+        (
+            BARE,
+            scored(1, None),
+            "the metadata of inference: without parameters.digest, parameters.patient_digest, parameters.columns, "
+            "parameters.classes, parameters.prevalence, parameters.low_prevalence, parameters.training_ranges, "
+            "parameters.never_missing; " + SEE,
+        ),
+        ([], scored(1, None), "the metadata of inference: without a JSON object; " + SEE),
+        (
+            without("classes") | {"versions": "7"},
+            scored(1, None),
+            "the metadata of inference: without parameters.classes and with a wrong versions; " + SEE,
+        ),
+        (
+            METADATA | {"versions": []},
+            scored(1, None),
+            "the metadata of inference: without a version in versions; " + SEE,
+        ),
+        (METADATA | {"inputs": []}, scored(1, None), "the metadata of inference: without inputs.paciente; " + SEE),
+        (
+            METADATA | {"outputs": [{"name": "probabilidades", "datatype": "FP64", "shape": [-1, 3]}]},
+            scored(1, None),
+            "the metadata of inference: outputs.probabilidades has another shape than [-1, 2]; " + SEE,
+        ),
+        (
+            with_parameters(columns=list(reversed(FACTS.columns)), classes=["a", "b"]),
+            scored(1, None),
+            "the metadata of inference: parameters.columns, parameters.classes, parameters.prevalence do not fit the "
+            "patient class; " + SEE,
+        ),
+        (
+            with_parameters(training_ranges={"x": [0, 1]}, never_missing=["x"]),
+            scored(1, None),
+            "the metadata of inference: parameters.training_ranges, parameters.never_missing do not fit the patient "
+            "class; " + SEE,
+        ),
+        (
+            with_parameters(patient_digest="p" * 64),
+            scored(1, None),
+            "inference serves a model of another patient class",
+        ),
+        (
+            METADATA,
+            {name: part for name, part in scored(1, None).items() if name != "parameters"},
+            "an answer of inference: without parameters; " + SEE,
+        ),
+        (METADATA, "cannot read null", "inference answered 400: cannot read null"),
+    ],
+)
+async def test_readiness_names_what_another_server_lacks(metadata: object, answer: object, reason: str) -> None:
+    async with foreign(Foreign(metadata, answer).respond) as scorer:
+        await until(lambda: scorer.unavailable() != "inference has not been reached yet")
+        assert scorer.unavailable() == reason
+
+
+async def test_a_server_is_verified_until_it_is_right_and_then_once() -> None:
+    server = Foreign(BARE, scored(1, None))
+    async with foreign(server.respond) as scorer:
+        await until(lambda: scorer.unavailable() != "inference has not been reached yet")
+        assert (scorer.unavailable() or "").startswith("the metadata of inference: without")
+        server.metadata = METADATA
+        await until(lambda: scorer.unavailable() is None)
+        assert (server.requests[""], server.requests["/infer"]) == (2, 1)
+        await until(lambda: server.requests["/ready"] >= 4)
+        assert (server.requests[""], server.requests["/infer"]) == (2, 1)
+        assert server.rows == [[0, None, None, None]]  # the model knows no case without an age
+
+        server.answer = {}
+        assert (await refusal(scorer)).startswith("an answer of inference: without")
+        await until(lambda: (scorer.unavailable() or "").startswith("an answer of inference: without"))
+        server.answer = scored(1, None)
+        await until(lambda: scorer.unavailable() is None)
 
 
 async def test_above_the_most_that_wait_a_row_is_rejected_at_once() -> None:

@@ -17,13 +17,17 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope
 from structlog.testing import capture_logs
 
-from services.inference.api.errors import hot_app
+from services.gateway.key_admin import create
+from services.inference.api.errors import hot_app, translated
 from services.inference.app import Inference, open_inference
 from services.inference.settings import InferenceSettings
 from shared.contracts.open_inference import ErrorBody, InferResponse, ModelMetadata
-from shared.web.hosting import LARGEST_BODY, edge_of, http_app
+from shared.web.api_keys import ApiKeyStore, Role
+from shared.web.hosting import LARGEST_BODY, Part, edge_app, edge_of, http_app
 from shared.web.middleware import EdgeMiddleware
+from shared.web.rate_limit import RateLimit
 from shared.web.rejections import Rejections
+from shared.web.routing import Router
 from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, point_production, random_rows
 
 MODEL = "/v2/models/prueba"
@@ -320,6 +324,67 @@ async def test_without_a_model_both_endpoints_report_it(tmp_path: Path, registry
         documented, hot = await asked_both_ways(inference, f"{MODEL}/infer", b"{}")
     assert documented.status_code == hot.status_code == 503
     assert documented.content == hot.content
+
+
+FOREIGN = {"Host": "example.org"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v2/models/prueba/stats", {}, 404),
+        ("POST", "/v2/repository/index", {}, 404),
+        ("GET", "/v2/nothing", {}, 404),
+        ("DELETE", "/v2/models/prueba", {}, 405),
+        ("GET", f"{MODEL}/infer", {}, 405),
+        ("POST", f"{MODEL}/infer", FOREIGN, 403),
+        ("GET", "/v2", FOREIGN, 403),
+    ],
+)
+async def test_every_error_under_v2_has_the_error_body_of_the_protocol(
+    inference: Inference, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    app = edge_app(http_app("test", inference.part, registry=CollectorRegistry()), "localhost")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        response = await client.request(method, path, headers=headers)
+        assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
+        assert response.json().keys() == {"error"}
+        assert response.json()["error"].isascii()
+        assert ("allow" in response.headers) is (status == 405)
+        elsewhere = await client.get("/v2nothing")
+        assert (elsewhere.status_code, elsewhere.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_rejected_keys_have_the_error_body_of_the_protocol(inference: Inference, tmp_path: Path) -> None:
+    path = tmp_path / "access.json"
+    key, _ = create(path, Role.MEDICO)
+    app = edge_app(
+        http_app("test", inference.part, registry=CollectorRegistry()), "localhost", ApiKeyStore(path), RateLimit(1, 1)
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}"}, 403)):
+            response = await client.post(f"{MODEL}/infer", json=body(ROWS[:1]), headers=headers)
+            assert response.status_code == status
+            assert ErrorBody.model_validate_json(response.content).error.isascii()
+            assert ("www-authenticate" in response.headers) is (status == 401)
+
+
+async def test_a_defect_under_v2_has_the_error_body_of_the_protocol() -> None:
+    router = Router(prefix="/v2")
+
+    @router.get("/breaks")
+    async def breaks() -> Response:
+        raise RuntimeError("Juana")
+
+    async def breaks_hot(_: Scope, __: Receive) -> Response:
+        raise RuntimeError("Juana")
+
+    hot = {("POST", "/v2/breaks"): hot_app(breaks_hot)}
+    part = Part((router,), dict, hot, translations={"/v2": translated})
+    transport = httpx.ASGITransport(edge_app(http_app("test", part, registry=CollectorRegistry()), "localhost"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for response in [await client.get("/v2/breaks"), await client.post("/v2/breaks")]:
+            assert (response.status_code, response.json()) == (500, {"error": "unexpected error; there is no result"})
 
 
 async def test_an_unexpected_error_is_a_500_and_one_log_line() -> None:

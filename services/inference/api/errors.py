@@ -1,6 +1,7 @@
 """Error mapping under `/v2`: exceptions become the protocol's error body, inside and outside the framework."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
@@ -19,7 +20,24 @@ class OpenInferenceProblemError(ProblemError):
 
     def response(self) -> Response:
         """Render as `ErrorBody`."""
-        return JSONResponse({"error": self.detail}, self.status)
+        return JSONResponse({"error": self.detail}, self.status, self.headers)
+
+
+_DETAILS = {
+    401: "send a valid key, as Authorization: Bearer KEY",
+    403: "this key, host or origin may not do this",
+    404: "unknown route; docs/reference/inference.md lists those of this server",
+    429: "this key sends too many requests per second",
+    500: "unexpected error; there is no result",
+}
+
+
+def translated(problem: ProblemError) -> ProblemError:
+    """Return `problem` in the protocol's form; errors of the edge and the framework are in Spanish elsewhere."""
+    if isinstance(problem, OpenInferenceProblemError):
+        return problem
+    detail = _DETAILS.get(problem.status) or HTTPStatus(problem.status).phrase.lower()
+    return OpenInferenceProblemError(problem.status, problem.rule, detail, retry_after=problem.retry_after)
 
 
 class OpenInferenceRoute(APIRoute):
