@@ -14,7 +14,6 @@ from services.recorder.migrate_command import migrate_command
 from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.command import transfer_command
 from shared.failpoints import arm
-from shared.patient import Patient, load_patient
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging
 from shared.web.hosting import main
@@ -42,18 +41,14 @@ def run(arguments: list[str]) -> int:
     except SettingsError as error:
         return fail("recorder", str(error), BAD_SETTINGS)
     if options.command == "migrate":
-        return migrate_command(_database_url, _patient_class)
+        return migrate_command(_settings)
     if options.command == "transfer":
-        return transfer_command(options.source, options.target, _database_url, _patient_class)
-    return quarantine.quarantine_command(options, _database_url)
+        return transfer_command(options.source, options.target, _settings)
+    return quarantine.quarantine_command(options, _settings)
 
 
-def _database_url() -> str:
-    return read_settings(RecorderSettings).database_url.get_secret_value()
-
-
-def _patient_class() -> type[Patient]:
-    return load_patient(read_settings(RecorderSettings).predecir_paciente)
+def _settings() -> RecorderSettings:
+    return read_settings(RecorderSettings)
 
 
 if __name__ == "__main__":

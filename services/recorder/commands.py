@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.analysts.views import view_name
@@ -29,9 +30,9 @@ def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]], *, a
         return fail(name, f"the database cannot be used: {reason(error)}{advice}", UNAVAILABLE)
 
 
-async def refresh_analysts_view(database: Database, patient: type[Patient]) -> None:
+async def refresh_analysts_view(database: Database, patient: type[Patient], zone: ZoneInfo) -> None:
     """Create or update the analysts' view and dictionary in `database`, and print whether the view is there."""
-    done = await serve_analysts(database.writer, patient)
+    done = await serve_analysts(database.writer, patient, zone)
     state = "up to date" if done else "not updated; the line above has the reason, and the recorder tries at its start"
     say(f"view {view_name(patient)}: {state}")
 

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 
+from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.commands import refresh_analysts_view, run_command, say
 from services.recorder.db.database import open_database, read_url, shown
 from services.recorder.db.migrate import Migrated
-from shared.patient import Patient
+from services.recorder.settings import RecorderSettings
+from shared.patient import load_patient
 
 
-def migrate_command(database_url: Callable[[], str], patient_class: Callable[[], type[Patient]]) -> int:
-    """Upgrade the tables and the view of `patient_class`, print what was done, and return the exit code."""
+def migrate_command(read: Callable[[], RecorderSettings]) -> int:
+    """Upgrade the tables and the analysts' view, print what was done, and return the exit code."""
 
     async def run() -> int:
-        url, patient = read_url(database_url()), patient_class()
+        settings = read()
+        url = read_url(settings.database_url.get_secret_value())
+        patient, zone = load_patient(settings.predecir_paciente), clinic_zone(settings.clinic_time_zone)
         async with open_database(url) as database:
             say(f"{shown(url)}: {_summary(database.migrated)}")
-            await refresh_analysts_view(database, patient)
+            await refresh_analysts_view(database, patient, zone)
         return 0
 
     return run_command("migrate", run)

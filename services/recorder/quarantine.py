@@ -18,6 +18,7 @@ from services.recorder.db.database import DATABASE_ERRORS, Database, open_databa
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
+from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import Delivery
 
 NOT_DONE = 1
@@ -38,11 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     discard.add_argument("--reason", required=True, help="stored with the row; no patient values")
 
 
-def quarantine_command(arguments: Namespace, database_url: Callable[[], str]) -> int:
+def quarantine_command(arguments: Namespace, read: Callable[[], RecorderSettings]) -> int:
     """Run the action of `arguments` on the database; return the exit code."""
 
     async def run() -> int:
-        async with open_database(read_url(database_url())) as database:
+        async with open_database(read_url(read().database_url.get_secret_value())) as database:
             if arguments.action == "list":
                 return await _list(database)
             done = [await _act(database, row_id, arguments) for row_id in arguments.ids]

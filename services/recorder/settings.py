@@ -12,5 +12,7 @@ class RecorderSettings(BrokerSettings):
     """TCP port of the read API; 0 takes a free one and prints it."""
     database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
     """The database: sqlite:///./predicciones.db or postgresql://user:password@host:5432/database."""
+    clinic_time_zone: str | None = None
+    """Zone of the days in the analysts' view (`dia_local`), as Europe/Madrid; None: this machine's."""
     broker_prefetch: int = Field(default=50, ge=1, le=10_000)
     """Messages, of up to 200 events each, that the broker delivers before earlier ones are recorded."""

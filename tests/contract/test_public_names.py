@@ -45,7 +45,7 @@ INFERENCE_VARIABLES = """
     INFERENCE_BUNDLE MLFLOW_TRACKING_URI INFERENCE_POLL_SECONDS INFERENCE_MAX_BATCH INFERENCE_MAX_QUEUE
     INFERENCE_MAX_ROWS
 """
-RECORDER_VARIABLES = "DATABASE_URL BROKER_URL BROKER_PREFIX BROKER_PREFETCH"
+RECORDER_VARIABLES = "DATABASE_URL CLINIC_TIME_ZONE BROKER_URL BROKER_PREFIX BROKER_PREFETCH"
 TRAINING_VARIABLES = "PREDECIR_PACIENTE PREDECIR_VAR PREDECIR_FAILPOINT MLFLOW_TRACKING_URI DATABASE_URL"
 
 GATEWAY_ROUTES = {
@@ -89,6 +89,7 @@ COLUMNS = {
     "predicciones_tiroides": """
         id timestamp dia mes output probabilidad probabilidades plausibles modelo_version modelo_digest
         paciente_digest gateway_id registrado aceptada diagnostico_medico resultado_timestamp
+        modelo_version_numero concluyente plausibles_numero dia_local
         edad sexo tsh t3 t4_total captacion_t4 indice_t4_libre toma_tiroxina posible_tiroxina
         medicacion_antitiroidea enfermedad_aguda embarazo cirugia_tiroidea tratamiento_i131 sospecha_hipotiroidismo
         sospecha_hipertiroidismo litio bocio tumor hipopituitarismo trastorno_psiquiatrico

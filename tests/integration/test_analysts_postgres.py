@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo
 
 import asyncpg
 import pytest
@@ -113,6 +114,21 @@ async def test_an_analysts_own_view_on_ours_keeps_no_recorder_from_starting(targ
 
     assert [(log["event"], log["view"]) for log in logs] == [("analysts_view_not_refreshed", "predicciones_anemia")]
     assert logs[0]["reason"].startswith("cannot drop view predicciones_anemia because other objects depend on it")
+
+
+async def test_a_zone_unknown_to_postgresql_keeps_the_former_view(target: PostgresTarget) -> None:
+    zone = next(Path(folder) / "Europe/Madrid" for folder in TZPATH if (Path(folder) / "Europe/Madrid").exists())
+    with zone.open("rb") as file:
+        unknown = ZoneInfo.from_file(file, key="Mars/Olympus")
+
+    with capture_logs() as logs:
+        async with described(target, Anemia), described(target, Anemia, zone=unknown) as database:
+            assert await query(database, "SELECT dia_local FROM predicciones_anemia") == []
+
+    assert [(log["event"], log.get("reason")) for log in logs] == [
+        ("analysts_view_refreshed", None),
+        ("analysts_view_not_refreshed", 'time zone "Mars/Olympus" not recognized'),
+    ]
 
 
 async def test_an_analysts_long_query_keeps_no_recorder_from_starting(target: PostgresTarget) -> None:

@@ -4,13 +4,15 @@ A test file imports everything from this module and defines the fixture `target`
 """
 
 import asyncio
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from zoneinfo import ZoneInfo
 
 import pytest
 from alembic import command
@@ -33,6 +35,7 @@ from tests.support.recorder_suite import START, Target, feedback_event
 PAGE = Path(__file__).parents[2] / "docs/guides/analysts.md"
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 LONG = "x" * 70
+MADRID = ZoneInfo("Europe/Madrid")
 
 
 class Anemia(Patient):
@@ -62,11 +65,11 @@ class Long(Patient):
 
 
 @asynccontextmanager
-async def described(target: Target, *patients: type[Patient]) -> AsyncIterator[Database]:
+async def described(target: Target, *patients: type[Patient], zone: ZoneInfo = MADRID) -> AsyncIterator[Database]:
     """Open the database and create the view of each patient class, one after the other."""
     async with open_database(read_url(target.url), busy_seconds=20) as database:
         for patient in patients:
-            await serve_analysts(database.writer, patient)
+            await serve_analysts(database.writer, patient, zone)
         yield database
 
 
@@ -99,6 +102,7 @@ def answered(seq: int, patient: type[Patient], inputs: dict[str, Any], **facts: 
         inputs=inputs,
         output=output,
         score=Score([probability if name == output else rest for name in classes], model),
+        plausible=facts.get("plausible"),
     )
     return Delivery("g1", seq, body)
 
@@ -119,7 +123,11 @@ def a_year_of_patients() -> Sequence[Delivery]:
             t3=2.0,
             embarazo=n % 3 == 1 and n % 5 == 0,
         )
-        facts = {"probability": 0.5 + n % 50 / 100, "version": str(1 + n // 200), "output": classes[n % len(classes)]}
+        facts = {
+            "probability": 0.5 + n % 50 / 100,
+            "version": str(9 + n // 200),
+            "output": classes[n % len(classes)],
+        } | {"plausible": classes[: n % 4] or None}
         deliveries.append(answered(n, DatosPaciente, patient.__dict__, time=START + timedelta(days=n), **facts))
     of = [str(uuid.UUID(int=n)) for n in range(1, 361)]
     feedback = [
@@ -188,9 +196,97 @@ async def test_the_columns_of_the_view_keep_their_order_and_kinds(target: Target
         "aceptada": "sí o no",
         "diagnostico_medico": "categoría",
         "resultado_timestamp": "momento",
+        "modelo_version_numero": "entero",
+        "concluyente": "sí o no",
+        "plausibles_numero": "entero",
+        "dia_local": "fecha",
     }
     assert list(row) == [*fixed, "hemoglobina", "paciente_output", "paciente_id", "paciente_paciente_id"]
     assert {name: kinds[name] for name in fixed} == fixed
+
+
+async def test_text_finds_every_value_of_the_view(target: Target) -> None:
+    patient = DatosPaciente(edad=41, sexo="F", tsh=0.1 + 0.2, embarazo=True)
+    feedback = Delivery("g1", 2, feedback_event(str(uuid.UUID(int=1)), "hipotiroidismo"))
+    recorded = answered(1, DatosPaciente, patient.__dict__, version="7", plausible=["sin_alteracion"])
+    async with described(target, DatosPaciente) as database:
+        await record(database, recorded, feedback)
+        (row,) = await query(database, "SELECT * FROM predicciones_tiroides")
+        values = {name: as_text(value) for name, value in row.items() if value is not None}
+        found = {
+            name: len(await query(database, f"SELECT id FROM predicciones_tiroides WHERE {name} = '{value}'"))  # noqa: S608 - ours
+            for name, value in values.items()
+        }
+
+    assert {*DatosPaciente.columns} - {*values} == {"t3", "t4_total", "captacion_t4", "indice_t4_libre"}
+    assert {name for name, count in found.items() if count != 1} == set()
+
+
+def as_text(value: Any) -> str:  # noqa: ANN401 - a column's value
+    """Write a value as a client that binds only text does: Datasette's facets, a form of the web."""
+    plain_text = json.dumps(value) if isinstance(value, list | dict) else str(+value if value is True else value)
+    return plain_text.replace(":", "\\:")  # no parameter of `text()`
+
+
+async def test_version_10_comes_after_version_9(target: Target) -> None:
+    async with described(target, DatosPaciente) as database:
+        versions = ("9", "10", "ensayo", "9" * 19)
+        await record(database, *(answered(1 + n, DatosPaciente, {}, version=each) for n, each in enumerate(versions)))
+        numbers = await query(
+            database, "SELECT modelo_version, modelo_version_numero AS numero FROM predicciones_tiroides"
+        )
+        ordered = [
+            [row["version"] for row in await query(database, sql) if row["version"] is not None]
+            for sql in QUERIES
+            if "AS version" in sql
+        ]
+        (since,) = {
+            row["desde_version"] for sql in QUERIES if "desde_version" in sql for row in await query(database, sql)
+        }
+
+    assert {row["modelo_version"]: row["numero"] for row in numbers} == dict(
+        zip(versions, (9, 10, None, None), strict=True)
+    )
+    assert since == 9
+    assert ordered
+    assert all(versions in ([], [9, 10]) for versions in ordered)
+
+
+@pytest.mark.parametrize(("plausible", "expected"), [(None, [None, None]), (["no"], [1, 1]), (["no", "si"], [0, 2])])
+async def test_the_view_shows_whether_an_answer_was_conclusive(
+    target: Target, plausible: list[str] | None, expected: list[int | None]
+) -> None:
+    async with described(target, Anemia) as database:
+        await record(database, answered(1, Anemia, {}, plausible=plausible))
+        rows = await query_plain(database, "SELECT concluyente, plausibles_numero FROM predicciones_anemia")
+
+    assert rows == [expected]
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "day"),
+    [
+        ("Europe/Madrid", "2026-07-01T21:59:59.999999", "2026-07-01"),
+        ("Europe/Madrid", "2026-07-01T22:00:00", "2026-07-02"),
+        ("Europe/Madrid", "2026-12-31T22:59:59.999999", "2026-12-31"),
+        ("Europe/Madrid", "2026-12-31T23:00:00", "2027-01-01"),
+        ("America/Santiago", "2026-04-05T02:59:59", "2026-04-04"),  # the clock went back from 24:00 to 23:00
+        ("America/Santiago", "2026-04-05T03:59:59", "2026-04-04"),
+        ("America/Santiago", "2026-04-05T04:00:00", "2026-04-05"),
+        ("Asia/Kathmandu", "2026-03-01T18:14:59", "2026-03-01"),
+        ("Asia/Kathmandu", "2026-03-01T18:15:00", "2026-03-02"),
+        ("UTC", "2026-03-01T23:59:59.999999", "2026-03-01"),
+    ],
+)
+async def test_the_local_day_is_that_of_the_clinic(target: Target, zone: str, moment: str, day: str) -> None:
+    time = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    async with described(target, DatosPaciente, zone=ZoneInfo(zone)) as database:
+        await record(database, answered(1, DatosPaciente, {}, time=time))
+        shown = await query_plain(database, "SELECT dia_local FROM predicciones_tiroides")
+        meaning = "SELECT significado FROM diccionario WHERE nombre = 'dia_local'"
+        meanings = await query_plain(database, meaning)
+
+    assert (shown, meanings) == ([[day]], [[f"Día en que se respondió, en la hora de {zone}"]])
 
 
 async def test_the_view_shows_the_last_feedback(target: Target) -> None:
@@ -311,7 +407,7 @@ async def test_a_start_with_the_same_class_changes_nothing(target: Target) -> No
     with capture_logs() as logs:
         async with described(target, Anemia) as database:
             before = await query(database, "SELECT * FROM diccionario ORDER BY nombre")
-            await serve_analysts(database.writer, Anemia)
+            await serve_analysts(database.writer, Anemia, MADRID)
             assert await query(database, "SELECT * FROM diccionario ORDER BY nombre") == before
 
     assert [log["event"] for log in logs] == ["analysts_view_refreshed"]

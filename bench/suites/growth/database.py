@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
@@ -120,7 +121,7 @@ async def growing(name: str, url: str, sizes: Sequence[int]) -> list[dict[str, A
     """Fill the database `name` at `url` up to each size and run the queries; sizes must be at least 5,000 apart."""
     results = []
     async with open_database(read_url(url)) as database:
-        await serve_analysts(database.writer, DatosPaciente)
+        await serve_analysts(database.writer, DatosPaciente, ZoneInfo("UTC"))
         present = 0
         for size in sizes:
             await database.writer.transaction(partial(_cached, kib=_FILLING_KIB))

@@ -6,10 +6,11 @@ A column whose meaning changed keeps its former entry, with the time of the chan
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, func, select
 
-from services.recorder.analysts.views import FIXED_COLUMNS, column_names, view_name
+from services.recorder.analysts.views import column_names, fixed_columns, view_name
 from services.recorder.db.tables import DICCIONARIO
 from shared.patient import Feature, Patient
 
@@ -20,23 +21,26 @@ Entry = dict[str, Any]
 """A row of `diccionario`."""
 
 
-def column_entries(patient: type[Patient]) -> list[Entry]:
+def column_entries(patient: type[Patient], zone: ZoneInfo) -> list[Entry]:
     """Return an entry per column of the view, without times: names as in the view, ranges in `unidad`."""
     names = column_names(patient)
     diagnoses = "; ".join(f"{diagnosis.code} = {diagnosis.label}" for diagnosis in patient.disease.diagnoses)
     fixed = [
         _entry(column.name, column.kind, column.meaning, valores=diagnoses if column.kind == "categoría" else None)
-        for column in FIXED_COLUMNS
+        for column in fixed_columns(zone)
     ]
     return [*fixed, *(_feature_entry(feature, names[feature.name]) for feature in patient.features)]
 
 
-def update_dictionary(connection: Connection, patient: type[Patient], now: datetime) -> None:
-    """Update the dictionary to `patient`: end entries that changed or are gone, insert new ones, correct wording."""
+def update_dictionary(connection: Connection, patient: type[Patient], zone: ZoneInfo, now: datetime) -> None:
+    """Update the dictionary to `patient` and `zone`.
+
+    Entries that changed or are gone end, new ones are inserted, and wording is corrected.
+    """
     table, view = DICCIONARIO.c, view_name(patient)
     current = select(DICCIONARIO).where(table.vista == view, table.hasta.is_(None))
     former = {row["nombre"]: dict(row) for row in connection.execute(current).mappings()}
-    entries = {entry["nombre"]: entry for entry in column_entries(patient)}
+    entries = {entry["nombre"]: entry for entry in column_entries(patient, zone)}
     for name, entry in former.items():
         update = DICCIONARIO.update().where(table.vista == view, table.nombre == name, table.hasta.is_(None))
         if name not in entries or not _same_meaning(entry, entries[name]):

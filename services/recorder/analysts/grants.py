@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import Connection, text
@@ -20,14 +21,14 @@ _LOCK_TIMEOUT = "5s"
 _log = structlog.get_logger()
 
 
-async def serve_analysts(writer: Writer, patient: type[Patient]) -> bool:
-    """Update view, dictionary and role to `patient`; return whether that succeeded.
+async def serve_analysts(writer: Writer, patient: type[Patient], zone: ZoneInfo) -> bool:
+    """Update view, dictionary and role to `patient`, the view's local day in `zone`; return whether that succeeded.
 
     A failure never keeps the recorder from starting: a long query of an analyst may hold a lock, or an analyst's view
     may depend on ours. Then the former view stays, the reason is logged, and the next start tries again.
     """
     try:
-        advice = await writer.transaction(partial(_serve, patient))
+        advice = await writer.transaction(partial(_serve, patient, zone))
     except DATABASE_ERRORS as error:
         _log.warning("analysts_view_not_refreshed", view=view_name(patient), reason=reason(error))
         return False
@@ -36,13 +37,15 @@ async def serve_analysts(writer: Writer, patient: type[Patient]) -> bool:
     return True
 
 
-def _serve(patient: type[Patient], connection: Connection) -> str | None:
+def _serve(patient: type[Patient], zone: ZoneInfo, connection: Connection) -> str | None:
     lock(connection)
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-    if refresh_view(connection, patient):
+        # A view with a zone that PostgreSQL does not know could be created, but not queried.
+        connection.execute(text("SELECT now() AT TIME ZONE :zone"), {"zone": zone.key})
+    if refresh_view(connection, patient, zone):
         _log.info("analysts_view_refreshed", view=view_name(patient))
-    update_dictionary(connection, patient, datetime.now(UTC))
+    update_dictionary(connection, patient, zone, datetime.now(UTC))
     return _grant(connection, view_name(patient)) if connection.dialect.name == "postgresql" else None
 
 

@@ -1,17 +1,23 @@
 """The analysts' view: one typed column per feature of the patient class, the same on SQLite and PostgreSQL.
 
 A value of another type than the class declares now (an older class, another producer) is NULL in the view instead of an
-error in every query; `predicciones.inputs` keeps it unchanged. The view shows the doctor's last feedback on a
+error in every query; `predicciones.inputs` keeps it unchanged. On SQLite an expression has no type unless it is cast:
+text that a client binds would equal no number (https://www.sqlite.org/datatype3.html#affinity_of_expressions). Columns
+of the table have one, and stay as they are so that their indexes serve. The view shows the doctor's last feedback on a
 prediction. It omits the doctor's reason and the reference to the patient, because they identify persons.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from services.recorder.analysts.time_zone import offsets
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, ViewColumn, row_columns
+from services.recorder.db.types import iso_utc
 from shared.patient import Feature, Kind, Patient
 
 _LONGEST_NAME = 63
@@ -62,10 +68,51 @@ _CALENDAR = (
         after="dia",
     ),
 )
-FIXED_COLUMNS = _in_order(
-    (*_declared(PredictionRow, "", "{}"), *_CALENDAR, *_declared(FeedbackRow, "r.", _LAST_FEEDBACK))
+_DERIVED = (
+    ViewColumn(
+        "Versión del modelo que respondió, como número: se ordena y se compara bien; NULL si no es un número",
+        kind="entero",
+        name="modelo_version_numero",
+        expression="CASE WHEN modelo_version NOT GLOB '*[^0-9]*' AND length(modelo_version) BETWEEN 1 AND 18 "
+        "THEN CAST(modelo_version AS INTEGER) END",
+        postgresql="CASE WHEN modelo_version ~ '^[0-9]{1,18}$' THEN modelo_version::bigint END",
+    ),
+    ViewColumn(
+        "Si solo había un diagnóstico que no se podía descartar; NULL si no consta",
+        kind="sí o no",
+        name="concluyente",
+        expression="CASE WHEN json_type(plausibles) = 'array' THEN json_array_length(plausibles) = 1 END",
+        postgresql="CASE WHEN jsonb_typeof(plausibles) = 'array' THEN jsonb_array_length(plausibles) = 1 END",
+    ),
+    ViewColumn(
+        "Cuántos diagnósticos no se podían descartar; NULL si no consta",
+        kind="entero",
+        name="plausibles_numero",
+        expression="CASE WHEN json_type(plausibles) = 'array' THEN json_array_length(plausibles) END",
+        postgresql="CASE WHEN jsonb_typeof(plausibles) = 'array' THEN jsonb_array_length(plausibles) END",
+    ),
 )
-"""The columns of every disease's view, as the rows declare them, in the order of the view."""
+_LOCAL_DAY = "dia_local"
+_FIXED_COLUMNS = _in_order(
+    (*_declared(PredictionRow, "", "{}"), *_CALENDAR, *_declared(FeedbackRow, "r.", _LAST_FEEDBACK), *_DERIVED)
+)
+_SQLITE_TYPES = {"sí o no": "INTEGER", "entero": "INTEGER", "número": "REAL"}
+"""The type by the kind of a column; TEXT of all others."""
+
+
+def fixed_columns(zone: ZoneInfo) -> tuple[ViewColumn, ...]:
+    """Return the columns of every disease's view in its order: as the rows declare them, and the day in `zone`."""
+    periods = [(iso_utc(since), round(offset.total_seconds())) for since, offset in offsets(zone)]
+    until = "".join(f"WHEN \"timestamp\" < '{since}' THEN {before} " for (_, before), (since, _) in pairwise(periods))
+    seconds = f"CASE {until}ELSE {periods[-1][1]} END" if until else str(periods[-1][1])
+    local_day = ViewColumn(
+        f"Día en que se respondió, en la hora de {zone.key}",
+        kind="fecha",
+        name=_LOCAL_DAY,
+        expression=f"date(substr(\"timestamp\", 1, 19), ({seconds}) || ' seconds')",
+        postgresql=f'("timestamp" AT TIME ZONE {_literal(zone.key)})::date',
+    )
+    return (*_FIXED_COLUMNS, local_day)
 
 
 def view_name(patient: type[Patient]) -> str:
@@ -75,7 +122,7 @@ def view_name(patient: type[Patient]) -> str:
 
 def column_names(patient: type[Patient]) -> dict[str, str]:
     """Return the column of each feature: lower case, and `paciente_…` where the view has such a column already."""
-    taken = {column.name for column in FIXED_COLUMNS}
+    taken = {_LOCAL_DAY, *(column.name for column in _FIXED_COLUMNS)}
     names: dict[str, str] = {}
     for feature in patient.features:
         name = _shortened(feature.name.lower())
@@ -90,13 +137,12 @@ def column_names(patient: type[Patient]) -> dict[str, str]:
     return names
 
 
-def view_sql(patient: type[Patient], dialect: str) -> str:
+def view_sql(patient: type[Patient], dialect: str, zone: ZoneInfo) -> str:
     """Return the statement that creates the view; `dialect` is sqlite or postgresql."""
-    on_postgresql = dialect == "postgresql"
-    typed = _typed_postgresql if on_postgresql else _typed_sqlite
+    fixed, typed = (_fixed_postgresql, _typed_postgresql) if dialect == "postgresql" else (_fixed_sqlite, _typed_sqlite)
     names = column_names(patient)
     columns = [
-        *((column.name, (on_postgresql and column.postgresql) or column.expression) for column in FIXED_COLUMNS),
+        *((column.name, fixed(column)) for column in fixed_columns(zone)),
         *((names[feature.name], typed(feature)) for feature in patient.features),
     ]
     selected = ",\n  ".join(f"{expression} AS {quoted(name)}" for name, expression in columns)
@@ -104,10 +150,10 @@ def view_sql(patient: type[Patient], dialect: str) -> str:
     return f"CREATE VIEW {quoted(view_name(patient))} AS\nSELECT\n  {selected}\n{source}"
 
 
-def refresh_view(connection: Connection, patient: type[Patient]) -> bool:
+def refresh_view(connection: Connection, patient: type[Patient], zone: ZoneInfo) -> bool:
     """Create the view, or replace it if its statement changed; return whether it did."""
     name, dialect = view_name(patient), connection.dialect.name
-    statement = view_sql(patient, dialect)
+    statement = view_sql(patient, dialect, zone)
     mark = hashlib.sha256(statement.encode()).hexdigest() if dialect == "postgresql" else statement
     if _mark(connection, name) == mark:
         return False
@@ -135,6 +181,16 @@ def _mark(connection: Connection, name: str) -> str | None:
     return mark
 
 
+def _fixed_postgresql(column: ViewColumn) -> str:
+    return column.postgresql or column.expression
+
+
+def _fixed_sqlite(column: ViewColumn) -> str:
+    if column.expression == quoted(column.name):
+        return column.expression
+    return f"CAST({column.expression} AS {_SQLITE_TYPES.get(column.kind, 'TEXT')})"
+
+
 def _typed_postgresql(feature: Feature) -> str:
     key = _literal(feature.name)
     value = f"(inputs ->> {key})"
@@ -156,13 +212,14 @@ def _typed_sqlite(feature: Feature) -> str:
     kind, value = f"json_type(inputs, {path})", f"json_extract(inputs, {path})"
     number = f"{kind} IN ('integer', 'real')"
     exact = f"{value} = CAST({value} AS INTEGER) AND abs({value}) <= {_EXACT}"
-    kinds: dict[Kind, str] = {
-        "number": f"CASE WHEN {number} THEN CAST({value} AS REAL) END",
-        "integer": f"CASE WHEN {number} AND {exact} THEN CAST({value} AS INTEGER) END",
-        "flag": f"CASE {kind} WHEN 'true' THEN 1 WHEN 'false' THEN 0 END",
-        "choice": f"CASE WHEN {kind} = 'text' THEN {value} END",
+    kinds: dict[Kind, tuple[str, str]] = {
+        "number": (f"CASE WHEN {number} THEN {value} END", "REAL"),
+        "integer": (f"CASE WHEN {number} AND {exact} THEN {value} END", "INTEGER"),
+        "flag": (f"CASE {kind} WHEN 'true' THEN 1 WHEN 'false' THEN 0 END", "INTEGER"),
+        "choice": (f"CASE WHEN {kind} = 'text' THEN {value} END", "TEXT"),
     }
-    return kinds[feature.kind]
+    typed, affinity = kinds[feature.kind]
+    return f"CAST({typed} AS {affinity})"
 
 
 def _literal(value: str) -> str:
