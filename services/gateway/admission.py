@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -12,7 +13,7 @@ from starlette.types import Scope
 from services.gateway.outbox.database import IdempotencyKeyReusedError, IdempotencyRecord
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox, OutboxError
-from services.gateway.rejections import no_room, saturated, unavailable
+from services.gateway.rejections import no_room, saturated, unavailable, unwritable
 from shared.web.load_shedding import take_place
 from shared.web.problems import ProblemError
 
@@ -49,8 +50,10 @@ class Admission:
         """Take a place and return None, or return the function that makes the rejection."""
         if self._in_flight >= self._limits.in_flight:
             return saturated
-        if self._outbox.pending >= self._limits.events or not self._disk.has_room():
+        if self._outbox.pending >= self._limits.events:
             return no_room
+        if not self._disk.has_room():
+            return no_room if self._disk.failure is None else partial(unwritable, self._disk.failure)
         self._in_flight += 1
         return None
 
@@ -86,9 +89,8 @@ class Admission:
             detail = "Esta Idempotency-Key ya se usó con otros datos; use una nueva."
             raise ProblemError(422, "clave_reutilizada", detail) from None
         except OutboxError as error:
-            self._disk.failed()
-            detail = "La respuesta no se pudo guardar, así que no se da."
-            raise unavailable("sin_espacio", detail, reason=str(error)) from None
+            self._disk.failed(None if error.full else str(error))
+            raise (no_room(str(error)) if error.full else unwritable(str(error))) from None
 
     async def delivered(self) -> bool:
         """Wait as ACK_POLICY requires; return whether that was reached. The event is stored and is relayed anyway.

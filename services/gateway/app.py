@@ -100,7 +100,10 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
         if (message := versions.unavailable()) is not None:
             reasons["modelo"] = Reason("El modelo no está disponible.", message)
         if not disk.has_room():
-            reasons["disco"] = Reason("No queda espacio para guardar respuestas.")
+            sentence = "No queda espacio para guardar respuestas."
+            if disk.failure is not None:
+                sentence = "No se pueden guardar respuestas."
+            reasons["disco"] = Reason(sentence, disk.failure or "")
         return reasons
 
     try:

@@ -8,9 +8,14 @@ def saturated() -> ProblemError:
     return unavailable("saturado", "Hay demasiadas peticiones a la vez; inténtelo de nuevo.")
 
 
-def no_room() -> ProblemError:
-    """Return the rejection of a request whose answer could not be stored."""
-    return unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.")
+def no_room(reason: str | None = None) -> ProblemError:
+    """Return the rejection of a request for whose answer there is no space; the log gets `reason`."""
+    return unavailable("sin_espacio", "No queda espacio para guardar la respuesta, así que no se da.", reason)
+
+
+def unwritable(reason: str) -> ProblemError:
+    """Return the rejection of a request whose answer cannot be stored, though there is space; the log gets `reason`."""
+    return unavailable("outbox", "La respuesta no se puede guardar en este momento, así que no se da.", reason)
 
 
 def not_arrived() -> ProblemError:

@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES
 from shared.contracts.events import PredictionMade, read_event
@@ -220,6 +221,38 @@ async def test_an_answer_that_cannot_be_stored_is_not_sent(client: Client) -> No
     assert {response.json()["type"] for response in refused} == {"urn:predecir:problema:sin_espacio"}
     assert "probabilidad" not in refused[0].text
     assert client.answered() == 1 + len(responses) - len(refused)
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.rename(file.with_name("moved"))])
+async def test_a_lost_outbox_is_reported_as_lost_and_not_as_a_full_disk(
+    tmp_path: Path, lose: Callable[[Path], object]
+) -> None:
+    async with gateway(tmp_path) as client:
+        await client.predict(HYPER)
+        lose(tmp_path / "gateway" / "outbox.db")
+
+        async def rejected() -> bool:
+            return (await client.predict(HYPER)).status_code == 503
+
+        with capture_logs() as logs:
+            await until(rejected)
+        response, ready = await client.predict(HYPER), await client.get("/health/ready")
+        answered = client.answered()
+        await until(lambda: len(client.recorder.deliveries) == answered)  # those in the lost file are recorded
+    assert (response.status_code, response.json()["type"]) == (503, "urn:predecir:problema:outbox")
+    assert "espacio" not in response.text + ready.text
+    assert ready.json()["motivos"] == {"disco": "No se pueden guardar respuestas."}
+    assert "outbox.db was moved, deleted or replaced" in ready.json()["mensajes_tecnicos"]["disco"]
+    assert "outbox.db was moved, deleted or replaced" in str(logs)
+
+
+async def test_a_write_that_fails_with_space_left_is_not_reported_as_a_full_disk(client: Client) -> None:
+    await client.predict(HYPER)
+    client.gateway.outbox.file.connection.execute("PRAGMA query_only = ON")
+    response, next_one = [await client.predict(HYPER) for _ in range(2)]
+    client.gateway.outbox.file.connection.execute("PRAGMA query_only = OFF")
+    for refused in (response, next_one):
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:predecir:problema:outbox")
 
 
 class NeverScores:

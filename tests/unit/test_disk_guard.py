@@ -37,21 +37,29 @@ def test_a_reserve_file_that_cannot_be_allocated_is_no_room(file: Path) -> None:
 def test_a_failed_write_deletes_the_reserve_until_there_is_room(file: Path) -> None:
     disk = DiskGuard(file, min_free_mb=1)
     assert disk.has_room()
-    disk.failed()
+    disk.failed(None)
     assert not file.with_name("reserve").exists()
     assert not disk.has_room()
     until_now(disk.has_room)
     assert file.with_name("reserve").exists()
 
 
-def test_a_file_that_is_gone_or_another_has_no_room(file: Path) -> None:
+def test_a_file_that_is_gone_or_another_has_no_room_for_this_reason(file: Path) -> None:
     disk = DiskGuard(file, min_free_mb=1)
-    assert disk.has_room()
+    assert (disk.has_room(), disk.failure) == (True, None)
     file.rename(file.with_name("moved"))
     until_now(lambda: not disk.has_room())
+    assert disk.failure is not None
+    assert disk.failure.startswith(f"{file} was moved, deleted or replaced: ")
     file.write_bytes(b"another")
-    disk.failed()
-    assert not disk.has_room()
+    disk.failed(None)
+    until_now(lambda: not disk.has_room() and disk.failure is not None)
     file.unlink()
     file.with_name("moved").rename(file)
     until_now(disk.has_room)
+    assert disk.failure is None
+
+
+def test_a_full_disk_is_no_failure(file: Path) -> None:
+    disk = DiskGuard(file, min_free_mb=10**9)
+    assert (disk.has_room(), disk.failure) == (False, None)

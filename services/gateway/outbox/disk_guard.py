@@ -18,7 +18,8 @@ _MIB = 1024 * 1024
 class DiskGuard:
     """Checks the disk under `file`: answers are accepted while `min_free_mb` MiB are free.
 
-    There is no room if the disk cannot be read, or if `file` was replaced since the start: writes would be lost.
+    There is no room if the disk cannot be read, or if `file` was replaced since the start: writes would be lost. Then
+    `failure` is the reason; it is None if the disk is full.
     """
 
     def __init__(self, file: Path, *, min_free_mb: int) -> None:
@@ -29,6 +30,7 @@ class DiskGuard:
         self._min_free = min_free_mb * _MIB
         self._next_check = 0.0
         self._has_room = False
+        self.failure: str | None = None
 
     def has_room(self) -> bool:
         """Return whether there is room for answers; the disk is checked twice a second at most."""
@@ -38,20 +40,32 @@ class DiskGuard:
             self._has_room = self._check()
         return self._has_room
 
-    def failed(self) -> None:
-        """Handle a failed write: delete the reserve file, and report no room until it can be written again."""
-        self._has_room = False
+    def failed(self, failure: str | None) -> None:
+        """Handle a failed write: delete the reserve file, and report no room until it can be written again.
+
+        `failure` is the reason, or None if the disk is full.
+        """
+        self._has_room, self.failure = False, failure
         self._next_check = time.monotonic() + _CHECK_SECONDS
         with contextlib.suppress(OSError):
             self._reserve.unlink(missing_ok=True)
 
     def _check(self) -> bool:
         try:
-            if self._file.stat().st_ino != self._inode or shutil.disk_usage(self._file).free < self._min_free:
+            self.failure = self._replaced()
+            if self.failure is not None or shutil.disk_usage(self._file).free < self._min_free:
                 return False
             return self._reserve.exists() or self._write_reserve()
-        except OSError:
+        except OSError as error:
+            self.failure = f"{self._file}: {error.strerror}"
             return False
+
+    def _replaced(self) -> str | None:
+        """Return the reason if the open file is no longer at its path. Its events are still delivered meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._file.stat().st_ino == self._inode:
+                return None
+        return f"{self._file} was moved, deleted or replaced: put it back, or restart once its answers are recorded"
 
     def _write_reserve(self) -> bool:
         try:

@@ -24,7 +24,19 @@ Segment = Sequence[Delivery]
 
 
 class OutboxError(Exception):
-    """The outbox cannot store the event, so its answer must not be sent; the message has the reason."""
+    """The outbox cannot store the event, so its answer must not be sent; the message has the reason.
+
+    `full`: the reason is that its disk is full.
+    """
+
+    full = False
+
+    @classmethod
+    def of(cls, failure: str, error: Exception) -> Self:
+        """Return the error of a `failure` that `error` caused."""
+        raised = cls(f"{failure} ({error if isinstance(error, sqlite3.Error) else type(error).__name__})")
+        raised.full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return raised
 
 
 @dataclass(slots=True)
@@ -77,7 +89,7 @@ class Outbox:
         try:
             await self._run(self.file.renew_id)
         except sqlite3.Error as error:
-            raise OutboxError(f"the outbox cannot be written ({error})") from error
+            raise OutboxError.of("the outbox cannot be written", error) from error
         self._read_account()
 
     async def close(self) -> None:
@@ -130,7 +142,7 @@ class Outbox:
         try:
             gateway_id, rows = await self._run(self.file.read, most_events)
         except sqlite3.Error as error:
-            raise OutboxError(f"the outbox cannot be read ({error})") from error
+            raise OutboxError.of("the outbox cannot be read", error) from error
         return [[Delivery(gateway_id, first + i, event) for i, event in enumerate(events)] for first, events in rows]
 
     async def discard(self, segments: list[Segment]) -> None:
@@ -148,7 +160,7 @@ class Outbox:
             gateway_id, first_seqs = segments[0][0].gateway_id, [segment[0].seq for segment in segments]
             self._oldest = await self._run(self.file.delete, gateway_id, first_seqs)
         except sqlite3.Error as error:
-            raise OutboxError(f"the outbox cannot be written ({error})") from error
+            raise OutboxError.of("the outbox cannot be written", error) from error
         self._discarded.set()
         self._discarded = asyncio.Event()
         self.pending -= sum(len(segment) for segment in segments)
@@ -176,10 +188,9 @@ class Outbox:
             events = [(append.event, append.record) for append in batch]
             results, added = await self._run(self.file.write, events, self._next_seq)
         except Exception as error:  # noqa: BLE001 - any error must reach the waiting callers
-            reason = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
             for append in batch:
                 if not append.stored.done():
-                    append.stored.set_exception(OutboxError(f"the outbox cannot be written ({reason})"))
+                    append.stored.set_exception(OutboxError.of("the outbox cannot be written", error))
             return
         if added:
             self._next_seq += added

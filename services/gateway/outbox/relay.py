@@ -67,7 +67,7 @@ class Relay:
             self._report(f"answers wait in the outbox: {error}")
             return False
         except OutboxError as error:
-            self._disk.failed()
+            self._disk.failed(None if error.full else str(error))
             self._report(str(error))
             return False
         if segments and not done:
