@@ -35,4 +35,7 @@ def read_broker_url(url: SecretStr) -> str:
 
 def reason(error: BaseException) -> str:
     """Return an error of the AMQP client as one line; it never contains the password."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if "Connection.OpenOk" in text:  # the client drops the broker's text here, and prints the frame's address instead
+        return "the virtual host of BROKER_URL does not exist, or its user has no permission for it"
+    return text

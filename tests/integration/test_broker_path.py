@@ -172,6 +172,20 @@ async def test_the_error_of_a_wrong_password_contains_no_password(broker: Broker
     assert secret not in str(caught.value)
 
 
+async def test_a_wrong_virtual_host_is_named_as_the_reason(recorder: Recording, broker: Broker) -> None:
+    stranger = secrets.token_hex(8)
+    broker.server.ctl("add_user", stranger, stranger)
+    for url in (f"{broker.url}absent", broker.server.url_of(stranger, stranger)):
+        wrong = replace(broker, url=url)
+        with capture_logs() as logs:
+            async with wrong.transport() as transport, wrong.consumer(recorder.store):
+                with pytest.raises(TransportDownError, match="cannot be reached: the virtual host of BROKER_URL"):
+                    await transport.publish([delivery(1)])
+                await until(lambda: any(line["event"] == "broker_lost" for line in logs))
+        (reason,) = {line["reason"] for line in logs if line["event"] == "broker_lost"}
+        assert reason == "the virtual host of BROKER_URL does not exist, or its user has no permission for it"
+
+
 async def test_an_unreachable_broker_is_one_error_line(recorder: Recording, broker: Broker) -> None:
     nowhere = replace(broker, url="amqp://predecir:x@127.0.0.1:1/")
     async with nowhere.transport() as transport:
