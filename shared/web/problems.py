@@ -87,6 +87,8 @@ class ProblemError(Exception):
             headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # required by RFC 9110
         if self.status == HTTPStatus.REQUEST_TIMEOUT:
             headers["Connection"] = "close"  # RFC 9110: the rest of the body may never arrive
+        if self.rule == "codificacion":
+            headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, 12.5.3: the coding was wrong, not the media type
         return headers
 
 

@@ -1,8 +1,10 @@
 """The Open Inference Protocol v2 over REST, against the real application and a real model."""
 
 import asyncio
+import gzip
 import json
 import math
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from itertools import chain
@@ -169,6 +171,49 @@ async def test_a_body_may_be_larger_than_elsewhere_but_not_without_limit(client:
         refused = await client.post(f"{MODEL}/infer", content=too_much)
         assert refused.status_code == 413
         assert ErrorBody.model_validate_json(refused.content).error
+
+
+@pytest.mark.parametrize("path", [f"{MODEL}/infer", f"{MODEL}/versions/7/infer"])
+async def test_a_compressed_body_gives_the_same_answer(client: httpx.AsyncClient, path: str) -> None:
+    plain = await client.post(path, json=body(ROWS))
+    content = b"\xef\xbb\xbf" + json.dumps(body(ROWS)).encode()
+    for coding, sent in {
+        "gzip": gzip.compress(content),
+        "deflate": zlib.compress(content),
+        "identity": content,
+    }.items():
+        response = await client.post(path, content=sent, headers={"Content-Encoding": coding})
+        assert (response.status_code, response.content) == (200, plain.content), coding
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent", "status", "error"),
+    [
+        ("br", b"{}", 415, "Content-Encoding: send the body as it is, or compressed once with gzip or deflate"),
+        ("gzip", b"{}", 400, "the body is not compressed as its Content-Encoding states, or was cut off"),
+        ("gzip", gzip.compress(bytes(32 * 4 * 10_000 + 1)), 413, "the body has more than 1280000 bytes"),
+    ],
+)
+async def test_a_body_not_in_its_coding_is_an_error_of_the_protocol(
+    client: httpx.AsyncClient, coding: str, sent: bytes, status: int, error: str
+) -> None:
+    response = await client.post(f"{MODEL}/infer", content=sent, headers={"Content-Encoding": coding})
+    assert response.status_code == status
+    assert ErrorBody.model_validate_json(response.content).error.startswith(error)
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_408(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.api.routes.BODY_SECONDS", 0.05)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    response = await client.post(f"{MODEL}/infer", content=endless())
+    assert response.status_code == 408
+    assert ErrorBody.model_validate_json(response.content).error == "the body took more than 0.05 s"
 
 
 async def test_metadata_have_all_that_a_gateway_needs(client: httpx.AsyncClient, inference: Inference) -> None:

@@ -1,6 +1,8 @@
 """`POST /predecir` in process: rejections by field and rule, and that they repeat no value."""
 
 import json
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +12,7 @@ from pydantic import model_validator
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from services.gateway.api.requests import read_body, read_patient
+from services.gateway.api.requests import read_json, read_patient
 from shared.patient import Diagnosis, Disease, Patient
 from shared.web.problems import ProblemError
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
@@ -117,6 +119,85 @@ async def test_a_chunked_body_within_limits_is_answered(client: Client) -> None:
     assert response.status_code == 200
 
 
+ZLIB_BITS = {"gzip": 31, "X-GZIP": 31, "deflate": 15, "identity": None, "": None, "identity, gzip": 31}
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+POSTS = {
+    "/predecir": HYPER,
+    "/explicar": HYPER,
+    "/referencias": {"referencia": "HC 2026/0417"},
+    "/predicciones/01890a5d-ac96-774b-bcce-b302099a8057/resultado": {"aceptada": True},
+}
+
+
+def compressed(content: bytes, coding: str = "gzip") -> bytes:
+    bits = ZLIB_BITS[coding]
+    if bits is None:
+        return content
+    compressor = zlib.compressobj(wbits=bits)
+    return compressor.compress(content) + compressor.flush()
+
+
+@pytest.mark.parametrize("coding", ZLIB_BITS)
+@pytest.mark.parametrize("path", POSTS)
+async def test_a_compressed_body_is_read(client: Client, path: str, coding: str) -> None:
+    content = compressed(BYTE_ORDER_MARK + json.dumps(POSTS[path]).encode(), coding)
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    response = await client.post(path, content=content, headers=headers)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("path", POSTS)
+async def test_a_byte_order_mark_is_skipped(client: Client, path: str) -> None:
+    content = BYTE_ORDER_MARK + json.dumps(POSTS[path]).encode()
+    response = await client.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 200, response.text
+
+
+WHOLE = compressed(json.dumps(HYPER).encode())
+
+
+@pytest.mark.parametrize(
+    ("codings", "body", "status", "rule"),
+    [
+        (["br"], b"{}", 415, "codificacion"),
+        (["gzip, gzip"], compressed(WHOLE), 415, "codificacion"),
+        (["gzip", "gzip"], compressed(WHOLE), 415, "codificacion"),
+        (["gzip"], json.dumps(HYPER).encode(), 400, "compresion"),
+        (["deflate"], WHOLE, 400, "compresion"),
+        (["gzip"], WHOLE[:-1], 400, "compresion"),
+        (["gzip"], WHOLE[:-5] + bytes(5), 400, "compresion"),
+        (["gzip"], WHOLE + b"x", 400, "compresion"),
+        (["gzip"], b"", 400, "compresion"),
+        (["gzip"], compressed(b"{"), 400, "json_no_valido"),
+        (["gzip"], compressed(DEEP), 400, "anidamiento"),
+        (["gzip"], b" " * (256 * 1024 + 1), 413, "tamano"),
+        (["gzip"], compressed(b" " * (256 * 1024 + 1)), 413, "tamano"),
+    ],
+)
+async def test_a_body_not_in_its_coding_is_rejected_in_words(
+    client: Client, codings: list[str], body: bytes, status: int, rule: str
+) -> None:
+    headers = [("Content-Type", "application/json"), *(("Content-Encoding", coding) for coding in codings)]
+    response = await client.post("/predecir", content=body, headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM)
+    assert response.json()["type"] == f"urn:predecir:problema:{rule}"
+    assert response.headers.get("accept-encoding") == ("gzip, deflate" if status == 415 else None)
+    assert client.answered() == 0
+
+
+async def test_a_compressed_body_takes_no_more_memory_than_the_limit(client: Client) -> None:
+    bomb = compressed(bytes(100 * 1024 * 1024))
+    assert len(bomb) < 256 * 1024
+    tracemalloc.start()
+    try:
+        response = await client.predict(bomb, **{"Content-Encoding": "gzip"})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert response.status_code == 413
+    assert peak < 8 * 1024 * 1024
+
+
 async def test_a_client_that_leaves_within_the_body_is_400() -> None:
     messages: list[Message] = [
         {"type": "http.request", "body": b'{"edad":', "more_body": True},
@@ -127,7 +208,7 @@ async def test_a_client_that_leaves_within_the_body_is_400() -> None:
         return messages.pop(0)
 
     with pytest.raises(ProblemError) as caught:
-        await read_body({"headers": [(b"content-type", b"application/json")]}, receive)
+        await read_json({"headers": [(b"content-type", b"application/json")]}, receive)
     rejection = caught.value
     assert (rejection.status, rejection.rule, rejection.detail) == (
         400, "cortada", "La petición llegó incompleta."

@@ -23,7 +23,7 @@ from bench.suites.limits.costs import Cost, Timer
 from bench.suites.limits.nothing import nothing
 from services.gateway.admission import Admission, Limits
 from services.gateway.api.answers import Answers
-from services.gateway.api.requests import read_body, read_patient
+from services.gateway.api.requests import read_json, read_patient
 from services.gateway.app import Gateway, open_gateway
 from services.gateway.ids import new_id
 from services.gateway.outbox.disk_guard import DiskGuard
@@ -217,7 +217,7 @@ def _scoring(parts: Parts) -> Step:
 
 def _reading(parts: Parts) -> Step:
     async def step(number: int) -> None:
-        await read_body(*_request(parts.bodies[number % len(parts.bodies)]))
+        await read_json(*_request(parts.bodies[number % len(parts.bodies)]))
 
     return step
 

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.admission import Admission
 from services.gateway.api.answers import Answers
 from services.gateway.api.patient_reference import PatientReferences
-from services.gateway.api.requests import idempotency_key, read_body, read_patient
+from services.gateway.api.requests import idempotency_key, read_json, read_patient
 from services.gateway.ids import keyed_id, new_id
 from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import no_model, not_arrived, unavailable
@@ -75,7 +75,7 @@ class Predict:
         patient = None
         try:
             async with asyncio.timeout(self._deadline):
-                patient = read_patient(await read_body(scope, receive), self._patient)
+                patient = read_patient(await read_json(scope, receive), self._patient)
                 with self._admission.admitted(scope):
                     response = await self._stored_response(patient, caller_id(scope), key, reference)
                     return response, await self._admission.delivered()

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 
 from services.gateway.rejections import not_arrived
 from shared.patient import Patient
+from shared.web.bodies import read_body
 from shared.web.hosting import LARGEST_BODY
 from shared.web.problems import ProblemError, invalid_data
 
@@ -37,43 +38,32 @@ def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return values[0].decode("latin-1")
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
+async def read_json(scope: Scope, receive: Receive) -> bytes:
     """Return a JSON body, not parsed.
 
     Raises:
-        ProblemError: 413 too large; 400 nested too deeply or cut off; 415 another content type.
+        ProblemError: as `shared.web.bodies.read_body`; 415 another content type; 400 nested too deeply.
 
     """
     headers = dict(scope["headers"])
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
         raise ProblemError(415, "tipo_de_contenido", "Envíe los datos como application/json.")
-    if int(headers.get(b"content-length", b"0")) > LARGEST_BODY:
-        raise _too_large()
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ProblemError(400, "cortada", "La petición llegó incompleta.")
-        body += message.get("body", b"")
-        if len(body) > LARGEST_BODY:
-            raise _too_large()
-        more = message.get("more_body", False)
+    body = await read_body(scope, receive, LARGEST_BODY)
     if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(body) > DEEPEST:
         raise ProblemError(400, "anidamiento", f"El cuerpo tiene más de {DEEPEST} niveles.")
     return body
 
 
 async def read_in_time(scope: Scope, receive: Receive, seconds: float) -> bytes:
-    """Return a JSON body as `read_body` does, within `seconds`.
+    """Return a JSON body as `read_json` does, within `seconds`.
 
     Raises:
-        ProblemError: as `read_body`; 408 if the body did not arrive in time.
+        ProblemError: as `read_json`; 408 if the body did not arrive in time.
 
     """
     try:
         async with asyncio.timeout(seconds):
-            return await read_body(scope, receive)
+            return await read_json(scope, receive)
     except TimeoutError:
         raise not_arrived() from None
 
@@ -108,10 +98,6 @@ def read_patient(body: bytes, kind: type[Patient]) -> Patient:
     if body.count(b":") != len(patient.model_fields_set):
         raise ProblemError(422, "campo_repetido", "Un campo aparece más de una vez.")
     return patient
-
-
-def _too_large() -> ProblemError:
-    return ProblemError(413, "tamano", f"El cuerpo supera {LARGEST_BODY // 1024} KiB.")
 
 
 def _depth(body: bytes) -> int:

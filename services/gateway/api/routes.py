@@ -23,7 +23,7 @@ _DESCRIPTIONS = {
     400: "El cuerpo no se entiende",
     408: "El cuerpo no terminó de llegar",
     413: "Más de 256 KiB",
-    415: "No es application/json",
+    415: "No es application/json, o su Content-Encoding no es gzip ni deflate",
     422: "Datos no válidos; nombra campo y regla, nunca el valor",
     503: "No se puede responder o guardar la respuesta ahora",
 }
@@ -88,7 +88,7 @@ class GatewayDeps:
 def gateway_router(deps: GatewayDeps) -> Router:
     """Build the routes. That of `POST /predecir` is documentation: `deps.predict` serves it."""
     patient = deps.patient
-    # `read_body` enforces the limit, with an error in Spanish; the framework's error is in English.
+    # `read_json` enforces the limit, with an error in Spanish; the framework's error is in English.
     router = Router(tags=["predicción"], max_body_size=sys.maxsize)
 
     @router.post(

@@ -1,6 +1,7 @@
 """Routes of the Open Inference Protocol v2 over REST; its messages are in `shared.contracts.open_inference`.
 
-Errors have an `ErrorBody`: 400 malformed request, 404 unknown model or version, 413 too large, 503 no model or no room.
+Errors have an `ErrorBody`: 400 malformed request, 404 unknown model or version, 408 too slow, 413 too large,
+415 content coding, 503 no model or no room.
 """
 
 import asyncio
@@ -35,6 +36,8 @@ from shared.contracts.open_inference import (
 from shared.contracts.scoring import ModelUnavailableError
 from shared.patient import Patient
 from shared.web.api_keys import Role
+from shared.web.bodies import read_body
+from shared.web.problems import ProblemError
 from shared.web.routing import PUBLIC, Router
 
 _READERS = frozenset({Role.SERVICIO, Role.OPS})
@@ -43,6 +46,14 @@ SERVER = "predecir"
 PROTOCOL_VERSION = "2"
 _LONGEST_NUMBER = 32
 """Most bytes of a number, its comma and white space in a request body."""
+BODY_SECONDS = 30
+"""Time for a request body to arrive."""
+_BODY_DETAILS = {
+    "tamano": "the body has more than {largest} bytes; send fewer rows at a time",
+    "cortada": "the body ended too early",
+    "codificacion": "Content-Encoding: send the body as it is, or compressed once with gzip or deflate",
+    "compresion": "the body is not compressed as its Content-Encoding states, or was cut off",
+}
 _INLINE_BYTES = 32 * 1024
 """Larger bodies are parsed and serialised in a thread."""
 
@@ -57,7 +68,9 @@ def protocol_routes(
     The second value is the hot route, which gateways call. It bypasses the framework, whose layers cost as much as
     several rows.
     """
-    errors: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 404, 413, 503)}
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody} for status in (400, 404, 408, 413, 415, 503)
+    }
     routes = Router(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute, responses=errors)
     find = partial(_find, batcher, patient.disease.name)
     _add_metadata(routes, batcher, find)
@@ -154,13 +167,14 @@ def _readiness(body: dict[str, Any], reason: str | None) -> Response:
 
 
 async def _body(request: Request, largest: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > largest:
-            detail = f"the body has more than {largest} bytes; send fewer rows at a time"
-            raise OpenInferenceProblemError(413, "tamano", detail)
-    return bytes(body)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await read_body(request.scope, request.receive, largest)
+    except TimeoutError:
+        raise OpenInferenceProblemError(408, "cortada", f"the body took more than {BODY_SECONDS} s") from None
+    except ProblemError as problem:
+        detail = _BODY_DETAILS[problem.rule].format(largest=largest)
+        raise OpenInferenceProblemError(problem.status, problem.rule, detail) from None
 
 
 def _parse(
