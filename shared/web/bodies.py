@@ -73,5 +73,5 @@ def _too_large(largest: int) -> ProblemError:
 
 def _damaged() -> ProblemError:
     return ProblemError(
-        400, "compresion", "El cuerpo no está comprimido como indica Content-Encoding, o llegó cortado."
+        400, "comprimido", "El cuerpo no está comprimido como indica Content-Encoding, o llegó cortado."
     )

@@ -52,7 +52,7 @@ _BODY_DETAILS = {
     "tamano": "the body has more than {largest} bytes; send fewer rows at a time",
     "cortada": "the body ended too early",
     "codificacion": "Content-Encoding: send the body as it is, or compressed once with gzip or deflate",
-    "compresion": "the body is not compressed as its Content-Encoding states, or was cut off",
+    "comprimido": "the body is not compressed as its Content-Encoding states, or was cut off",
 }
 _INLINE_BYTES = 32 * 1024
 """Larger bodies are parsed and serialised in a thread."""
