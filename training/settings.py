@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from shared.settings import ProcessSettings
+from shared.database_url import DatabaseSettings
 
 
-class TrainingSettings(ProcessSettings):
-    """Settings of all training commands."""
+class TrainingSettings(DatabaseSettings):
+    """Settings of all training commands. `trigger` and `reproduce` read the recorder's database, and never write it."""
 
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
     """The patient class, as package.module:Class."""
@@ -16,9 +16,6 @@ class TrainingSettings(ProcessSettings):
     """Folder for the registry, the published models and the keys."""
     mlflow_tracking_uri: str | None = None
     """URI of an MLflow server to register with. Without one, the registry is an SQLite file in PREDECIR_VAR."""
-    database_url: SecretStr = SecretStr("sqlite:///./predicciones.db")
-    """The recorder's database, read by `trigger` and `reproduce`, never written:
-    sqlite:///./FILE or postgresql://user:password@host:5432/database."""
 
     @property
     def registry_file(self) -> Path:

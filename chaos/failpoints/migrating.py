@@ -9,10 +9,11 @@ from sqlalchemy import Connection
 
 from chaos.failpoints.databases import Database
 from chaos.failpoints.tally import Tally
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
 from services.recorder.db.migrate import alembic_config
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH
+from shared.database_url import read_url
 from tests.support.recorder_suite import START
 from tests.support.rows import made_up
 from tests.support.zygote import Zygote

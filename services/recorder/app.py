@@ -11,7 +11,7 @@ from services.recorder.accounting.reconcile import read_last_seq
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.api.routes import read_router
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
 from services.recorder.ingest.consumer import Consumer
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
@@ -54,12 +54,12 @@ async def open_recorder(
     `outboxes` returns the state of the gateways of this process, for `/conciliacion`.
 
     Raises:
-        SettingsError: `DATABASE_URL` has neither of the two forms, or no zone has the name `CLINIC_TIME_ZONE`.
+        SettingsError: `DATABASE_URL` cannot be used, or no zone has the name `CLINIC_TIME_ZONE`.
         PatientClassError: the patient class, which defines the analysts' view, cannot be used.
         StartError: the database cannot be used.
 
     """
-    url = read_url(settings.database_url.get_secret_value())
+    url = settings.database()
     zone = clinic_zone(settings.clinic_time_zone)
     patient = load_patient(settings.predecir_paciente)
     async with open_database(url) as database:

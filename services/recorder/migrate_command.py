@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.commands import refresh_analysts_view, run_command, say
-from services.recorder.db.database import open_database, read_url, shown
+from services.recorder.db.database import open_database
 from services.recorder.db.migrate import Migrated
 from services.recorder.settings import RecorderSettings
+from shared.database_url import shown
 from shared.patient import load_patient
 
 
@@ -15,7 +16,7 @@ def migrate_command(read: Callable[[], RecorderSettings]) -> int:
 
     async def run() -> int:
         settings = read()
-        url = read_url(settings.database_url.get_secret_value())
+        url = settings.database()
         patient, zone = load_patient(settings.predecir_paciente), clinic_zone(settings.clinic_time_zone)
         async with open_database(url) as database:
             say(f"{shown(url)}: {_summary(database.migrated)}")

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, select, update
 
 from services.recorder.commands import run_command, say
-from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, read_url, reason
+from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, reason
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
@@ -43,10 +43,10 @@ def quarantine_command(arguments: Namespace, read: Callable[[], RecorderSettings
     """Run the action of `arguments` on the database; return the exit code."""
 
     async def run() -> int:
-        async with open_database(read_url(read().database_url.get_secret_value())) as database:
+        async with open_database(read().database()) as opened:
             if arguments.action == "list":
-                return await _list(database)
-            done = [await _act(database, row_id, arguments) for row_id in arguments.ids]
+                return await _list(opened)
+            done = [await _act(opened, row_id, arguments) for row_id in arguments.ids]
             return 0 if all(done) else NOT_DONE
 
     return run_command("quarantine", run)

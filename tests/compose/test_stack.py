@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.compose.certificate import self_signed
 from tests.compose.stack import COMMIT, ComposeStack, running_stack
+from tests.support.certificate import self_signed
 from tests.support.load import PATIENT, Requests, load
 from tests.support.waiting import until, until_now
 

@@ -264,12 +264,12 @@ async def test_metrics_count_without_patients(tmp_path: Path) -> None:
     "url",
     [
         "mysql://u:p@localhost/db",
-        "postgres://u:p@localhost/db",
+        "postgres://u:p@localhost/",
         "postgresql+asyncpg://u:p@localhost/db",
         "postgresql://localhost/db",
         "postgresql://u:p@localhost",
         "postgresql://u:p@localhost:port/db",
-        "postgresql://u:p@localhost/db?sslmode=require",
+        "postgresql://u:p@localhost/db?keepalives=1",
         "sqlite://",
         "sqlite:///:memory:",
         "sqlite+aiosqlite:///x.db",
@@ -288,6 +288,17 @@ async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         async with open_recorder(settings(f"sqlite:///{tmp_path}/nowhere/p.db"), CollectorRegistry()):
             pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+async def test_a_file_that_is_not_utf_8_is_rejected(tmp_path: Path, encoding: str) -> None:
+    other = sqlite3.connect(tmp_path / "p.db")
+    other.executescript(f"PRAGMA encoding = '{encoding}'; CREATE TABLE notes (id INTEGER)")
+    other.close()
+
+    with pytest.raises(StartError, match=f"^the database's encoding is {encoding} and must be UTF-8; create another"):
+        async with open_recorder(settings(f"sqlite:///{tmp_path}/p.db"), CollectorRegistry()):
+            pass
 
 
 @pytest.mark.parametrize("made", ["text", "folder", "table", "newer"])

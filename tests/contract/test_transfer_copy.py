@@ -3,11 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.database import Database, open_database
 from services.recorder.db.tables import PREDICCIONES
 from services.recorder.ingest.writes import write_batch
 from services.recorder.transfer.copy import BATCH, copy_table, count
 from services.recorder.transfer.verify import compare_table
+from shared.database_url import read_url
 from tests.support.recorder_suite import START
 from tests.support.rows import made_up
 

@@ -47,7 +47,8 @@ import httpx
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from services.recorder.app import open_recorder
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
+from shared.database_url import read_url
 from services.recorder.settings import RecorderSettings
 from shared.web.hosting import http_app
 

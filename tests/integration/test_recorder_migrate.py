@@ -7,8 +7,9 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection
 
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
 from services.recorder.db.migrate import MIGRATIONS, alembic_config
+from shared.database_url import read_url
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.analysts_suite import query

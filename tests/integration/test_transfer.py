@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.transport import Delivery
+from shared.database_url import read_url
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.analysts_suite import Anemia, Renamed, described, plain, query
 from tests.support.postgres import PostgresServer

@@ -21,13 +21,14 @@ from sqlalchemy import Connection, inspect, text
 from structlog.testing import capture_logs
 
 from services.recorder.analysts.grants import serve_analysts
-from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.database import Database, open_database
 from services.recorder.db.migrate import alembic_config
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
+from shared.database_url import read_url
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
 from tests.support.recorder_suite import START, Target, feedback_event

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Table, func, inspect, select
 from services.recorder.accounting.reconcile import Account, reconcile
 from services.recorder.api.models import Filtro
 from services.recorder.api.queries import BadCursorError, read_one, read_page
-from services.recorder.db.database import Database, Writer, open_database, read_url
+from services.recorder.db.database import Database, Writer, open_database
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.store import Store
@@ -30,6 +30,7 @@ from services.recorder.metrics import Metrics
 from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
+from shared.database_url import read_url
 from tests.support.waiting import until
 
 T = TypeVar("T")

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.artifacts.bundle import Bundle, open_bundle
 from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery
+from shared.database_url import read_url
 from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
 from training.commands.reproduce import row_hash
 from training.commands.trigger import compare_recent
@@ -103,12 +104,12 @@ async def record(url: str, *predictions: Delivery) -> None:
 
 
 async def beyond(url: str, production: Bundle) -> tuple[int, list[str]]:
-    recent, figures = await compare_recent(url, PacienteDePrueba, production, LIMITS, SINCE)
+    recent, figures = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
     return recent.predictions, [figure.name for figure in figures if figure.beyond]
 
 
 async def drift_figure(url: str, production: Bundle, name: str) -> DriftFigure:
-    _, figures = await compare_recent(url, PacienteDePrueba, production, LIMITS, SINCE)
+    _, figures = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
     [figure] = [figure for figure in figures if figure.name == name]
     return figure
 
@@ -173,7 +174,7 @@ async def test_outcomes_of_inconclusive_answers_do_not_count(url: str, productio
 
 async def test_a_prediction_is_read_by_its_id(url: str) -> None:
     await record(url, *[prediction(seq, age=40, ill=True) for seq in range(1, 4)])
-    async with open_predictions(url) as database:
+    async with open_predictions(read_url(url)) as database:
         recorded = await database.prediction(str(uuid.UUID(int=2)))
         assert await database.prediction(str(uuid.UUID(int=9))) is None
     assert recorded is not None

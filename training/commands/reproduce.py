@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from sqlalchemy.engine import URL
 
 from shared.artifacts.bundle import Bundle, Manifest
 from shared.artifacts.errors import BundleError
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelFacts, Score
+from shared.database_url import shown
 from shared.patient import Patient
 from training.context import TrainingContext
 from training.errors import DataError, NotReproducedError, RegistryError
-from training.monitoring.predictions_db import Prediction, database_name, open_predictions, parse_patient
+from training.monitoring.predictions_db import Prediction, open_predictions, parse_patient
 from training.registry.provenance import code_commit, library_versions
 from training.stage_runner import log_line
 
@@ -47,10 +49,10 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """
     identifier = str(arguments.id)
     patient = context.patient
-    database_url = context.settings.database_url.get_secret_value()
+    database_url = context.settings.database()
     prediction = asyncio.run(_read(database_url, identifier))
     if prediction is None:
-        message = f"{identifier}: no such prediction is recorded in {database_name(database_url)} (DATABASE_URL)"
+        message = f"{identifier}: no such prediction is recorded in {shown(database_url)} (DATABASE_URL)"
         raise DataError(message)
     if prediction.patient_digest != patient.digest:
         message = (
@@ -167,7 +169,7 @@ def _from_registry(version: str, context: TrainingContext) -> Bundle:
             raise RegistryError(message) from error
 
 
-async def _read(url: str, identifier: str) -> Prediction | None:
+async def _read(url: URL, identifier: str) -> Prediction | None:
     async with open_predictions(url) as database:
         return await database.prediction(identifier)
 

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from sqlalchemy.engine import URL
+
 from shared.artifacts.bundle import PRODUCTION, Bundle, open_bundle
 from shared.files import locked, replace_file
 from shared.patient import Patient
@@ -44,7 +46,7 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
         raise ParametersError(message)
     production = _open_production(context)
     now = dt.datetime.now(dt.UTC)
-    database_url = context.settings.database_url.get_secret_value()
+    database_url = context.settings.database()
     since = now - dt.timedelta(days=limits.days)
     recent, figures = asyncio.run(compare_recent(database_url, context.patient, production, limits, since))
     folder = context.settings.var / _FOLDER
@@ -76,12 +78,11 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
 
 
 async def compare_recent(
-    database_url: str, patient: type[Patient], production: Bundle, limits: Trigger, since: dt.datetime
+    database_url: URL, patient: type[Patient], production: Bundle, limits: Trigger, since: dt.datetime
 ) -> tuple[RecentPredictions, list[DriftFigure]]:
     """Compare predictions recorded since `since` with the training data of `production`.
 
     Raises:
-        SettingsError: `database_url` is malformed.
         DatabaseError: the database cannot be read, or a row was changed after it was recorded.
         RegistryError: the bundle of `production` has no distribution of its training data.
 

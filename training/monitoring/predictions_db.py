@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 from sqlalchemy import text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from shared.database_url import connect_arguments
 from shared.patient import Patient
-from shared.settings import SettingsError
 from training.errors import DatabaseError
 
 _CHUNK_ROWS = 1000
@@ -108,11 +108,10 @@ class PredictionDatabase:
 
 
 @asynccontextmanager
-async def open_predictions(url: str) -> AsyncIterator[PredictionDatabase]:
-    """Open the database at `url`, a `DATABASE_URL`, for reading.
+async def open_predictions(url: URL) -> AsyncIterator[PredictionDatabase]:
+    """Open the database at `url`, as `shared.database_url.read_url` returns it, for reading.
 
     Raises:
-        SettingsError: `url` is malformed.
         DatabaseError: the database cannot be read.
 
     """
@@ -152,12 +151,6 @@ def _is_conclusive(plausible: str | None) -> bool:
         raise DatabaseError(message) from None
 
 
-def database_name(url: str) -> str:
-    """Return host and name of the database at the valid `url`, without user and password."""
-    parts = make_url(url)
-    return f"{parts.host}/{parts.database}" if parts.host else str(parts.database)
-
-
 def _check_file(path: Path) -> None:
     """Raise if the file cannot be opened. The driver would fail in a thread that ends with a traceback.
 
@@ -172,26 +165,18 @@ def _check_file(path: Path) -> None:
         raise DatabaseError(message) from None
 
 
-def _engine(text_url: str) -> AsyncEngine:
+def _engine(url: URL) -> AsyncEngine:
     """Return an engine that only reads and does not create a missing file."""
-    try:
-        url = make_url(text_url)
-    except ArgumentError:
-        url = URL.create("none")
-    if url.drivername == "sqlite" and url.database:
-        _check_file(Path(url.database))
+    if url.drivername == "sqlite":
+        database = url.database or ""
+        _check_file(Path(database))
         options = {"mode": "ro", "uri": "true"}
-        url = URL.create("sqlite+aiosqlite", database=f"file:{quote(url.database)}", query=options)
+        url = URL.create("sqlite+aiosqlite", database=f"file:{quote(database)}", query=options)
         return create_async_engine(url, poolclass=NullPool)
-    if url.drivername == "postgresql":
-        timeouts = {"timeout": _CONNECT_SECONDS, "command_timeout": _READ_SECONDS}
-        session = {"application_name": "predecir-training", "default_transaction_read_only": "on"}
-        return create_async_engine(
-            url.set(drivername="postgresql+asyncpg"),
-            poolclass=NullPool,
-            connect_args={**timeouts, "server_settings": session},
-        )
-    message = (
-        "settings: DATABASE_URL: expected sqlite:///./predicciones.db or postgresql://user:password@host:5432/database"
+    connect = connect_arguments(
+        url, application_name="predecir-training", connect_seconds=_CONNECT_SECONDS, read_only=True
     )
-    raise SettingsError(message)
+    connect["command_timeout"] = _READ_SECONDS
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg", query={}), poolclass=NullPool, connect_args=connect
+    )

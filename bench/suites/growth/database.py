@@ -21,8 +21,9 @@ from bench.lib.reports import table
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.api.models import Filtro
 from services.recorder.api.queries import read_one, read_page
-from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.database import Database, open_database
 from services.recorder.ingest.writes import write_batch
+from shared.database_url import read_url
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.postgres import postgres_server
 from tests.support.rows import START, repeated, repeated_feedback_of

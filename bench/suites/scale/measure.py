@@ -8,11 +8,12 @@ from pathlib import Path
 
 from services.gateway.ids import keyed_id
 from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
-from services.recorder.db.database import open_database, read_url
+from services.recorder.db.database import open_database
 from services.recorder.db.rows import PredictionRow
 from services.recorder.ingest.writes import write_batch
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelFacts, Score
+from shared.database_url import read_url
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.rows import made_up
 

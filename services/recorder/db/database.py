@@ -8,14 +8,14 @@ from typing import Protocol, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.db.migrate import Migrated, migrate
 from services.recorder.db.postgres import PostgresWriter, postgres_readers
 from services.recorder.db.sqlite import SqliteWriter, sqlite_readers
-from shared.settings import SettingsError
+from shared.database_url import shown
 from shared.web.hosting import StartError
 
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -55,30 +55,6 @@ def rejects_values(error: BaseException) -> bool:
     return isinstance(error, DataError | IntegrityError) or state.startswith(("22", "23"))
 
 
-def read_url(text: str) -> URL:
-    """Parse `DATABASE_URL`, which names no driver.
-
-    Raises:
-        SettingsError: it is neither of the two forms.
-
-    """
-    try:
-        url = make_url(text)
-        port_is_number = url.port is None or url.port > 0
-    except (ArgumentError, ValueError):
-        url, port_is_number = URL.create("none"), False
-    if port_is_number and not url.query and url.database and not url.database.startswith(":"):
-        if url.drivername == "sqlite" and not url.host:
-            return url
-        if url.drivername == "postgresql" and url.host and url.username:
-            return url
-    message = (
-        "settings: DATABASE_URL: expected sqlite:///./predicciones.db or "
-        "postgresql://user:password@host:5432/database (see .env.example)"
-    )
-    raise SettingsError(message)
-
-
 @asynccontextmanager
 async def open_database(url: URL, *, busy_seconds: float = 5, statement_seconds: float = 30) -> AsyncIterator[Database]:
     """Connect, create or upgrade the tables, and close the connections at the end.
@@ -109,11 +85,6 @@ async def open_database(url: URL, *, busy_seconds: float = 5, statement_seconds:
     finally:
         await readers.dispose()
         await writer.close()  # last: SQLite's last connection empties the WAL
-
-
-def shown(url: URL) -> str:
-    """Return what names the database in messages: no user, no password."""
-    return str(url.database) if not url.host else f"{url.database} on {url.host} port {url.port or 5432}"
 
 
 def _advice(error: BaseException, url: URL) -> str:

@@ -29,10 +29,11 @@ def migrate(connection: Connection) -> Migrated:
     A second recorder waits for the first, then reads the revision and finds nothing to do.
 
     Raises:
-        StartError: the tables were created by newer code.
+        StartError: the tables were created by newer code, or the database cannot store every text.
 
     """
     lock(connection)
+    _check_encoding(connection)
     before = _revision(connection)
     try:
         command.upgrade(alembic_config(connection), "head")
@@ -40,6 +41,20 @@ def migrate(connection: Connection) -> Migrated:
         message = f"the tables of the database cannot be upgraded: {error}; did a newer version create them?"
         raise StartError(message) from None
     return Migrated(before, _revision(connection))
+
+
+def _check_encoding(connection: Connection) -> None:
+    """Check that the database is in UTF-8. Another encoding lacks characters, or checks none, or sorts otherwise.
+
+    Raises:
+        StartError: it is not.
+
+    """
+    query = "SHOW server_encoding" if connection.dialect.name == "postgresql" else "PRAGMA encoding"
+    encoding = connection.exec_driver_sql(query).scalar_one()
+    if encoding not in {"UTF8", "UTF-8"}:
+        advice = "create another one, on PostgreSQL with ENCODING 'UTF8' TEMPLATE template0, and change DATABASE_URL"
+        raise StartError(f"the database's encoding is {encoding} and must be UTF-8; {advice}")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from shared.database_url import connect_arguments
+
 T = TypeVar("T")
 _CONNECT_SECONDS = 5
 
@@ -31,11 +33,10 @@ class PostgresWriter:
 
 def postgres_readers(url: URL, *, size: int, statement_seconds: float) -> AsyncEngine:
     """Return an engine of at most `size` read-only connections to `url`; each transaction reads one snapshot."""
-    session = {"default_transaction_read_only": "on"}
     return _engine(
         url,
         "predecir-recorder-read",
-        session,
+        read_only=True,
         size=size,
         statement_seconds=statement_seconds,
         isolation_level="REPEATABLE READ",
@@ -45,19 +46,17 @@ def postgres_readers(url: URL, *, size: int, statement_seconds: float) -> AsyncE
 def _engine(
     url: URL,
     name: str,
-    session: dict[str, str] | None = None,
     *,
     size: int,
     statement_seconds: float,
+    read_only: bool = False,
     **options: Any,  # noqa: ANN401 - SQLAlchemy's
 ) -> AsyncEngine:
-    connect = {
-        "server_settings": {"application_name": name, "timezone": "UTC", **(session or {})},
-        "timeout": _CONNECT_SECONDS,
-        "command_timeout": statement_seconds,
-    }
+    connect = connect_arguments(url, application_name=name, connect_seconds=_CONNECT_SECONDS, read_only=read_only)
+    connect["server_settings"]["timezone"] = "UTC"
+    connect["command_timeout"] = statement_seconds
     return create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
+        url.set(drivername="postgresql+asyncpg", query={}),
         pool_size=size,
         max_overflow=0,
         pool_pre_ping=True,

@@ -18,11 +18,12 @@ from services.recorder.analysts.dictionary import merge_dictionary
 from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.analysts.views import view_name
 from services.recorder.commands import fail, refresh_analysts_view, run_command, say
-from services.recorder.db.database import Database, open_database, read_url
+from services.recorder.db.database import Database, open_database
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
 from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.copy import Key, copy_table, count, read_all
 from services.recorder.transfer.verify import Comparison, compare_table
+from shared.database_url import shown
 from shared.patient import Patient, load_patient
 from shared.settings import SettingsError
 
@@ -74,7 +75,7 @@ def transfer_command(source: str | None, target: str | None, read: Callable[[], 
 
     async def run() -> int:
         settings = read()
-        urls = _urls(*(url or settings.database_url.get_secret_value() for url in (source, target)))
+        urls = _urls(source, target, settings.database)
         patient, zone = load_patient(settings.predecir_paciente), clinic_zone(settings.clinic_time_zone)
         return await _transfer(*urls, patient, zone)
 
@@ -86,15 +87,16 @@ def transfer_command(source: str | None, target: str | None, read: Callable[[], 
         return fail("transfer", f"interrupted; {_RESUME}", INTERRUPTED)
 
 
-def _urls(source: str, target: str) -> tuple[URL, URL]:
+def _urls(source: str | None, target: str | None, database: Callable[[str | None], URL]) -> tuple[URL, URL]:
     urls = []
     for option, text in (("--from", source), ("--to", target)):
         try:
-            urls.append(read_url(text))
+            urls.append(database(text))
         except SettingsError as error:
-            raise SettingsError(str(error).replace("settings: DATABASE_URL", option)) from None
+            place = "settings: DATABASE_URL" if text is None else option
+            raise SettingsError(str(error).replace("settings: DATABASE_URL", place)) from None
     source_url, target_url = urls
-    if source_url == target_url:
+    if shown(source_url) == shown(target_url):
         raise SettingsError("--from and --to are the same database; name two")
     if source_url.drivername == "sqlite" and not Path(source_url.database or "").is_file():
         raise SettingsError(f"--from: there is no file {source_url.database}; name the predicciones.db to copy")
