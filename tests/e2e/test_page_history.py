@@ -3,14 +3,18 @@
 import csv
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Download, Route, expect
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.browser import Doctor, Held
 from tests.support.database import is_settled, query
+from tests.support.load import PATIENT
 from tests.support.processes import Process
 from tests.support.waiting import until_now
 
@@ -125,7 +129,121 @@ def test_filters_and_pages(doctor: Doctor, page_server: Process, page_folder: Pa
     assert doctor.page.get_by_label("Desde").input_value() == ""
 
 
-def test_what_is_shown_is_saved_as_a_table_that_spanish_excel_opens(doctor: Doctor, page_server: Process) -> None:
+def saved(download: Download) -> list[dict[str, str]]:
+    """The rows of a saved CSV file."""
+    return list(csv.DictReader(io.StringIO(Path(download.path()).read_text("utf-8-sig")), delimiter=";"))
+
+
+def in_pages_of_10(route: Route) -> None:
+    """Let the server return shorter pages than the page of the browser wants for a file."""
+    route.continue_(url=route.request.url.replace("limite=500", "limite=10"))
+
+
+def many(page_server: Process, reference: str) -> list[str]:
+    """Record 30 predictions with a reference; return their ids, the newest first."""
+    with httpx.Client(base_url=page_server.url, headers={"Referencia-Paciente": reference}) as client:
+        ids = [client.post("/predecir", json=PATIENT).raise_for_status().json()["id"] for _ in range(30)]
+    until_now(lambda: is_settled(page_server))
+    return ids[::-1]
+
+
+def test_all_rows_of_the_filter_are_saved_and_not_only_those_shown(doctor: Doctor, page_server: Process) -> None:
+    ids = many(page_server, "Historia-1")
+    assert search(history(doctor), "Historia-1") == ids[:25]
+    doctor.page.get_by_label("Identificador o referencia propia").fill("not searched for yet")
+    doctor.page.route("**/predicciones?limite=500*", in_pages_of_10)
+    with doctor.page.expect_download() as download:
+        doctor.press("Guardar como CSV")
+    rows = saved(download.value)
+    assert [row["id"] for row in rows] == ids
+    assert {row["referencia"] for row in rows} == {"Historia-1"}
+    expect(doctor.page.locator(".saving")).to_have_text("Guardado: 30 predicciones.")
+    assert shown(doctor) == ids[:25]
+    assert doctor.violations() == ""
+
+
+def test_saving_shows_its_progress_and_can_be_cancelled(doctor: Doctor, page_server: Process) -> None:
+    many(page_server, "Historia-2")
+    search(history(doctor), "Historia-2")
+    files: list[Download] = []
+    doctor.page.on("download", lambda file: files.append(file))  # noqa: PLW0108 - Playwright takes no builtin
+    held = Held(doctor.page, "**/predicciones?limite=500*")
+    doctor.press("Guardar como CSV")
+    in_pages_of_10(held.next())
+    second = held.next()
+    expect(doctor.page.locator(".saving")).to_have_text("Guardando: 10 predicciones…")
+    assert doctor.violations() == ""
+    doctor.press("Cancelar")
+    expect(doctor.page.locator(".saving")).to_have_text("Cancelado: no se ha guardado nada.")
+    with doctor.page.expect_response("**/predicciones?*cursor=*") as answered:
+        second.continue_()
+    answered.value.finished()
+    doctor.page.evaluate("new Promise(requestAnimationFrame)")
+    expect(doctor.page.get_by_role("button", name="Guardar como CSV")).to_be_focused()
+    assert files == []
+
+
+def test_an_interrupted_file_is_continued_without_repeating_a_row(doctor: Doctor, page_server: Process) -> None:
+    ids = many(page_server, "Historia-3")
+    search(history(doctor), "Historia-3")
+    held = Held(doctor.page, "**/predicciones?limite=500*")
+    doctor.press("Guardar como CSV")
+    in_pages_of_10(held.next())
+    held.next().fulfill(status=500, json={"type": "urn:x:interno", "detail": "Ha fallado."})
+    assert "Ha fallado." in doctor.alert()
+    expect(doctor.page.locator(".saving")).to_have_text(
+        "Interrumpido tras 10 predicciones: no se ha guardado nada todavía."
+    )
+    with doctor.page.expect_download() as download:
+        doctor.press("Reintentar")
+        held.next().continue_()
+    assert [row["id"] for row in saved(download.value)] == ids
+
+
+def test_the_file_has_the_readers_time_labels_and_the_stored_reference(
+    doctor: Doctor, page_server: Process, page_folder: Path
+) -> None:
+    given = ask(doctor, page_server, reference="Historia 4712", tsh="0,11")
+    assert search(history(doctor), given) == [given]
+    with doctor.page.expect_download() as download:
+        doctor.press("Guardar como CSV")
+    [row] = saved(download.value)
+    answered = page_server.get(f"/predicciones/{given}").json()
+    local = datetime.fromisoformat(answered["timestamp"]).astimezone(ZoneInfo("Europe/Madrid"))
+    [[reference]] = query(page_folder, "SELECT referencia FROM predicciones WHERE id = ?", given)
+    assert row["fecha (Europe/Madrid)"] == f"{local:%Y-%m-%d %H:%M:%S}"
+    assert row["referencia"] == reference
+    assert (row["diagnostico"], row["diagnostico_codigo"]) == (LABELS[answered["output"]], answered["output"])
+    assert list(row)[-len(DatosPaciente.features) :] == [
+        f"{feature.label} ({feature.unit})" if feature.unit else feature.label for feature in DatosPaciente.features
+    ]
+
+
+@pytest.mark.parametrize(
+    ("moment", "local"),
+    [
+        ("2026-11-30T16:04:05.999999Z", "2026-11-30 17:04:05"),
+        ("2026-07-31T22:30:00Z", "2026-08-01 00:30:00"),
+        ("2026-10-25T01:00:00Z", "2026-10-25 02:00:00"),
+    ],
+)
+def test_a_time_in_the_file_is_one_that_spreadsheets_read(doctor: Doctor, moment: str, local: str) -> None:
+    with doctor.page.expect_download() as download:
+        doctor.page.evaluate(SAVED, {"row": {"timestamp": moment, "inputs": {}}, "reference": ""})
+    [row] = saved(download.value)
+    assert row["fecha (Europe/Madrid)"] == local
+
+
+SAVED = """async ({ row, reference }) => {
+    const { CsvFile } = await import("/pagina/csv.js");
+    const file = new CsvFile({ campos: [], diagnosticos: {} }, reference);
+    file.add([row]);
+    file.download();
+}"""
+"""Save a file of one row."""
+
+
+def test_a_file_is_a_table_that_spanish_excel_opens(doctor: Doctor, page_server: Process) -> None:
     given = ask(doctor, page_server, tsh="0,09")
     doctor.press("Corregir…")
     doctor.answer.get_by_label("Diagnóstico correcto").select_option(index=1)
@@ -139,8 +257,8 @@ def test_what_is_shown_is_saved_as_a_table_that_spanish_excel_opens(doctor: Doct
     content = Path(download.value.path()).read_bytes()
     assert content.startswith(b"\xef\xbb\xbf")
     assert content.endswith(b"\r\n")
-    [row] = csv.DictReader(io.StringIO(content.decode("utf-8-sig")), delimiter=";")
-    assert (row["id"], row["tsh (mU/L)"], row["edad (años)"], row["bocio"]) == (given, "0,09", "47", "no")
+    [row] = saved(download.value)
+    assert (row["id"], row["TSH (mU/L)"], row["Edad (años)"], row["Bocio"]) == (given, "0,09", "47", "no")
     assert row["motivo"] == "'=SUMA(A1;A2)"
     assert row["comprobado"] == "corregido"
     named = (row["plausibles"] or row["diagnostico"]).split(", ")
@@ -149,13 +267,12 @@ def test_what_is_shown_is_saved_as_a_table_that_spanish_excel_opens(doctor: Doct
 
 @pytest.mark.parametrize("start", ["\uff1d", "\uff0b", "\uff0d", "\uff20", "|"])
 def test_no_reason_is_run_as_a_formula(doctor: Doctor, start: str) -> None:
-    saved = """async start => {
-        const { downloadCsv } = await import("/pagina/csv.js");
-        downloadCsv([{ inputs: {}, resultado: { aceptada: false, motivo: `${start}A1` } }], { campos: [] });
-    }"""
+    feedback = {"aceptada": False, "motivo": f"{start}A1"}
     with doctor.page.expect_download() as download:
-        doctor.page.evaluate(saved, start)
-    assert f"'{start}A1" in Path(download.value.path()).read_text("utf-8-sig")
+        doctor.page.evaluate(SAVED, {"row": {"inputs": {}, "resultado": feedback}, "reference": f"{start}B2"})
+    content = Path(download.value.path()).read_text("utf-8-sig")
+    assert f"'{start}A1" in content
+    assert f"'{start}B2" in content
 
 
 @pytest.mark.parametrize("count", [None, 1, 3])
@@ -179,10 +296,9 @@ def test_an_answer_that_was_not_conclusive_stays_so(doctor: Doctor, page_server:
     expect(doctor.page.locator(".history td").nth(1).locator("span").last).to_have_text(wanted)
     with doctor.page.expect_download() as download:
         doctor.press("Guardar como CSV")
-    content = Path(download.value.path()).read_text("utf-8-sig")
-    [row] = csv.DictReader(io.StringIO(content), delimiter=";")
+    [row] = saved(download.value)
     assert row["conclusion"] == {None: "", 1: "Concluyente", 3: "No concluyente"}[count]
-    assert row["plausibles"] == ", ".join(codes[: count or 0])
+    assert row["plausibles"] == ", ".join(LABELS[code] for code in codes[: count or 0])
     doctor.page.locator(".history a").click()
     record = doctor.page.locator("#prediccion")
     expect(record.locator("h2").first).to_have_text(f"Más probable: {label}" if is_open else label)

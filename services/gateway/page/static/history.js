@@ -1,12 +1,13 @@
 // The history of predictions: filters, search by id or patient reference, paging, print and CSV.
 
 import { get, post, reasonOf } from "./api.js";
-import { downloadCsv } from "./csv.js";
+import { CsvFile } from "./csv.js";
 import { announce, button, h } from "./dom.js";
 import { formatMoment, formatPercent } from "./numbers.js";
 import { isOpen } from "./prediction.js";
 
 const PAGE = 25;
+const SAVED_PAGE = 500; // the most that the server returns at once
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function buildHistory(root, spec) {
@@ -19,11 +20,15 @@ export function buildHistory(root, spec) {
   const summaryLine = h("p", { class: "muted", role: "status" });
   const errorBox = h("div", { role: "alert" });
   const more = button("Ver más", () => load(false));
-  const save = button("Guardar como CSV", () => downloadCsv(rows, spec));
+  const save = button("Guardar como CSV", () => saveAll({ query: filtered, cursor: null, file: new CsvFile(spec, reference) }));
+  const cancel = button("Cancelar", () => endSaving("Cancelado: no se ha guardado nada."));
+  const savingLine = h("p", { class: "muted saving" });
   const print = button("Imprimir", () => window.print());
   let rows = [];
   let following = null;
   let filtered = null; // the filters of the rows on screen: a cursor is valid for them only
+  let reference = ""; // the one that the rows on screen were found by
+  let saving = 0; // a response to a cancelled one is not saved
   let latest = 0; // responses to an older request are not shown
 
   const filters = h("form", { class: "card filters", novalidate: true, autocomplete: "off", "aria-label": "Filtros" },
@@ -39,7 +44,8 @@ export function buildHistory(root, spec) {
     h("caption", { class: "hidden-text" }, "Predicciones, de la más nueva a la más antigua"),
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ["Fecha", "Diagnóstico", "Probabilidad", "Comprobado", "Identificador"].map((text) => h("th", { scope: "col", role: "columnheader" }, text)))),
     body);
-  root.append(filters, errorBox, h("div", { class: "card results" }, h("div", { class: "results-top" }, summaryLine, h("div", { class: "actions" }, save, print)), table, more));
+  root.append(filters, errorBox, h("div", { class: "card results" }, h("div", { class: "results-top" }, summaryLine, h("div", { class: "actions" }, save, cancel, print)), savingLine, table, more));
+  cancel.hidden = true;
 
   return { open: () => load(true) };
 
@@ -47,11 +53,14 @@ export function buildHistory(root, spec) {
     const turn = (latest += 1);
     errorBox.replaceChildren();
     if (fresh) summaryLine.textContent = "Buscando…";
+    if (fresh && cancel.hidden) savingLine.textContent = "";
+    const typed = search.value.trim();
     try {
-      const query = fresh ? await filter() : filtered;
+      const query = fresh ? await filter(typed) : filtered;
       const page = await fetchPage(query, fresh ? null : following);
       if (turn !== latest) return;
       filtered = query;
+      if (fresh) reference = typeof query !== "string" && query.has("referencia") ? typed : "";
       rows = fresh ? page.predicciones : [...rows, ...page.predicciones];
       following = page.siguiente;
       body.replaceChildren(...rows.map((row) => line(row, spec)));
@@ -69,14 +78,47 @@ export function buildHistory(root, spec) {
 
   function summary() {
     if (rows.length === 0) return "No hay predicciones que mostrar.";
-    return `${rows.length === 1 ? "1 predicción" : `${rows.length} predicciones`}${following ? ", y hay más" : ""}.`;
+    return `${inWords(rows.length)}${following ? ", y hay más" : ""}.`;
+  }
+
+  /** Save all predictions of the filters, not only those on screen; `progress` holds what is left to fetch. */
+  async function saveAll(progress) {
+    const turn = (saving += 1);
+    const { query, file } = progress;
+    errorBox.replaceChildren();
+    cancel.hidden = false;
+    if (document.activeElement === save) cancel.focus();
+    save.hidden = true;
+    try {
+      do {
+        const page = await fetchPage(query, progress.cursor, SAVED_PAGE);
+        if (turn !== saving) return;
+        file.add(page.predicciones);
+        progress.cursor = page.siguiente;
+        savingLine.textContent = `Guardando: ${inWords(file.count)}…`;
+      } while (progress.cursor !== null);
+      file.download();
+      endSaving(`Guardado: ${inWords(file.count)}.`);
+    } catch (rejection) {
+      if (turn !== saving) return;
+      endSaving(`Interrumpido tras ${inWords(file.count)}: no se ha guardado nada todavía.`);
+      errorBox.append(h("div", { class: "note danger" }, h("p", {}, reasonOf(rejection)), button("Reintentar", () => saveAll(progress), "small")));
+    }
+  }
+
+  function endSaving(text) {
+    saving += 1;
+    save.hidden = false;
+    if (document.activeElement === cancel) save.focus();
+    cancel.hidden = true;
+    savingLine.textContent = text;
+    announce(text);
   }
 
   /** Return the filters: an id, or the parameters of a search. */
-  async function filter() {
-    const text = search.value.trim();
+  async function filter(text) {
     if (UUID.test(text)) return text.toLowerCase();
-    const query = new URLSearchParams({ limite: PAGE });
+    const query = new URLSearchParams();
     if (since.value) query.set("desde", new Date(`${since.value}T00:00`).toISOString());
     if (until.value) query.set("hasta", dayAfter(until.value).toISOString());
     if (diagnosis.value) query.set("output", diagnosis.value);
@@ -84,9 +126,9 @@ export function buildHistory(root, spec) {
     return query;
   }
 
-  async function fetchPage(query, cursor) {
+  async function fetchPage(query, cursor, limit = PAGE) {
     if (typeof query === "string") return { predicciones: [await get(`/predicciones/${query}`)], siguiente: null };
-    return get(`/predicciones?${query}${cursor ? `&${new URLSearchParams({ cursor })}` : ""}`);
+    return get(`/predicciones?${new URLSearchParams({ limite: limit, ...Object.fromEntries(query), ...(cursor && { cursor }) })}`);
   }
 
   function clear() {
@@ -94,6 +136,8 @@ export function buildHistory(root, spec) {
     load(true);
   }
 }
+
+const inWords = (count) => (count === 1 ? "1 predicción" : `${count} predicciones`);
 
 function dayAfter(day) {
   const date = new Date(`${day}T00:00`);
