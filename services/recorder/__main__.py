@@ -7,13 +7,17 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own ha
 import argparse
 import sys
 
+from sqlalchemy.engine import URL
+
 from services.recorder import quarantine
+from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.app import alone
-from services.recorder.commands import fail
+from services.recorder.commands import View, fail
 from services.recorder.migrate_command import migrate_command
 from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.command import transfer_command
 from shared.failpoints import arm
+from shared.patient import load_patient
 from shared.settings import BAD_SETTINGS, ProcessSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging
 from shared.web.hosting import main
@@ -41,14 +45,19 @@ def run(arguments: list[str]) -> int:
     except SettingsError as error:
         return fail("recorder", str(error), BAD_SETTINGS)
     if options.command == "migrate":
-        return migrate_command(_settings)
+        return migrate_command(_database, _view)
     if options.command == "transfer":
-        return transfer_command(options.source, options.target, _settings)
-    return quarantine.quarantine_command(options, _settings)
+        return transfer_command(options.source, options.target, _database, _view)
+    return quarantine.quarantine_command(options, _database)
 
 
-def _settings() -> RecorderSettings:
-    return read_settings(RecorderSettings)
+def _database(url: str | None = None) -> URL:
+    return read_settings(RecorderSettings).database(url)
+
+
+def _view() -> View:
+    settings = read_settings(RecorderSettings)
+    return load_patient(settings.predecir_paciente), clinic_zone(settings.clinic_time_zone)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from shared.patient import Patient, PatientClassError
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.hosting import UNAVAILABLE, StartError
 
+View = tuple[type[Patient], ZoneInfo]
+"""The patient class of the analysts' view, and the zone of its local day."""
+
 
 def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]], *, advice: str = "") -> int:
     """Run `command` and return its exit code.
@@ -30,11 +33,11 @@ def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]], *, a
         return fail(name, f"the database cannot be used: {reason(error)}{advice}", UNAVAILABLE)
 
 
-async def refresh_analysts_view(database: Database, patient: type[Patient], zone: ZoneInfo) -> None:
+async def refresh_analysts_view(database: Database, view: View) -> None:
     """Create or update the analysts' view and dictionary in `database`, and print whether the view is there."""
-    done = await serve_analysts(database.writer, patient, zone)
+    done = await serve_analysts(database.writer, *view)
     state = "up to date" if done else "not updated; the line above has the reason, and the recorder tries at its start"
-    say(f"view {view_name(patient)}: {state}")
+    say(f"view {view_name(view[0])}: {state}")
 
 
 def say(line: str) -> None:

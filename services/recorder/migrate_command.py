@@ -2,25 +2,22 @@
 
 from collections.abc import Callable
 
-from services.recorder.analysts.time_zone import clinic_zone
-from services.recorder.commands import refresh_analysts_view, run_command, say
+from sqlalchemy.engine import URL
+
+from services.recorder.commands import View, refresh_analysts_view, run_command, say
 from services.recorder.db.database import open_database
 from services.recorder.db.migrate import Migrated
-from services.recorder.settings import RecorderSettings
 from shared.database_url import shown
-from shared.patient import load_patient
 
 
-def migrate_command(read: Callable[[], RecorderSettings]) -> int:
+def migrate_command(database: Callable[[], URL], view: Callable[[], View]) -> int:
     """Upgrade the tables and the analysts' view, print what was done, and return the exit code."""
 
     async def run() -> int:
-        settings = read()
-        url = settings.database()
-        patient, zone = load_patient(settings.predecir_paciente), clinic_zone(settings.clinic_time_zone)
-        async with open_database(url) as database:
-            say(f"{shown(url)}: {_summary(database.migrated)}")
-            await refresh_analysts_view(database, patient, zone)
+        url, shown_view = database(), view()
+        async with open_database(url) as opened:
+            say(f"{shown(url)}: {_summary(opened.migrated)}")
+            await refresh_analysts_view(opened, shown_view)
         return 0
 
     return run_command("migrate", run)

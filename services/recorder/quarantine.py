@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import URL, Connection, Row, delete, select, update
 
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, reason
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
-from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import Delivery
 
 NOT_DONE = 1
@@ -39,11 +38,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     discard.add_argument("--reason", required=True, help="stored with the row; no patient values")
 
 
-def quarantine_command(arguments: Namespace, read: Callable[[], RecorderSettings]) -> int:
+def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int:
     """Run the action of `arguments` on the database; return the exit code."""
 
     async def run() -> int:
-        async with open_database(read().database()) as opened:
+        async with open_database(database()) as opened:
             if arguments.action == "list":
                 return await _list(opened)
             done = [await _act(opened, row_id, arguments) for row_id in arguments.ids]

@@ -8,23 +8,19 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TextIO
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import URL, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.accounting.outbox_reports import merge_reports
 from services.recorder.analysts.dictionary import merge_dictionary
-from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.analysts.views import view_name
-from services.recorder.commands import fail, refresh_analysts_view, run_command, say
+from services.recorder.commands import View, fail, refresh_analysts_view, run_command, say
 from services.recorder.db.database import Database, open_database
 from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
-from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.copy import Key, copy_table, count, read_all
 from services.recorder.transfer.verify import Comparison, compare_table
 from shared.database_url import shown
-from shared.patient import Patient, load_patient
 from shared.settings import SettingsError
 
 DIFFERENT = 1
@@ -66,18 +62,17 @@ class Progress:
         self._stream.flush()
 
 
-def transfer_command(source: str | None, target: str | None, read: Callable[[], RecorderSettings]) -> int:
+def transfer_command(
+    source: str | None, target: str | None, database: Callable[[str | None], URL], view: Callable[[], View]
+) -> int:
     """Copy and verify; return the exit code: 0 only if every row of `source` is in `target`, exactly.
 
-    A URL that is None is `DATABASE_URL`. The target gets the analysts' view if the source has it.
+    `database` parses a URL; None is `DATABASE_URL`. The target gets the analysts' `view` if the source has it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # to advise after Ctrl-C
 
     async def run() -> int:
-        settings = read()
-        urls = _urls(source, target, settings.database)
-        patient, zone = load_patient(settings.predecir_paciente), clinic_zone(settings.clinic_time_zone)
-        return await _transfer(*urls, patient, zone)
+        return await _transfer(*_urls(source, target, database), view())
 
     try:
         return run_command("transfer", run, advice=f"; {_RESUME}")
@@ -103,7 +98,7 @@ def _urls(source: str | None, target: str | None, database: Callable[[str | None
     return source_url, target_url
 
 
-async def _transfer(source_url: URL, target_url: URL, patient: type[Patient], zone: ZoneInfo) -> int:
+async def _transfer(source_url: URL, target_url: URL, view: View) -> int:
     async with (
         open_database(source_url, statement_seconds=_STATEMENT_SECONDS) as source,
         open_database(target_url, statement_seconds=_STATEMENT_SECONDS) as target,
@@ -117,10 +112,10 @@ async def _transfer(source_url: URL, target_url: URL, patient: type[Patient], zo
         entries = await read_all(reading, DICCIONARIO)
         merged = await target.writer.transaction(partial(merge_dictionary, entries))
         say(f"diccionario: {merged} lines taken over")
-        if view_name(patient) in {entry["vista"] for entry in entries}:
-            await refresh_analysts_view(target, patient, zone)
+        if view_name(view[0]) in {entry["vista"] for entry in entries}:
+            await refresh_analysts_view(target, view)
         else:
-            say(f"view {view_name(patient)}: the source does not have it, so it is not created here either")
+            say(f"view {view_name(view[0])}: the source does not have it, so it is not created here either")
     wrong = sum(len(comparison.missing) + len(comparison.different) for comparison in comparisons)
     if wrong:
         return fail("transfer", f"{wrong} rows differ; they are listed above. Nothing was overwritten", DIFFERENT)
