@@ -11,14 +11,14 @@ from pathlib import Path
 from chaos.analysis.report import summary
 from chaos.faults.injection import HELD, KILLS
 from chaos.load.plan import Plan
-from chaos.scenarios.local import run_local
+from chaos.scenarios.local import LOCAL_HELD, run_local
 from chaos.scenarios.server import POISON, run_server
 from chaos.stopping import stoppable
 from tests.support.machine import fsync_ms, machine
 from tests.support.paths import ROOT
 
 _RUNS = {"server": run_server, "local": run_local}
-CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, POISON)})
+CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, *LOCAL_HELD, POISON)})
 
 
 def main() -> int:

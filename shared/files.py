@@ -60,12 +60,15 @@ def create_once(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
 
 
 def file_version(path: Path) -> tuple[int, ...]:
-    """Return a value that changes with the file: inode, time and size; empty if there is no such file."""
+    """Return a value that changes with the file: device, inode, time and size; empty if there is no such file.
+
+    The first two identify the file: they stay as long as the path leads to the same one.
+    """
     try:
         status = path.stat()
     except OSError:
         return ()
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def sync_folder(folder: Path) -> None:
@@ -78,8 +81,8 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, seconds: float = math.inf) -> Iterator[None]:
-    """Lock `path` exclusively meanwhile: a folder or a file, which is created if it is missing.
+def locked(path: Path, *, seconds: float = math.inf, mode: int = 0o666) -> Iterator[int]:
+    """Lock `path` exclusively meanwhile: a folder or a file, which is created if it is missing; yields its descriptor.
 
     The kernel releases the lock when the process ends. A stopped process keeps it, so waits can be bounded.
 
@@ -89,10 +92,10 @@ def locked(path: Path, *, seconds: float = math.inf) -> Iterator[None]:
 
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, mode)
     try:
         _lock(descriptor, seconds)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

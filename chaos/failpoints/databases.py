@@ -66,7 +66,7 @@ class Sqlite:
 
     def drop(self) -> None:
         """Remove it."""
-        for end in ("", "-wal", "-shm"):
+        for end in ("", "-wal", "-shm", "-lock"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
 
 

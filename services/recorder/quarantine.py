@@ -42,7 +42,8 @@ def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int
     """Run the action of `arguments` on the database; return the exit code."""
 
     async def run() -> int:
-        async with open_database(database()) as opened:
+        changes = arguments.action in {"replay", "discard"}
+        async with open_database(database(), writes=changes) as opened:
             if arguments.action == "list":
                 return await _list(opened)
             done = [await _act(opened, row_id, arguments) for row_id in arguments.ids]

@@ -14,10 +14,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from sqlalchemy import select
 
 from services.recorder.api.models import Filtro
 from services.recorder.api.queries import read_page
+from services.recorder.db.database import open_database
+from services.recorder.db.tables import PREDICCIONES
+from services.recorder.ingest.writes import touch
 from shared.contracts.transport import TransportDownError
+from shared.database_url import read_url
 from shared.web.hosting import StartError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
 from tests.support.recorder_suite import START, Recording, Target, delivery, event, recording
@@ -110,11 +115,24 @@ async def test_opening_a_file_that_stays_locked_fails_in_time(target: Target, tm
     )
 
 
+async def test_a_second_writer_of_the_file_is_refused_but_a_reader_is_not(recorder: Recording, target: Target) -> None:
+    await recorder.store.record([delivery(1)])
+    with pytest.raises(StartError, match="another Predecir has this database open; stop it first"):
+        async with recording(target):
+            pass
+    async with open_database(read_url(target.url), writes=False) as second:
+        async with second.readers.connect() as connection:
+            assert len((await connection.execute(select(PREDICCIONES))).all()) == 1
+        with pytest.raises(OSError, match="another process has"):
+            await second.writer.transaction(touch)
+    assert await recorder.store.record([delivery(2)]) == {2}
+
+
 async def test_the_files_are_readable_by_their_owner_only(recorder: Recording, tmp_path: Path) -> None:
     await recorder.store.record([delivery(1)])
 
     modes = {entry.name: entry.stat().st_mode & 0o777 for entry in os.scandir(tmp_path)}
-    assert modes == dict.fromkeys(("predicciones.db", "predicciones.db-wal", "predicciones.db-shm"), 0o600)
+    assert modes == dict.fromkeys((f"predicciones.db{kind}" for kind in ("", "-wal", "-shm", "-lock")), 0o600)
 
 
 async def test_times_are_text_that_sorts(recorder: Recording, tmp_path: Path) -> None:

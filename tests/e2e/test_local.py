@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -15,7 +16,7 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from tests.support.database import is_settled, query
-from tests.support.processes import Process, interrupted, refused, running
+from tests.support.processes import Process, command, interrupted, refused, running
 from tests.support.waiting import until_now
 
 HYPER = {"edad": 47, "sexo": "F", "tsh": 0.05, "t3": 4.1, "t4_total": 210, "captacion_t4": 0.9}
@@ -166,6 +167,21 @@ def test_a_second_process_on_the_same_folder_is_one_line(local: Process, folder:
     assert "another Predecir runs here" in errors
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [([], 69), (["migrate"], 69), (["quarantine", "replay", "1"], 69), (["quarantine", "list"], 0)],
+)
+def test_only_reading_commands_may_use_the_database_of_the_process(
+    local: Process, folder: Path, arguments: list[str], code: int
+) -> None:
+    predict(local)
+    ended = command(["services.recorder", *arguments], folder)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    if code:
+        assert len(ended.stderr.splitlines()) == 1
+        assert "predicciones.db: another Predecir has this database open; stop it first" in ended.stderr
+
+
 def test_a_database_that_cannot_be_opened_is_one_line(folder: Path) -> None:
     (folder / "predicciones.db").write_bytes(b"a letter, not a database; long enough to be looked at" * 20)
     code, errors = refused("services.local", folder, {})
@@ -186,6 +202,25 @@ def test_answers_continue_while_the_database_is_locked(local: Process, folder: P
     assert given.status_code == 200
     assert query(folder, "SELECT id FROM predicciones") == [(given.json()["id"],)]
     until_now(lambda: reasons(local) == {})
+
+
+def test_answers_continue_while_the_database_file_is_elsewhere(local: Process, folder: Path) -> None:
+    """It is moved away and back; then a complete copy of it takes its place."""
+    answered = [predict(local).json()["id"]]
+    until_now(lambda: is_settled(local))
+    database, away = folder / "predicciones.db", folder / "away.db"
+    for put_back in (shutil.move, shutil.copy):
+        database.rename(away)
+        answered.append(predict(local).json()["id"])
+        until_now(lambda: "base_de_datos" in reasons(local), seconds=30)
+        message = local.get("/health/ready").json()["mensajes_tecnicos"]["base_de_datos"]
+        assert "predicciones.db was moved or deleted while in use; put it back" in message
+        assert local.get("/conciliacion").status_code == 503
+        put_back(away, database)
+        until_now(lambda: reasons(local) == {}, seconds=30)
+        until_now(lambda: is_settled(local), seconds=30)
+    assert sorted(row[0] for row in query(folder, "SELECT id FROM predicciones")) == sorted(answered)
+    assert query(folder, "PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize("harm", ["missing", "tampered", "other patient"])

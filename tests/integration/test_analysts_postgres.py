@@ -1,5 +1,6 @@
 """The contract of the analysts' view and dictionary on PostgreSQL, and its read-only role."""
 
+import asyncio
 import re
 from pathlib import Path
 from zoneinfo import TZPATH, ZoneInfo
@@ -29,6 +30,14 @@ from tests.support.recorder_suite import Target
 @pytest.fixture
 def target(postgres: PostgresServer) -> Target:
     return PostgresTarget(postgres, postgres.new_database())
+
+
+async def test_concurrent_starts_create_one_view_and_one_dictionary(target: Target) -> None:
+    async def start() -> int:
+        async with described(target, DatosPaciente) as database:
+            return len(await query(database, "SELECT * FROM diccionario"))
+
+    assert len(set(await asyncio.gather(*(start() for _ in range(4))))) == 1
 
 
 async def refused(url: str, statement: str) -> bool:

@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, Table
 
-from services.recorder.db.tables import CUARENTENA
+from services.recorder.db.tables import CUARENTENA, PREDICCIONES
 from services.recorder.ingest.parsing import DeadLetter
 from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
@@ -26,10 +27,17 @@ def target(tmp_path: Path) -> SqliteTarget:
 
 
 @pytest.fixture
-async def recorder(target: SqliteTarget) -> AsyncIterator[Recording]:
-    """Return a recorder with two unreadable rows in quarantine, 1 and 2."""
+async def stopped(target: SqliteTarget) -> None:
+    """Record two unreadable rows, 1 and 2, in quarantine, and stop the recorder."""
     async with recording(target) as opened:
         await opened.store.record([delivery(1), delivery(2, b'{"tsh": 7.77'), delivery(3, b"\x1b[2J\xff")])
+
+
+@pytest.fixture
+async def recorder(stopped: None, target: SqliteTarget) -> AsyncIterator[Recording]:
+    """Return a running recorder with the same rows."""
+    del stopped
+    async with recording(target) as opened:
         yield opened
 
 
@@ -53,8 +61,14 @@ def change(target: SqliteTarget, *statements: str) -> None:
             connection.execute(statement)
 
 
-async def missing(recorder: Recording) -> int:
-    return (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing
+async def seqs(target: SqliteTarget, table: Table = PREDICCIONES) -> list[int]:
+    async with recording(target) as opened:
+        return [row.seq for row in await opened.rows(table)]
+
+
+async def missing(target: SqliteTarget) -> int:
+    async with recording(target) as opened:
+        return (await opened.account(OutboxState("g1", 3, 4)))["g1"].missing
 
 
 async def test_list_shows_the_reason_but_no_patient_value(recorder: Recording, target: SqliteTarget) -> None:
@@ -79,69 +93,92 @@ async def test_show_on_a_terminal_escapes_control_characters(recorder: Recording
         assert terminal.read(100) == b"\\x1b[2J\\xff\r\n"
 
 
-async def test_replay_keeps_an_unreadable_row_and_prints_why(recorder: Recording, target: SqliteTarget) -> None:
+@pytest.mark.usefixtures("stopped")
+async def test_replay_keeps_an_unreadable_row_and_prints_why(target: SqliteTarget) -> None:
     code, output, _ = quarantine(target, "replay", "1", "2")
     assert (code, output) == (1, b"1: stays: not JSON\n2: stays: not JSON\n")
-    assert len(await recorder.rows(CUARENTENA)) == 2
+    assert await seqs(target, CUARENTENA) == [2, 3]
 
 
-async def test_replay_records_an_event_that_became_readable(recorder: Recording, target: SqliteTarget) -> None:
-    def upgraded(connection: object) -> None:
+@pytest.mark.usefixtures("stopped")
+async def test_replay_records_an_event_that_became_readable(target: SqliteTarget) -> None:
+    def upgraded(connection: Connection) -> None:
         """Replace the event with a readable one, as if newer code could read it."""
-        connection.execute(CUARENTENA.update().where(CUARENTENA.c.seq == 2).values(cuerpo=event()))  # type: ignore[attr-defined]
+        connection.execute(CUARENTENA.update().where(CUARENTENA.c.seq == 2).values(cuerpo=event()))
 
-    await recorder.database.writer.transaction(upgraded)
+    async with recording(target) as opened:
+        await opened.database.writer.transaction(upgraded)
     assert quarantine(target, "replay", "1")[:2] == (0, b"1: recorded\n")
 
-    assert [row.seq for row in await recorder.rows()] == [1, 2]
-    assert [row.seq for row in await recorder.rows(CUARENTENA)] == [3]
-    assert await missing(recorder) == 0
+    assert await seqs(target) == [1, 2]
+    assert await seqs(target, CUARENTENA) == [3]
+    assert await missing(target) == 0
 
 
-async def test_replay_never_overwrites_a_recorded_row(recorder: Recording, target: SqliteTarget) -> None:
-    await recorder.store.record([delivery(4, event(event_id=UUID)), delivery(5, event(event_id=UUID, tsh=9.0))])
-    [conflict] = [row for row in await recorder.rows(CUARENTENA) if row.seq == 5]
+async def conflicting(target: SqliteTarget) -> int:
+    """Record two events under one id; return the number of the second one's row in quarantine."""
+    async with recording(target) as opened:
+        await opened.store.record([delivery(4, event(event_id=UUID)), delivery(5, event(event_id=UUID, tsh=9.0))])
+        return next(int(row.id) for row in await opened.rows(CUARENTENA) if row.seq == 5)
 
-    code, output, _ = quarantine(target, "replay", str(conflict.id))
+
+@pytest.mark.usefixtures("stopped")
+async def test_replay_never_overwrites_a_recorded_row(target: SqliteTarget) -> None:
+    code, output, _ = quarantine(target, "replay", str(await conflicting(target)))
 
     assert code == 1
     assert b"stays: its id is recorded with another question or answer" in output
-    assert len(await recorder.rows(CUARENTENA)) == 3
+    assert len(await seqs(target, CUARENTENA)) == 3
 
 
-async def test_replay_keeps_an_event_that_no_gateway_numbered(recorder: Recording, target: SqliteTarget) -> None:
-    await recorder.store.record([], [DeadLetter("unreadable", "not a batch of events", "", -7, event(), None)])
+@pytest.mark.usefixtures("stopped")
+async def test_replay_keeps_an_event_that_no_gateway_numbered(target: SqliteTarget) -> None:
+    async with recording(target) as opened:
+        await opened.store.record([], [DeadLetter("unreadable", "not a batch of events", "", -7, event(), None)])
 
     assert quarantine(target, "replay", "3")[:2] == (1, b"3: stays: no gateway's number is known for it\n")
-    assert len(await recorder.rows(CUARENTENA)) == 3
+    assert len(await seqs(target, CUARENTENA)) == 3
 
 
-async def test_replay_keeps_an_event_that_the_database_rejects(recorder: Recording, target: SqliteTarget) -> None:
-    await recorder.store.record([delivery(4, event(event_id=UUID)), delivery(5, event(event_id=UUID, tsh=9.0))])
+@pytest.mark.usefixtures("stopped")
+async def test_replay_keeps_an_event_that_the_database_rejects(target: SqliteTarget) -> None:
+    row_id = await conflicting(target)
     change(
         target,
         "DELETE FROM predicciones",
         "CREATE TRIGGER reject BEFORE INSERT ON predicciones BEGIN SELECT RAISE(ABORT, 'not now'); END",
     )
 
-    assert quarantine(target, "replay", "3")[:2] == (1, b"3: stays: the database does not take it: not now\n")
-    assert len(await recorder.rows(CUARENTENA)) == 3
+    expected = f"{row_id}: stays: the database does not take it: not now\n".encode()
+    assert quarantine(target, "replay", str(row_id))[:2] == (1, expected)
+    assert len(await seqs(target, CUARENTENA)) == 3
 
 
-async def test_a_discarded_row_loses_its_bytes_but_is_accounted_for(recorder: Recording, target: SqliteTarget) -> None:
+@pytest.mark.usefixtures("stopped")
+async def test_a_discarded_row_loses_its_bytes_but_is_accounted_for(target: SqliteTarget) -> None:
     assert quarantine(target, "discard", "1", "--reason", "sent by a test")[:2] == (0, b"1: discarded\n")
 
-    [row, _] = await recorder.rows(CUARENTENA)
+    async with recording(target) as opened:
+        [row, _] = await opened.rows(CUARENTENA)
     assert (row.cuerpo, row.motivo) == (b"", "discarded: sent by a test (it was: not JSON)")
-    assert await missing(recorder) == 0
+    assert await missing(target) == 0
     for action in (("replay", "1"), ("discard", "1", "--reason", "again")):
         assert quarantine(target, *action)[:2] == (1, b"1: discarded: sent by a test (it was: not JSON)\n")
 
 
+@pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize("action", ["show", "replay"])
-async def test_an_unknown_row_is_reported(recorder: Recording, target: SqliteTarget, action: str) -> None:
-    assert recorder.store.down() is None
+def test_an_unknown_row_is_reported(target: SqliteTarget, action: str) -> None:
     assert quarantine(target, action, "99")[:2] == (1, b"99: no such row\n")
+
+
+@pytest.mark.usefixtures("recorder")
+@pytest.mark.parametrize("action", [("replay", "1"), ("discard", "1", "--reason", "sent by a test")])
+def test_a_change_beside_a_running_recorder_is_refused(target: SqliteTarget, action: tuple[str, ...]) -> None:
+    code, output, error = quarantine(target, *action)
+    assert (code, output) == (69, b"")
+    assert error.startswith(f"quarantine: {target.path}: another Predecir has this database open; stop it first")
+    assert error.count("\n") == 1
 
 
 def test_an_unusable_database_is_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ def test_it_serves_an_empty_history_and_stops_on_sigterm(tmp_path: Path) -> None
     with running("services.recorder", tmp_path, {"DATABASE_URL": "sqlite:///./predicciones.db"}) as process:
         assert process.get("/predicciones").json() == {"predicciones": [], "siguiente": None}
         assert process.stop() == 0
-    assert {path.name for path in tmp_path.iterdir()} - {"stderr.log"} == {"predicciones.db"}
+    assert {path.name for path in tmp_path.iterdir()} - {"stderr.log"} == {"predicciones.db", "predicciones.db-lock"}
+
+
+def test_a_second_recorder_on_one_sqlite_file_is_one_line_and_exit_69(tmp_path: Path) -> None:
+    with running("services.recorder", tmp_path):
+        ended_with, errors = refused("services.recorder", tmp_path, {})
+    assert ended_with == 69
+    assert errors.count("\n") == 1
+    assert "predicciones.db: another Predecir has this database open; stop it first" in errors
 
 
 @pytest.mark.parametrize(

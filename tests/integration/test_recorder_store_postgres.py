@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import func, select
 
-from services.recorder.db.tables import CUARENTENA
+from services.recorder.db.tables import CUARENTENA, PREDICCIONES
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
@@ -116,3 +117,11 @@ async def test_the_columns_have_their_postgresql_types(recorder: Recording, targ
         "probabilidades": "jsonb",
         "probabilidad": "double precision",
     }
+
+
+async def test_several_recorders_that_start_at_once_migrate_once(target: Target) -> None:
+    async def start() -> int:
+        async with recording(target, busy_seconds=20) as one, one.database.readers.connect() as connection:
+            return (await connection.execute(select(func.count()).select_from(PREDICCIONES))).scalar_one()
+
+    assert await asyncio.gather(*(start() for _ in range(6))) == [0] * 6

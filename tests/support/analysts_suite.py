@@ -3,7 +3,6 @@
 A test file imports everything from this module and defines the fixture `target`, as for `tests.support.recorder_suite`.
 """
 
-import asyncio
 import json
 import re
 import uuid
@@ -412,14 +411,6 @@ async def test_a_start_with_the_same_class_changes_nothing(target: Target) -> No
             assert await query(database, "SELECT * FROM diccionario ORDER BY nombre") == before
 
     assert [log["event"] for log in logs] == ["analysts_view_refreshed"]
-
-
-async def test_concurrent_starts_create_one_view_and_one_dictionary(target: Target) -> None:
-    async def start() -> int:
-        async with described(target, DatosPaciente) as database:
-            return len(await query(database, "SELECT * FROM diccionario"))
-
-    assert len(set(await asyncio.gather(*(start() for _ in range(4))))) == 1
 
 
 async def test_migrations_can_be_reverted_below_the_views(target: Target) -> None:

@@ -17,7 +17,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, Table, func, inspect, select
+from sqlalchemy import Connection, Table, inspect, select
 
 from services.recorder.accounting.reconcile import Account, reconcile
 from services.recorder.api.models import Filtro
@@ -431,6 +431,12 @@ class Announcing:
             self.failed += 1
             raise
 
+    async def at_opening(self, work: Callable[[Connection], T]) -> T:
+        return await self._writer.at_opening(work)
+
+    async def maintain(self) -> None:
+        await self._writer.maintain()
+
 
 async def test_the_store_stays_down_while_its_probes_fail(target: Target) -> None:
     async with open_database(read_url(target.url), busy_seconds=0.05) as database:
@@ -563,14 +569,6 @@ async def test_readers_cannot_write(recorder: Recording) -> None:
     async with recorder.database.readers.connect() as connection:
         with pytest.raises(Exception, match=r"read-?only"):
             await connection.execute(PREDICCIONES.delete())
-
-
-async def test_several_recorders_that_start_at_once_migrate_once(target: Target) -> None:
-    async def start() -> int:
-        async with recording(target, busy_seconds=20) as one, one.database.readers.connect() as connection:
-            return (await connection.execute(select(func.count()).select_from(PREDICCIONES))).scalar_one()
-
-    assert await asyncio.gather(*(start() for _ in range(6))) == [0] * 6
 
 
 async def test_migrations_create_exactly_the_schema_and_can_be_reverted(recorder: Recording) -> None:

@@ -28,7 +28,7 @@ async def serve_analysts(writer: Writer, patient: type[Patient], zone: ZoneInfo)
     may depend on ours. Then the former view stays, the reason is logged, and the next start tries again.
     """
     try:
-        advice = await writer.transaction(partial(_serve, patient, zone))
+        advice = await writer.at_opening(partial(_serve, patient, zone))
     except DATABASE_ERRORS as error:
         _log.warning("analysts_view_not_refreshed", view=view_name(patient), reason=reason(error))
         return False

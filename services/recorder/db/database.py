@@ -12,9 +12,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.recorder.db.migrate import Migrated, migrate
+from services.recorder.db.migrate import Migrated, migrate, revision
 from services.recorder.db.postgres import PostgresWriter, postgres_readers
-from services.recorder.db.sqlite import SqliteWriter, sqlite_readers
+from services.recorder.db.sqlite import SqliteWriter
+from services.recorder.db.sqlite_file import FileChangedError
 from shared.database_url import shown
 from shared.web.hosting import StartError
 
@@ -30,6 +31,12 @@ class Writer(Protocol):
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction, all or nothing, and return its result."""
+
+    async def at_opening(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction now, and again whenever another SQLite file is opened; return its result."""
+
+    async def maintain(self) -> None:
+        """Do what is due between transactions; call it about once a second. It raises an error of `transaction`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +63,54 @@ def rejects_values(error: BaseException) -> bool:
 
 
 @asynccontextmanager
-async def open_database(url: URL, *, busy_seconds: float = 5, statement_seconds: float = 30) -> AsyncIterator[Database]:
+async def open_database(
+    url: URL, *, busy_seconds: float = 5, statement_seconds: float = 30, writes: bool = True
+) -> AsyncIterator[Database]:
     """Connect, create or upgrade the tables, and close the connections at the end.
 
     SQLite waits at most `busy_seconds` for the lock of another program; PostgreSQL cancels a statement after
-    `statement_seconds`.
+    `statement_seconds`. If another recorder has the SQLite file open, only a caller that never `writes` may open it,
+    too; its tables are as they are then.
 
     Raises:
-        StartError: the database cannot be reached, opened, written or upgraded.
+        StartError: the database cannot be reached, opened, written or upgraded, or another recorder has its file open.
 
     """
     writer: SqliteWriter | PostgresWriter
     if url.drivername == "sqlite":
-        writer = SqliteWriter(url, busy_seconds=busy_seconds)
-        readers = sqlite_readers(url, size=CONNECTIONS, busy_seconds=busy_seconds)
+        writer = SqliteWriter(url, readers=CONNECTIONS, busy_seconds=busy_seconds)
+        readers, opening = writer.readers, _open_sqlite(writer, writes=writes)
     else:
         writer = PostgresWriter(url, size=CONNECTIONS, statement_seconds=statement_seconds)
         readers = postgres_readers(url, size=CONNECTIONS, statement_seconds=statement_seconds)
+        opening = writer.at_opening(migrate)
     try:
         try:
-            if isinstance(writer, SqliteWriter):
-                writer.create()
-            migrated = await writer.transaction(migrate)
+            migrated = await opening
+        except FileChangedError as error:
+            raise StartError(str(error)) from None
         except DATABASE_ERRORS as error:
             message = f"cannot use the database {shown(url)}: {reason(error)}; {_advice(error, url)}"
             raise StartError(message) from None
         yield Database(writer, readers, migrated)
     finally:
         await readers.dispose()
-        await writer.close()  # last: SQLite's last connection empties the WAL
+        await writer.close()
+
+
+async def _open_sqlite(writer: SqliteWriter, *, writes: bool) -> Migrated:
+    if writer.file.lock():
+        await writer.open()
+        return await writer.at_opening(migrate)
+    if writes:
+        message = (
+            f"{writer.file.path}: another Predecir has this database open; stop it first"
+            " (several recorders need PostgreSQL, see DATABASE_URL)"
+        )
+        raise StartError(message)
+    async with writer.readers.connect() as connection:
+        current = await connection.run_sync(revision)
+    return Migrated(current, current)
 
 
 def _advice(error: BaseException, url: URL) -> str:

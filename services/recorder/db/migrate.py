@@ -34,13 +34,13 @@ def migrate(connection: Connection) -> Migrated:
     """
     lock(connection)
     _check_encoding(connection)
-    before = _revision(connection)
+    before = revision(connection)
     try:
         command.upgrade(alembic_config(connection), "head")
     except CommandError as error:
         message = f"the tables of the database cannot be upgraded: {error}; did a newer version create them?"
         raise StartError(message) from None
-    return Migrated(before, _revision(connection))
+    return Migrated(before, revision(connection))
 
 
 def _check_encoding(connection: Connection) -> None:
@@ -57,7 +57,8 @@ def _check_encoding(connection: Connection) -> None:
         raise StartError(f"the database's encoding is {encoding} and must be UTF-8; {advice}")
 
 
-def _revision(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
+    """Return the revision of the tables, or None if there are none."""
     return MigrationContext.configure(connection).get_current_revision()
 
 

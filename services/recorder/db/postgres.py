@@ -26,6 +26,13 @@ class PostgresWriter:
         async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
+    async def at_opening(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction; a server is opened once."""
+        return await self.transaction(work)
+
+    async def maintain(self) -> None:
+        """Do nothing: the server maintains its files itself."""
+
     async def close(self) -> None:
         """Close the connections."""
         await self._engine.dispose()

@@ -1,7 +1,8 @@
 """SQLite: one file, one writing connection in its own thread, and a pool of read-only connections.
 
 There is one writing connection because, before SQLite 3.51.3, two that write or checkpoint one WAL file can corrupt it
-(https://www.sqlite.org/wal.html). It uses synchronous=FULL, so a commit is on disk.
+(https://www.sqlite.org/wal.html). It uses synchronous=FULL, so a commit is on disk. Before and after each commit it
+checks that the path still leads to the open file; if not, it opens the file at the path.
 """
 
 import asyncio
@@ -10,18 +11,28 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import orjson
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from services.recorder.db.sqlite_file import Change, FileChangedError, SqliteFile
+from shared.files import file_version
+from shared.web.hosting import StartError
+
+Arguments = TypeVarTuple("Arguments")
 T = TypeVar("T")
 _RETRY_SECONDS = 0.01
+_IDLE_SECONDS = 1
+"""Time after a commit until the WAL is written into the file, so that a copy of the file alone is complete."""
+_log = structlog.get_logger()
 
 
 class SqliteWriter:
@@ -31,37 +42,139 @@ class SqliteWriter:
     each call, and each statement, has to win the interpreter lock back from it.
     """
 
-    def __init__(self, url: URL, *, busy_seconds: float) -> None:
-        """Write to `url`; wait at most `busy_seconds` for the lock of another program."""
-        options = {"timeout": busy_seconds, "check_same_thread": False}
+    def __init__(self, url: URL, *, readers: int, busy_seconds: float) -> None:
+        """Write to `url`, with a pool of `readers`; wait at most `busy_seconds` for the lock of another program."""
+        self.file = SqliteFile(Path(url.database or ""))
+        self.readers = _readers(self.file, size=readers, busy_seconds=busy_seconds)
+        self._busy_seconds = busy_seconds
+        self._engine: Engine | None = None
+        self._preparations: list[Callable[[Connection], object]] = []
+        self._reopening = asyncio.Lock()
+        self._last_commit: float | None = None
+        """None if the WAL is empty."""
+        self._thread = ThreadPoolExecutor(1, "recorder-writer")
+
+    async def open(self) -> None:
+        """Create the file if it is missing, and open it; it must be locked.
+
+        Raises:
+            FileChangedError: file and WAL are not one database.
+            OSError, sqlite3.Error, SQLAlchemyError: it cannot be opened.
+
+        """
+        await self._on_thread(self._open_first)
+        self.file.in_use = True
+
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction, which ends even if the caller is cancelled.
+
+        Raises:
+            FileChangedError: the path does not lead to the open file; a commit may be in the file that was there.
+
+        """
+        await self._follow_path()
+        return await self._on_thread(self._run, work)
+
+    async def at_opening(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction now, and again whenever another file is opened."""
+        result = await self.transaction(work)
+        self._preparations.append(work)
+        return result
+
+    async def maintain(self) -> None:
+        """Check that the path leads to the open file; after a pause without commits, write the WAL into the file.
+
+        Raises:
+            FileChangedError: the path does not lead to the open file.
+
+        """
+        await self._follow_path()
+        if self._last_commit is not None and time.monotonic() - self._last_commit >= _IDLE_SECONDS:
+            await self._on_thread(self._empty_wal)
+
+    async def close(self) -> None:
+        """Wait for the running transaction, and close the connection: SQLite's last one empties the WAL."""
+        await self._on_thread(self._close)
+        self._thread.shutdown()
+        self.file.unlock()
+
+    def _on_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _follow_path(self) -> None:
+        if not self.file.locked:
+            raise FileChangedError(f"another process has {self.file.path} open; stop it first")
+        if self.file.in_use and self.file.change() is Change.NONE:
+            return
+        async with self._reopening:
+            if not self.file.in_use or self.file.change() is not Change.NONE:
+                await self._reopen()
+
+    async def _reopen(self) -> None:
+        """Open the file at the path in place of the open one, and prepare it.
+
+        Raises:
+            FileChangedError: there is none, it cannot be used, or a query still reads the former one.
+
+        """
+        change = self.file.change()
+        if change is Change.GONE:
+            await self._on_thread(self._complete_former)
+            raise self.file.changed(change)
+        self.file.in_use = False
+        if change in {Change.REPLACED, Change.CONTENT} and self.file.is_being_written():
+            raise self.file.changed(change)
+        if self.readers.pool.checkedout():  # type: ignore[attr-defined]  # of QueuePool, not of its base class
+            raise FileChangedError(f"{self.file.path} was replaced while in use; a query still reads the former file")
+        await self.readers.dispose()
+        await self._on_thread(self._open_again)
+        try:
+            for work in self._preparations:
+                await self._on_thread(self._run, work)
+        except StartError as error:  # tables of newer code
+            raise FileChangedError(str(error)) from None
+        self.file.in_use = True
+        _log.warning("database_file_reopened", path=str(self.file.path), change=change.name.lower())
+
+    def _open_first(self) -> None:
+        """Create the file, readable by its owner only: it contains patients. Its companions get the same mode."""
+        self.file.settle()
+        os.close(os.open(self.file.path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._open()
+
+    def _open_again(self) -> None:
+        change = self.file.change()
+        if change is Change.COMPANIONS and self._engine is not None:
+            if not self._checkpoint("PASSIVE"):
+                raise FileChangedError(
+                    f"{self.file.path}-wal was moved or deleted while a query of another program ran"
+                )
+            self._close()
+            self.file.remove_companions()  # the file is complete, and others at the path are not its own
+        self._close()
+        if change is Change.REPLACED:
+            self.file.detach_readers()
+        self.file.settle()
+        self._open()
+
+    def _open(self) -> None:
+        version = file_version(self.file.path)
+        self._set_wal_mode()
+        options = {"timeout": self._busy_seconds, "check_same_thread": False}
         engine = create_engine(
-            url.set(drivername="sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
+            _url(self.file, "sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
         )
         # Keep the rollback data of a statement of many rows in memory, not in a temporary file of patients.
         _prepare(engine, ("synchronous=FULL", "temp_store=MEMORY"), begin="BEGIN IMMEDIATE")
         self._engine = engine
-        self._path = Path(url.database or "")
-        self._busy_seconds = busy_seconds
-        self._thread = ThreadPoolExecutor(1, "recorder-writer")
+        with engine.begin():
+            pass  # opens WAL and index
+        self.file.adopt(version)
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, which ends even if the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
-
-    async def close(self) -> None:
-        """Wait for the running transaction, and close the connection."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
-        self._thread.shutdown()
-
-    def create(self) -> None:
-        """Create the file in WAL mode, readable by its owner only: it contains patients.
-
-        SQLite's companion files get the same mode. When SQLite changes to WAL mode, it does not wait for the lock of
-        another recorder that starts, so this method retries.
-        """
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+    def _set_wal_mode(self) -> None:
+        """Change to WAL mode. SQLite does not wait for the lock of another program then, so this method retries."""
         deadline = time.monotonic() + self._busy_seconds
-        with closing(sqlite3.connect(self._path)) as connection:
+        with closing(sqlite3.connect(f"{self.file.uri}?mode=rw", uri=True)) as connection:
             while True:
                 try:
                     connection.execute("PRAGMA journal_mode=WAL")
@@ -73,21 +186,74 @@ class SqliteWriter:
                     return
 
     def _run(self, work: Callable[[Connection], T]) -> T:
+        if self._engine is None:
+            raise self.file.changed(Change.REPLACED)
         with self._engine.begin() as connection:
-            return work(connection)
+            result = work(connection)
+            self.file.check()
+        self._last_commit = time.monotonic()
+        self.file.written()
+        return result
+
+    def _empty_wal(self) -> None:
+        if self._engine is None or self.file.change() is not Change.NONE:
+            return
+        with suppress(sqlite3.Error):  # a full disk: the next commit reports it
+            if self._checkpoint("TRUNCATE"):
+                self._last_commit = None
+        self.file.written()
+
+    def _checkpoint(self, mode: str) -> bool:
+        """Write the WAL into the open file without waiting for readers; return whether the file is complete."""
+        if self._engine is None:
+            return False
+        with closing(self._engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout=0")
+            try:
+                busy, in_wal, written = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={round(self._busy_seconds * 1000)}")
+            return not busy and in_wal == written
+
+    def _complete_former(self) -> None:
+        """Write the WAL into the file that was moved from the path: the file is complete where it is now."""
+        with suppress(sqlite3.Error, SQLAlchemyError):
+            self._checkpoint("PASSIVE")
+
+    def _close(self) -> None:
+        if self._engine is None:
+            return
+        change = self.file.change()
+        if change in {Change.GONE, Change.REPLACED}:
+            self._complete_former()
+        # Content of another program must not be mixed with our WAL.
+        with self.file.without_checkpoint() if change is Change.CONTENT else nullcontext():
+            self._engine.dispose()
+        self._engine = None
 
 
-def sqlite_readers(url: URL, *, size: int, busy_seconds: float) -> AsyncEngine:
-    """Return an engine of at most `size` read-only connections to `url`."""
+def _readers(file: SqliteFile, *, size: int, busy_seconds: float) -> AsyncEngine:
+    """Return an engine of at most `size` read-only connections to `file`, while its path leads to it."""
     engine = create_async_engine(
-        url.set(drivername="sqlite+aiosqlite"),
+        _url(file, "sqlite+aiosqlite"),
         pool_size=size,
         max_overflow=0,
         json_deserializer=orjson.loads,
         connect_args={"timeout": busy_seconds},
     )
     _prepare(engine.sync_engine, ("query_only=1",), begin="BEGIN")
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def on_checkout(*_: object) -> None:
+        file.check_reading()
+
     return engine
+
+
+def _url(file: SqliteFile, driver: str) -> URL:
+    """Return a URL that opens `file`, but never creates it."""
+    return URL.create(driver, database=file.uri, query={"mode": "rw", "uri": "true"})
 
 
 def _prepare(engine: Engine, pragmas: tuple[str, ...], *, begin: str) -> None:

@@ -35,7 +35,6 @@ class Store:
         self._metrics = metrics
         self._writing: set[asyncio.Task[BatchStats]] = set()
         self._failure: str | None = None
-        self._failed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -82,7 +81,10 @@ class Store:
 
     @asynccontextmanager
     async def watched(self, every_seconds: float = 1) -> AsyncIterator[None]:
-        """Probe a database that is down until it can be written; at the end, wait for running transactions."""
+        """Maintain the database, and probe one that is down until it can be written.
+
+        At the end, wait for running transactions.
+        """
         watch = asyncio.create_task(self._watch(every_seconds))
         try:
             yield
@@ -116,25 +118,26 @@ class Store:
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
         result = await self._writer.transaction(work)
-        if self._failed.is_set():
-            self._failed.clear()
+        if self._failure is not None:
             self._writable.set()
             self._failure = None
             _log.info("database_writable_again")
         return result
 
     def _is_down(self, error: Exception) -> TransportDownError:
-        self._failure = f"the database cannot be written: {reason(error)}"
-        if not self._failed.is_set():
-            self._failed.set()
+        if self._failure is None:
             self._writable.clear()
             _log.error("database_not_writable", reason=reason(error))
+        self._failure = f"the database cannot be written: {reason(error)}"
         return TransportDownError(self._failure)
 
     async def _watch(self, every_seconds: float) -> None:
-        while await self._failed.wait():
+        while True:
             await asyncio.sleep(every_seconds)
             try:
-                await self._transaction(touch)
+                if self._failure is None:
+                    await self._writer.maintain()
+                else:
+                    await self._transaction(touch)
             except DATABASE_ERRORS as error:
                 self._is_down(error)

@@ -100,7 +100,7 @@ def _urls(source: str | None, target: str | None, database: Callable[[str | None
 
 async def _transfer(source_url: URL, target_url: URL, view: View) -> int:
     async with (
-        open_database(source_url, statement_seconds=_STATEMENT_SECONDS) as source,
+        open_database(source_url, statement_seconds=_STATEMENT_SECONDS, writes=False) as source,
         open_database(target_url, statement_seconds=_STATEMENT_SECONDS) as target,
         source.readers.connect() as reading,  # one transaction: a snapshot, whatever is written meanwhile
     ):
