@@ -1,9 +1,11 @@
 """From the gateway's relay through a real broker to a row, on both databases."""
 
+import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -150,6 +152,39 @@ async def test_what_the_broker_gives_up_on_waits_in_the_dead_letter_queue(broker
 
         await until(arrived)
         assert found == [b"rejected"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"), [({"message-ttl": 1}, "expired"), ({"max-length": 1, "overflow": "drop-head"}, "maxlen")]
+)
+async def test_what_a_policy_drops_is_recorded_and_logged(
+    tmp_path: Path, broker: Broker, policy: dict[str, Any], reason: str
+) -> None:
+    """As while no recorder runs: the broker moves messages to its dead letters."""
+    queue, dead = broker.topology.events.name, broker.topology.dead.name
+    await broker.declare()
+    broker.server.ctl("set_policy", queue, f"^{queue}$", json.dumps(policy), "--apply-to", "queues")
+    try:
+        async with broker.transport() as transport:
+            for seq in (1, 2, 3):  # a message each
+                assert await transport.publish([delivery(seq)]) == {seq}
+        async with broker.channel() as channel:
+
+            async def dropped() -> bool:
+                declared = await channel.declare_queue(dead, passive=True)
+                return (declared.declaration_result.message_count or 0) >= 2
+
+            await until(dropped)
+    finally:
+        broker.server.ctl("clear_policy", queue)
+    async with recording(SqliteTarget(tmp_path / "predicciones.db")) as recorder:
+        with capture_logs() as logs:
+            async with broker.consumer(recorder.store):
+                await recorded(recorder, 3)
+        assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
+    warnings = [line for line in logs if line["event"] == "broker_dropped_messages"]
+    assert {(line["queue"], line["reason"], line["log_level"]) for line in warnings} == {(queue, reason, "warning")}
+    assert "policy" in warnings[0]["cause"]
 
 
 async def test_a_queue_deleted_under_a_consumer_is_made_again(recorder: Recording, broker: Broker) -> None:

@@ -7,6 +7,7 @@ after a reconnect.
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -32,6 +33,13 @@ _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
 _HEARTBEAT_SECONDS = 6
 """The broker redelivers unacknowledged messages to another recorder after two to three missed heartbeats."""
+_DEATH_REASON, _DEATH_QUEUE = "x-first-death-reason", "x-first-death-queue"
+_POLICIES = {
+    "expired": "a policy with message-ttl",
+    "maxlen": "a policy with overflow and a maximum length",
+    "delivery_limit": "a policy with delivery-limit",
+}
+"""The cause of a dead letter by the broker's reason."""
 _log = structlog.get_logger()
 
 
@@ -113,11 +121,17 @@ class _Inbox:
         self._arrived.put_nowait(None)
 
     async def open_to_publishers(self, topology: Topology) -> None:
-        """Bind the queues as soon as they survive a restart of the broker; it does not matter if they are bound."""
+        """Bind the queues as soon as they survive a restart of the broker; it does not matter if they are bound.
+
+        Then consume the broker's dead letters, too. Not before, since RabbitMQ 4 drops a message of that queue after
+        20 deliveries, and a recorder that crashes at its start must not use them up.
+        """
         await asyncio.sleep(SETTLE_SECONDS)
         try:
             async with _client_call():
                 await bind(self._channel, topology)
+                dead = await self._channel.get_queue(topology.dead.name, ensure=False)
+                await dead.consume(self.put)
         except ConsumerLostError as error:
             _log.warning("broker_not_bound", reason=str(error))
             self.end()
@@ -137,6 +151,7 @@ class _Inbox:
             reports = [OutboxReport(report, caught_up) for report in batch.reports]
             await store.record(batch.deliveries, batch.dead_letters, reports)
             failpoint("recorder.committed")
+            batch.log_dropped()
             async with _client_call(seconds=None):
                 await last.ack(multiple=True)
 
@@ -187,11 +202,14 @@ class _Batch:
         self.deliveries: list[Delivery] = []
         self.dead_letters: list[DeadLetter] = []
         self.reports: list[OutboxStatus] = []
+        self._dropped: Counter[tuple[str, str]] = Counter()
 
     def add(self, message: AbstractIncomingMessage) -> None:
         if message.routing_key == GATEWAY_STATE:
             self._add_report(message.body)
             return
+        if _DEATH_REASON in message.headers:
+            self._dropped[str(message.headers.get(_DEATH_QUEUE)), str(message.headers[_DEATH_REASON])] += 1
         try:
             self.deliveries += unpack(message.content_type, message.headers, message.body)
         except BatchError as error:
@@ -199,6 +217,12 @@ class _Batch:
             number = int.from_bytes(hashlib.sha256(message.body).digest()[:7])
             reason = f"not a batch of events: {error}"
             self.dead_letters.append(DeadLetter("unreadable", reason, "", -number, message.body, None))
+
+    def log_dropped(self) -> None:
+        """Log messages that the broker had dropped from their queue: a policy there loses them without a recorder."""
+        for (queue, death), count in self._dropped.items():
+            causes = _POLICIES.get(death, "a consumer that is not ours")
+            _log.warning("broker_dropped_messages", queue=queue, messages=count, reason=death, cause=causes)
 
     def _add_report(self, body: bytes) -> None:
         try:
