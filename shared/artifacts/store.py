@@ -1,6 +1,6 @@
 """The model store: bundles in `<var>/models/<name>/<version>/`, and the links `staging` and `production` beside them.
 
-A version appears complete or not at all, is never replaced by another, and a link changes in one rename. A reader that
+A version appears complete or not at all, and is never replaced by another. A link changes in one rename. A reader that
 follows a link at any moment, also after a crash, finds a whole bundle. Several processes may write the same store; a
 lock lets one write at a time.
 """

@@ -1,22 +1,31 @@
-"""Translation of MLflow's exceptions to a RegistryError of one line."""
+"""Translation of the exceptions of MLflow and of its database to a RegistryError of one line."""
 
 import contextlib
 import errno
+import sqlite3
 from collections.abc import Iterator
 
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from training.errors import RegistryError
 
 _DISK_ERRORS = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOSPC, errno.EPERM, errno.EROFS}
+_RESTORE = "restore it from the backup (docs/operations/running.md)"
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "end the other program that uses it, or wait for it, and repeat the command",
+    sqlite3.SQLITE_CANTOPEN: "it must be a file that this user can read and write",
+    sqlite3.SQLITE_CORRUPT: _RESTORE,
+    sqlite3.SQLITE_NOTADB: _RESTORE,
+}
 
 
 @contextlib.contextmanager
 def translate_errors(uri: str) -> Iterator[None]:
-    """Raise a RegistryError in place of MLflow's exceptions. It names the registry at `uri`, without credentials."""
+    """Raise a RegistryError in place of exceptions of MLflow and its database; it names `uri` without credentials."""
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         message = f"model registry {uri.rpartition('@')[2]}: {_root_cause(error)}"
         raise RegistryError(message) from error
 
@@ -28,4 +37,6 @@ def _root_cause(error: BaseException) -> str:
         root = cause
     if isinstance(root, OSError):
         return root.strerror if root.errno in _DISK_ERRORS and root.strerror else "cannot be reached"
-    return str(root).strip().partition("\n")[0]
+    text = str(root).strip().partition("\n")[0]
+    remedy = _REMEDIES.get(getattr(root, "sqlite_errorcode", 0) & 0xFF)  # the rest is the extended code
+    return f"{text}; {remedy}" if remedy else text

@@ -24,6 +24,7 @@ from shared.failpoints import failpoint
 from training.errors import RegistryError
 from training.registry.mlflow_errors import translate_errors
 from training.registry.promotion_log import Entry, PromotionLog, StoredEntry
+from training.registry.registry_file import FILE, artifact_address, is_file_of, prepare_file
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -51,12 +52,13 @@ class ModelRegistry:
         self.name, self.log_name = name, f"{name}-promotions"
         self._page_size = page_size
         artifacts = None
-        if uri is None:
+        if uri is None or is_file_of(uri, var):
             if not os.access(var, os.W_OK):
                 message = f"{var}: cannot be written; it is the model registry's folder"
                 raise RegistryError(message)
-            uri = f"sqlite:///{var.resolve() / 'mlflow.db'}"
-            artifacts = (var.resolve() / "mlartifacts").as_uri()
+            uri, artifacts = f"sqlite:///{var.resolve() / FILE}", artifact_address(var)
+            with translate_errors(str(var / FILE)):
+                prepare_file(var, name)
         _silence_mlflow()
         with translate_errors(uri):
             mlflow.set_tracking_uri(uri)
@@ -242,8 +244,11 @@ def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:
 
 
 def _silence_mlflow() -> None:
-    """Silence MLflow's progress messages and its warning about pickles: the bundle's signature covers the pickle."""
+    """Silence MLflow's progress messages, its tracebacks of errors that it also raises, and its warning about pickles.
+
+    The bundle's signature covers the pickle.
+    """
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
