@@ -34,7 +34,7 @@ from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
-from shared.web.openapi import document
+from shared.web.openapi import add_documentation, document
 from shared.web.rate_limit import RateLimit
 from shared.web.rejections import Rejections, Translations, handle_errors
 from shared.web.routing import PEOPLE, PUBLIC, Router, RouteRoles, addresses, route_roles
@@ -94,7 +94,10 @@ class Edge:
 
 def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: asyncio.Event | None = None) -> FastAPI:
     """Build the application of one or several parts, with health, metrics, offline `/docs` and errors in Spanish."""
-    app: FastAPI = FastAPIOffline(title=title, redoc_url=None, max_body_size=LARGEST_BODY, redirect_slashes=False)
+    app: FastAPI = FastAPIOffline(
+        title=title, docs_url=None, redoc_url=None, max_body_size=LARGEST_BODY, redirect_slashes=False
+    )
+    add_documentation(app)
     documentation = dict.fromkeys(addresses(app.router), PEOPLE)
     routers = [_own_router(parts, registry, draining), *(router for part in parts for router in part.routers)]
     for router in routers:

@@ -3,6 +3,8 @@
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
 
 from shared.web.problems import MEDIA_TYPE, Problem
 from shared.web.routing import NOBODY, Roles, RouteRoles
@@ -23,6 +25,21 @@ _GUARDED = {
     "403": "La clave no permite esta operación",
     "429": "La clave hace demasiadas peticiones por segundo",
 }
+
+
+def add_documentation(app: FastAPI) -> None:
+    """Add `/docs` to `app`, a `FastAPIOffline`, with relative addresses: a proxy may serve it below another path."""
+    assets = "static-offline-docs"
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+            swagger_css_url=f"{assets}/swagger-ui.css",
+            swagger_favicon_url=f"{assets}/favicon.png",
+        )
 
 
 def document(app: FastAPI, roles: RouteRoles) -> None:

@@ -29,7 +29,7 @@ ANYBODY = {
     "GET /v2/health/live",
     "GET /v2/health/ready",
 }
-DOCS = {"GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /static-offline-docs/{path:path}"}
+DOCS = {"GET /docs", "GET /openapi.json", "GET /static-offline-docs/{path:path}"}
 MODEL = {
     "GET /v2",
     "GET /v2/models/{name}",

@@ -55,10 +55,15 @@ def test_the_page_needs_no_key() -> None:
 
 def test_the_page_asks_no_other_host_and_has_nothing_inline() -> None:
     html = text("page.html")
-    assert re.findall(r"(?:src|href)=\"(?!/|#)[^\"]*", html) == []
+    assert re.findall(r"(?:src|href)=\"(?!pagina/|modelo/ficha\"|#)[^\"]*", html) == []
     assert re.findall(r"<style|style=|\son\w+=|<script(?! type=\"module\" src=)", html) == []
     addresses = {name: re.findall(r"https?://(?!www\.w3\.org/2000/svg)\S+", text(name)) for name in FILES}
     assert {name: found for name, found in addresses.items() if found} == {}
+
+
+def test_every_address_of_the_page_is_relative() -> None:
+    absolute = re.compile(r"""(?:get|post|fetch|outside|import)\(\s*["'`]/|(?:href|src|action)=["'`]?/""")
+    assert [name for name in FILES if absolute.search(text(name))] == []
 
 
 def test_no_script_parses_text_as_html_or_writes_to_the_browsers_storage() -> None:
@@ -72,7 +77,7 @@ def test_everything_that_is_imported_is_there() -> None:
     named = {found for name in FILES for found in re.findall(r"from \"\./([\w.]+)\"", text(name))}
     assert named <= set(FILES)
     assert {name for name in FILES if name.endswith(".js")} == named | {"main.js"}
-    assert set(re.findall(r"modulepreload\" href=\"/pagina/([\w.]+)", text("page.html"))) == named
+    assert set(re.findall(r"modulepreload\" href=\"pagina/([\w.]+)", text("page.html"))) == named
 
 
 @pytest.mark.parametrize("patient", [DatosPaciente, PacienteDePrueba])

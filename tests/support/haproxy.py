@@ -49,11 +49,15 @@ class Pool:
 
 def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
     """Write the configuration into `folder`; return the command that runs HAProxy in the foreground."""
+    return _command(folder, "".join(map(_section, pools)))
+
+
+def _command(folder: Path, sections: str) -> list[str]:
     binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if binary is None:
         pytest.fail("no HAProxy: install Debian's package `haproxy`", pytrace=False)
     configuration = folder / "haproxy.cfg"
-    configuration.write_text(_GENERAL + "".join(map(_section, pools)))
+    configuration.write_text(_GENERAL + sections)
     return [binary, "-db", "-f", str(configuration)]
 
 
@@ -61,8 +65,15 @@ def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
 def haproxy(folder: Path, name: str, replicas: Sequence[int]) -> Iterator[Process]:
     """Run HAProxy in front of `replicas`, by the rules of backend `name`; yields it once it listens."""
     [port] = free_ports(1)
+    with haproxy_with(folder, _section(Pool(name, port, replicas)), port) as process:
+        yield process
+
+
+@contextmanager
+def haproxy_with(folder: Path, sections: str, port: int) -> Iterator[Process]:
+    """Run HAProxy with these frontends and backends; yields it once it listens on `port`."""
     started, log = time.perf_counter(), folder / "haproxy.log"
-    popen = spawn(haproxy_command(folder, Pool(name, port, replicas)), folder, clean_environment(None), log)
+    popen = spawn(_command(folder, sections), folder, clean_environment(None), log)
     try:
         until_now(lambda: _listens(port) or popen.poll() is not None, seconds=30)
         if popen.poll() is not None:

@@ -64,7 +64,7 @@ export function buildConsult(spec) {
     const ownNumber = patientNumber;
     setBusy(true);
     try {
-      const answer = await post("/predecir", patient, {
+      const answer = await post("predecir", patient, {
         headers: { "Idempotency-Key": submission.key(submitted), ...referenceHeader(reference.value.trim()) },
         repeatable: true,
         waiting: (reason) => ownNumber === patientNumber && announce(`${reason} Se vuelve a intentar…`),

@@ -12,7 +12,7 @@ export async function showExplanation(section, answer, patient, spec) {
   const show = (...children) => section.replaceChildren(h("h3", {}, "Qué ha pesado"), ...children);
   show(h("p", { class: "muted", role: "status" }, "Calculando…"));
   try {
-    const explanation = await post("/explicar", patient);
+    const explanation = await post("explicar", patient);
     if (sameModel(explanation, answer)) show(...content(explanation, patient, spec));
     else show(h("p", { class: "muted" }, "El modelo ha cambiado desde este resultado, así que ya no se puede decir qué pesó en él."));
   } catch (rejection) {

@@ -52,7 +52,7 @@ export function buildFeedback(id, predicted, spec, { open: undecided = false, la
     for (const control of [diagnosis, reason]) control.removeAttribute("aria-invalid");
     try {
       const headers = { "Idempotency-Key": submission.key(JSON.stringify(feedback)) };
-      await post(`/predicciones/${id}/resultado`, feedback, { headers, repeatable: true });
+      await post(`predicciones/${id}/resultado`, feedback, { headers, repeatable: true });
       submission.forget();
       show(feedback);
       open(false);

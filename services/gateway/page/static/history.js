@@ -122,13 +122,13 @@ export function buildHistory(root, spec) {
     if (since.value) query.set("desde", new Date(`${since.value}T00:00`).toISOString());
     if (until.value) query.set("hasta", dayAfter(until.value).toISOString());
     if (diagnosis.value) query.set("output", diagnosis.value);
-    if (text) query.set("referencia", (await post("/referencias", { referencia: text }, { repeatable: true })).hash);
+    if (text) query.set("referencia", (await post("referencias", { referencia: text }, { repeatable: true })).hash);
     return query;
   }
 
   async function fetchPage(query, cursor, limit = PAGE) {
-    if (typeof query === "string") return { predicciones: [await get(`/predicciones/${query}`)], siguiente: null };
-    return get(`/predicciones?${new URLSearchParams({ limite: limit, ...Object.fromEntries(query), ...(cursor && { cursor }) })}`);
+    if (typeof query === "string") return { predicciones: [await get(`predicciones/${query}`)], siguiente: null };
+    return get(`predicciones?${new URLSearchParams({ limite: limit, ...Object.fromEntries(query), ...(cursor && { cursor }) })}`);
   }
 
   function clear() {

@@ -25,7 +25,7 @@ start();
 async function start() {
   let spec;
   try {
-    spec = await get("/pagina/form.json");
+    spec = await get("pagina/form.json");
   } catch (rejection) {
     document.getElementById("patient").replaceChildren(
       h("div", { class: "note danger", role: "alert" }, h("p", {}, `${rejection.message} El formulario no se ha podido preparar.`), button("Reintentar", start, "small")));

@@ -30,5 +30,5 @@ export function buildSheet(patient, spec) {
 /** Build the model of an answer, and a link to the card of the serving model, which may be another one. */
 export function buildModelLine(name, version) {
   return h("div", {}, h("dt", {}, "Modelo"),
-    h("dd", {}, `${name}, versión ${version} `, h("span", { class: "card-link" }, outside("/modelo/ficha", "Ficha del modelo que responde ahora"))));
+    h("dd", {}, `${name}, versión ${version} `, h("span", { class: "card-link" }, outside("modelo/ficha", "Ficha del modelo que responde ahora"))));
 }

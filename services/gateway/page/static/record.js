@@ -13,7 +13,7 @@ export async function showRecord(root, id, spec) {
   const turn = (latest += 1);
   root.replaceChildren(h("p", { class: "muted", role: "status" }, "Buscando…"));
   try {
-    const row = await get(`/predicciones/${encodeURIComponent(id)}`);
+    const row = await get(`predicciones/${encodeURIComponent(id)}`);
     if (turn === latest) root.replaceChildren(...content(row, spec));
   } catch (rejection) {
     if (turn !== latest) return;
