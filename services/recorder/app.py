@@ -72,7 +72,7 @@ async def open_recorder(
             return {} if down is None else {"base_de_datos": Reason("No se puede escribir en la base de datos.", down)}
 
         async with store.watched():
-            router = read_router(database.readers, outboxes)
+            router = read_router(database.readers, outboxes, patient.disease.classes)
             yield Recorder(Part((router,), unready), store, partial(read_last_seq, database.readers))
 
 

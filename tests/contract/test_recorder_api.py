@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from services.gateway.key_admin import create
+from services.recorder.api.models import Filtro
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import OutboxState, TransportDownError
@@ -180,12 +181,50 @@ async def test_filters_reach_the_query(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-03-01", "2026-03-01T00:00:00Z"),
+        ("20260301", "2026-03-01T00:00:00Z"),
+        ("2026-03-01T12:00", "2026-03-01T12:00:00Z"),
+        ("2026-03-01 12:00:00.5", "2026-03-01T12:00:00.500000Z"),
+        ("2026-03-01t12:00:00z", "2026-03-01T12:00:00Z"),
+        ("2026-03-01T12:00:00+02:00", "2026-03-01T10:00:00Z"),
+    ],
+)
+def test_a_filter_takes_dates_and_moments(written: str, meant: str) -> None:
+    assert Filtro.model_validate({"desde": written}).model_dump(mode="json")["desde"] == meant
+
+
+async def test_a_diagnosis_of_an_earlier_class_can_be_looked_for(tmp_path: Path) -> None:
+    async with served(tmp_path) as (recorder, client):
+        assert (await client.get("/predicciones?output=negativo")).status_code == 422
+        await recorder.store.publish([delivery(1, event(output="negativo"))])
+        assert len((await client.get("/predicciones?output=negativo")).json()["predicciones"]) == 1
+        possible = await client.get("/predicciones?output=hipotiroidismo")
+        assert (possible.status_code, possible.json()["predicciones"]) == (200, [])
+
+
+@pytest.mark.parametrize(
     ("query", "field"),
     [
         ("limite=501", "limite"),
         ("limite=0", "limite"),
         ("cursor=zzz", "cursor"),
         ("desde=ayer", "desde"),
+        ("desde=2026", "desde"),
+        ("desde=1767225600", "desde"),
+        ("desde=-1", "desde"),
+        ("desde=1e9", "desde"),
+        ("desde=2026-01", "desde"),
+        ("desde=2026-02-30", "desde"),
+        ("desde=", "desde"),
+        ("hasta=0", "hasta"),
+        ("hasta=0001-01-01T00:00:00%2B14:00", "hasta"),
+        ("hasta=9999-12-31T23:59:59-14:00", "hasta"),
+        ("output=desconocido", "output"),
+        ("output=", "output"),
+        ("output=a%00", "output"),
+        ("modelo_version=%00", "modelo_version"),
         ("x=1", "x"),
         ("referencia=Juana", "referencia"),
     ],

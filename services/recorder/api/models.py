@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
 
@@ -83,22 +83,30 @@ class Conciliacion(BaseModel):
     diferencia: int = Field(description="Suma de las diferencias; 0 si no falta ninguna respuesta.")
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _moment(value: object) -> datetime:
+    """Read a date or a moment of ISO 8601; without a zone it is in UTC. Pydantic would take numbers as seconds."""
+    try:
+        moment = datetime.fromisoformat(str(value).upper())  # RFC 3339 allows small letters, too
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None
 
 
-_Moment = Annotated[datetime, AfterValidator(_utc)]
+_MOMENT_SCHEMA = {"anyOf": [{"type": "string", "format": name} for name in ("date-time", "date")]}
+_Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema(_MOMENT_SCHEMA)]
+_Stored = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""A text that every database can compare."""
 
 
 class Filtro(BaseModel):
-    """Qué predicciones se piden; una fecha sin zona horaria se entiende en UTC."""
+    """Qué predicciones se piden; una fecha o un momento sin zona horaria se entiende en UTC."""
 
     model_config = ConfigDict(extra="forbid")
 
-    desde: _Moment | None = Field(None, description="Desde este momento, incluido.")
-    hasta: _Moment | None = Field(None, description="Hasta este momento, sin incluirlo.")
-    output: str | None = Field(None, description="Solo esta clase.")
-    modelo_version: str | None = Field(None, description="Solo esta versión del modelo.")
+    desde: _Moment | None = Field(None, description="Desde esta fecha o este momento (ISO 8601), incluido.")
+    hasta: _Moment | None = Field(None, description="Hasta esta fecha o este momento (ISO 8601), sin incluirlo.")
+    output: _Stored | None = Field(None, description="Solo este diagnóstico: uno posible, o que ya se haya registrado.")
+    modelo_version: _Stored | None = Field(None, description="Solo esta versión del modelo.")
     referencia: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="Solo este paciente: el hash que da /referencias."
     )

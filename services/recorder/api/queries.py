@@ -58,6 +58,13 @@ async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] |
     return {**row, "resultado": feedback[0] if feedback else None, "resultados": feedback}
 
 
+async def is_recorded(readers: AsyncEngine, output: str) -> bool:
+    """Return whether any prediction has this `output`."""
+    async with readers.connect() as connection:
+        row = await connection.execute(select(_PREDICTION.id).where(_PREDICTION.output == output).limit(1))
+        return row.first() is not None
+
+
 async def _last_feedback(connection: AsyncConnection, prediction_ids: Sequence[str]) -> dict[str, RowMapping]:
     """Return the last feedback on each of these predictions that has any, by the id of the prediction.
 

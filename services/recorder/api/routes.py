@@ -1,6 +1,6 @@
 """The read API: recorded predictions, and the reconciliation of each gateway's answers."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.accounting.reconcile import reconcile
 from services.recorder.api.models import Conciliacion, Cuenta, Filtro, Pagina, Prediccion, PrediccionConResultados
-from services.recorder.api.queries import BadCursorError, read_one, read_page
+from services.recorder.api.queries import BadCursorError, is_recorded, read_one, read_page
 from services.recorder.db.database import DATABASE_ERRORS
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
 from shared.contracts.transport import OutboxState
 from shared.web.api_keys import Role
 from shared.web.authorization import caller_role
-from shared.web.problems import Problem, ProblemError
+from shared.web.problems import Problem, ProblemError, invalid_parameters
 from shared.web.routing import Router
 
 _READERS = frozenset({Role.MEDICO, Role.ANALISTA})
@@ -27,8 +27,13 @@ _SILENT_AFTER = timedelta(minutes=1)
 """Two intervals of reports (`services.gateway.outbox.status_reports`)."""
 
 
-def read_router(readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[OutboxState]]]) -> Router:
-    """Return the routes on the database and the `outboxes` of the gateways in this process."""
+def read_router(
+    readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[OutboxState]]], diagnoses: Collection[str]
+) -> Router:
+    """Return the routes on the database and the `outboxes` of the gateways in this process.
+
+    A filter by another diagnosis than `diagnoses` is rejected unless a row has it, such as one of an earlier class.
+    """
     down: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "La base de datos no responde"}}
     router = Router(tags=["historial"], responses=down)
 
@@ -37,11 +42,13 @@ def read_router(readers: AsyncEngine, outboxes: Callable[[], Awaitable[Sequence[
         analyst = caller_role(request.scope) is Role.ANALISTA
         if analyst and filtro.referencia is not None:
             raise ProblemError(403, "rol", "Su clave no permite buscar por la referencia de un paciente.")
+        output = filtro.output
+        if output is not None and output not in diagnoses and not await _queried(is_recorded(readers, output)):
+            raise invalid_parameters({"output": "unknown"})
         try:
             rows, following = await _queried(read_page(readers, filtro))
         except BadCursorError:
-            errors = [{"campo": "cursor", "regla": "parametro", "mensaje": "El valor no es válido."}]
-            raise ProblemError(422, "parametros", "Revise los parámetros indicados.", errors=errors) from None
+            raise invalid_parameters({"cursor": "unknown"}) from None
         shown = map(_impersonal, rows) if analyst else rows
         return Pagina(predicciones=[Prediccion.model_validate(row) for row in shown], siguiente=following)
 
