@@ -105,6 +105,7 @@ def fixed_columns(zone: ZoneInfo) -> tuple[ViewColumn, ...]:
     periods = [(iso_utc(since), round(offset.total_seconds())) for since, offset in offsets(zone)]
     until = "".join(f"WHEN \"timestamp\" < '{since}' THEN {before} " for (_, before), (since, _) in pairwise(periods))
     seconds = f"CASE {until}ELSE {periods[-1][1]} END" if until else str(periods[-1][1])
+    # Without the fraction, which `date` rounds to milliseconds, and so into the next day.
     local_day = ViewColumn(
         f"Día en que se respondió, en la hora de {zone.key}",
         kind="fecha",
