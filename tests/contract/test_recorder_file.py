@@ -1,5 +1,6 @@
 """The recorder's SQLite file is moved, replaced or overwritten while it is open, or beside the WAL of a killed one."""
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
+from structlog.testing import capture_logs
 
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.db.database import DATABASE_ERRORS
@@ -242,6 +244,14 @@ async def test_a_change_by_another_program_is_taken_over(recorder: Recording, pa
     await record_until_taken(recorder, SECOND)
     assert alive(path) == [*FIRST, *SECOND][1:]
     assert (await recorder.account(OutboxState("g1", 30, 31)))["g1"].missing == 1
+
+
+async def test_checkpoints_of_concurrent_commits_are_no_change_by_others(recorder: Recording) -> None:
+    """SQLite writes the WAL into the file inside of a commit, while the next transaction is about to begin."""
+    batches = [range(start, start + 200) for start in range(101, 8101, 200)]
+    with capture_logs() as logs:
+        await asyncio.gather(*(record(recorder, batch) for batch in batches))
+    assert not [entry for entry in logs if entry["event"] == "database_file_reopened"]
 
 
 async def test_the_file_alone_is_complete_soon_after_the_last_answer(

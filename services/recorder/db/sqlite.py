@@ -72,7 +72,7 @@ class SqliteWriter:
             FileChangedError: the path does not lead to the open file; a commit may be in the file that was there.
 
         """
-        await self._follow_path()
+        await self._ensure_in_use()
         return await self._on_thread(self._run, work)
 
     async def at_opening(self, work: Callable[[Connection], T]) -> T:
@@ -88,9 +88,8 @@ class SqliteWriter:
             FileChangedError: the path does not lead to the open file.
 
         """
-        await self._follow_path()
-        if self._last_commit is not None and time.monotonic() - self._last_commit >= _IDLE_SECONDS:
-            await self._on_thread(self._empty_wal)
+        await self._ensure_in_use()
+        await self._on_thread(self._maintain)
 
     async def close(self) -> None:
         """Wait for the running transaction, and close the connection: SQLite's last one empties the WAL."""
@@ -101,39 +100,45 @@ class SqliteWriter:
     def _on_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
-    async def _follow_path(self) -> None:
+    async def _ensure_in_use(self) -> None:
         if not self.file.locked:
             raise FileChangedError(f"another process has {self.file.path} open; stop it first")
-        if self.file.in_use and self.file.change() is Change.NONE:
-            return
-        async with self._reopening:
-            if not self.file.in_use or self.file.change() is not Change.NONE:
-                await self._reopen()
+        if not self.file.in_use:
+            async with self._reopening:
+                if not self.file.in_use:
+                    await self._reopen()
 
     async def _reopen(self) -> None:
-        """Open the file at the path in place of the open one, and prepare it.
+        """Go on with the open file if it is at its path again; otherwise open and prepare the one that is there.
 
         Raises:
             FileChangedError: there is none, it cannot be used, or a query still reads the former one.
 
         """
-        change = self.file.change()
+        # On the thread, because a commit that runs there may write the WAL into the file.
+        change = await self._on_thread(self.file.change)
         if change is Change.GONE:
             await self._on_thread(self._complete_former)
             raise self.file.changed(change)
-        self.file.in_use = False
+        if change is not Change.NONE or self._engine is None:
+            await self._open_other(change)
+        self.file.in_use = True
+
+    async def _open_other(self, change: Change) -> None:
         if change in {Change.REPLACED, Change.CONTENT} and self.file.is_being_written():
             raise self.file.changed(change)
         if self.readers.pool.checkedout():  # type: ignore[attr-defined]  # of QueuePool, not of its base class
             raise FileChangedError(f"{self.file.path} was replaced while in use; a query still reads the former file")
         await self.readers.dispose()
-        await self._on_thread(self._open_again)
         try:
+            await self._on_thread(self._open_again)
             for work in self._preparations:
                 await self._on_thread(self._run, work)
-        except StartError as error:  # tables of newer code
-            raise FileChangedError(str(error)) from None
-        self.file.in_use = True
+        except BaseException as error:
+            await self._on_thread(self._close)
+            if isinstance(error, StartError):  # tables of newer code
+                raise FileChangedError(str(error)) from None
+            raise
         _log.warning("database_file_reopened", path=str(self.file.path), change=change.name.lower())
 
     def _open_first(self) -> None:
@@ -188,20 +193,31 @@ class SqliteWriter:
     def _run(self, work: Callable[[Connection], T]) -> T:
         if self._engine is None:
             raise self.file.changed(Change.REPLACED)
-        with self._engine.begin() as connection:
-            result = work(connection)
-            self.file.check()
-        self._last_commit = time.monotonic()
-        self.file.written()
+        try:
+            with self._engine.begin() as connection:
+                result = work(connection)
+                self.file.check()
+            self._last_commit = time.monotonic()
+            self.file.written()
+        except BaseException:
+            self._notice()
+            raise
         return result
 
-    def _empty_wal(self) -> None:
-        if self._engine is None or self.file.change() is not Change.NONE:
+    def _maintain(self) -> None:
+        self._notice()
+        self.file.check()
+        if self._last_commit is None or time.monotonic() - self._last_commit < _IDLE_SECONDS:
             return
         with suppress(sqlite3.Error):  # a full disk: the next commit reports it
             if self._checkpoint("TRUNCATE"):
                 self._last_commit = None
         self.file.written()
+
+    def _notice(self) -> None:
+        """Put the file out of use if anything happened to it."""
+        if self.file.change() is not Change.NONE:
+            self.file.in_use = False
 
     def _checkpoint(self, mode: str) -> bool:
         """Write the WAL into the open file without waiting for readers; return whether the file is complete."""
