@@ -13,6 +13,7 @@ from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.api.routes import read_router
 from services.recorder.db.database import open_database
 from services.recorder.ingest.consumer import Consumer
+from services.recorder.ingest.policies import read_management_url
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from services.recorder.settings import RecorderSettings
@@ -83,10 +84,13 @@ async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> Asyn
     A consumer that crashes ends the service: no process stays that records nothing.
 
     Raises:
-        SettingsError: `BROKER_URL` is malformed.
+        SettingsError: `BROKER_URL` or `BROKER_MANAGEMENT_URL` is malformed.
 
     """
     url = None if settings.broker_url is None else read_broker_url(settings.broker_url)
+    management = None
+    if url is not None and settings.broker_management_url is not None:
+        management = read_management_url(settings.broker_management_url, url)
     async with open_recorder(settings, registry) as recorder:
         if url is None:
             yield (recorder.part,)
@@ -97,6 +101,7 @@ async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> Asyn
             recorder.store,
             prefetch=settings.broker_prefetch,
             silence_seconds=SILENCE_SECONDS,
+            management=management,
         )
         Gauge("predecir_recorder_consuming", "Whether the broker delivers", registry=registry).set_function(
             lambda: consumer.consuming

@@ -13,5 +13,8 @@ class RecorderSettings(DatabaseSettings, BrokerSettings):
     """TCP port of the read API; 0 takes a free one and prints it."""
     clinic_time_zone: str | None = None
     """Zone of the days in the analysts' view (`dia_local`), as Europe/Madrid; None: this machine's."""
+    broker_management_url: SecretStr | None = None
+    """RabbitMQ's management API, as http://host:15672, to log policies that lose messages. Without a login in it, that
+    of BROKER_URL; the user needs the tag `management`."""
     broker_prefetch: int = Field(default=50, ge=1, le=10_000)
     """Messages, of up to 200 events each, that the broker delivers before earlier ones are recorded."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from services.recorder.db.tables import CUARENTENA
+from services.recorder.ingest.policies import log_lossy_policies, read_management_url
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
@@ -31,6 +33,12 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 @pytest.fixture
 async def recorder(target: Target) -> AsyncIterator[Recording]:
     async with recording(target) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sqlite_recorder(tmp_path: Path) -> AsyncIterator[Recording]:
+    async with recording(SqliteTarget(tmp_path / "predicciones.db")) as opened:
         yield opened
 
 
@@ -158,7 +166,7 @@ async def test_what_the_broker_gives_up_on_waits_in_the_dead_letter_queue(broker
     ("policy", "reason"), [({"message-ttl": 1}, "expired"), ({"max-length": 1, "overflow": "drop-head"}, "maxlen")]
 )
 async def test_what_a_policy_drops_is_recorded_and_logged(
-    tmp_path: Path, broker: Broker, policy: dict[str, Any], reason: str
+    sqlite_recorder: Recording, broker: Broker, policy: dict[str, Any], reason: str
 ) -> None:
     """As while no recorder runs: the broker moves messages to its dead letters."""
     queue, dead = broker.topology.events.name, broker.topology.dead.name
@@ -177,14 +185,57 @@ async def test_what_a_policy_drops_is_recorded_and_logged(
             await until(dropped)
     finally:
         broker.server.ctl("clear_policy", queue)
-    async with recording(SqliteTarget(tmp_path / "predicciones.db")) as recorder:
-        with capture_logs() as logs:
-            async with broker.consumer(recorder.store):
-                await recorded(recorder, 3)
-        assert (await recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
+    with capture_logs() as logs:
+        async with broker.consumer(sqlite_recorder.store):
+            await recorded(sqlite_recorder, 3)
+    assert (await sqlite_recorder.account(OutboxState("g1", 3, 4)))["g1"].missing == 0
     warnings = [line for line in logs if line["event"] == "broker_dropped_messages"]
     assert {(line["queue"], line["reason"], line["log_level"]) for line in warnings} == {(queue, reason, "warning")}
     assert "policy" in warnings[0]["cause"]
+
+
+async def test_policies_that_lose_messages_are_logged_at_the_start(sqlite_recorder: Recording, broker: Broker) -> None:
+    management, prefix = broker.server.management(), broker.topology.events.exchange
+    policies = {
+        "recorder": {"message-ttl": 60_000, "max-length": 10},  # that length only rejects: our overflow holds
+        "dead": {"max-length": 10},
+        "gateways": {"message-ttl": 60_000},  # harmless
+    }
+    names = {queue: f"{prefix}-{queue}" for queue in policies}
+    for queue, policy in policies.items():
+        pattern = rf"^{prefix}\.{queue}$"
+        broker.server.ctl("set_policy", names[queue], pattern, json.dumps(policy), "--apply-to", "queues")
+    with capture_logs() as logs:
+        async with broker.consumer(sqlite_recorder.store, management=management):
+            await until(lambda: [line["event"] for line in logs].count("broker_policy_loses_messages") == 2)
+    warnings = [
+        (line["queue"], line["policies"], line["settings"], line["log_level"])
+        for line in logs
+        if line["event"] == "broker_policy_loses_messages"
+    ]
+    assert warnings == [
+        (broker.topology.events.name, [names["recorder"]], {"message-ttl": 60_000}, "warning"),
+        (broker.topology.dead.name, [names["dead"]], {"max-length": 10}, "warning"),
+    ]
+    for name in names.values():
+        broker.server.ctl("clear_policy", name)
+
+
+async def test_policies_that_cannot_be_read_are_reported_with_the_reason(broker: Broker) -> None:
+    stranger = secrets.token_hex(8)
+    broker.server.ctl("add_user", stranger, stranger)
+    management = broker.server.management()
+    for url, reason in (
+        (management.replace("//", f"//{stranger}:{stranger}@"), "answers 401 Unauthorized; does its user have the tag"),
+        (f"{management}/elsewhere", "BROKER_MANAGEMENT_URL answers 4"),
+        ("http://127.0.0.1:1", "Connection refused"),
+    ):
+        with capture_logs() as logs:
+            await log_lossy_policies(read_management_url(SecretStr(url), broker.url), broker.topology)
+        (line,) = logs
+        assert line["event"] == "broker_policies_unknown"
+        assert reason in line["reason"]
+        assert stranger not in str(logs)
 
 
 async def test_a_queue_deleted_under_a_consumer_is_made_again(recorder: Recording, broker: Broker) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import aio_pika
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldValue
+from pydantic import SecretStr
 
 from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.recorder.ingest.consumer import Consumer
+from services.recorder.ingest.policies import read_management_url
 from services.recorder.ingest.store import Store
 from shared.broker.topology import Queue, Topology, bind, declare
 from shared.cancellation import background
@@ -46,9 +48,18 @@ class Broker:
             await transport.aclose()
 
     @asynccontextmanager
-    async def consumer(self, store: Store, *, silence_seconds: float = 30) -> AsyncIterator[Consumer]:
+    async def consumer(
+        self, store: Store, *, silence_seconds: float = 30, management: str | None = None
+    ) -> AsyncIterator[Consumer]:
         """Consume into `store` meanwhile; a consumer that crashed fails the test."""
-        consumer = Consumer(self.url, self.topology, store, prefetch=10, silence_seconds=silence_seconds)
+        consumer = Consumer(
+            self.url,
+            self.topology,
+            store,
+            prefetch=10,
+            silence_seconds=silence_seconds,
+            management=None if management is None else read_management_url(SecretStr(management), self.url),
+        )
         async with background(consumer.run()):
             yield consumer
 

@@ -28,6 +28,7 @@ class RabbitServer:
 
     folder: Path
     port: int
+    management_port: int
     environment: dict[str, str]
     user: str = "predecir"
     password: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -88,6 +89,12 @@ class RabbitServer:
             pytest.fail(f"rabbitmqctl {arguments[0]} failed: {result.stdout}{result.stderr}", pytrace=False)
         return result.stdout
 
+    def management(self) -> str:
+        """Enable the management API, if it is not; return its URL without a login."""
+        command = [str(_BINARIES / "rabbitmq-plugins"), "--quiet", "enable", "rabbitmq_management"]
+        subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, timeout=60, check=True)
+        return f"http://127.0.0.1:{self.management_port}"
+
     def messages(self, queue: str) -> int:
         """Return the number of messages in `queue`, delivered or not."""
         rows = (line.split("\t") for line in self.ctl("list_queues", "name", "messages").splitlines())
@@ -120,14 +127,15 @@ def rabbit_server() -> Iterator[RabbitServer]:
         message = f"no RabbitMQ server in {_BINARIES}: install Debian's package `rabbitmq-server`"
         pytest.fail(message, pytrace=False)
     folder = Path(tempfile.mkdtemp(prefix="predecir-rabbitmq-"))
-    port, dist, epmd = free_ports(3)
-    server = RabbitServer(folder, port, _environment(folder, port=port, dist=dist, epmd=epmd))
+    port, management, dist, epmd = free_ports(4)
+    server = RabbitServer(folder, port, management, _environment(folder, port=port, dist=dist, epmd=epmd))
     try:
         cookie = folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (folder / "rabbitmq.conf").write_text(
             f"default_user = {server.user}\ndefault_pass = {server.password}\n"
+            f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
             "disk_free_limit.absolute = 1MB\nlog.console = true\nlog.console.level = info\nlog.file = false\n"
         )
         try:

@@ -18,6 +18,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from services.recorder.accounting.outbox_reports import OutboxReport
 from services.recorder.ingest.parsing import DeadLetter
+from services.recorder.ingest.policies import Management, log_lossy_policies
 from services.recorder.ingest.store import Store
 from shared.broker.settings import reason as error_reason
 from shared.broker.topology import SETTLE_SECONDS, Topology, bind, declare
@@ -50,10 +51,19 @@ class ConsumerLostError(Exception):
 class Consumer:
     """Records messages of the broker."""
 
-    def __init__(self, url: str, topology: Topology, store: Store, *, prefetch: int, silence_seconds: float) -> None:
+    def __init__(  # noqa: PLR0913 - its parts, and three settings
+        self,
+        url: str,
+        topology: Topology,
+        store: Store,
+        *,
+        prefetch: int,
+        silence_seconds: float,
+        management: Management | None = None,
+    ) -> None:
         """Consume at `url`, at most `prefetch` messages ahead; check the queue after `silence_seconds` without any."""
         self._url, self._topology, self._store = url, topology, store
-        self._prefetch, self._silence = prefetch, silence_seconds
+        self._prefetch, self._silence, self._management = prefetch, silence_seconds, management
         self.consuming = False
 
     async def run(self) -> None:
@@ -83,7 +93,7 @@ class Consumer:
                 inbox = await self._consume(connection)
             self.consuming = True
             _log.info("broker_consuming", queue=self._topology.events.name)
-            binding = asyncio.create_task(inbox.open_to_publishers(self._topology))
+            binding = asyncio.create_task(self._open_to_publishers(inbox))
             try:
                 yield inbox
             finally:
@@ -93,6 +103,13 @@ class Consumer:
             with suppress(ConsumerLostError):
                 async with _client_call():
                     await connection.close()
+
+    async def _open_to_publishers(self, inbox: "_Inbox") -> None:
+        await inbox.open_to_publishers(self._topology)
+        if self._management is None:
+            _log.info("broker_policies_unknown", reason="BROKER_MANAGEMENT_URL is not set")
+        else:
+            await log_lossy_policies(self._management, self._topology)
 
     async def _consume(self, connection: AbstractConnection) -> "_Inbox":
         channel = await connection.channel(publisher_confirms=False)
