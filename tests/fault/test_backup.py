@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
+from tests.support import plain_http
 from tests.support.broker import Broker
 from tests.support.bundles import make_bundle
 from tests.support.database import is_settled, query
@@ -114,6 +115,37 @@ def test_an_outbox_restored_under_load_loses_nothing_and_counts_nothing_twice(
     assert sorted(account["registradas"] for account in accounts) == sorted([len(answered), len(later)])
     assert all(account["respondidas"] == account["registradas"] for account in accounts)
     assert query(tmp_path, "SELECT gateway_id, seq FROM predicciones GROUP BY 1, 2 HAVING count(*) > 1") == []
+
+
+def test_a_restored_gateway_delivers_under_both_ids_and_all_adds_up(tmp_path: Path, broker: Broker) -> None:
+    """The relay of the first gateway waits after its first batch, so that its outbox and the copy hold events."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    with server_stack(tmp_path, broker) as stack, stack.recorder() as recorder:
+        environment = stack.environment | {"INFERENCE_URL": stack.inference.url}
+        with running("services.gateway", first, environment | {"RELAY_LINGER_MS": "600000"}) as gateway:
+            until_now(lambda: gateway.get("/health/ready").status_code == 200)
+            before = [predicted(gateway)]
+            until_now(lambda: ids(recorder) == before, seconds=60)
+            before += [predicted(gateway) for _ in range(10)]
+            snapshot(gateway, first / "var", second / "var")
+        with running("services.gateway", second, environment) as gateway:
+            until_now(lambda: gateway.get("/health/ready").status_code == 200)
+            later = [predicted(gateway) for _ in range(15)]  # up to numbers beyond those in the copy
+            assert gateway.stop() == 0
+        until_now(lambda: ids(recorder) == sorted(before + later), seconds=60)
+        accounts = recorder.get("/conciliacion").json()["gateways"]
+    accounts = [account for account in accounts if account["respondidas"]]
+    assert sorted(account["registradas"] for account in accounts) == [11, 15]
+    for account in accounts:
+        assert account["respondidas"] == account["registradas"]
+
+
+def predicted(gateway: Process) -> str:
+    """Return the id of one answer."""
+    answer: str = plain_http.post(f"{gateway.url}/predecir", json={"edad": 47, "sexo": "F", "tsh": 1.5}).json()["id"]
+    return answer
 
 
 def test_a_restored_postgresql_counts_the_answers_after_its_backup(
