@@ -34,6 +34,10 @@ run: $(VENV)/.run folder ## Serve on http://127.0.0.1:8000 (PORT=…); installs 
 train: $(VENV)/.run folder ## Run the training pipeline; promote the new model if it passes the gates
 	@cd $(FOLDER) && exec $(PY) -m training pipeline
 
+.PHONY: params
+params: $(VENV)/.run folder ## Write a params.yaml with placeholders for another disease's class, beside it
+	@cd $(FOLDER) && exec $(PY) -m training params --write
+
 .PHONY: folder
 folder:
 	@test -d $(FOLDER) || { echo "PREDECIR_PARAMS=$(PREDECIR_PARAMS): no such folder: $(FOLDER)" >&2; exit 78; }

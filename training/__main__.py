@@ -28,6 +28,7 @@ STAGES = {
 COMMANDS = {
     "pipeline": "run the stages whose inputs changed (`make train`)",
     **{name: f"stage {number}: {text}" for number, (name, text) in enumerate(STAGES.items(), start=1)},
+    "params": "print a complete params.yaml for the patient class, with FILL_IN where its owner decides",
     "promote": "move staging or production to a version",
     "rollback": "move production back to the previous version",
     "history": "list the promotion log: every move of an alias with its user, time and reason",

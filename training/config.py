@@ -17,6 +17,8 @@ from shared.patient import Feature
 from training.errors import ParametersError
 
 FILE = Path("params.yaml")
+PLACEHOLDER = "FILL_IN"
+"""What `python -m training params` writes for a value that only the owner of the data can choose."""
 
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -184,23 +186,23 @@ class Parameters(_Section):
         """Check that every name in a gate, band or limit is a class, measurement or column of the disease.
 
         Raises:
-            ParametersError: names the unknown ones of the first kind that has some.
+            ParametersError: names all unknown ones, a line for each kind.
 
         """
         kinds = {feature.name: feature.kind for feature in features}
         measured = [name for name, kind in kinds.items() if kind in {"number", "integer"}]
         gates, bands = {*self.gates.average_precision, *self.gates.recall}, set(self.subgroups.bands)
         limits = set(self.checks.missing_by_column)
+        faults = []
         if unknown := sorted(gates - set(classes)):
-            message = f"{FILE}: gates: no such class: {', '.join(unknown)}; the classes are {', '.join(classes)}"
-            raise ParametersError(message)
+            faults.append(f"{FILE}: gates: no such class: {', '.join(unknown)}; the classes are {', '.join(classes)}")
         if unknown := sorted(bands - set(measured)):
             known = ", ".join(measured)
-            message = f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; known: {known}"
-            raise ParametersError(message)
+            faults.append(f"{FILE}: subgroups.bands: no such measurement: {', '.join(unknown)}; known: {known}")
         if unknown := sorted(limits - set(kinds)):
-            message = f"{FILE}: checks.missing_by_column: no such column: {', '.join(unknown)}"
-            raise ParametersError(message)
+            faults.append(f"{FILE}: checks.missing_by_column: no such column: {', '.join(unknown)}")
+        if faults:
+            raise ParametersError("\n".join(faults))
 
 
 def read_parameters(path: Path = FILE) -> Parameters:
@@ -219,8 +221,8 @@ def read_parameters(path: Path = FILE) -> Parameters:
         return Parameters.model_validate(content)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{_key(e['loc'])}: {_RULES.get(e['type'], e['msg'])}"
-            for e in error.errors(include_input=False, include_url=False)
+            f"{_key(e['loc'])}: {_FILL_IN if e['input'] == PLACEHOLDER else _RULES.get(e['type'], e['msg'])}"
+            for e in error.errors(include_url=False)
         )
         message = f"{path}: {wrong}"
         raise ParametersError(message) from None
@@ -247,6 +249,7 @@ def read_yaml(path: Path) -> object:
     raise ParametersError(message)
 
 
+_FILL_IN = f"write a value in place of {PLACEHOLDER}"
 _RULES = {
     "extra_forbidden": "unknown key",
     "missing": "missing",

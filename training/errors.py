@@ -1,4 +1,4 @@
-"""Errors of training that are not bugs. Each message is one line for people, without values of patients.
+"""Errors of training that are not bugs. Each message is for people, a line for each problem, without patients' values.
 
     TrainingError               exit code
     ├── ParametersError         78  params.yaml or a setting is wrong or missing

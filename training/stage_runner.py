@@ -75,5 +75,7 @@ def run(name: str, work: Callable[[], str]) -> int:
 
 
 def _failed(name: str, error: Exception | str, code: int) -> int:
-    print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the command's error for people
+    """Print each line of `error`, which is one problem; return the exit code."""
+    for line in str(error).splitlines() or [""]:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the command's error for people
     return code

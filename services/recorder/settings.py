@@ -1,6 +1,6 @@
 """The recorder's settings."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.broker.settings import BrokerSettings
 from shared.database_url import DatabaseSettings

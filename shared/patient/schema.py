@@ -12,7 +12,7 @@ import importlib
 import json
 import math
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from shared.patient.card_text import UNDECLARED, About
-from shared.patient.declaration_checks import disease_fault, range_fault, units_fault
+from shared.patient.declaration_checks import disease_faults, range_faults, units_faults
 
 Kind = Literal["number", "integer", "flag", "choice"]
 Range = tuple[float, float]
@@ -172,13 +172,15 @@ class Patient(BaseModel):
         """Check the declaration; derive features, columns, encoding and digest once, when the class is declared.
 
         Raises:
-            PatientClassError: a feature or the disease is declared wrongly.
+            PatientClassError: features or the disease are declared wrongly; has a line for every fault.
 
         """
         super().__pydantic_init_subclass__(**kwargs)
         disease: Disease | None = getattr(cls, "disease", None)
-        if disease is not None:
-            _raise_fault(disease_fault(disease.name, disease.classes))
+        faults = [] if disease is None else [*disease_faults(disease.name, disease.classes)]
+        faults += [fault for name, info in cls.model_fields.items() for fault in _feature_faults(name, info)]
+        if faults:
+            raise PatientClassError("\n".join(faults))
         cls.features = tuple(_feature(name, info) for name, info in cls.model_fields.items())
         cls.columns = tuple(feature.name for feature in cls.features)
         cls._codes = tuple((feature.name, _category_codes(feature)) for feature in cls.features)
@@ -238,7 +240,8 @@ def load_patient(path: str) -> type[Patient]:
         text = error.msg if isinstance(error, SyntaxError) else error  # its str() repeats the line number
         reason = f"{type(error).__name__}: {text}".splitlines()[0]
         if isinstance(error, PatientClassError):
-            message = f"PREDECIR_PACIENTE={path}: {error}{f' ({location})' if location else ''}"
+            place = f" ({location})" if location else ""
+            message = "\n".join(f"PREDECIR_PACIENTE={path}: {fault}{place}" for fault in str(error).splitlines())
         elif location:
             message = f"PREDECIR_PACIENTE={path}: cannot import it ({location}: {reason})"
         else:
@@ -262,22 +265,33 @@ def _location(error: Exception, module_name: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _raise_fault(fault: str | None) -> None:
-    if fault is not None:
-        raise PatientClassError(fault)
+def _feature_faults(name: str, info: FieldInfo) -> Iterator[str]:
+    extra = _extra(info)
+    if _kind(info) is None:
+        yield f"feature {name}: use float, int, bool or a Literal of strings without ':', each optionally `| None`"
+    yield from range_faults(name, _limits(info), _reference(extra))
+    yield from units_faults(name, extra.get("otras_unidades", {}))
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+
+
+def _limits(info: FieldInfo) -> tuple[float, float] | None:
+    lower = next((m.ge for m in info.metadata if isinstance(m, Ge)), None)
+    upper = next((m.le for m in info.metadata if isinstance(m, Le)), None)
+    return None if lower is None or upper is None else (float(lower), float(upper))  # type: ignore[arg-type]
+
+
+def _reference(extra: Mapping[str, Any]) -> tuple[float, float] | None:
+    declared = extra.get("referencia")
+    return None if declared is None else (float(declared[0]), float(declared[1]))
 
 
 def _feature(name: str, info: FieldInfo) -> Feature:
-    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    types = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
-    lower = next((m.ge for m in info.metadata if isinstance(m, Ge)), None)
-    upper = next((m.le for m in info.metadata if isinstance(m, Le)), None)
-    declared: Any = extra.get("referencia")
-    limits = None if lower is None or upper is None else (float(lower), float(upper))  # type: ignore[arg-type]
-    reference = None if declared is None else (float(declared[0]), float(declared[1]))
-    kind, choices = _kind(name, types)
-    others: Any = extra.get("otras_unidades", {})
-    _raise_fault(range_fault(name, limits, reference) or units_fault(name, others))
+    """Return the feature that a field declares, which has no fault."""
+    extra = _extra(info)
+    kind, choices = _kind(info) or ("number", ())
     return Feature(
         name=name,
         kind=kind,
@@ -285,23 +299,24 @@ def _feature(name: str, info: FieldInfo) -> Feature:
         description=info.description or "",
         group=str(extra.get("grupo", _DEFAULT_GROUP)),
         unit=str(extra.get("unidad", "")),
-        limits=limits,
-        reference=reference,
+        limits=_limits(info),
+        reference=_reference(extra),
         choices=choices,
         required=info.is_required(),
-        other_units=tuple(others.items()),
+        other_units=tuple(extra.get("otras_unidades", {}).items()),
     )
 
 
-def _kind(name: str, types: list[Any]) -> tuple[Kind, tuple[str, ...]]:
+def _kind(info: FieldInfo) -> tuple[Kind, tuple[str, ...]] | None:
+    """Return kind and choices of a feature, or None if its type cannot be encoded."""
+    types: list[Any] = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
     kinds: dict[Any, Kind] = {float: "number", int: "integer", bool: "flag"}
     if len(types) == 1 and types[0] in kinds:
         return kinds[types[0]], ()
     choices = tuple(value for kind in types for value in (get_args(kind) or (kind,)))
     if choices and all(isinstance(value, str) and ":" not in value for value in choices):
         return "choice", choices
-    message = f"feature {name}: use float, int, bool or a Literal of strings without ':', each optionally `| None`"
-    raise PatientClassError(message)
+    return None
 
 
 def _category_codes(feature: Feature) -> dict[str | None, float] | None:

@@ -66,6 +66,37 @@ def test_a_parameter_file_of_another_name_is_rejected(folder: Path, monkeypatch:
         run_pipeline()
 
 
+def test_class_parameters_and_data_are_checked_in_one_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDECIR_PACIENTE", "mal:Mal")
+    monkeypatch.syspath_prepend(folder)
+    (folder / "mal.py").write_text("no es Python\n")
+    (folder / "params.yaml").write_text(changed_parameters("accuracy: 0.92", "acuracy: 2"))
+    with pytest.raises(ParametersError) as caught:
+        run_pipeline()
+    of_class, of_parameters, of_data = str(caught.value).splitlines()
+    assert of_class.startswith("PREDECIR_PACIENTE=mal:Mal: cannot import it (mal.py, line 1: SyntaxError")
+    assert "gates.acuracy: unknown key" in of_parameters
+    assert of_data.startswith("data/raw.csv: not there; ")
+
+
+def test_rows_are_checked_though_parameters_are_wrong(folder: Path) -> None:
+    (folder / "params.yaml").write_text(changed_parameters("hipertiroidismo: 0.74", "hiper: 0.74"))
+    (folder / "data").mkdir()
+    header, first, *_ = thyroid_csv().read_text().splitlines()
+    (folder / "data/raw.csv").write_text(f"{header}\n{first.replace(',', ',9999x,', 1)}\n")
+    with pytest.raises(ParametersError) as caught:
+        run_pipeline()
+    of_parameters, of_data = str(caught.value).splitlines()
+    assert "gates: no such class: hiper" in of_parameters
+    assert of_data.startswith("data/raw.csv, line 2: ")
+
+
+def changed_parameters(old: str, new: str) -> str:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    return text.replace(old, new)
+
+
 @pytest.fixture
 def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone of this repository's pipeline, without data and without the remote that has them."""

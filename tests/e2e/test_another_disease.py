@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from shared.artifacts.bundle import open_bundle
 from tests.support import plain_http
-from tests.support.anemia import PAGE, PATIENT, change, environment, lay_down
+from tests.support.anemia import PAGE, PATIENT, change, environment, example, lay_down
 from tests.support.database import is_settled, query
 from tests.support.paths import ROOT
 from tests.support.processes import running
@@ -24,11 +26,11 @@ from tests.support.waiting import until_now
 REPORT = "var/trigger/report.json"
 
 
-def command(folder: Path) -> list[str]:
+def command(folder: Path, target: str = "train") -> list[str]:
     """The command that a user types, with this Python instead of an environment that make would set up."""
     ready = [f"--old-file={ROOT / '.venv' / name}" for name in (".run", ".uv")]
     chosen = [f"PREDECIR_PACIENTE={PATIENT}", f"PREDECIR_PARAMS={folder / 'params.yaml'}", f"PY={sys.executable}"]
-    return ["make", "-C", str(ROOT), *ready, "train", *chosen]
+    return ["make", "-C", str(ROOT), *ready, target, *chosen]
 
 
 def train(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -149,13 +151,52 @@ def test_a_leaking_column_stops_the_pipeline_before_training(tmp_path: Path) -> 
     for row in rows:
         row[header.index("ferritin")] = {"normal": "90", "iron": "5", "b12": "400"}[row[-1]]
     path.write_text("".join(",".join(row) + "\n" for row in (header, *rows)))
-    stage, pipeline = refused(folder).splitlines()
-    assert "leakage.ferritina: balanced accuracy of ferritina alone, all classes: 1, at most" in stage
+    first, second, count, pipeline = refused(folder).splitlines()
+    assert "leakage.ferritina: balanced accuracy of ferritina alone, all classes: 1, at most" in first
+    assert "leakage.ferritina.one_class: " in second
+    assert count == "check: 2 of 32 checks failed; all are in var/pipeline/checks.json"
     assert pipeline == "pipeline: stopped at check"
     checks = json.loads((folder / "var/pipeline/checks.json").read_text())
     failed = [finding["check"] for finding in checks["findings"] if not finding["passed"]]
     assert failed == ["leakage.ferritina", "leakage.ferritina.one_class"]
     assert not (folder / "var/pipeline/model.pkl").exists()
+
+
+def test_the_guide_names_the_numbers_of_rows_that_its_example_needs() -> None:
+    parameters = yaml.safe_load(example("yaml"))
+    checks, split = parameters["checks"], parameters["split"]
+    [stated] = re.findall(
+        r"need (\d+) rows, and of every diagnosis (\d+) on each side of the split: with a\s+`test_share` of ([\d.]+), "
+        r"(\d+) rows of the rarest.*?\((\d+) below\)",
+        PAGE,
+        re.DOTALL,
+    )
+    rarest = max(checks["class_cases"] / split["test_share"], checks["class_cases"] / (1 - split["test_share"]))
+    assert [float(number) for number in stated] == [
+        checks["least_cases"],
+        checks["class_cases"],
+        split["test_share"],
+        rarest,
+        2 * parameters["choice"]["folds"],
+    ]
+
+
+def test_the_guide_shows_the_output_of_its_example(trained: tuple[Path, str]) -> None:
+    _, output = trained
+    shown = PAGE.partition("pipeline  first run here")[2].partition("```")[0].splitlines()[1:]
+    figures = [re.sub(r" \([\d.]+ s\)$", "", line) for line in shown if line != "…"]
+    printed = [re.sub(r" \([\d.]+ s\)$", "", line) for line in output.splitlines()]
+    assert [line for line in figures if line not in printed] == []
+
+
+def test_the_parameters_of_the_command_need_only_values(tmp_path: Path) -> None:
+    folder = lay_down(tmp_path / "anemia")
+    (folder / "params.yaml").unlink()
+    written = subprocess.run([*command(folder, "params")], capture_output=True, text=True, check=False, timeout=60)
+    assert written.returncode == 0, written.stderr
+    problems = refused(folder)
+    assert "gates.accuracy: write a value in place of FILL_IN; " in problems
+    assert not (folder / "dvc.yaml").exists()
 
 
 def test_data_that_are_missing_are_one_line(tmp_path: Path) -> None:

@@ -136,6 +136,27 @@ def test_a_factor_that_converts_nothing_is_rejected_when_declared(factor: float)
             hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=(0, 30), other_units={"g/L": factor})
 
 
+def test_every_fault_of_a_class_is_named_at_once() -> None:
+    with pytest.raises(PatientClassError) as caught:
+
+        class Wrong(Patient):
+            disease: ClassVar[Disease] = Disease("Mal", "X", (Diagnosis("sí", "Sí"),))
+            nombre: str
+            hemoglobina: float | None = measure("Hemoglobina", unit="g/dL", limits=(30, 0), other_units={"g/L": 1})
+            vcm: float | None = measure("VCM", unit="fL", limits=(40, 160), reference=(30, 100))
+
+    faults = str(caught.value).splitlines()
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "Disease(name='Mal')",
+        "Diagnosis('sí')",
+        "Disease(name='Mal')",
+        "feature nombre",
+        "feature hemoglobina",
+        "feature hemoglobina",
+        "feature vcm",
+    ]
+
+
 def test_a_reference_may_reach_the_limits() -> None:
     class Right(Patient):
         disease: ClassVar[Disease] = Disease("x", "X", YES_NO)

@@ -10,11 +10,12 @@ from tests.support.builds import Workspace, good_build, write_pipeline_files
 from tests.support.bundles import PacienteDePrueba, random_rows
 from tests.support.training_cases import CLASSES, made_up_cases, small_parameters
 from training.commands.check import SplitCases, main, run_checks
+from training.config import Choice
 from training.data.cases import Cases
 from training.data.schema import schema_violations
 from training.data.splitting import reported
 from training.errors import DataError
-from training.stage_files import CheckResult
+from training.stage_files import CASES, CheckResult
 
 COLUMNS = ("a", "b", "c", "d")
 LIMITS = small_parameters().checks
@@ -152,6 +153,34 @@ def test_encoded_values_that_break_a_rule_stop_the_stage(tmp_path: Path, monkeyp
     )
     with pytest.raises(DataError, match=rule):
         main(argparse.Namespace(), Workspace().context)
+
+
+def test_everything_that_a_later_stage_would_reject_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parameters = small_parameters().model_copy(
+        update={
+            "checks": LIMITS.model_copy(update={"least_cases": 401}),
+            "choice": Choice(folds=20, class_weight_powers=[0.0]),
+        }
+    )
+    values = made_up_cases().rows[:, 2].copy()
+    values[10] = 101
+    labels = made_up_cases().labels.copy()
+    labels[(labels == 2) & (np.arange(400) % 2 == 0)] = 0
+    build = replace(good_build(), parameters=parameters)
+    write_pipeline_files(build, replace(altered(2, values), labels=labels))
+    lines = CASES.read_text().splitlines()
+    CASES.write_text("\n".join([lines[0], lines[1].replace(",,", ",sano,", 1), *lines[2:]]) + "\n")
+    with pytest.raises(DataError) as caught:
+        main(argparse.Namespace(), Workspace().context)
+    named = str(caught.value).splitlines()
+    assert named[0].startswith("data/raw.csv, line 12: c: outside its limits")
+    assert named[1] == "by_rule has no answer for 399 of 400 cases; it must answer all or none"
+    assert named[2] == "data/raw.csv: cases: cases in the file: 400, at least 401"
+    assert named[-2].startswith("too few training cases: grave has ")
+    assert named[-1].endswith("checks failed; all are in var/pipeline/checks.json")
 
 
 def test_columns_in_another_order_are_rejected() -> None:

@@ -23,8 +23,8 @@ from shared.patient import (
 )
 from tests.support.bundles import PacienteDePrueba
 from tests.support.data import thyroid_csv
-from training.commands.prepare import prepare
 from training.data.cases import Example, read_cases, read_lines, read_rule, write_cases
+from training.data.preparation import prepare
 from training.errors import DataError
 
 PRIVATE = "4711"
@@ -145,6 +145,18 @@ def test_a_row_that_breaks_a_rule_is_named_without_its_value(tmp_path: Path, row
 def test_the_other_broken_rows_are_counted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 2: .* \(and 2 more rows\)"):
         prepare(table(tmp_path, "99,0,n", "37,0,n", "98,0,n", "97,0,n"), Gripe)
+
+
+def test_every_rule_that_a_row_breaks_is_named_at_once_with_its_first_line(tmp_path: Path) -> None:
+    path = table(tmp_path, "99,0,n", "37,0,x", "98,0,n", f"{PRIVATE}x,0,n", "37,0")
+    with pytest.raises(DataError) as caught:
+        prepare(path, Gripe)
+    named = [line.removeprefix(f"{path}, ") for line in str(caught.value).splitlines()]
+    assert named[0].startswith("line 2: temperatura: Input should be less than or equal to 45 (and 1 more rows); ")
+    assert named[1].startswith("line 3: from_row returns a diagnosis that Gripe.disease does not list; ")
+    assert named[2].startswith("line 5: ValueError in line ")
+    assert named[3:] == ["line 6: 2 fields, where the header has 3; it is the last line: was the file cut off?"]
+    assert PRIVATE not in str(caught.value)
 
 
 def test_a_column_that_the_file_lacks_is_named(tmp_path: Path) -> None:

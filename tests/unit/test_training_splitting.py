@@ -79,5 +79,5 @@ def test_a_class_with_too_few_cases_is_named_with_how_many_it_needs() -> None:
 def test_a_fold_with_one_class_only_is_rejected() -> None:
     cases = made_up_cases(100)
     labels = np.repeat([0, 1], 50)  # one class only in the first half of the period
-    with pytest.raises(DataError, match="too short"):
+    with pytest.raises(DataError, match="too few training cases for choice"):
         folds(type(cases)(cases.rows, labels, cases.days), by_time("2021-01-01"), 2, seed=0)

@@ -1,26 +1,24 @@
 """`python -m training check`: check the cases against `checks` of params.yaml; the pipeline stops if a check fails.
 
-Every check is one figure and one limit. All of them are written to `var/pipeline/checks.json`, passed or failed.
+Every check is one figure and one limit. All of them are written to `var/pipeline/checks.json`, passed or failed. What
+later stages need of the cases is checked here, too, so that one run names everything that is wrong with the data.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.config import DataLimits, read_parameters
+from training.config import DataLimits, Parameters, read_parameters
 from training.context import TrainingContext
 from training.data import leakage
-from training.data.cases import Cases, Labels, Mask, read_cases, read_lines
+from training.data.cases import Cases, Labels, Mask, read_cases, read_lines, read_rule
 from training.data.raw import RAW
 from training.data.schema import schema_violations
-from training.data.splitting import reported
+from training.data.splitting import check_dates, check_enough, folds, reported
 from training.errors import DataError
 from training.stage_files import CASES, CheckResult, Checks, Preparation
-
-_SHOWN = 3
-"""Number of failed checks that the error line quotes in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +53,52 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
     """Run the stage; return its summary.
 
     Raises:
-        DataError: a row breaks a rule of its patient class, or a check failed.
+        DataError: rows break rules of their patient class, checks failed, or a later stage cannot use the cases.
 
     """
     parameters, preparation = read_parameters(), Preparation.read()
     cases, lines = read_cases(CASES, preparation.classes), read_lines(CASES)
+    problems: list[str] = []
     if violations := schema_violations(cases.rows, preparation.columns, lines, context.patient):
-        message = f"{RAW}, {violations[0]}{_more(len(violations) - 1)}; correct the file, or mend from_row or derived"
-        raise DataError(message)
-    later = reported(cases, parameters.split)
+        more = f" (and {len(violations) - 1:,} more)" if len(violations) > 1 else ""
+        problems.append(f"{RAW}, {violations[0]}{more}; correct the file, or mend from_row or derived")
+    problems += _refusals(
+        lambda: read_rule(CASES, preparation.classes),
+        lambda: check_dates(cases, parameters.model.recency_half_life_months),
+    )
+    try:
+        later = reported(cases, parameters.split)
+    except DataError as error:  # without a split there is nothing more to check
+        raise DataError("\n".join([*problems, str(error)])) from None
     data = SplitCases(cases, lines, later, preparation.columns, preparation.classes)
     results = run_checks(data, parameters.checks)
     Checks(data_hash=preparation.data_hash, cases=len(cases), findings=results).write()
-    if failed := [result.summary for result in results if not result.passed]:
-        message = f"{RAW}: {'; '.join(failed[:_SHOWN])}{_more(len(failed) - _SHOWN)}; all checks are in {Checks.path}"
-        raise DataError(message)
+    failed = [result for result in results if not result.passed]
+    problems += [f"{RAW}: {result.summary}" for result in failed]
+    problems += _refusals(lambda: _check_folds(data, parameters))
+    if failed:
+        problems.append(f"{len(failed)} of {len(results)} checks failed; all are in {Checks.path}")
+    if problems:
+        raise DataError("\n".join(problems))
     return f"{len(results)} checks of {len(cases):,} cases passed"
+
+
+def _refusals(*checks: Callable[[], object]) -> list[str]:
+    """Return the messages of the checks that raise."""
+    messages = []
+    for check in checks:
+        try:
+            check()
+        except DataError as error:
+            messages.append(str(error))
+    return messages
+
+
+def _check_folds(data: SplitCases, parameters: Parameters) -> None:
+    """Check that `train` can divide the training cases into its folds."""
+    training, choice = data.sides[0], parameters.choice
+    check_enough(training, data.classes, choice.folds)
+    folds(training, parameters.split, choice.folds, parameters.model.seed)
 
 
 def _check_missing(data: SplitCases, limits: DataLimits) -> Iterator[CheckResult]:
@@ -127,7 +155,3 @@ def _check_leakage(data: SplitCases, limits: DataLimits) -> Iterator[CheckResult
 
 def _example(pairs: list[tuple[int, int]], lines: Labels) -> str:
     return f" (line {lines[pairs[0][1]]} repeats line {lines[pairs[0][0]]})" if pairs else ""
-
-
-def _more(count: int) -> str:
-    return f" (and {count:,} more)" if count > 0 else ""

@@ -16,13 +16,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.artifacts.bundle import PRODUCTION
 from shared.artifacts.store import ModelStore
+from shared.patient import PatientClassError
 from training.config import FILE, read_parameters
 from training.context import TrainingContext
 from training.data.pointer import POINTER, TrackedFile, tracked_file
@@ -40,6 +42,7 @@ from training.errors import (
 from training.registry.promotion import sync_links
 from training.stage_runner import INTERRUPTED, heartbeat, log_line
 
+T = TypeVar("T")
 _PULL = "pull"
 _BUSY = "DVC has locked this folder, most likely for another run of the pipeline; try again when that has ended"
 _RWLOCK = ".dvc/tmp/rwlock"
@@ -60,13 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Check settings, parameters and data, then run the stages with DVC; return a summary."""
-    settings, patient = context.settings, context.patient
+    settings = context.settings
     _check_parameter_file()
-    if arguments.unless_served and (served := _describe_served(context)):
+    if arguments.unless_served and _is_usable(context) and (served := _describe_served(context)):
         return served
-    check_owner(settings.predecir_paciente)
-    read_parameters().check_names(patient.disease.classes, patient.features)
-    pull = needs_pull(newest=arguments.until == _PULL)
+    pull = _check_inputs(context, newest=arguments.until == _PULL)
+    patient = context.patient
     log_line("pipeline", f"{patient.disease.name} in {Path.cwd()}")
     if write_project(patient, settings.predecir_paciente):
         log_line("pipeline", "first run here: wrote dvc.yaml, and .dvc/ for DVC's own files")
@@ -74,6 +76,51 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     (site / "repo").mkdir(parents=True, exist_ok=True)  # DVC would make it, and var/ above it, world-writable
     os.environ.update(_stage_environment(site))
     return _run_stages(arguments.until, pull=pull)
+
+
+def _is_usable(context: TrainingContext) -> bool:
+    """Return whether there is a patient class; `_check_inputs` names its faults."""
+    try:
+        return bool(context.patient)
+    except PatientClassError:
+        return False
+
+
+def _check_inputs(context: TrainingContext, *, newest: bool) -> bool:
+    """Check patient class, parameters and data; return whether the data must be pulled.
+
+    One error names everything that is wrong. The rows are read here only if something else is wrong: `prepare` reads
+    them in a moment.
+
+    Raises:
+        PatientClassError, ParametersError, DataError: the only thing that is wrong, or all of them in one.
+
+    """
+    errors: list[TrainingError | PatientClassError] = []
+
+    def attempted(check: Callable[[], T]) -> T | None:
+        try:
+            return check()
+        except (TrainingError, PatientClassError) as error:
+            errors.append(error)
+            return None
+
+    patient = attempted(lambda: context.patient)
+    attempted(lambda: check_owner(context.settings.predecir_paciente))
+    parameters = attempted(read_parameters)
+    if patient and parameters:
+        attempted(partial(parameters.check_names, patient.disease.classes, patient.features))
+    pull = attempted(lambda: needs_pull(newest=newest))
+    if errors and patient and RAW.exists():
+        from training.data.preparation import prepare  # noqa: PLC0415 - NumPy, which the other checks do not need
+
+        attempted(partial(prepare, RAW, patient))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        message = "\n".join(map(str, errors))
+        raise DataError(message) if all(isinstance(error, DataError) for error in errors) else ParametersError(message)
+    return bool(pull)
 
 
 def _describe_served(context: TrainingContext) -> str | None:

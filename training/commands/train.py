@@ -12,8 +12,7 @@ from training.config import Parameters, read_parameters
 from training.context import TrainingContext
 from training.data import distribution
 from training.data.cases import Cases, Floats, decimal, read_cases
-from training.data.splitting import Fold, check_enough, folds, reported
-from training.errors import DataError
+from training.data.splitting import Fold, check_dates, check_enough, folds, reported
 from training.evaluation.metrics import figures
 from training.model import boosting, conformal
 from training.stage_files import CASES, MODEL, Candidate, Preparation, Training
@@ -29,9 +28,7 @@ def train(
         DataError: there are too few cases for the folds.
 
     """
-    if parameters.model.recency_half_life_months is not None and cases.days is None:
-        message = "params.yaml: model.recency_half_life_months needs a date in every case; set it to null"
-        raise DataError(message)
+    check_dates(cases, parameters.model.recency_half_life_months)
     check_enough(cases, classes, parameters.choice.folds)
     parts = folds(cases, parameters.split, parameters.choice.folds, parameters.model.seed)
     candidates = []

@@ -49,6 +49,18 @@ def reported(cases: Cases, split: TimeSplit | RandomSplit) -> Mask:
     return later
 
 
+def check_dates(cases: Cases, half_life: float | None) -> None:
+    """Check that every case has a date if older ones weigh less, by `half_life`.
+
+    Raises:
+        DataError: one has none.
+
+    """
+    if half_life is not None and cases.days is None:
+        message = "params.yaml: model.recency_half_life_months needs a date in every case; set it to null"
+        raise DataError(message)
+
+
 def check_enough(training: Cases, classes: Sequence[str], folds: int) -> None:
     """Check that every class has enough training cases for the folds.
 
@@ -60,7 +72,7 @@ def check_enough(training: Cases, classes: Sequence[str], folds: int) -> None:
     counts = np.bincount(training.labels, minlength=len(classes))
     if few := [f"{code} has {count}" for code, count in zip(classes, counts, strict=True) if count < needed]:
         message = (
-            f"too few cases in the training period: {', '.join(few)}; {needed} are needed (2 x choice.folds): "
+            f"too few training cases: {', '.join(few)}; {needed} are needed (2 x choice.folds): "
             "bring more data, use fewer folds, or merge the class with another"
         )
         raise DataError(message)
@@ -90,8 +102,8 @@ def folds(training: Cases, split: TimeSplit | RandomSplit, count: int, seed: int
     for fold in parts:
         if not fold.validate.any() or len(np.unique(training.labels[fold.fit])) < 2:  # noqa: PLR2004 - two classes
             message = (
-                "the training period is too short for choice.folds: some fold has one class, or no case; "
-                "use fewer folds, a later split.date or method random"
+                "too few training cases for choice.folds: some fold has one class, or no case; use fewer folds, or a "
+                "later split.date where split.method is time"
             )
             raise DataError(message)
     return parts
