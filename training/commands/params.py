@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from string import Template
 
-import yaml
+from ruamel.yaml import YAML
 
 from shared.patient import Feature, Patient
 from training.config import FILE, PLACEHOLDER
@@ -63,8 +63,8 @@ def template_for(patient: type[Patient]) -> str:
 
 
 def _as_text(name: str) -> str:
-    """Return `name` as YAML reads it as a text, in quotes where they are needed, as for `no`."""
-    return name if isinstance(yaml.safe_load(name), str) else f'"{name}"'
+    """Return `name` as YAML reads it as a text, in quotes where they are needed, as for `1`."""
+    return name if isinstance(YAML(typ="safe").load(name), str) else f'"{name}"'
 
 
 def _middle(feature: Feature) -> str:
