@@ -113,9 +113,13 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
     reference: str | None = None,
     plausible: Sequence[str] | None = None,
 ) -> bytes:
-    """Serialise one `PredictionMade`. `time` is RFC 3339 with an offset. A fact that is None is omitted."""
+    """Serialise one `PredictionMade`. `time` is RFC 3339 with an offset. A fact that is None is omitted.
+
+    `inputs` are of a `Patient`, which has no -0.0: a database may store it as 0.0, and the hash would not hold.
+    """
     model = score.model
-    probabilities = dict(zip(model.classes, score.probabilities, strict=True))
+    # Adding 0.0 changes -0.0 only.
+    probabilities = {name: p + 0.0 for name, p in zip(model.classes, score.probabilities, strict=True)}
     data: dict[str, Any] = {
         "inputs": inputs,
         "output": output,

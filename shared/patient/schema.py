@@ -156,7 +156,7 @@ def rule_broken(field: str, rule: str, message: str) -> PydanticCustomError:
 class Patient(BaseModel):
     """A patient of some disease. Strict: no coercion, no unknown field, no infinite number.
 
-    A whole number may be written as JSON Schema's `integer` may: 47, 47.0 and 4.7e1 are the same value.
+    A number has one representation: 47, 47.0 and 4.7e1 are the same value, and -0.0 is 0.0.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -189,7 +189,11 @@ class Patient(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        """Convert a whole float into the int that it equals; features of every other type treat both alike."""
+        """Convert a whole float into the int that it equals, which features of every other type treat alike.
+
+        JSON Schema's `integer` includes 47.0. So -0.0 becomes 0.0: PostgreSQL's jsonb knows no other zero, and model,
+        event and row must have the same number.
+        """
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @classmethod

@@ -124,6 +124,10 @@ def test_the_hash_covers_question_and_answer_but_neither_id_nor_time() -> None:
     assert datahash(plausible=["hipertiroidismo"]) != datahash()
 
 
+def test_a_probability_of_minus_zero_is_written_as_zero() -> None:
+    assert written(score=Score([-0.0, 1.0], MODEL)) == written(score=Score([0.0, 1.0], MODEL))
+
+
 def test_an_unknown_attribute_is_ignored() -> None:
     assert read_event(json.dumps(json.loads(GOLDEN) | {"traceparent": "00-1"}).encode()) == read_event(GOLDEN)
 

@@ -1,6 +1,8 @@
+import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
@@ -27,6 +29,18 @@ def test_features_are_read_off_the_class() -> None:
     )  # fmt: skip
     assert (grupo.kind, grupo.choices, grupo.required) == ("choice", ("A", "B", "0"), True)
     assert (fuma.kind, fuma.required, fuma.label) == ("flag", False, "Fuma")
+
+
+def test_minus_zero_is_zero_for_the_model_and_for_the_record() -> None:
+    """PostgreSQL's jsonb stores -0.0 as 0.0, and `training reproduce` then reported a changed row."""
+    patient = declared()
+    zero = patient.model_validate({"hemoglobina": 0.0, "grupo": "A"})
+    for minus in (
+        patient.model_validate_json('{"hemoglobina": -0.0, "grupo": "A"}'),
+        patient.model_validate({"hemoglobina": -0.0, "grupo": "A"}),
+    ):
+        assert math.copysign(1, minus.encode()[0]) == 1
+        assert orjson.dumps(minus.__dict__) == orjson.dumps(zero.__dict__)
 
 
 def test_a_choice_is_encoded_by_its_place() -> None:
