@@ -5,7 +5,10 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from shared.artifacts.bundle import STAGING, Conformal, open_bundle
@@ -20,15 +23,17 @@ from tests.support.builds import (
     shuffled_build,
     write_pipeline_files,
 )
+from tests.support.paths import ROOT
 from tests.support.training_cases import made_up_cases
 from training.commands import register
 from training.context import TrainingContext
 from training.errors import AlreadyMovedError, DataError, GatesFailedError, PromotionError, RegistryError
+from training.model import boosting
 from training.model.onnx import convert
 from training.registry.mlflow_errors import translate_errors
 from training.registry.mlflow_registry import ModelRegistry
 from training.registry.promotion_log import Entry
-from training.stage_files import MODEL, ONNX, Build, Training
+from training.stage_files import CASES, MODEL, ONNX, Build, Training
 
 
 @pytest.fixture
@@ -115,6 +120,37 @@ def test_the_run_has_parameters_metrics_plots_gates_and_provenance(workspace: Wo
     info = mlflow.models.get_model_info("models:/inventada@production")
     assert info.signature is not None
     assert info.signature.inputs.input_names() == list(MadeUpPatient.columns)
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")  # scikit-learn's, of the frame that MLflow hands on
+def test_the_lines_in_a_version_s_description_predict_an_ordinary_frame(workspace: Workspace, build: Build) -> None:
+    import mlflow  # noqa: PLC0415 - seconds, for this test alone
+
+    workspace.register(build)
+    version = mlflow.MlflowClient().get_model_version("inventada", "1")
+    assert version.run_id is not None
+    assert mlflow.MlflowClient().get_run(version.run_id).info.run_name == "version 1"
+    frame = pd.read_csv(CASES)
+    frame["a"] = range(len(frame))  # whole numbers
+    with pytest.raises(mlflow.exceptions.MlflowException, match="Incompatible input types"):
+        mlflow.pyfunc.load_model("models:/inventada/1").predict(frame)
+    description = version.description or ""
+    assert description.endswith("per class: sano, enfermo, grave.")
+    variables: dict[str, Any] = {"frame": frame}
+    exec(description.partition("```python\n")[2].partition("```")[0], variables)  # noqa: S102 - what a person pastes
+    rows = frame[list(MadeUpPatient.columns)].to_numpy(dtype=np.float32)
+    assert np.array_equal(variables["probabilities"], boosting.predict(pickle.loads(build.pickled), rows))  # noqa: S301 - made above
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")  # scikit-learn's, of the frame that MLflow hands on
+def test_the_lines_for_a_notebook_in_the_guide_work(workspace: Workspace, build: Build) -> None:
+    workspace.register(build)
+    guide = (ROOT / "docs/guides/mlflow.md").read_text().replace("tiroides", "inventada")
+    variables: dict[str, Any] = {}
+    exec(guide.partition("```python\n")[2].partition("```")[0], variables)  # noqa: S102 - what a person pastes
+    rows = variables["frame"][list(MadeUpPatient.columns)].to_numpy(dtype=np.float32)
+    assert np.array_equal(variables["probabilities"], boosting.predict(pickle.loads(build.pickled), rows))  # noqa: S301 - made above
+    assert variables["model"].metadata.metadata["classes"] == list(build.preparation.classes)
 
 
 def test_registering_the_same_build_again_changes_nothing(workspace: Workspace, build: Build) -> None:

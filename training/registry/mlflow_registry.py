@@ -37,6 +37,21 @@ _APPLIED_TAG = "applied"
 _BUNDLE = "bundle"
 _PAGE_SIZE = 1000
 _LOG_DESCRIPTION = "Promotion log: one version per entry. Written by python -m training only."
+_MODEL_DESCRIPTION = """\
+Versions come from `make train`. Put one into production with `python -m training promote`, not here:
+an alias that is moved here bypasses the gates, the signature and the history."""
+_VERSION_DESCRIPTION = """\
+Takes rows of float32, as in serving. A frame as pandas reads it has float64 or whole numbers, which MLflow refuses:
+
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("models:/{name}/{version}")
+probabilities = model.predict(frame[model.metadata.get_input_schema().input_names()].astype("float32"))
+```
+
+A missing value is NaN. Each row of the result has a probability per class: {classes}."""
+_UNREGISTERED = "not registered"
 
 
 class ModelRegistry:
@@ -135,8 +150,9 @@ class ModelRegistry:
 
     @contextlib.contextmanager
     def start_run(self, tags: Mapping[str, str]) -> Iterator[str]:
-        """Open a run and yield its id. The run is marked as failed if the body raises."""
-        with translate_errors(self._uri), mlflow.start_run(experiment_id=self._experiment_id, tags=dict(tags)) as run:
+        """Open a run and yield its id; `create_version` names it. The run is marked as failed if the body raises."""
+        settings: dict[str, Any] = {"experiment_id": self._experiment_id, "run_name": _UNREGISTERED, "tags": dict(tags)}
+        with translate_errors(self._uri), mlflow.start_run(**settings) as run:
             yield run.info.run_id
 
     def log_evaluation(
@@ -159,6 +175,7 @@ class ModelRegistry:
     ) -> tuple[str, int]:
         """Log `model` in the open run and create the next version of the registered model, numbered above `above`.
 
+        The run is named after the version, and the version is described with the lines of Python that use it.
         Returns its number, and how many numbers were skipped. MLflow numbers the versions and counts deleted ones, so
         a number is skipped by a version that is deleted at once.
         """
@@ -173,7 +190,7 @@ class ModelRegistry:
             metadata={"classes": list(classes)},
         )
         with contextlib.suppress(MlflowException):  # it exists since an earlier version
-            self.client.create_registered_model(self.name)
+            self.client.create_registered_model(self.name, description=_MODEL_DESCRIPTION)
         create = partial(
             self.client.create_model_version,
             self.name,
@@ -185,6 +202,10 @@ class ModelRegistry:
         while int(version := str(create().version)) <= above:
             self.client.delete_model_version(self.name, version)
             skipped += 1
+        description = _VERSION_DESCRIPTION.format(name=self.name, version=version, classes=", ".join(classes))
+        self.client.update_model_version(self.name, version, description)
+        if run:
+            self.client.update_run(run.info.run_id, name=f"version {version}")
         return version, skipped
 
     def log_bundle(self, folder: Path) -> None:
