@@ -73,8 +73,8 @@ class OutputParameters(_Message):
     """How an output is returned."""
 
     binary_data: bool | None = Field(None, description="As binary data; by default as `binary_data_output`.")
-    classification: WholeNumber | None = Field(
-        None, ge=0, description="Return this many classes as `probability:index:class`, the most probable first."
+    classification: Annotated[WholeNumber, Field(ge=0)] | None = Field(
+        None, description="Return this many classes as `probability:index:class`, the most probable first."
     )
 
 
@@ -186,6 +186,26 @@ class ServerMetadata(_Message):
     name: str
     version: str
     extensions: list[str]
+
+
+class ServerLive(_Message):
+    """Body of `GET v2/health/live`."""
+
+    live: bool
+
+
+class ServerReady(_Message):
+    """Body of `GET v2/health/ready`."""
+
+    live: bool
+    ready: bool
+
+
+class ModelReady(_Message):
+    """Body of `GET v2/models/{name}[/versions/{version}]/ready`."""
+
+    name: str
+    ready: bool
 
 
 class ErrorBody(_Message):

@@ -21,9 +21,10 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from shared.failpoints import arm
@@ -65,6 +66,20 @@ class Reason(NamedTuple):
     def __str__(self) -> str:
         """Return one line for a terminal."""
         return f"{self.sentence} ({self.message})" if self.message else self.sentence
+
+
+class Listo(BaseModel):
+    """El servicio puede hacer su trabajo."""
+
+    estado: str
+
+
+class NoListo(BaseModel):
+    """El servicio no puede hacer su trabajo, y por qué, por componente."""
+
+    estado: str
+    motivos: dict[str, str]
+    mensajes_tecnicos: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +124,8 @@ def http_app(title: str, *parts: Part, registry: CollectorRegistry, draining: as
     )
     app.state.edge = edge
     handle_errors(app, edge.rejections)
-    document(app, edge.roles)
+    bodies = [router.bodies for router in routers if isinstance(router, Router)]
+    document(app, edge.roles, dict(chain.from_iterable(each.items() for each in bodies)))
     return app
 
 
@@ -140,7 +156,8 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
         "/health/ready",
         roles=PUBLIC,
         summary="¿Puede hacer su trabajo?",
-        responses={503: {"description": "No; dice por qué"}},
+        response_model=Listo,
+        responses={503: {"model": NoListo, "description": "No; dice por qué"}},
     )
     async def ready() -> Response:
         reasons = unready_reasons(*parts)
@@ -152,7 +169,12 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
             return JSONResponse({"estado": "no disponible", "motivos": sentences, "mensajes_tecnicos": messages}, 503)
         return JSONResponse({"estado": "listo"})
 
-    @router.get("/metrics", roles={Role.OPS}, summary="Contadores, en el formato de Prometheus")
+    @router.get(
+        "/metrics",
+        roles={Role.OPS},
+        summary="Contadores, en el formato de Prometheus",
+        response_class=PlainTextResponse,
+    )
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,5 +1,6 @@
-"""Additions to the OpenAPI document of a service that hold for all routes: roles and rejections."""
+"""Additions to the OpenAPI document of a service that hold for all routes: roles, bodies and rejections."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,9 +8,9 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
 from shared.web.problems import MEDIA_TYPE, Problem
-from shared.web.routing import NOBODY, Roles, RouteRoles
+from shared.web.routing import NOBODY, SCHEMAS, Roles, RouteRoles
 
-_SCHEMAS = "#/components/schemas/{model}"
+_JSON = "application/json"
 _SCHEME = "clave"
 _ABOUT = (
     "Los errores son `application/problem+json` (RFC 9457): nombran campo y regla, nunca el valor. Sin claves creadas "
@@ -42,8 +43,8 @@ def add_documentation(app: FastAPI) -> None:
         )
 
 
-def document(app: FastAPI, roles: RouteRoles) -> None:
-    """Complete the document of `app`; `roles` are those of its routes."""
+def document(app: FastAPI, roles: RouteRoles, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+    """Complete the document of `app`; `roles` are those of its routes, `bodies` the schemas of their bodies by name."""
     plain = app.openapi
 
     def documented() -> dict[str, Any]:
@@ -52,38 +53,62 @@ def document(app: FastAPI, roles: RouteRoles) -> None:
         document = plain()
         document["info"]["description"] = _ABOUT
         components = document.setdefault("components", {})
-        problem = Problem.model_json_schema(ref_template=_SCHEMAS)
+        problem = Problem.model_json_schema(ref_template=SCHEMAS)
         schemas = components.setdefault("schemas", {})
-        schemas |= problem.pop("$defs") | {"Problem": problem}
+        for name, schema in {**bodies, "Problem": problem}.items():
+            own = dict(schema)
+            schemas |= own.pop("$defs", {}) | {name: own}
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         components["securitySchemes"] = {_SCHEME: _KEY}
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 _guarded(operation, roles.get((method.upper(), path), NOBODY))
+                if _is_automatic(operation) and _takes_any(operation.get("parameters", ())):
+                    del operation["responses"]["422"]
                 for response in operation["responses"].values():
-                    _sent_as_problem(response)
+                    _sent_as_error(response)
         return document
 
     app.openapi = documented  # type: ignore[method-assign]  # as FastAPI's documentation extends it
 
 
 def _guarded(operation: dict[str, Any], roles: Roles) -> None:
+    """Document the roles; the empty alternative stands for an installation without keys."""
     if None in roles:
         operation["security"] = []
         return
-    operation["security"] = [{_SCHEME: sorted(role for role in roles if role is not None)}]
+    operation["security"] = [{}, {_SCHEME: sorted(role for role in roles if role is not None)}]
     for status, description in _GUARDED.items():
         operation["responses"].setdefault(status, {"description": description, "content": _problem()})
 
 
-def _sent_as_problem(response: dict[str, Any]) -> None:
-    schema = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
-    if schema.rpartition("/")[2] in {"Problem", "HTTPValidationError"}:
-        response["content"] = _problem()
-        if response.get("description") == "Validation Error":
-            response["description"] = "Parámetros no válidos"
+def _is_automatic(operation: dict[str, Any]) -> bool:
+    """Return whether the framework added a 422, as it does for every operation with parameters."""
+    return "HTTPValidationError" in str(operation["responses"].get("422"))
+
+
+def _takes_any(parameters: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the framework can reject none of `parameters`: steps of the path without a rule."""
+    return all(
+        parameter["in"] == "path"
+        and parameter["schema"].keys() <= {"title", "type", "format"}
+        and parameter["schema"]["type"] == "string"
+        for parameter in parameters
+    )
+
+
+def _sent_as_error(response: dict[str, Any]) -> None:
+    """Correct the media type of an error: the framework documents that of the route's successes."""
+    for media_type, media in list(response.get("content", {}).items()):
+        name = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
+        if name in {"Problem", "HTTPValidationError"}:
+            response["content"] = _problem()
+        elif name == "ErrorBody" and media_type != _JSON:
+            response["content"] = {_JSON: media}
+    if response.get("description") == "Validation Error":
+        response["description"] = "Parámetros no válidos"
 
 
 def _problem() -> dict[str, Any]:
-    return {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS.format(model="Problem")}}}
+    return {MEDIA_TYPE: {"schema": {"$ref": SCHEMAS.format(model="Problem")}}}

@@ -1,7 +1,7 @@
 """Routers whose routes declare the roles that may use them. A route that declares no roles is closed to every key."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi import APIRouter
 from fastapi.types import DecoratedCallable
@@ -22,12 +22,24 @@ NOBODY: Roles = frozenset()
 """The roles of a route that declares none."""
 
 
+SCHEMAS = "#/components/schemas/{model}"
+"""Where a schema of the OpenAPI document is, as Pydantic's `ref_template`."""
+
+
+class Body(NamedTuple):
+    """The JSON body of a handler that reads it by itself: its name and JSON schema in the OpenAPI document."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+
 class Router(APIRouter):
     """An `APIRouter` whose `get` and `post` take the roles of the route."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of APIRouter
         super().__init__(**options)
         self.declared: dict[tuple[str, str], Roles] = {}
+        self.bodies: dict[str, Mapping[str, Any]] = {}
 
     def get(
         self,
@@ -45,10 +57,15 @@ class Router(APIRouter):
         path: str,
         *,
         roles: Iterable[Role | None] = NOBODY,
+        body: Body | None = None,
         **options: Any,  # noqa: ANN401 - those of APIRouter.post
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
-        """Add a POST route that only `roles` may use."""
+        """Add a POST route that only `roles` may use; `body` documents a body that the framework does not read."""
         self.declared["POST", self.prefix + path] = frozenset(roles)
+        if body is not None:
+            self.bodies[body.name] = body.schema
+            content = {"application/json": {"schema": {"$ref": SCHEMAS.format(model=body.name)}}}
+            options["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
         return super().post(path, **options)
 
 

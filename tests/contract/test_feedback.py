@@ -13,6 +13,7 @@ from shared.contracts.events import Feedback, FeedbackRegistered, read_event
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.doubles import Down, Remembering
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.openapi import body_schema
 from tests.support.waiting import until
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -161,6 +162,6 @@ async def test_a_body_that_does_not_arrive_times_out(tmp_path: Path) -> None:
 async def test_the_documentation_lists_the_diagnoses(client: Client) -> None:
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/predicciones/{id}/resultado"]["post"]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    schema = body_schema(document, operation)
     assert schema["properties"]["diagnostico"]["anyOf"][0]["enum"] == list(DatosPaciente.disease.classes)
     assert operation["responses"]["422"]["content"].keys() == {PROBLEM}

@@ -21,6 +21,7 @@ from shared.web.hosting import StartError, http_app
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.openapi import body_schema
 from tests.support.recorder_suite import recording
 from tests.support.waiting import until
 
@@ -364,7 +365,7 @@ async def test_the_documentation_loads_nothing_from_elsewhere(client: Client) ->
 async def test_the_documentation_describes_the_patient_and_the_answer(client: Client) -> None:
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/predecir"]["post"]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    schema = body_schema(document, operation)
     assert set(schema["properties"]) == set(DatosPaciente.columns)
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("Respuesta")
 

@@ -37,7 +37,7 @@ async def test_the_collection_matches_the_api() -> None:
 
 
 def test_its_examples_are_accepted() -> None:
-    assert DatosPaciente.model_validate_json(body("/predecir")).tsh == 0.2
+    assert DatosPaciente.model_validate_json(body("/predecir")).tsh == 3.1
     assert Resultado.model_validate_json(body("/predicciones/:id/resultado")).aceptada is True
 
 

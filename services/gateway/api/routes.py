@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Header, Request, Response
+from fastapi import Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -12,11 +12,11 @@ from services.gateway.api.answers import Respuesta
 from services.gateway.api.explain import Explainer, Explicacion
 from services.gateway.api.feedback import FeedbackHandler, ResultadoGuardado, feedback_schema
 from services.gateway.api.patient_reference import HashDeReferencia, PatientReferences, Referencia
-from services.gateway.api.requests import patient_schema, read_in_time, read_patient
+from services.gateway.api.requests import LONGEST_KEY, patient_schema, read_in_time, read_patient
 from shared.patient import Patient
 from shared.web.api_keys import Role
 from shared.web.problems import Problem
-from shared.web.routing import Router
+from shared.web.routing import Body, Router
 
 _Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
@@ -47,8 +47,14 @@ _ANSWER: _Responses = {
 
 
 IdempotencyKey = Annotated[
-    str | None, Header(description="Si se repite con los mismos datos, se devuelve la misma respuesta.")
+    str | None,
+    Header(
+        description="Si se repite con los mismos datos, se devuelve la misma respuesta.",
+        json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[^ \\t](.*[^ \\t])?$"},
+    ),
 ]
+
+PredictionId = Annotated[str, Path(json_schema_extra={"format": "uuid"})]
 
 PatientReference = Annotated[
     str | None,
@@ -97,7 +103,7 @@ def gateway_router(deps: GatewayDeps) -> Router:
         summary=patient.disease.title,
         response_model=Respuesta,
         responses=_ANSWER | _rejections(*_DESCRIPTIONS),
-        openapi_extra=_json(patient_schema(patient)),
+        body=Body("DatosPaciente", patient_schema(patient)),
     )
     async def predecir(
         _: Request, idempotency_key: IdempotencyKey = None, referencia_paciente: PatientReference = None
@@ -112,10 +118,10 @@ def gateway_router(deps: GatewayDeps) -> Router:
         description="Se puede repetir: cuenta el último resultado, y se guardan todos.",
         response_model=ResultadoGuardado,
         responses=_ANSWER | _rejections(*_DESCRIPTIONS),
-        openapi_extra=_json(feedback_schema(patient)),
+        body=Body("Resultado", feedback_schema(patient)),
     )
     async def resultado(
-        id: str,  # noqa: A002 - the contract's name
+        id: PredictionId,  # noqa: A002 - the contract's name
         request: Request,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
@@ -129,7 +135,7 @@ def gateway_router(deps: GatewayDeps) -> Router:
         description="Con los mismos datos que /predecir. No se guarda nada.",
         response_model=Explicacion,
         responses=_rejections(400, 408, 413, 415, 422, 503),
-        openapi_extra=_json(patient_schema(patient)),
+        body=Body("DatosPaciente", patient_schema(patient)),
     )
     async def explicar(request: Request) -> Response:
         body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
@@ -142,17 +148,13 @@ def gateway_router(deps: GatewayDeps) -> Router:
         description="Va en el cuerpo para que no quede en ninguna dirección. No se guarda nada.",
         response_model=HashDeReferencia,
         responses=_rejections(400, 408, 413, 415, 422),
-        openapi_extra=_json(Referencia.model_json_schema()),
+        body=Body("Referencia", Referencia.model_json_schema()),
     )
     async def referencias(request: Request) -> Response:
         body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
         return JSONResponse({"hash": deps.references.of_body(body)})
 
     return router
-
-
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _stored(content: bytes, confirmed: bool) -> Response:  # noqa: FBT001 - a property of the content

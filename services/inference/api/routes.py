@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
@@ -28,8 +29,11 @@ from shared.contracts.open_inference import (
     InferRequest,
     InferResponse,
     ModelMetadata,
+    ModelReady,
     ResponseParameters,
+    ServerLive,
     ServerMetadata,
+    ServerReady,
     describe,
     read_request,
 )
@@ -38,7 +42,7 @@ from shared.patient import Patient
 from shared.web.api_keys import Role
 from shared.web.bodies import read_body
 from shared.web.problems import ProblemError
-from shared.web.routing import PUBLIC, Router
+from shared.web.routing import PUBLIC, SCHEMAS, Body, Router
 
 _READERS = frozenset({Role.SERVICIO, Role.OPS})
 """The roles that may read what is served; only SERVICIO may ask for scores."""
@@ -54,6 +58,7 @@ _BODY_DETAILS = {
     "codificacion": "Content-Encoding: send the body as it is, or compressed once with gzip or deflate",
     "comprimido": "the body is not compressed as its Content-Encoding states, or was cut off",
 }
+_BINARY = "application/octet-stream"
 _INLINE_BYTES = 32 * 1024
 """Larger bodies are parsed and serialised in a thread."""
 
@@ -68,48 +73,71 @@ def protocol_routes(
     The second value is the hot route, which gateways call. It bypasses the framework, whose layers cost as much as
     several rows.
     """
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody} for status in (400, 404, 408, 413, 415, 503)
-    }
-    routes = Router(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute, responses=errors)
+    routes = Router(prefix="/v2", tags=["Open Inference Protocol"], route_class=OpenInferenceRoute)
     find = partial(_find, batcher, patient.disease.name)
-    _add_metadata(routes, batcher, find)
+    _add_server(routes, batcher)
+    _add_model(routes, batcher, find)
     infer = _add_infer(routes, batcher, find, len(patient.columns), max_rows)
     name = patient.disease.name
     return routes, {("POST", f"/v2/models/{name}/infer"): hot_app(lambda *request: infer(Request(*request), name))}
 
 
-def _add_metadata(routes: Router, batcher: Batcher, find: Callable[[str, str | None], LoadedModel | None]) -> None:
-    @routes.get("", roles=_READERS)
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document errors, and those of the keys, in the protocol's form."""
+    return {
+        status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in (*statuses, 401, 403, 429)
+    }
+
+
+def _add_server(routes: Router, batcher: Batcher) -> None:
+    @routes.get("", roles=_READERS, responses=_errors())
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(name=SERVER, version=PROTOCOL_VERSION, extensions=list(EXTENSIONS))
 
     @routes.get("/health/live", roles=PUBLIC)
-    async def server_live() -> dict[str, bool]:
-        return {"live": True}
+    async def server_live() -> ServerLive:
+        return ServerLive(live=True)
 
-    @routes.get("/health/ready", roles=PUBLIC)
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "Not ready, and why"}}
+
+    @routes.get("/health/ready", roles=PUBLIC, response_model=ServerReady, responses=unready)
     async def server_ready() -> Response:
         return _readiness({"live": True}, batcher.unavailable())
 
-    @routes.get("/models/{name}/ready", roles=_READERS)
-    @routes.get("/models/{name}/versions/{version}/ready", roles=_READERS)
-    async def model_ready(name: str, version: str | None = None) -> Response:
+
+def _add_model(routes: Router, batcher: Batcher, find: Callable[[str, str | None], LoadedModel | None]) -> None:
+    errors = _errors(404, 503)
+
+    def readiness(name: str, version: str | None) -> Response:
         find(name, version)
         return _readiness({"name": name}, batcher.unavailable())
 
-    @routes.get("/models/{name}/card", roles=_READERS, response_class=HTMLResponse)
+    @routes.get("/models/{name}/ready", roles=_READERS, response_model=ModelReady, responses=errors)
+    async def model_ready(name: str) -> Response:
+        return readiness(name, None)
+
+    @routes.get("/models/{name}/versions/{version}/ready", roles=_READERS, response_model=ModelReady, responses=errors)
+    async def version_ready(name: str, version: str) -> Response:
+        return readiness(name, version)
+
+    @routes.get("/models/{name}/card", roles=_READERS, response_class=HTMLResponse, responses=errors)
     async def model_card(name: str) -> Response:
         card = _serving(batcher, find(name, None)).card
         if card is None:
             raise _unknown("this version has no model card")
         return HTMLResponse(card)
 
-    @routes.get("/models/{name}", roles=_READERS)
-    @routes.get("/models/{name}/versions/{version}", roles=_READERS)
-    async def model_metadata(name: str, version: str | None = None) -> ModelMetadata:
+    def metadata(name: str, version: str | None) -> ModelMetadata:
         model = _serving(batcher, find(name, version)).model
         return describe(model.facts, model.platform)
+
+    @routes.get("/models/{name}", roles=_READERS, responses=errors)
+    async def model_metadata(name: str) -> ModelMetadata:
+        return metadata(name, None)
+
+    @routes.get("/models/{name}/versions/{version}", roles=_READERS, responses=errors)
+    async def version_metadata(name: str, version: str) -> ModelMetadata:
+        return metadata(name, version)
 
 
 def _add_infer(
@@ -122,20 +150,28 @@ def _add_infer(
     example = {"inputs": [{"name": INPUT, "datatype": "FP32", "shape": [1, columns], "data": [None] * columns}]}
     options: dict[str, Any] = {
         "response_model": InferResponse,
-        "openapi_extra": {"requestBody": {"content": {"application/json": {"example": example}}, "required": True}},
+        "responses": {200: {"content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}}
+        | _errors(400, 404, 408, 413, 415, 503),
+        "body": Body("InferRequest", InferRequest.model_json_schema(ref_template=SCHEMAS) | {"examples": [example]}),
         "max_body_size": sys.maxsize,  # `_body` has the limit: its error has the protocol's body
     }
     largest = max_rows * columns * _LONGEST_NUMBER
 
-    @routes.post("/models/{name}/infer", roles={Role.SERVICIO}, **options)
-    @routes.post("/models/{name}/versions/{version}/infer", roles={Role.SERVICIO}, **options)
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    async def answer(request: Request, name: str, version: str | None) -> Response:
         loaded = _serving(batcher, find(name, version))
         body = await _body(request, largest)
         read = partial(_parse, body, request.headers.get(JSON_LENGTH), loaded, columns, max_rows)
         parsed, rows = await _run(len(body), read)
         probabilities = await batcher.infer(rows, loaded)
         return await _run(len(body), partial(_response, parsed, loaded.model, probabilities))
+
+    @routes.post("/models/{name}/infer", roles={Role.SERVICIO}, **options)
+    async def infer(request: Request, name: str) -> Response:
+        return await answer(request, name, None)
+
+    @routes.post("/models/{name}/versions/{version}/infer", roles={Role.SERVICIO}, **options)
+    async def infer_version(request: Request, name: str, version: str) -> Response:
+        return await answer(request, name, version)
 
     return infer
 
@@ -200,7 +236,7 @@ def _response(request: InferRequest, model: Model, probabilities: Probabilities)
     content = orjson.dumps(response.model_dump(exclude_none=True))
     if output.parameters is None:
         return Response(content, media_type="application/json")
-    return Response(content + binary, 200, {JSON_LENGTH: str(len(content))}, "application/octet-stream")
+    return Response(content + binary, 200, {JSON_LENGTH: str(len(content))}, _BINARY)
 
 
 async def _run(size: int, work: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.accounting.reconcile import reconcile
@@ -21,6 +21,7 @@ from shared.web.routing import Router
 
 _READERS = frozenset({Role.MEDICO, Role.ANALISTA})
 """The roles that may read predictions."""
+PredictionId = Annotated[str, Path(json_schema_extra={"format": "uuid"})]
 T = TypeVar("T")
 _RETRY_SECONDS = 2
 _SILENT_AFTER = timedelta(minutes=1)
@@ -58,7 +59,7 @@ def read_router(
         summary="Una predicción por su id",
         responses={404: {"model": Problem, "description": "No hay ninguna con ese id"}},
     )
-    async def prediccion(id: str, request: Request) -> PrediccionConResultados:  # noqa: A002 - the contract's name
+    async def prediccion(id: PredictionId, request: Request) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
             row = await _queried(read_one(readers, str(UUID(id))))
         except ValueError:
