@@ -11,6 +11,7 @@ from pathlib import Path
 from chaos.analysis.report import summary
 from chaos.faults.injection import HELD, KILLS
 from chaos.load.plan import Plan
+from chaos.programs import CLOCK, SERVERS, require
 from chaos.scenarios.local import LOCAL_HELD, run_local
 from chaos.scenarios.server import POISON, run_server
 from chaos.stopping import stoppable
@@ -22,12 +23,19 @@ CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, *LOCAL_HELD,
 
 
 def main() -> int:
-    """Run the plan, print and write the report; return 1 if anything was lost, doubled or altered."""
+    """Run the plan, print and write the report; return 1 if anything was lost, doubled or altered.
+
+    Raises:
+        UnavailableError: a program is missing on this machine.
+
+    """
     arguments = _arguments()
     chosen = {each.strip() for each in arguments.faults.split(",")}
     if unknown := chosen - set(CATEGORIES):
         print(f"chaos: --faults: {', '.join(sorted(unknown))}: choose from {','.join(CATEGORIES)}", file=sys.stderr)
         return 78
+    if arguments.profile == "server":
+        require(*SERVERS, CLOCK)
     plan = Plan(arguments.seconds, arguments.kills, arguments.seed, chosen, pause_ms=arguments.pause_ms)
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # expected here: the broker is stopped
     (ROOT / "var").mkdir(exist_ok=True)

@@ -5,6 +5,8 @@ writes its report, and its output to var/chaos/NAME.log; the index of all report
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.programs import CLOCK, SERVERS, TRACER, require
 from chaos.stopping import WITH_PARENT, stoppable
 from tests.support.paths import ROOT
 
@@ -28,6 +31,12 @@ class Part:
     name: str
     title: str
     command: str
+    spare: float = 15
+    """Minutes that it may take beyond three times the length of the run: starts, draining, a busy machine."""
+
+    def deadline(self, minutes: float) -> float:
+        """Return the seconds after which a run whose longest part takes `minutes` has hung."""
+        return 60 * (3 * minutes + self.spare)
 
     def words(self, minutes: float, report: Path) -> list[str]:
         """Return the command for a run in which the longest part takes `minutes`."""
@@ -71,6 +80,8 @@ def main() -> int:
     if unknown := set(arguments.parts) - set(names):
         print(f"chaos.long: {', '.join(sorted(unknown))}: choose from {', '.join(names)}", file=sys.stderr)
         return 78
+    if set(arguments.parts) != {"local"}:
+        require(*SERVERS, CLOCK, TRACER)
     chosen = [[part for part in lane if part.name in (arguments.parts or names)] for lane in (*LANES, ALONE)]
     into = arguments.into.absolute()
     into.mkdir(parents=True, exist_ok=True)
@@ -103,9 +114,9 @@ def _headline(lines: Iterable[str]) -> str:
 class Running:
     """The running parts. After `stop` no other part starts."""
 
-    def __init__(self) -> None:
-        """Start without parts."""
-        self._turn, self._stopped = threading.Lock(), False
+    def __init__(self, stop_seconds: float = 120) -> None:
+        """Start without parts; one that does not stop within `stop_seconds` is killed."""
+        self._turn, self._stopped, self._stop_seconds = threading.Lock(), False, stop_seconds
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def side_by_side(self, lanes: Sequence[Sequence[Part]], minutes: float, into: Path) -> bool:
@@ -135,11 +146,26 @@ class Running:
             )
             self._processes.append(process)
         print(f"{time.strftime('%H:%M:%S')} {part.name}: begins; see {log.relative_to(ROOT)}", flush=True)
-        code = process.wait()
+        try:
+            code = process.wait(part.deadline(minutes))
+        except subprocess.TimeoutExpired:
+            self._end(process)
+            limit = f"{part.deadline(minutes) / 60:.0f} minutes"
+            print(f"chaos.long: {part.name}: no end within {limit}; stopped; see {log}", file=sys.stderr, flush=True)
+            return False
         page = into / f"{part.name}.md"
         outcome = _headline(page.read_text().splitlines()) if code == 0 and page.exists() else f"ENDED WITH {code}"
         print(f"{time.strftime('%H:%M:%S')} {part.name}: {outcome}", flush=True)
         return code == 0
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop a part that has hung, and kill its group if it does not unwind."""
+        process.terminate()
+        try:
+            process.wait(self._stop_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # it leads its session
+            process.wait()
 
     def _stop(self) -> None:
         with self._turn:

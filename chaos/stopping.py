@@ -1,10 +1,12 @@
-"""Interruption of a run: SIGTERM and Ctrl-C stop every process that was started."""
+"""The end of a run: SIGTERM and Ctrl-C stop every process that was started, and a missing program is one line."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from chaos.programs import UNAVAILABLE, UnavailableError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,7 +18,10 @@ WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 def stoppable(main: Callable[[], int]) -> int:
-    """Run `main` and return its exit code. SIGTERM acts as Ctrl-C: the stack unwinds, which stops all processes."""
+    """Run `main` and return its exit code. SIGTERM acts as Ctrl-C: the stack unwinds, which stops all processes.
+
+    If a program is missing on this machine, it is named in one line.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background of a script ignores it
     signal.signal(signal.SIGTERM, _once)
     try:
@@ -24,6 +29,9 @@ def stoppable(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("chaos: told to stop; everything it started is stopped", file=sys.stderr)
         return STOPPED
+    except UnavailableError as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return UNAVAILABLE
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chaos.faults.clock import Clock
 from chaos.faults.disk import SmallDisk, small_disk
+from chaos.programs import CLOCK, SERVERS, require
 from tests.support.faulty_network import Proxy, proxied
 from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer, postgres_server
@@ -53,7 +54,13 @@ class Surroundings:
 
 @contextmanager
 def surroundings(folder: Path) -> Iterator[Surroundings]:
-    """Start servers and proxies; their state is in temporary folders, everything else under `folder`."""
+    """Start servers and proxies; their state is in temporary folders, everything else under `folder`.
+
+    Raises:
+        UnavailableError: a program is missing on this machine.
+
+    """
+    require(*SERVERS, CLOCK)
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     with ExitStack() as opened:
         rabbit = opened.enter_context(rabbit_server())

@@ -17,6 +17,7 @@ from chaos.failpoints.checkpoint import FILES
 from chaos.failpoints.every import every
 from chaos.failpoints.page import line, page
 from chaos.failpoints.tally import NotHitError, Tally
+from chaos.programs import TRACER, require
 from chaos.stopping import stoppable
 from shared.failpoints import Failpoint
 from shared.telemetry import configure_logging
@@ -34,6 +35,7 @@ def main() -> int:
     )
     parser.add_argument("--report", type=Path, help="JSON file to write; the same name with .md is a page")
     arguments = parser.parse_args()
+    require("rabbitmq-server", "postgresql", TRACER)
     configure_logging("warning", service="chaos")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     conditions, started, rows = machine(), time.monotonic(), list[dict[str, Any]]()

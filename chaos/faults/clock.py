@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.programs import UnavailableError
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -16,12 +18,12 @@ class Clock:
         """The environment of a process that uses this clock.
 
         Raises:
-            RuntimeError: libfaketime is not installed.
+            UnavailableError: libfaketime is not installed.
 
         """
         library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
         if library is None:
-            raise RuntimeError("chaos: no libfaketime: install Debian's package `libfaketime`")
+            raise UnavailableError("no libfaketime: install Debian's package `libfaketime`")
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),

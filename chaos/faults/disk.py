@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.programs import UnavailableError
+
 _CHUNK = 256 * 1024
 
 
@@ -54,7 +56,7 @@ def small_disk(home: Path, path: Path, *, mib: int) -> Iterator[SmallDisk]:
         try:
             assert holder.stdout is not None  # noqa: S101 - it is a pipe
             if not holder.stdout.readline():
-                raise RuntimeError("chaos: a tmpfs cannot be mounted here; allow user namespaces, or run as root")
+                raise UnavailableError("a tmpfs cannot be mounted here; allow user namespaces, or run as root")
             yield SmallDisk(home, path, holder.pid)
         finally:
             holder.kill()  # it only sleeps, and cannot ignore this signal

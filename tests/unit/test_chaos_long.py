@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.long import ALONE, LANES, PROOF, indexed
+from chaos.long import ALONE, LANES, PROOF, Part, Running, indexed
 from tests.support.paths import ROOT
 
 PARTS = {part.name: part for lane in (*LANES, ALONE) for part in lane}
@@ -34,6 +34,26 @@ def test_the_index_leaves_what_was_written_by_hand(tmp_path: Path) -> None:
     by_hand = page.partition("<!-- reports")[0]
     assert indexed(page, tmp_path).startswith(by_hand)
     assert "R18" in by_hand
+
+
+@pytest.mark.parametrize("obeys", [True, False], ids=["ends on SIGTERM", "ignores SIGTERM"])
+def test_a_hung_part_is_stopped_at_its_deadline_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, obeys: bool
+) -> None:
+    ignoring = "" if obeys else "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    (tmp_path / "hung.py").write_text(f"import signal\n{ignoring}print('began', flush=True)\nsignal.pause()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("chaos.long.ROOT", tmp_path)
+    lanes = [[Part("stuck", "Stuck", "hung", spare=0.03), Part("next", "Next", "hung", spare=0)]]
+    assert not Running(stop_seconds=0.5).side_by_side(lanes, 0.0001, tmp_path)
+    errors = capsys.readouterr().err.splitlines()
+    assert [error.partition(": no end within ")[0] for error in errors] == ["chaos.long: stuck", "chaos.long: next"]
+    assert errors[0].endswith(f"; stopped; see {tmp_path}/var/chaos/stuck.log")
+
+
+def test_a_deadline_leaves_room_for_a_busy_machine() -> None:
+    assert PARTS["failpoints"].deadline(30) == 105 * 60
+    assert PARTS["overload"].deadline(0.1) > 15 * 60
 
 
 @pytest.mark.parametrize(
