@@ -17,12 +17,16 @@ from shared.artifacts.bundle import MANIFEST, SIGNATURE, Bundle, SealedManifest,
 from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
 from shared.artifacts.signing import signature_holds
 from shared.failpoints import failpoint
-from shared.files import locked, sync_folder, write_synced
+from shared.files import locked, replace_file, sync_folder, write_synced
 
+_NOTE = ".forced"
+"""End of the name of a version's note on its promotion."""
 LOCK_SECONDS = 60
 """How long to wait for another process that writes; the largest bundle is written long before."""
 
 
+FORCED_TAG = "forced_past"
+"""Tag of a version in the registry: the gates that it missed when it was forced into production."""
 _TAKEN = (
     "another version {version} is there, which recorded answers may name, so it is not overwritten; register this "
     "model under another number, or move {folder} to a place where it is kept"
@@ -142,6 +146,24 @@ class ModelStore:
             fresh.replace(link)
             sync_folder(self.folder)
 
+    def note_forced(self, version: str, gates: str) -> None:
+        """Note beside `version` which `gates` it was forced past into production; an empty text removes the note.
+
+        The note is no part of the signed bundle, which exists before the promotion. It is shown with the model card.
+
+        Raises:
+            ModelStoreError: the disk rejects it.
+
+        """
+        note = _note(self.folder / version)
+        if forced_past(self.folder / version) == gates:
+            return
+        with self._writing(note):
+            if gates:
+                replace_file(note, gates.encode())
+            else:
+                note.unlink(missing_ok=True)
+
     def prune(self, most: int) -> None:
         """Remove what a crash left, and the oldest versions: `most` stay beside those that links lead to.
 
@@ -157,6 +179,9 @@ class ModelStore:
             loose = [entry for entry in entries if not entry.is_symlink() and entry.name not in linked]
             for version in sorted(loose, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)[most:]:
                 _remove(version)
+            for note in self.folder.glob(f".*{_NOTE}"):
+                if not (self.folder / note.name[1:].removesuffix(_NOTE)).exists():
+                    note.unlink()
 
     def _is_taken(self, folder: Path, bundle: Bundle) -> bool:
         """Return whether `folder` holds another bundle than `bundle`: one that is signed, or that another run made.
@@ -183,6 +208,18 @@ class ModelStore:
                 yield
         except OSError as error:
             raise ModelStoreError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def forced_past(folder: Path) -> str:
+    """Return the gates that the version in `folder` was forced past into production; empty if it passed them."""
+    try:
+        return _note(folder).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # a note is a remark, and no reason not to serve
+        return ""
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{_NOTE}")
 
 
 def _check_version(sealed: SealedManifest, version: str) -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from shared.artifacts.bundle import MANIFEST, ONNX, SIGNATURE
+from shared.artifacts.store import FORCED_TAG, forced_past
 from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
 from tests.support.inference import Running, running
 from tests.support.waiting import until
@@ -35,6 +36,7 @@ class Mlflow:
         self.requests = 0
         self.fetched: list[str] = []
         self.error_pages: set[str] = set()
+        self.tags: list[dict[str, str]] = []
         self.authorization: set[str | None] = set()
         self.instead: Callable[[], Awaitable[web.Response]] | None = None
 
@@ -56,7 +58,9 @@ class Mlflow:
         if self.production is None:
             return web.json_response({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such alias"}, status=400)
         version, run = self.production
-        return web.json_response({"model_version": {"name": "prueba", "version": version, "run_id": run}})
+        return web.json_response(
+            {"model_version": {"name": "prueba", "version": version, "run_id": run, "tags": self.tags}}
+        )
 
     async def artifact(self, request: web.Request) -> web.Response:
         folder, _, name = request.query["path"].partition("/")
@@ -123,6 +127,19 @@ async def test_the_registry_s_production_serves_from_the_start_and_is_cached(
         labels = {"alias": "production"}
         assert (service.registry.get_sample_value("inference_registry_seen_timestamp_seconds", labels) or 0) > 1e9
     assert (model_store / "production").resolve() == model_store / "1"
+
+
+async def test_a_version_that_the_registry_tags_as_forced_is_noted_in_the_store(
+    tmp_path: Path, mlflow: Mlflow, key: Path, model_store: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.promote("1")
+    mlflow.tags = [{"key": "build", "value": "b"}, {"key": FORCED_TAG, "value": "accuracy"}]
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        await until(lambda: service.shows("1"))
+        assert forced_past(model_store / "1") == "accuracy"
+        mlflow.tags = []
+        await until(lambda: forced_past(model_store / "1") == "")
 
 
 async def test_a_promotion_is_fetched_once_and_a_rollback_not_at_all(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.artifacts.bundle import MANIFEST, ONNX, Golden
+from shared.artifacts.store import ModelStore
 from tests.support.bundles import PacienteDePrueba, make_bundle, point_production, reseal
 from tests.support.inference import ROW, running
 from tests.support.waiting import until
@@ -35,6 +36,25 @@ async def test_the_state_has_the_serving_model_and_the_version_in_production(tmp
         "rechazada": None,
         "registro": None,
     }
+
+
+async def test_the_card_of_a_forced_version_begins_with_that(tmp_path: Path) -> None:
+    page = b"<!doctype html><html><body><main><p>Ficha</p></main></body></html>"
+    first = make_bundle(tmp_path, PacienteDePrueba, version="1", card=page)
+    async with running(tmp_path) as service:
+        assert await service.inference.cards.card() == page
+        store = ModelStore(tmp_path, PacienteDePrueba.disease.name, PacienteDePrueba.digest)
+        store.note_forced("2", "recall.enfermo, subgroups.edad.<18.accuracy")
+        make_bundle(tmp_path, PacienteDePrueba, version="2", seed=1, card=page)
+        await until(lambda: service.shows("2"))
+        card = await service.inference.cards.card()
+        assert card is not None
+        assert b'<main>\n<p class="lead" role="note"><strong>Versi\xc3\xb3n forzada.</strong>' in card
+        assert b"<code>recall.enfermo, subgroups.edad.&lt;18.accuracy</code>" in card
+        assert card.endswith(b"<p>Ficha</p></main></body></html>")
+        point_production(first)
+        await until(lambda: service.shows("1"))
+        assert await service.inference.cards.card() == page
 
 
 async def test_the_state_without_a_model_has_the_reason(tmp_path: Path) -> None:

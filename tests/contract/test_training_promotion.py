@@ -16,8 +16,9 @@ import pytest
 
 from shared.artifacts.bundle import PRODUCTION, STAGING
 from shared.artifacts.signing import signing_key
-from shared.artifacts.store import ModelStoreError
+from shared.artifacts.store import FORCED_TAG, ModelStoreError, forced_past
 from tests.support.builds import (
+    MadeUpPatient,
     RevisedClassWorkspace,
     Workspace,
     another,
@@ -168,6 +169,25 @@ def test_force_is_logged_with_the_gates_that_failed(two: Workspace) -> None:
     assert json.loads(as_json(history.entries[-1], history))["forced"][0] == "expected_calibration_error"
     assert "FORCED past 2 gates  a test" in as_table(history)[-1]
     assert two.rollback() == "version 2, production (was 3)"
+
+
+def test_a_forced_version_is_marked_for_its_card_and_in_mlflow(two: Workspace) -> None:
+    with pytest.raises(GatesFailedError):
+        two.register(underconfident_build())
+    two.promote("3", force=True)
+    folder, client = two.model_store.folder, two.model_registry.client
+
+    def tag() -> str | None:
+        return client.get_model_version(MadeUpPatient.disease.name, "3").tags.get(FORCED_TAG)
+
+    assert forced_past(folder / "3").startswith("expected_calibration_error, ")
+    assert tag() == forced_past(folder / "3")
+    assert forced_past(folder / "2") == ""
+    two.rollback()
+    assert tag() == forced_past(folder / "3") != ""
+    two.model_store.note_forced("3", "")
+    two.promote("3", force=True)
+    assert tag() == forced_past(folder / "3") != "", "the log has it, so a lost note is written again"
 
 
 def test_force_where_nothing_failed_is_an_ordinary_promotion(two: Workspace) -> None:

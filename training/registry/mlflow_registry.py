@@ -20,6 +20,7 @@ from mlflow.store.entities import PagedList
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from shared.artifacts.bundle import CARD
+from shared.artifacts.store import FORCED_TAG
 from shared.failpoints import failpoint
 from training.errors import RegistryError
 from training.registry.mlflow_errors import translate_errors
@@ -217,6 +218,15 @@ class ModelRegistry:
         """Tag `version`, whose bundle is stored, with its build: it is not registered again while it exists."""
         with translate_errors(self._uri):
             self.client.set_model_version_tag(self.name, version, _BUILD_TAG, build)
+
+    def note_forced(self, version: str, gates: Sequence[str]) -> None:
+        """Tag `version` with the `gates` that it was forced past into production; without any, remove the tag."""
+        with translate_errors(self._uri):
+            tag = self.client.get_model_version(self.name, version).tags.get(FORCED_TAG, "")
+            if gates and tag != ", ".join(gates):
+                self.client.set_model_version_tag(self.name, version, FORCED_TAG, ", ".join(gates))
+            elif tag and not gates:
+                self.client.delete_model_version_tag(self.name, version, FORCED_TAG)
 
     def mark_gates(self, version: str, missed: Sequence[str]) -> None:
         """Tag `version` with the gates that it missed."""

@@ -174,6 +174,9 @@ def sync_links(model_registry: "ModelRegistry", model_store: ModelStore) -> None
             if reason := unusable_reason(version, model_registry, model_store):
                 log_line("links", f"the link {alias} stays as it is: {reason}")
             else:
+                if alias == PRODUCTION:
+                    log = model_registry.promotion_log()
+                    model_store.note_forced(version, ", ".join(log.forced_past(alias, version)))
                 model_store.point(alias, version)
         linked = aliases
 
@@ -193,9 +196,12 @@ def _verified_log(model_registry: "ModelRegistry") -> PromotionLog:
 def _apply_last_entry(model_registry: "ModelRegistry", alias: str) -> None:
     """Move `alias` to the version of its last entry, and read it again: a slower process may have moved it back."""
     for _ in range(_ATTEMPTS):
-        last = model_registry.promotion_log().last(alias)
+        log = model_registry.promotion_log()
+        last = log.last(alias)
         if last is None:
             return
+        if alias == PRODUCTION:  # before the move: inference reads the tag with the alias
+            model_registry.note_forced(last.entry.version, log.forced_past(alias, last.entry.version))
         if model_registry.aliases().get(alias) == last.entry.version and last.stored.applied:
             return
         model_registry.set_alias(alias, last.entry.version, last.stored.number)

@@ -121,6 +121,16 @@ class PromotionLog:
         versions = (stored.entry.version for stored in self.entries if stored.entry is not None)
         return max((int(version) for version in versions), default=0)
 
+    def forced_past(self, alias: str, version: str) -> tuple[str, ...]:
+        """Return the gates that `version` missed when they last ran for a move of `alias` to it; none if it passed.
+
+        A rollback runs no gates, so the move before it counts.
+        """
+        for valid in reversed(self._chains.get(alias, [])):
+            if valid.entry.version == version and valid.entry.report is not None:
+                return valid.entry.forced
+        return ()
+
     def is_valid(self, entry: Entry) -> bool:
         """Return whether `entry` is part of its alias's chain."""
         return any(valid.entry.id == entry.id for valid in self._chains.get(entry.alias, []))

@@ -7,10 +7,13 @@ server's `/get-artifact`, which reads them from the artifact store of the run.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from yarl import URL
+
+from shared.artifacts.store import FORCED_TAG
 
 _ANSWER_SECONDS = 3
 _FETCH_SECONDS = 60
@@ -36,6 +39,16 @@ class RegisteredVersion(BaseModel):
 
     version: str = Field(pattern="^[0-9]{1,10}$")
     run_id: str = Field(pattern="^[A-Za-z0-9_-]{1,64}$")
+    forced_past: str = Field(default="", max_length=5000)
+    """The gates that it was forced past into production, by the version's tag."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_tag(cls, answer: Any) -> Any:  # noqa: ANN401 - as parsed; the fields are validated afterwards
+        if not isinstance(answer, dict) or not isinstance(tags := answer.get("tags"), list):
+            return answer
+        values = [tag.get("value") for tag in tags if isinstance(tag, dict) and tag.get("key") == FORCED_TAG]
+        return {**answer, "forced_past": values[0]} if values else answer
 
 
 class _AliasAnswer(BaseModel):

@@ -85,12 +85,11 @@ class RegistrySync:
             self._linked, self._unwritten = version, None
             await asyncio.to_thread(self._model_store.prune, KEPT_VERSIONS)
         except ModelStoreError as error:
-            if str(error) != self._unwritten:  # tried at each poll, logged once
-                structlog.get_logger().error("model_store_not_written", reason=str(error))
-            self._unwritten = str(error)
+            self._log_unwritten(error)
 
     async def _candidate(self, registered: RegisteredVersion) -> Candidate | RejectedVersion:
         """Return `registered` from the model store, or fetch it into the store."""
+        await self._note(registered)
         before = await asyncio.to_thread(self._fingerprint, registered)
         if self._checked == (registered, before):
             return Candidate(before)
@@ -112,6 +111,18 @@ class RegistrySync:
         self._failed = None
         self._checked = registered, await asyncio.to_thread(self._fingerprint, registered)
         return Candidate(self._checked[1], bundle)
+
+    async def _note(self, registered: RegisteredVersion) -> None:
+        """Note in the model store whether `registered` was forced, for its card."""
+        try:
+            await asyncio.to_thread(self._model_store.note_forced, registered.version, registered.forced_past)
+        except ModelStoreError as error:
+            self._log_unwritten(error)
+
+    def _log_unwritten(self, error: ModelStoreError) -> None:
+        if str(error) != self._unwritten:  # tried at each poll, logged once
+            structlog.get_logger().error("model_store_not_written", reason=str(error))
+        self._unwritten = str(error)
 
     async def _fetch(self, registered: RegisteredVersion) -> Bundle:
         """Fetch and check the bundle of `registered`, each byte before it is used."""

@@ -14,6 +14,7 @@ from services.inference.serving.loading import load_model
 from services.inference.serving.model import LoadedModel
 from shared.artifacts.bundle import open_bundle
 from shared.artifacts.errors import BundleError, BundleMissingError
+from shared.artifacts.store import forced_past
 from shared.failpoints import failpoint
 
 
@@ -57,7 +58,7 @@ class Swapper:
         bundle = candidate.bundle
         if bundle is None:
             bundle = open_bundle(candidate.fingerprint.folder, self._public_key, patient_digest=self._patient_digest)
-        return load_model(bundle)
+        return load_model(bundle, forced_past=forced_past(candidate.fingerprint.folder))
 
     def _serve(self, loaded: LoadedModel) -> None:
         before = self._state.serving
