@@ -4,18 +4,22 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# The path of a checkout may have spaces, which separate names for make: targets and functions on names get relative
+# paths only, and a recipe gets an absolute path through `quote`.
+quote = '$(subst ','\'',$(1))'
 PYTHON ?= python3
-ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
-VENV := $(ROOT)/.venv
-PY := $(VENV)/bin/python
+VENV := .venv
+PY := $(call quote,$(CURDIR)/$(VENV)/bin/python)
 UV := $(VENV)/bin/uv
 NEWMAN := 6.2.2
 
 # The folder of a disease: params.yaml, data, var/ and predicciones.db all live there. Ours is this repository.
 PREDECIR_PARAMS ?= params.yaml
-FOLDER := $(patsubst %/,%,$(dir $(abspath $(PREDECIR_PARAMS))))
+PARAMS_FOLDER := $(shell dirname -- $(call quote,$(PREDECIR_PARAMS)))
+FOLDER := $(if $(filter /%,$(firstword $(PARAMS_FOLDER))),$(PARAMS_FOLDER),$(CURDIR)/$(PARAMS_FOLDER))
+IN_FOLDER = cd $(call quote,$(FOLDER)) && exec $(PY)
 export PREDECIR_PACIENTE ?= shared.diseases.thyroid:DatosPaciente
-export PYTHONPATH := $(ROOT):$(FOLDER)
+export PYTHONPATH := $(CURDIR):$(FOLDER)
 
 # Prints the elapsed time and the size of the folder $(1) while the rest of the recipe line runs: about every 10 s, of
 # which du takes up to 2 s on a busy machine. The loop reads from the recipe's shell, so it ends with that shell, however
@@ -27,12 +31,12 @@ PROGRESS = exec 3> >(while read -rt $(PROGRESS_SECONDS); (($$? > 128)); do \
 ##@ Use
 .PHONY: run
 run: $(VENV)/.run folder ## Serve on http://127.0.0.1:8000 (PORT=…); installs and trains the first time
-	@cd $(FOLDER) && $(PY) -m training pipeline --unless-served
-	@cd $(FOLDER) && exec $(PY) -m services.local
+	@$(IN_FOLDER) -m training pipeline --unless-served
+	@$(IN_FOLDER) -m services.local
 
 .PHONY: train
 train: $(VENV)/.run folder ## Run the training pipeline; promote the new model if it passes the gates
-	@cd $(FOLDER) && exec $(PY) -m training pipeline
+	@$(IN_FOLDER) -m training pipeline
 
 .PHONY: params
 params: $(VENV)/.run folder ## Write a params.yaml with placeholders for another disease's class, beside it
@@ -40,12 +44,13 @@ params: $(VENV)/.run folder ## Write a params.yaml with placeholders for another
 
 .PHONY: folder
 folder:
-	@test -d $(FOLDER) || { echo "PREDECIR_PARAMS=$(PREDECIR_PARAMS): no such folder: $(FOLDER)" >&2; exit 78; }
+	@test -d $(call quote,$(FOLDER)) || { \
+		echo PREDECIR_PARAMS=$(call quote,$(PREDECIR_PARAMS)): no such folder: $(call quote,$(FOLDER)) >&2; exit 78; }
 
 ##@ Containers
 .PHONY: up
 up: ## Start the server stack on http://127.0.0.1:8000: create secrets once, build, start, wait until healthy
-	@PYTHON=$(PYTHON) deploy/up
+	@PYTHON=$(call quote,$(PYTHON)) deploy/up
 
 .PHONY: down
 down: ## Stop the server stack; its volumes keep all data
@@ -97,7 +102,7 @@ bench: $(VENV)/.dev ## Measure speed, growth and limits, and other model servers
 
 .PHONY: chaos
 chaos: $(VENV)/.dev servers ## Two minutes of faults with 100 kills, then a check for lost answers; writes var/chaos/
-	@exec $(PY) -m chaos --report $(ROOT)/var/chaos/chaos.json
+	@exec $(PY) -m chaos --report var/chaos/chaos.json
 
 .PHONY: chaos-long
 chaos-long: $(VENV)/.dev servers ## Half an hour of faults with 1,000 kills, and the other long proofs; writes docs/proof/ (PARTS=…)
@@ -129,27 +134,27 @@ clean: ## Remove the environment and caches; keeps var/ and predicciones.db (pat
 
 .PHONY: help
 help:
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(ROOT)/Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 # The environments. uv installs; if it fails (an index that only pip is configured for), pip does the same, more slowly.
-$(VENV)/.uv: $(ROOT)/requirements/uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+$(VENV)/.uv: requirements/uv.txt
+	@$(call quote,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Predecir needs Python 3.11 or newer; $(PYTHON) is older. Choose one with PYTHON=python3.12" >&2; exit 1; }
 	@echo "environment: creating $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(call quote,$(PYTHON)) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-$(VENV)/.run $(VENV)/.dev: $(VENV)/.%: $(ROOT)/requirements/%.txt $(VENV)/.uv
+$(VENV)/.run $(VENV)/.dev: $(VENV)/.%: requirements/%.txt $(VENV)/.uv
 	@echo "environment: installing $$(grep -c == $<) packages into $(VENV): over 1 GB, minutes on a slow line or machine"
 	@$(call PROGRESS,$(VENV)) $(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $< || { \
 		echo "environment: uv failed; trying pip"; $(VENV)/bin/pip install --require-hashes -r $<; }
 	@touch $@
 
 # Airflow has an environment of its own: it pins other versions of packages that we use.
-$(VENV)/.airflow: $(ROOT)/requirements/airflow.txt $(VENV)/.uv
+$(VENV)/.airflow: requirements/airflow.txt $(VENV)/.uv
 	@echo "environment: installing Airflow, $$(grep -c == $<) packages, into $(VENV)/airflow"
-	@$(PYTHON) -m venv $(VENV)/airflow
+	@$(call quote,$(PYTHON)) -m venv $(VENV)/airflow
 	@$(call PROGRESS,$(VENV)/airflow) $(UV) pip install --quiet --compile-bytecode --python $(VENV)/airflow/bin/python --require-hashes -r $< || { \
 		echo "environment: uv failed; trying pip"; $(VENV)/airflow/bin/pip install --require-hashes -r $<; }
 	@touch $@

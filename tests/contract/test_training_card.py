@@ -144,6 +144,15 @@ def test_the_card_states_when_files_differed_from_the_commit(build: Build, page:
     assert "commit-of-the-test; no consta si había cambios sin confirmar" in unknown
 
 
+def test_the_card_states_that_the_code_had_no_commit(build: Build) -> None:
+    archive = Page(
+        render(build, version_of(build).model_copy(update={"git_commit": "unknown", "git_dirty": None}))
+    ).words
+    assert "no consta: se entrenó con una copia del código sin su repositorio git" in archive
+    assert "sin que conste en qué commit" in archive
+    assert "en el commit indicado" not in archive
+
+
 def test_the_authors_texts_are_shown_and_escaped(build: Build) -> None:
     about = About(purpose="Para <b>orientar</b> & nada más", limits=("Solo <i>adultos</i>",))
     words = render(with_about(build, about), version_of(build))

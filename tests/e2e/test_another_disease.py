@@ -28,7 +28,7 @@ REPORT = "var/trigger/report.json"
 
 def command(folder: Path, target: str = "train") -> list[str]:
     """The command that a user types, with this Python instead of an environment that make would set up."""
-    ready = [f"--old-file={ROOT / '.venv' / name}" for name in (".run", ".uv")]
+    ready = [f"--old-file=.venv/{name}" for name in (".run", ".uv")]
     chosen = [f"PREDECIR_PACIENTE={PATIENT}", f"PREDECIR_PARAMS={folder / 'params.yaml'}", f"PY={sys.executable}"]
     return ["make", "-C", str(ROOT), *ready, target, *chosen]
 

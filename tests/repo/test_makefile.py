@@ -1,5 +1,6 @@
 """The progress line of the Makefile: printed while a command runs, gone with it, exit code unchanged."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 def make(tmp_path: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run `command` behind PROGRESS; return only after every process that holds its output has ended."""
     probe = tmp_path / "probe.mk"
-    probe.write_text(f"include {ROOT}/Makefile\nPROGRESS_SECONDS := 1\nprobe:\n\t@$(call PROGRESS,.) {command}\n")
+    shutil.copy(ROOT / "Makefile", tmp_path)  # `include` splits a path at its spaces
+    probe.write_text(f"include Makefile\nPROGRESS_SECONDS := 1\nprobe:\n\t@$(call PROGRESS,.) {command}\n")
     return subprocess.run(
         ["make", "-f", str(probe), "probe"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

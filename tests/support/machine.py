@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
         platform.processor(),
     )
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return {
         "date": time.strftime("%Y-%m-%d"),
@@ -38,7 +38,7 @@ def machine() -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit.stdout.strip() or "unknown",
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
 

@@ -54,6 +54,28 @@ def test_code_outside_a_repository_has_no_commit(clone: Path) -> None:
     assert code_commit() == ("unknown", None)
 
 
+def test_an_archive_inside_of_another_repository_has_no_commit(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = clone / "predecir/training/registry/provenance.py"
+    archive.parent.mkdir(parents=True)
+    archive.write_text("unpacked")
+    monkeypatch.setattr(provenance, "__file__", str(archive))
+    monkeypatch.delenv("GIT_COMMIT", raising=False)
+    assert code_commit() == ("unknown", None)
+    monkeypatch.setenv("GIT_COMMIT", "0123abc")
+    assert code_commit() == ("0123abc", False)
+
+
+def test_a_commit_is_found_in_a_folder_with_spaces_and_accents(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path_factory.mktemp("moved") / "Datos clínicos ñ"
+    clone.rename(moved)
+    monkeypatch.setattr(provenance, "__file__", str(moved / "training/registry/provenance.py"))
+    assert code_commit()[1] is False
+    (moved / "año nuevo.txt").write_text("new")
+    assert code_commit()[1] is True
+
+
 def test_an_image_without_git_names_the_commit_it_was_built_from(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -171,7 +171,7 @@ def _run_stages(until: str | None, *, pull: bool) -> str:
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its messages are raised as exceptions, too
     try:
-        with Repo(".") as repo:
+        with Repo(".", config=_dvc_configuration()) as repo:
             if pull:
                 _pull(repo)
             if until == _PULL:
@@ -184,6 +184,17 @@ def _run_stages(until: str | None, *, pull: bool) -> str:
         raise _failure(error) from error
     unchanged = ", ".join(stage for stage in selected if stage not in ran)
     return f"done; nothing changed for {unchanged}" if unchanged else "done"
+
+
+def _dvc_configuration() -> dict[str, dict[str, bool]]:
+    """Return what differs from .dvc/config: in a source archive there is no git for DVC to work with."""
+    from dvc.scm import SCM, SCMError  # noqa: PLC0415
+
+    try:
+        SCM(".").close()
+    except SCMError:
+        return {"core": {"no_scm": True}}
+    return {}
 
 
 @contextmanager

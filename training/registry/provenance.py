@@ -11,6 +11,7 @@ from training.dvc_project import generated
 
 _WRITTEN = ("dvc.lock", ".dvc/**", ".dvcignore", ".gitignore")
 """Files that DVC and the pipeline write, in this folder or in that of another disease. No model is made from them."""
+_UNKNOWN = "unknown"
 _LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx")
 
 
@@ -20,15 +21,17 @@ def library_versions() -> dict[str, str]:
 
 
 def code_commit() -> tuple[str, bool | None]:
-    """Return the commit of this code and whether files differ from it; "unknown" and None outside git.
+    """Return the commit of this code and whether files differ from it; "unknown" and None if git does not track it.
 
     Files that the pipeline itself writes do not count: no model is made from them.
-    An image has no git; its `GIT_COMMIT` may name the commit it was built from, with -dirty if files differed.
+    An image and a source archive have no repository; `GIT_COMMIT` may name the commit that they were built from, with
+    -dirty if files differed.
     """
-    git, root = shutil.which("git"), Path(__file__).parents[2]
-    if git is None:
-        built = os.environ.get("GIT_COMMIT", "unknown")
-        return built.removesuffix("-dirty"), None if built == "unknown" else built.endswith("-dirty")
+    git, here = shutil.which("git"), Path(__file__).resolve()
+    if git is None or not _is_tracked(git, here):
+        built = os.environ.get("GIT_COMMIT", _UNKNOWN)
+        return built.removesuffix("-dirty"), None if built == _UNKNOWN else built.endswith("-dirty")
+    root = here.parents[2]
     head = subprocess.run([git, "-C", root, "rev-parse", "HEAD", "--show-toplevel"], capture_output=True, check=False)  # noqa: S603
     written = [f":(top,exclude,glob)**/{name}" for name in _WRITTEN]
     status = subprocess.run(  # noqa: S603
@@ -37,7 +40,13 @@ def code_commit() -> tuple[str, bool | None]:
         check=False,
     )
     if head.returncode or status.returncode:
-        return "unknown", None
+        return _UNKNOWN, None
     commit, top = os.fsdecode(head.stdout).splitlines()
     changed = [Path(top, entry[3:]) for entry in os.fsdecode(status.stdout).split("\0") if entry]
     return commit, not all(generated(file) for file in changed)
+
+
+def _is_tracked(git: str, file: Path) -> bool:
+    """Return whether a repository tracks `file`; an archive may be unpacked inside of another repository."""
+    command = [git, "-C", str(file.parent), "ls-files", "--error-unmatch", file.name]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
