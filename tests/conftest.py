@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.broker.topology import topology
 from tests.support.broker import Broker
@@ -16,6 +17,10 @@ pytest.register_assert_rewrite(
     "tests.support.recorder_suite", "tests.support.analysts_suite", "tests.support.trigger_suite"
 )  # before anything imports them: asserts explain
 
+
+# Tests check values; how long an example takes is up to the machine. Speed is measured by the benchmarks.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 _SLOWEST_FIRST = ("fault", "e2e", "integration")
 
