@@ -44,9 +44,10 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The open file: its `file_version`, and what identifies its WAL and the WAL's index."""
+    """The open file: its `file_version`, and the places and identities of its WAL and the WAL's index."""
 
     file: tuple[int, ...]
+    places: tuple[Path, ...]
     companions: tuple[tuple[int, ...], ...]
 
 
@@ -104,7 +105,7 @@ class SqliteFile:
             return Change.GONE
         if version[:2] != self._known.file[:2]:
             return Change.REPLACED
-        if self._companions() != self._known.companions:
+        if _identities(self._known.places) != self._known.companions:
             return Change.COMPANIONS
         return Change.NONE if version == self._known.file else Change.CONTENT
 
@@ -151,7 +152,8 @@ class SqliteFile:
         version = file_version(self.path)
         if version[:2] != opened[:2]:
             raise self.changed(Change.REPLACED)
-        self._known = _Known(version, self._companions())
+        places = self._places()
+        self._known = _Known(version, places, _identities(places))
         self._write_record()
 
     def written(self) -> None:
@@ -200,13 +202,13 @@ class SqliteFile:
 
         Programs that still read the former file share its index with each other only.
         """
-        if self._known is not None and self._companions()[1] == self._known.companions[1]:
+        if self._known is not None and _identities(self._places())[1] == self._known.companions[1]:
             self._companion("shm").unlink(missing_ok=True)
 
     def remove_companions(self) -> None:
         """Delete WAL and index at the path; no process may have them open."""
-        for kind in ("wal", "shm"):
-            self._companion(kind).unlink(missing_ok=True)
+        for place in self._places():
+            place.unlink(missing_ok=True)
 
     @contextmanager
     def without_checkpoint(self) -> Iterator[None]:
@@ -225,7 +227,7 @@ class SqliteFile:
 
     def _left_wal(self) -> bool:
         """Return whether the WAL at the path is that of the file that this process had open."""
-        return self._known is not None and self._companions()[0] == self._known.companions[0]
+        return self._known is not None and _identities(self._places())[0] == self._known.companions[0]
 
     def _is_whole(self) -> bool:
         """Return whether the file with its WAL is intact and has the newest row that the file has without the WAL.
@@ -250,8 +252,8 @@ class SqliteFile:
             f" {name}-wal and {name}-shm away, otherwise restore a backup"
         )
 
-    def _companions(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(file_version(self._companion(kind))[:2] for kind in ("wal", "shm"))
+    def _places(self) -> tuple[Path, ...]:
+        return self._companion("wal"), self._companion("shm")
 
     def _companion(self, kind: str) -> Path:
         """Return the path of a companion: SQLite has them beside the file that a link leads to."""
@@ -267,6 +269,10 @@ class SqliteFile:
         if self._lock_file is None:
             return ""
         return os.pread(self._lock_file, _RECORD_BYTES, 0).decode(errors="replace").strip()
+
+
+def _identities(paths: tuple[Path, ...]) -> tuple[tuple[int, ...], ...]:
+    return tuple(file_version(path)[:2] for path in paths)
 
 
 def _size(path: Path) -> int:
