@@ -40,7 +40,7 @@ train: $(VENV)/.run folder ## Run the training pipeline; promote the new model i
 
 .PHONY: params
 params: $(VENV)/.run folder ## Write a params.yaml with placeholders for another disease's class, beside it
-	@cd $(FOLDER) && exec $(PY) -m training params --write
+	@$(IN_FOLDER) -m training params --write
 
 .PHONY: folder
 folder:

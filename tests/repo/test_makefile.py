@@ -1,8 +1,10 @@
-"""The progress line of the Makefile: printed while a command runs, gone with it, exit code unchanged."""
+"""The Makefile: its progress line, which changes no exit code, and folders with spaces and quotes."""
 
 import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,3 +29,13 @@ def test_progress_keeps_the_exit_code_and_ends_with_the_command(tmp_path: Path) 
     result = make(tmp_path, "exit 3")
     assert result.stdout == ""
     assert "Error 3" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["run", "train", "params"])
+def test_a_folder_with_spaces_and_quotes_is_one_word_for_the_shell(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "Datos clínicos de José's"
+    folder.mkdir()
+    command = ("make", "--old-file=.venv/.uv", "--old-file=.venv/.run", target)
+    values = (f"PREDECIR_PARAMS={folder}/params.yaml", "PY=pwd #")  # prints the folder; the rest is a comment
+    result = subprocess.run([*command, *values], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert set(result.stdout.splitlines()) == {str(folder)}, result.stderr
