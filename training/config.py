@@ -244,8 +244,10 @@ def read_yaml(path: Path) -> object:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         fault = "a key is there twice" if isinstance(error, DuplicateKeyError) else "not YAML"
         message = f"{path}: {fault} (line {line})"
-    except (YAMLError, ValueError, IndexError):  # the last two: a tag whose value is of another type, `!!int x`
+    except (YAMLError, ValueError, LookupError):  # the last two: a tag whose value is of another type, `!!bool x`
         message = f"{path}: not YAML"
+    except RecursionError:
+        message = f"{path}: nested too deeply"
     raise ParametersError(message)
 
 

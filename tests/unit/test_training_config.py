@@ -65,6 +65,8 @@ def test_data_without_dates_are_split_at_random(tmp_path: Path) -> None:
         ("", "the whole file"),
         ("a: [1", "not YAML (line"),
         ("a: !!int x", "not YAML"),
+        ("a: !!bool x", "not YAML"),
+        ("[" * 10_000, "nested too deeply"),
         (f"{OUR_TEXT}conformal: {{level: 0.9}}\n", "a key is there twice (line "),
     ],
 )
