@@ -249,6 +249,7 @@ def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON
 def _parsed_with_nan(text: bytes) -> Any:  # noqa: ANN401 - JSON
     """Parse JSON with bare NaN, which Python's encoder and Triton's client write for a missing value."""
     try:
+        orjson.loads(text.replace(b"NaN", b"null"))  # Python's reader takes half a surrogate pair, which no text has
         return json.loads(text.decode(), parse_constant=_constant, parse_int=float)  # an int may have too many digits
     except (ValueError, RecursionError):
         raise _no_json() from None
