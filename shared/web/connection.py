@@ -13,10 +13,15 @@ from shared.web.write_coalescing import CoalescingProtocol
 
 HEAD_SECONDS = 10
 """Time for the head of a request, from its first byte, and for the rest of a body after its response."""
+LARGEST_HEAD = 64 * 1024
+"""Most bytes of a head, of trailers or of a chunk's extensions, after the read in which they begin.
+
+The parser copies a field anew with each piece of it: one of 40 MB would stop the process for seconds.
+"""
 
 
 class Connection(CoalescingProtocol):
-    """Uvicorn's HTTP protocol, without protocol upgrades and trailers, and with deadlines.
+    """Uvicorn's HTTP protocol, without protocol upgrades and trailers, and with limits of time and size.
 
     A client may offer another protocol with any request, such as h2c or websocket. A server that does not take up the
     offer reads the message as if it were not there (RFC 9110, 7.8). The parser ends the message after its head instead,
@@ -29,6 +34,7 @@ class Connection(CoalescingProtocol):
     rejections: ClassVar[Rejections]
     head_seconds: ClassVar[float] = HEAD_SECONDS
     _within = False
+    _unread = 0
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,12 +45,16 @@ class Connection(CoalescingProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse `data`."""
         self._unset_keepalive_if_required()
+        self._unread += len(data)
         try:
             self._parse(data)
         except HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
         else:
-            self._limit_time()
+            if self._unread > LARGEST_HEAD:
+                self._close(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            else:
+                self._limit_time()
 
     def send_400_response(self, msg: str) -> None:
         """Reject bytes that are not HTTP."""
@@ -53,8 +63,13 @@ class Connection(CoalescingProtocol):
 
     def on_message_begin(self) -> None:
         """Note that a message has begun."""
-        self._within = True
+        self._within, self._unread = True, 0
         super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of a body."""
+        self._unread = 0
+        super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """Put fields that follow the body, its trailers, into a list that is not read; uvicorn would add them."""
@@ -101,11 +116,16 @@ class Connection(CoalescingProtocol):
         self._deadline = None
         if self._is_responding():  # to an earlier request: the time of a pipelined one begins after that
             self._limit_time()
-            return
+        else:
+            self._close(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _close(self, status: HTTPStatus) -> None:
+        """Close the connection; a request whose head is not complete is rejected with `status`."""
         if self._is_in_head():
-            problem = http_problem(HTTPStatus.REQUEST_TIMEOUT)
+            problem = http_problem(status)
             self.rejections.note(problem)
-            self.transport.write(raw_response(problem))
+            if not self._is_responding():
+                self.transport.write(raw_response(problem))
         self.transport.close()
 
     def _parse(self, data: bytes | memoryview) -> None:

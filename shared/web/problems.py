@@ -25,6 +25,7 @@ _TITLES = {
     415: "Tipo de contenido no admitido",
     422: "Datos no válidos",
     429: "Demasiadas peticiones",
+    431: "La cabecera de la petición es demasiado grande",
     500: "Error interno",
     503: "Servicio no disponible por el momento",
 }
@@ -85,8 +86,8 @@ class ProblemError(Exception):
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # required by RFC 9110
-        if self.status == HTTPStatus.REQUEST_TIMEOUT:
-            headers["Connection"] = "close"  # RFC 9110: the rest of the body may never arrive
+        if self.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}:
+            headers["Connection"] = "close"  # RFC 9110: the rest of the request may never arrive
         if self.rule == "codificacion":
             headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, 12.5.3: the coding was wrong, not the media type
         return headers

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.cancellation import cancel_and_wait
+from shared.web.connection import LARGEST_HEAD
 from shared.web.load_shedding import server_protocol
 from shared.web.rejections import Rejections
 from tests.support.raw_http import RawClient, raw_client, served
@@ -174,6 +175,35 @@ async def test_a_head_that_trickles_does_not_stay_open() -> None:
         server.client.writer.write(PARTIAL)
         await trickle(server.client, b"a")
         assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_408"}) == 1
+
+
+async def flood(client: RawClient, begin: bytes) -> bytes:
+    """Send `begin` and then one field until the server closes the connection; return its responses."""
+    client.writer.write(begin)
+    await client.writer.drain()
+    return await trickle(client, b"a" * LARGEST_HEAD)
+
+
+@pytest.mark.parametrize("begin", [PARTIAL, b"GET /", b"GET /a HTTP/1.1\r\nX"], ids=["value", "path", "name"])
+async def test_a_head_without_end_is_431_and_the_connection_is_closed(begin: bytes) -> None:
+    async with echoing() as server:
+        sent = await flood(server.client, begin)
+        assert sent == b"" or sent.startswith(b"HTTP/1.1 431 ")  # nothing if the rest of the flood has reset it
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_431"}) == 1
+
+
+@pytest.mark.parametrize("begin", [b"1;x=", b"1\r\na\r\n0\r\nX: "], ids=["extension", "trailer"])
+async def test_a_chunk_without_end_closes_the_connection(begin: bytes) -> None:
+    async with echoing() as server:
+        assert await flood(server.client, post(b"", b"Transfer-Encoding: chunked\r\n\r\n" + begin)) == b""
+
+
+async def test_only_the_head_has_that_limit_and_each_request_has_its_own() -> None:
+    chunk, field = b"8000\r\n" + b"a" * 0x8000 + b"\r\n", b"X: " + b"a" * (LARGEST_HEAD // 2) + b"\r\n"
+    async with echoing() as server:
+        for _ in range(4):
+            server.client.writer.write(post(field, b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 4 + b"0\r\n\r\n"))
+            assert len((await server.received())[3]) == 4 * 0x8000
 
 
 async def test_a_body_that_trickles_after_its_response_does_not_stay_open() -> None:
