@@ -57,9 +57,15 @@ class Connection(CoalescingProtocol):
                 self._limit_time()
 
     def send_400_response(self, msg: str) -> None:
-        """Reject bytes that are not HTTP."""
+        """Reject bytes that are not HTTP; complete requests before them are answered, and the last response closes."""
+        behind_request = self._is_responding() and not self.cycle.more_body
+        if behind_request and not self.cycle.keep_alive:  # the connection ends with that response already
+            return
         self.rejections.note(http_problem(HTTPStatus.BAD_REQUEST))
-        super().send_400_response(msg)
+        if behind_request:
+            self.cycle.keep_alive = False
+        else:
+            super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
         """Note that a message has begun."""

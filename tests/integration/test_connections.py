@@ -126,6 +126,16 @@ async def test_a_message_without_one_meaning_is_400_and_closes(sent: bytes) -> N
         assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1
 
 
+async def test_a_request_before_bytes_that_are_not_http_gets_its_own_response() -> None:
+    """As after a Content-Length that is too small, which counts characters of a text with accents."""
+    async with echoing() as server:
+        server.client.writer.write(post(b"", LENGTH) + post(b"", LENGTH, b"/b") + b"}")
+        assert [(await server.received())[1] for _ in "ab"] == ["/a", "/b"]
+        server.client.writer.write(b"more")
+        assert await server.client.rest() == b""
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1
+
+
 async def test_a_trailer_is_no_header_of_the_request() -> None:
     trailers = CHUNKED.removesuffix(b"\r\n") + b"Authorization: Bearer x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
     async with echoing() as server:
