@@ -225,6 +225,19 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(project: Path) -> None:
     assert (project / "data/raw.csv").read_bytes() == cached.read_bytes() == thyroid_csv().read_bytes()
 
 
+@OF_PYGTRIE
+@pytest.mark.parametrize("stage", ["pull", None])
+def test_data_that_their_owner_changed_stay_and_both_ways_out_are_named(project: Path, stage: str | None) -> None:
+    add_remote(project)
+    train("pull")
+    raw = project / "data/raw.csv"
+    changed = short(raw.read_bytes())
+    raw.write_bytes(changed)
+    with pytest.raises(DataError, match=r"`.*dvc add data/raw\.csv` if the change is intended; otherwise delete it"):
+        train(stage)
+    assert raw.read_bytes() == changed
+
+
 def test_prepare_rejects_a_damaged_copy_that_was_pulled_by_hand(project: Path) -> None:
     add_remote(project, flipped)
     dvc(project, "pull", "data/raw.csv.dvc")

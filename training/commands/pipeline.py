@@ -27,7 +27,7 @@ from shared.artifacts.store import ModelStore
 from shared.patient import PatientClassError
 from training.config import FILE, read_parameters
 from training.context import TrainingContext
-from training.data.pointer import POINTER, TrackedFile, tracked_file
+from training.data.pointer import POINTER, TrackedFile, changed_data, tracked_file
 from training.data.raw import RAW
 from training.dvc_project import check_owner, needs_pull, write_project
 from training.errors import (
@@ -51,6 +51,8 @@ _REMEDIES = {
     "dvc.lock": "restore it from version control, or delete it: then every stage runs again",
 }
 """What to do about a damaged file that DVC writes, by the end of its name in DVC's message."""
+_UNSAVED = "unsaved files"
+"""In DVC's message for data that it does not overwrite, since neither its cache nor a remote has them."""
 _INTERRUPTED = {INTERRUPTED, -signal.SIGINT}
 """Exit codes of a stage after Ctrl-C: its own, or that of a process that SIGINT killed."""
 
@@ -256,6 +258,8 @@ def _fetch(repo: Any) -> None:  # noqa: ANN401 - as above
     except LockError:
         raise
     except DvcException as error:
+        if _UNSAVED in str(error):
+            raise changed_data() from error
         reason = "it has no such file, or a damaged one" if isinstance(error, CheckoutError) else _one_line(error)
         message = f"{RAW}: DVC cannot pull it from its remote ({reason}); see .dvc/config"
         raise DataError(message) from error

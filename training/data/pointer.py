@@ -62,11 +62,14 @@ def check_raw_data() -> None:
 
     """
     tracked = tracked_file()
-    if tracked is None or tracked.is_here():
-        return
+    if tracked is not None and not tracked.is_here():
+        raise changed_data()
+
+
+def changed_data() -> DataError:
+    """Return the error of raw data that are another file than the one that DVC tracks."""
     dvc = os.path.relpath(Path(sys.executable).with_name("dvc"))
-    message = (
+    return DataError(
         f"{RAW}: not the file of {POINTER}; `{dvc} add {RAW}` if the change is intended; "
         "otherwise delete it, and `make train` fetches that file"
     )
-    raise DataError(message)
