@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, text
+from sqlalchemy import URL, Connection, event, text
 from structlog.testing import capture_logs
 
 from services.recorder.app import Recorder, open_recorder
-from services.recorder.db.database import DATABASE_ERRORS
+from services.recorder.db.database import DATABASE_ERRORS, open_database
 from services.recorder.db.sqlite_file import FileChangedError, SqliteFile
 from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import OutboxState, TransportDownError
@@ -107,6 +107,8 @@ async def test_a_moved_file_is_reported_and_recording_continues_when_it_is_back(
     assert "moved or deleted" in (recorder.store.down() or "")
     with pytest.raises(DATABASE_ERRORS):
         await recorder.rows()
+    with pytest.raises(TransportDownError):  # completes the moved file, and records nothing
+        await record(recorder, SECOND)
     assert seqs_in(tmp_path / "away.db") == list(FIRST), "the moved file lacks rows"
     assert files(path.parent) == {f"{path.name}-{kind}" for kind in ("lock", "wal", "shm")}, "a file was created"
 
@@ -114,6 +116,14 @@ async def test_a_moved_file_is_reported_and_recording_continues_when_it_is_back(
     await record_until_taken(recorder, SECOND)
     assert recorder.store.down() is None
     assert alive(path) == [*FIRST, *SECOND]
+
+
+def size_of_wal(path: Path) -> int:
+    return file_version(path.with_name(f"{path.name}-wal"))[-1]
+
+
+def database_url(path: Path) -> URL:
+    return URL.create("sqlite", database=str(path))
 
 
 async def test_a_missing_file_is_noticed_without_any_request(recorder: Recording, path: Path) -> None:
@@ -198,6 +208,21 @@ async def test_a_backup_copied_over_the_open_file_is_not_mixed_with_its_wal(
     assert account.recorded + account.missing == 40
 
 
+async def test_a_backup_copied_over_the_file_during_a_commit_is_noticed(
+    recorder: Recording, path: Path, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"VACUUM INTO '{backup}'")
+
+    def overwritten(connection: Connection) -> None:
+        connection.execute(text("DELETE FROM cuarentena"))
+        event.listen(connection.engine, "commit", lambda _: shutil.copyfile(backup, path), once=True)
+
+    with pytest.raises(FileChangedError):
+        await recorder.database.writer.transaction(overwritten)
+
+
 async def test_a_file_that_is_no_database_is_reported_until_it_is_put_right(
     recorder: Recording, path: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +254,30 @@ async def test_a_wal_that_is_removed_or_replaced_loses_no_row(
     assert alive(path) == [*FIRST, *SECOND, *THIRD]
 
 
+async def test_a_stop_loses_no_row_of_a_deleted_wal_while_an_analyst_is_connected(path: Path) -> None:
+    """SQLite itself completes the file only when the last connection closes."""
+    async with open_database(database_url(path)) as database:
+        await database.writer.transaction(lambda connection: connection.execute(text("CREATE TABLE noted (a)")))
+        analyst = sqlite3.connect(path)
+        analyst.execute("SELECT count(*) FROM noted").fetchone()
+        for kind in ("wal", "shm"):
+            path.with_name(f"{path.name}-{kind}").unlink()
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM noted").fetchone() == (0,)
+    analyst.close()
+
+
+async def test_an_empty_database_begins_by_the_way_that_the_error_names(path: Path, tmp_path: Path) -> None:
+    async with recording(SqliteTarget(path)) as opened:
+        await record(opened, FIRST)
+        shutil.move(path, tmp_path / "away.db")
+        with pytest.raises(TransportDownError, match=r"stop, move predicciones.db-wal away, and start"):
+            await record(opened, SECOND)
+    shutil.move(path.with_name("predicciones.db-wal"), tmp_path / "away.db-wal")
+    async with recording(SqliteTarget(path)) as opened:
+        assert not await opened.rows()
+
+
 async def test_a_commit_into_a_file_that_left_its_path_is_not_acknowledged(
     recorder: Recording, path: Path, tmp_path: Path
 ) -> None:
@@ -251,11 +300,12 @@ async def test_a_change_by_another_program_is_taken_over(recorder: Recording, pa
     assert (await recorder.account(OutboxState("g1", 30, 31)))["g1"].missing == 1
 
 
-async def test_checkpoints_of_concurrent_commits_are_no_change_by_others(recorder: Recording) -> None:
-    """SQLite writes the WAL into the file inside of a commit, while the next transaction is about to begin."""
+async def test_checkpoints_of_concurrent_commits_are_no_change_by_others(recorder: Recording, path: Path) -> None:
+    """And they keep the WAL small without a pause in commits."""
     batches = [range(start, start + 200) for start in range(101, 8101, 200)]
     with capture_logs() as logs:
         await asyncio.gather(*(record(recorder, batch) for batch in batches))
+    assert size_of_wal(path) < file_version(path)[-1]
     assert not [entry for entry in logs if entry["event"] == "database_file_reopened"]
 
 

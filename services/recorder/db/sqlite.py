@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -32,6 +32,8 @@ T = TypeVar("T")
 _RETRY_SECONDS = 0.01
 _IDLE_SECONDS = 1
 """Time after a commit until the WAL is written into the file, so that a copy of the file alone is complete."""
+_ROWS_PER_CHECKPOINT = 500
+"""Changed rows, of up to ten pages each, after which the WAL is written into the file without a pause in commits."""
 _log = structlog.get_logger()
 
 
@@ -52,6 +54,8 @@ class SqliteWriter:
         self._reopening = asyncio.Lock()
         self._last_commit: float | None = None
         """None if the WAL is empty."""
+        self._rows_written = 0
+        """Changed rows of the connection that a checkpoint has tried to write into the file."""
         self._thread = ThreadPoolExecutor(1, "recorder-writer")
 
     async def open(self) -> None:
@@ -118,7 +122,7 @@ class SqliteWriter:
         # On the thread, because a commit that runs there may write the WAL into the file.
         change = await self._on_thread(self.file.change)
         if change is Change.GONE:
-            await self._on_thread(self._complete_former)
+            await self._on_thread(self._complete)
             raise self.file.changed(change)
         if change is not Change.NONE or self._engine is None:
             await self._open_other(change)
@@ -169,9 +173,11 @@ class SqliteWriter:
         engine = create_engine(
             _url(self.file, "sqlite"), poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=options
         )
+        # A commit must not write into the file: no check could tell that from a write of another program.
         # Keep the rollback data of a statement of many rows in memory, not in a temporary file of patients.
-        _prepare(engine, ("synchronous=FULL", "temp_store=MEMORY"), begin="BEGIN IMMEDIATE")
-        self._engine = engine
+        pragmas = ("synchronous=FULL", "wal_autocheckpoint=0", "temp_store=MEMORY")
+        _prepare(engine, pragmas, begin="BEGIN IMMEDIATE")
+        self._engine, self._rows_written = engine, 0
         with engine.begin():
             pass  # opens WAL and index
         self.file.adopt(version)
@@ -196,9 +202,13 @@ class SqliteWriter:
         try:
             with self._engine.begin() as connection:
                 result = work(connection)
+                rows = connection.connection.driver_connection.total_changes  # type: ignore[union-attr]  # sqlite3's
                 self.file.check()
             self._last_commit = time.monotonic()
-            self.file.written()
+            self.file.check()
+            if rows - self._rows_written >= _ROWS_PER_CHECKPOINT:
+                self._rows_written = rows
+                self._write_wal("PASSIVE")
         except BaseException:
             self._notice()
             raise
@@ -209,10 +219,16 @@ class SqliteWriter:
         self.file.check()
         if self._last_commit is None or time.monotonic() - self._last_commit < _IDLE_SECONDS:
             return
+        if self._write_wal("TRUNCATE"):
+            self._last_commit = None
+
+    def _write_wal(self, mode: str) -> bool:
+        """Write the WAL into the file that was just checked; return whether the file is complete."""
+        complete = False
         with suppress(sqlite3.Error):  # a full disk: the next commit reports it
-            if self._checkpoint("TRUNCATE"):
-                self._last_commit = None
+            complete = self._checkpoint(mode)
         self.file.written()
+        return complete
 
     def _notice(self) -> None:
         """Put the file out of use if anything happened to it."""
@@ -232,19 +248,19 @@ class SqliteWriter:
                 cursor.execute(f"PRAGMA busy_timeout={round(self._busy_seconds * 1000)}")
             return not busy and in_wal == written
 
-    def _complete_former(self) -> None:
-        """Write the WAL into the file that was moved from the path: the file is complete where it is now."""
+    def _complete(self) -> None:
+        """Write the WAL into the open file, which is complete then, wherever it was moved."""
         with suppress(sqlite3.Error, SQLAlchemyError):
             self._checkpoint("PASSIVE")
 
     def _close(self) -> None:
         if self._engine is None:
             return
-        change = self.file.change()
-        if change in {Change.GONE, Change.REPLACED}:
-            self._complete_former()
-        # Content of another program must not be mixed with our WAL.
-        with self.file.without_checkpoint() if change is Change.CONTENT else nullcontext():
+        if self.file.change() is Change.CONTENT:  # of another program: it must not be mixed with our WAL
+            with self.file.without_checkpoint():
+                self._engine.dispose()
+        else:
+            self._complete()  # SQLite does so only at the path, and only without other readers
             self._engine.dispose()
         self._engine = None
 

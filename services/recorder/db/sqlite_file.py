@@ -44,10 +44,10 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The open file: its `file_version`, and the places and identities of its WAL and the WAL's index."""
+    """The open file: its `file_version`, and the paths of its WAL and the WAL's index, and what identifies them."""
 
     file: tuple[int, ...]
-    places: tuple[Path, ...]
+    paths: tuple[Path, ...]
     companions: tuple[tuple[int, ...], ...]
 
 
@@ -105,7 +105,7 @@ class SqliteFile:
             return Change.GONE
         if version[:2] != self._known.file[:2]:
             return Change.REPLACED
-        if _identities(self._known.places) != self._known.companions:
+        if _identities(self._known.paths) != self._known.companions:
             return Change.COMPANIONS
         return Change.NONE if version == self._known.file else Change.CONTENT
 
@@ -138,7 +138,7 @@ class SqliteFile:
     def changed(self, change: Change) -> FileChangedError:
         """Return the error that describes `change`."""
         if change is Change.GONE:
-            remedy = "put it back, or stop and start to begin an empty database"
+            remedy = f"put it back; to begin an empty database, stop, move {self.path.name}-wal away, and start"
             return FileChangedError(f"{self.path} was moved or deleted while in use; {remedy}")
         return FileChangedError(f"{self.path} was replaced or written by another program while in use; it is reopened")
 
@@ -152,15 +152,15 @@ class SqliteFile:
         version = file_version(self.path)
         if version[:2] != opened[:2]:
             raise self.changed(Change.REPLACED)
-        places = self._places()
-        self._known = _Known(version, places, _identities(places))
+        paths = self._companions()
+        self._known = _Known(version, paths, _identities(paths))
         self._write_record()
 
     def written(self) -> None:
-        """Note the file's version after a commit or a checkpoint of this process.
+        """Note the file's version after a checkpoint of this process.
 
         Raises:
-            FileChangedError: the path does not lead to the file any more, so the commit is not in the file at the path.
+            FileChangedError: the path does not lead to the file any more.
 
         """
         change = self.change()
@@ -202,13 +202,13 @@ class SqliteFile:
 
         Programs that still read the former file share its index with each other only.
         """
-        if self._known is not None and _identities(self._places())[1] == self._known.companions[1]:
+        if self._known is not None and _identities(self._companions())[1] == self._known.companions[1]:
             self._companion("shm").unlink(missing_ok=True)
 
     def remove_companions(self) -> None:
         """Delete WAL and index at the path; no process may have them open."""
-        for place in self._places():
-            place.unlink(missing_ok=True)
+        for companion in self._companions():
+            companion.unlink(missing_ok=True)
 
     @contextmanager
     def without_checkpoint(self) -> Iterator[None]:
@@ -227,7 +227,7 @@ class SqliteFile:
 
     def _left_wal(self) -> bool:
         """Return whether the WAL at the path is that of the file that this process had open."""
-        return self._known is not None and _identities(self._places())[0] == self._known.companions[0]
+        return self._known is not None and _identities(self._companions())[0] == self._known.companions[0]
 
     def _is_whole(self) -> bool:
         """Return whether the file with its WAL is intact and has the newest row that the file has without the WAL.
@@ -235,7 +235,7 @@ class SqliteFile:
         A WAL that belongs to a file only adds rows: the recorder deletes no prediction. A WAL that holds every page
         would also turn a file that is no database into one.
         """
-        if not _intact(self.uri, "mode=ro") or not _is_database(self.uri):
+        if not _intact(self.uri, "mode=ro") or _first(self.uri, "immutable=1", "PRAGMA schema_version") is None:
             return False
         newest = _first(self.uri, "immutable=1", _NEWEST)
         return newest is None or _first(self.uri, "mode=ro", "SELECT 1 FROM predicciones WHERE id = ?", newest) == 1
@@ -252,7 +252,7 @@ class SqliteFile:
             f" {name}-wal and {name}-shm away, otherwise restore a backup"
         )
 
-    def _places(self) -> tuple[Path, ...]:
+    def _companions(self) -> tuple[Path, ...]:
         return self._companion("wal"), self._companion("shm")
 
     def _companion(self, kind: str) -> Path:
@@ -283,16 +283,6 @@ def _size(path: Path) -> int:
 def _intact(uri: str, option: str) -> bool:
     """Return whether SQLite finds no damage; "immutable=1" reads the file without its WAL."""
     return _first(uri, option, "PRAGMA integrity_check(1)") == "ok"
-
-
-def _is_database(uri: str) -> bool:
-    """Return whether the file without its WAL is SQLite's; after a kill in a checkpoint it may look damaged."""
-    try:
-        with closing(sqlite3.connect(f"{uri}?immutable=1", uri=True)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except sqlite3.DatabaseError as error:
-        return error.sqlite_errorcode != sqlite3.SQLITE_NOTADB
-    return True
 
 
 def _first(uri: str, option: str, query: str, *parameters: object) -> object:
