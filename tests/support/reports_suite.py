@@ -146,6 +146,23 @@ async def test_answers_lost_with_a_replaced_outbox_are_missing(recorder: Recordi
     }
 
 
+@pytest.mark.parametrize("known_by", ["rows", "report"])
+async def test_answers_of_a_replaced_outbox_of_this_process_are_missing_from_an_older_database(
+    recorder: Recording, known_by: str
+) -> None:
+    """Database and outbox were restored from different backups: the outbox had answered more, or less."""
+    await recorder.store.record([delivery(seq) for seq in range(1, 5)])
+    newer, older = (OutboxState("g1", answered, answered + 1, replaced=True) for answered in (6, 3))
+    assert (await recorder.account(newer))["g1"].missing == 2
+
+    if known_by == "rows":
+        await recorder.store.record([delivery(9)])
+    else:
+        await report(recorder, answered=9, oldest_pending=10)
+    counted = (await recorder.account(older))["g1"]
+    assert (counted.answered, counted.missing) == (9, 4 if known_by == "rows" else 5)
+
+
 async def test_a_gateway_that_counts_again_is_logged(recorder: Recording) -> None:
     """As after a rollback of its whole disk, which it cannot notice."""
     with capture_logs() as logs:

@@ -49,21 +49,29 @@ async def reconcile(
     `seq` below `oldest_pending` must be in the database now. Other gateways report how far they are
     (`outbox_reports`). Those without a report are accounted for up to the highest `seq` in the database.
     """
-    local = {
-        state.gateway_id: _Progress(state.answered, state.oldest_pending, state.oldest_pending, now)
-        for state in await outboxes()
-        if not state.replaced  # by its last row, there is nothing more to come
-    }
+    states = await outboxes()
     async with readers.connect() as connection:
         progress = {
             row.gateway_id: _Progress(row.respondidas, row.pendiente_desde, row.settled, row.visto)
             for row in await connection.execute(select(GATEWAYS, settled(now).label("settled")))
-        } | local
+        }
         highest = await _highest(connection)
+        for state in states:
+            reported = progress.get(state.gateway_id)
+            known = max(highest.get(state.gateway_id, 0), reported.answered if reported else 0)
+            progress[state.gateway_id] = _progress_of_outbox(state, known, now)
         return [
             await _account(connection, gateway_id, progress.get(gateway_id), highest.get(gateway_id, 0))
             for gateway_id in sorted(progress.keys() | highest.keys())
         ]
+
+
+def _progress_of_outbox(state: OutboxState, known: int, now: datetime) -> _Progress:
+    """Return the progress of an outbox in this process; `known` is the last `seq` of its id that the database knows."""
+    if state.replaced:  # nothing more can come, so every number that was ever used is settled
+        answered = max(state.answered, known)
+        return _Progress(answered, answered + 1, answered + 1, now)
+    return _Progress(state.answered, state.oldest_pending, state.oldest_pending, now)
 
 
 async def read_last_seq(readers: AsyncEngine, gateway_id: str) -> int:
