@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from services.recorder.db.tables import CUARENTENA
@@ -192,6 +193,28 @@ async def test_what_a_policy_drops_is_recorded_and_logged(
     warnings = [line for line in logs if line["event"] == "broker_dropped_messages"]
     assert {(line["queue"], line["reason"], line["log_level"]) for line in warnings} == {(queue, reason, "warning")}
     assert "policy" in warnings[0]["cause"]
+
+
+async def test_dead_letters_outlive_a_database_that_rejects_writes(sqlite_recorder: Recording, broker: Broker) -> None:
+    """RabbitMQ 4 drops a message of that queue after 20 deliveries; here a policy does so after two."""
+    dead, writer = broker.topology.dead.name, sqlite_recorder.database.writer
+    await broker.declare()
+    async with broker.transport() as transport, broker.channel() as channel:
+        await transport.publish([delivery(1)])
+        message = await (await channel.get_queue(broker.topology.events.name)).get()
+        assert message is not None
+        await message.reject(requeue=False)
+    broker.server.ctl("set_policy", dead, f"^{dead}$", '{"delivery-limit": 2}', "--apply-to", "queues")
+    try:
+        # The probe of the store succeeds meanwhile: it writes another table.
+        await writer.transaction(lambda c: c.execute(text("ALTER TABLE predicciones RENAME TO elsewhere")))
+        with capture_logs() as logs:
+            async with broker.consumer(sqlite_recorder.store):
+                await until(lambda: [line["event"] for line in logs].count("database_not_writable") > 4, seconds=30)
+                await writer.transaction(lambda c: c.execute(text("ALTER TABLE elsewhere RENAME TO predicciones")))
+                await recorded(sqlite_recorder, 1)
+    finally:
+        broker.server.ctl("clear_policy", dead)
 
 
 async def test_policies_that_lose_messages_are_logged_at_the_start(sqlite_recorder: Recording, broker: Broker) -> None:
