@@ -148,10 +148,10 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
             open_gateway(
                 settings, registry, patient=patient, scorer=scorer, cards=scorer, transport=transport
             ) as gateway,
-            reporting(lambda: gateway.outbox.states, transport.report),
+            reporting(lambda: gateway.outbox.reported_states, transport.report),
         ):
             yield (gateway.part,)
-        await report_once(gateway.outbox.states, transport.report)  # after the rest was relayed
+        await report_once(gateway.outbox.reported_states, transport.report)  # after the rest was relayed
 
 
 @asynccontextmanager

@@ -122,6 +122,16 @@ async def test_a_restored_outbox_gets_a_new_id_and_its_events_keep_theirs(outbox
     await again.close()
 
 
+async def test_a_replaced_id_is_reported_only_once_its_events_are_delivered(outbox: Outbox, path: Path) -> None:
+    """The recorder knows later numbers of it, and would log that the gateway counts again."""
+    await outbox.append(b"one")
+    again = await restored(path, in_folder="restored")
+    assert again.reported_states == [again.state]
+    await again.discard(await again.segments(1000))
+    assert again.reported_states == [OutboxState(outbox.gateway_id, 1, 2, replaced=True), again.state]
+    await again.close()
+
+
 async def test_each_copy_of_a_copy_gets_an_id_of_its_own(outbox: Outbox, path: Path) -> None:
     await outbox.append(b"event")
     first = await restored(path, in_folder="first")

@@ -110,6 +110,14 @@ class Outbox:
         """The state of this gateway, after those of the ids that it replaced."""
         return [*self.file.replaced, self.state]
 
+    @property
+    def reported_states(self) -> list[OutboxState]:
+        """The states to report to the recorder, without replaced ids of which events wait.
+
+        Their counts are those of an older copy, and the recorder would warn of a gateway that uses numbers again.
+        """
+        return [state for state in self.states if state.replaced or state.gateway_id == self.gateway_id]
+
     async def append(self, event: bytes, record: IdempotencyRecord | None = None) -> bytes | None:
         """Store `event`; return once it is on disk. A repeated key stores nothing and returns the earlier response.
 
