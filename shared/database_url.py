@@ -200,14 +200,19 @@ def _checked(words: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str,
     """
     merged = {**defaults, **words}
     for name, value in merged.items():
-        place = f"DATABASE_URL: {name}" if name in words else _variable(name)
+        place = _place(name, words)
         if (name, value) == ("channel_binding", "require"):
             advice = "write sslmode=verify-full&sslrootcert=system instead, which verifies the server's certificate"
             raise _refused(place, f"the driver, asyncpg, cannot require channel binding; {advice}")
         _check(name, value, place)
     passed = {name: value for name, value in merged.items() if name not in _ALREADY_SO}
-    _check_root(passed)
+    _check_root(passed, _place("sslrootcert", words))
     return passed
+
+
+def _place(name: str, words: Mapping[str, str]) -> str:
+    """Return where a word was set: in the URL with these words, or in the environment."""
+    return f"DATABASE_URL: {name}" if name in words else _variable(name)
 
 
 def _check(name: str, value: str, place: str) -> None:
@@ -221,19 +226,16 @@ def _check(name: str, value: str, place: str) -> None:
         raise _wrong(f"a word after the ? cannot be honoured; those that can: {', '.join(sorted(_KNOWN))}")
 
 
-def _check_root(words: Mapping[str, str]) -> None:
+def _check_root(words: Mapping[str, str], place: str) -> None:
     """Refuse a root certificate that nothing would be verified with."""
     if "sslrootcert" not in words:
         return
     if "sslmode" not in words:
-        raise _refused(
-            "DATABASE_URL: sslrootcert", "it has no effect without sslmode=verify-full, verify-ca or require"
-        )
+        raise _refused(place, "it has no effect without sslmode=verify-full, verify-ca or require")
     if words["sslrootcert"] == "system" and (
         words["sslmode"] != "verify-full" or any(name in words for name in ("sslcert", "sslkey", "sslcrl"))
     ):
-        message = "system needs sslmode=verify-full, and is without sslcert, sslkey and sslcrl"
-        raise _refused("DATABASE_URL: sslrootcert", message)
+        raise _refused(place, "system needs sslmode=verify-full, and is without sslcert, sslkey and sslcrl")
 
 
 def _variable(word: str) -> str:

@@ -252,6 +252,7 @@ async def test_policies_that_cannot_be_read_are_reported_with_the_reason(broker:
         (management.replace("//", f"//{stranger}:{stranger}@"), "answers 401 Unauthorized; does its user have the tag"),
         (f"{management}/elsewhere", "BROKER_MANAGEMENT_URL answers 4"),
         ("http://127.0.0.1:1", "Connection refused"),
+        (f"http://{'a' * 64}:15672", "label"),
     ):
         with capture_logs() as logs:
             await log_lossy_policies(read_management_url(SecretStr(url), broker.url), broker.topology)

@@ -167,6 +167,7 @@ def test_pgsslmode_in_env_file_or_environment_counts(tmp_path: Path, monkeypatch
     ("variable", "value", "reason"),
     [
         ("PGSSLMODE", "MARKER", "PGSSLMODE: expected disable, allow"),
+        ("PGSSLROOTCERT", "MARKER", "PGSSLROOTCERT: it has no effect without sslmode"),
         ("PGCHANNELBINDING", "require", "PGCHANNELBINDING: the driver, asyncpg, cannot require channel binding"),
     ],
 )

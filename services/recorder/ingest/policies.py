@@ -111,7 +111,7 @@ def _shown(management: Management, queue: str) -> Mapping[str, Any]:
             tag = "; does its user have the tag `management`?" if response.status == http.client.UNAUTHORIZED else ""
             raise ManagementError(f"BROKER_MANAGEMENT_URL answers {response.status} {response.reason}{tag}")
         shown = orjson.loads(response.read())
-    except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # no JSON; a name that is no host's
         raise ManagementError(f"BROKER_MANAGEMENT_URL: {str(error) or type(error).__name__}") from None
     finally:
         connection.close()
