@@ -24,7 +24,6 @@ _NOTE = ".forced"
 LOCK_SECONDS = 60
 """How long to wait for another process that writes; the largest bundle is written long before."""
 
-
 FORCED_TAG = "forced_past"
 """Tag of a version in the registry: the gates that it missed when it was forced into production."""
 _TAKEN = (
@@ -33,8 +32,9 @@ _TAKEN = (
 )
 
 
-class _Run(BaseModel):
-    run_id: str
+class _Origin(BaseModel):
+    version: str | None = None
+    run_id: str | None = None
 
 
 class ModelStoreError(Exception):
@@ -128,8 +128,12 @@ class ModelStore:
         return dataclasses.replace(bundle, origin=str(target))
 
     def highest_version(self) -> int:
-        """Return the highest version number that is in use here; 0 if there is none."""
-        return max((int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()), default=0)
+        """Return the highest number of a version here; 0 if there is none.
+
+        A folder that is called after another number, such as a copy with its date, is no version.
+        """
+        folders = [path for path in self.folder.glob("[0-9]*") if path.name.isdecimal()]
+        return max((int(folder.name) for folder in folders if _origin(folder).version == folder.name), default=0)
 
     def point(self, alias: str, version: str) -> None:
         """Make the link `alias` lead to `version`, in one rename.
@@ -194,10 +198,8 @@ class ModelStore:
             return False
         if content == bundle.content:
             return False
-        return signature_holds(content, signature, self.public_key) or _run_of(content) not in {
-            None,
-            bundle.manifest.run_id,
-        }
+        other_run = _origin(folder).run_id not in {None, bundle.manifest.run_id}
+        return other_run or signature_holds(content, signature, self.public_key)
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
@@ -227,12 +229,12 @@ def _check_version(sealed: SealedManifest, version: str) -> None:
         raise BundleTamperedError(f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}")
 
 
-def _run_of(manifest: bytes) -> str | None:
-    """Return the run that `manifest` names, of whatever release; None if it cannot be read."""
+def _origin(folder: Path) -> _Origin:
+    """Return what the manifest in `folder` names, of whatever release; nothing if it cannot be read."""
     try:
-        return _Run.model_validate_json(manifest).run_id
-    except ValidationError:
-        return None
+        return _Origin.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return _Origin()
 
 
 def _has_content(folder: Path, bundle: Bundle) -> bool:
