@@ -16,7 +16,7 @@ HEAD_SECONDS = 10
 LARGEST_HEAD = 64 * 1024
 """Most bytes of a head, of trailers or of a chunk's extensions, after the read in which they begin.
 
-The parser copies a field anew with each piece of it: one of 40 MB would stop the process for seconds.
+The parser copies a field again with each piece of it: one of 40 MB would stop the process for seconds.
 """
 
 
