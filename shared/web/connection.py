@@ -18,6 +18,8 @@ LARGEST_HEAD = 64 * 1024
 
 The parser copies a field again with each piece of it: one of 40 MB would stop the process for seconds.
 """
+CLOSE = (b"connection", b"close")
+"""Header of every response of a server that drains: clients then connect elsewhere."""
 
 
 class Connection(CoalescingProtocol):

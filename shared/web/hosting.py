@@ -33,6 +33,7 @@ from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_s
 from shared.telemetry import configure_logging, described
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer
+from shared.web.connection import CLOSE
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import add_documentation, document
@@ -197,7 +198,7 @@ class _Server(uvicorn.Server):
 
     def close_connections(self) -> None:
         """Close each connection after its next response, from within a second on: clients then connect elsewhere."""
-        self.config.encoded_headers.append((b"connection", b"close"))
+        self.config.encoded_headers.append(CLOSE)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from services.gateway.admission import Admission, Limits
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox
 from services.gateway.rejections import saturated
+from shared.web.connection import CLOSE
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
@@ -144,6 +145,21 @@ async def test_a_connection_with_rejections_only_is_closed_after_its_time() -> N
         await server.has_received(1)
         second.writer.write(REQUEST)
         assert (await second.response())[0] == 503
+        assert await second.rest() == b""
+
+
+async def test_while_the_server_drains_the_route_rejects_and_the_connection_closes() -> None:
+    async with busy(1) as server, server.client() as first, server.client() as second:
+        first.writer.write(REQUEST)
+        await server.has_received(1)
+        connection = next(iter(server.connections))
+        connection.config.encoded_headers.append(CLOSE)
+        connection.server_state.default_headers.append(CLOSE)  # as uvicorn does within a second
+        second.writer.write(REQUEST)
+        await server.has_received(2)  # which would reject it
+        server.release.set()
+        status, head = await second.response()
+        assert (status, "connection: close\r\n" in head) == (200, True)
         assert await second.rest() == b""
 
 
