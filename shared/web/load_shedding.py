@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, cast
 
 from starlette.types import Scope
 
-from shared.web.connection import Connection, raw_response
+from shared.web.connection import CLOSE, Connection, raw_response
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
 
@@ -73,7 +73,8 @@ class _Shedding(Connection):
             # Uvicorn made the scope of this request and its task, which has not run yet.
             self._admitted = cast("Scope", self.scope)
             self._admitted[_PLACE] = True
-        elif self.flow.write_paused:  # responses must not pile up for a client that does not read
+        elif self.flow.write_paused or CLOSE in self.config.encoded_headers:
+            # Responses must not pile up for a client that does not read; and the prebuilt one keeps the connection.
             super().data_received(data)
         else:
             problem, response = _prebuilt(rejection)
