@@ -166,11 +166,23 @@ class _Inbox:
             # Checked after the reports arrived: then every event that was queued before a report is delivered.
             caught_up = bool(batch.reports) and await self._is_empty()
             reports = [OutboxReport(report, caught_up) for report in batch.reports]
-            await store.record(batch.deliveries, batch.dead_letters, reports)
+            await self._record(store, batch, reports)
             failpoint("recorder.committed")
             batch.log_dropped()
             async with _client_call(seconds=None):
                 await last.ack(multiple=True)
+
+    async def _record(self, store: Store, batch: "_Batch", reports: list[OutboxReport]) -> None:
+        """Record `batch`. One with dead letters is retried here: the broker drops these after 20 deliveries."""
+        while True:
+            try:
+                await store.record(batch.deliveries, batch.dead_letters, reports)
+            except TransportDownError:
+                if not batch.has_dropped:
+                    raise
+                await store.writable()
+            else:
+                return
 
     async def _next(self) -> AbstractIncomingMessage:
         while True:
@@ -234,6 +246,11 @@ class _Batch:
             number = int.from_bytes(hashlib.sha256(message.body).digest()[:7])
             reason = f"not a batch of events: {error}"
             self.dead_letters.append(DeadLetter("unreadable", reason, "", -number, message.body, None))
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether it has messages that the broker had dropped from their queue."""
+        return bool(self._dropped)
 
     def log_dropped(self) -> None:
         """Log messages that the broker had dropped from their queue: a policy there loses them without a recorder."""
