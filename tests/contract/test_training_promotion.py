@@ -451,7 +451,7 @@ def test_training_settles_a_deleted_production_version_once(two: Workspace) -> N
 def test_a_deleted_version_is_refused_by_its_reason(two: Workspace) -> None:
     delete_in_mlflow(two, "2")
     with pytest.raises(
-        PromotionError, match=r"no version 2 of inventada \(it was deleted in MLflow\); there are 1, 1 to 1"
+        PromotionError, match=r"no version 2 of inventada \(it was deleted in MLflow\); there is only 1;"
     ):
         two.promote("2")
 

@@ -35,9 +35,10 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     version, alias = arguments.version, arguments.to
     model_registry, model_store = context.model_registry, context.model_store
     if version not in (known := model_registry.versions()):
-        range_ = f"there are {len(known)}, {known[0]} to {known[-1]}" if known else "there is none yet (`make train`)"
         deleted = " (it was deleted in MLflow)" if model_registry.promotion_log().names(version) else ""
-        message = f"there is no version {version} of {model_registry.name}{deleted}; {range_}; nothing was changed"
+        message = (
+            f"there is no version {version} of {model_registry.name}{deleted}; {_range(known)}; nothing was changed"
+        )
         raise PromotionError(message)
     state = read_alias(model_registry, alias, target=version)
     last = state.log.last(alias)
@@ -53,3 +54,9 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     move_alias(AliasChange("promote", version, arguments.reason, report), state, model_registry, model_store)
     forced = f"; FORCED past {', '.join(missed)}" if missed else ""
     return f"version {version}, {alias} (was {state}){forced}"
+
+
+def _range(known: list[str]) -> str:
+    if not known:
+        return "there is none yet (`make train`)"
+    return f"there are {len(known)}, {known[0]} to {known[-1]}" if len(known) > 1 else f"there is only {known[0]}"

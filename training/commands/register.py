@@ -146,14 +146,18 @@ def _missed_latency_only(version: str, state: AliasState, missed: Sequence[str])
     """Return whether latency, as on a busy machine, is all `version` missed, and production was not moved since."""
     last = state.log.last(PRODUCTION)
     entries = [stored.number for stored in state.log.entries if stored.entry and stored.entry.version == version]
-    latency_only = bool(missed) and all(gate.startswith("latency.") for gate in missed)
     not_moved = last is None or last.stored.number < min(entries, default=0)
-    return latency_only and state.version != version and not_moved
+    return _latency_only(missed) and state.version != version and not_moved
+
+
+def _latency_only(missed: Sequence[str]) -> bool:
+    return bool(missed) and all(gate.startswith("latency.") for gate in missed)
 
 
 def _raise_if_missed(version: str, missed: Sequence[str]) -> None:
     if missed:
-        message = f"version {version} stays in staging; it does not pass: {', '.join(missed)}"
+        again = "; if this machine was busy, run `make train` again when it is not" if _latency_only(missed) else ""
+        message = f"version {version} stays in staging; it does not pass: {', '.join(missed)}{again}"
         raise GatesFailedError(message)
 
 
