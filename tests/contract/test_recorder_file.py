@@ -223,6 +223,21 @@ async def test_a_backup_copied_over_the_file_during_a_commit_is_noticed(
         await recorder.database.writer.transaction(overwritten)
 
 
+@pytest.mark.parametrize("checkpointed", [True, False])
+async def test_a_file_that_is_emptied_in_place_becomes_a_new_database(
+    recorder: Recording, path: Path, *, checkpointed: bool
+) -> None:
+    """`: > predicciones.db` keeps the inode; SQLite deletes the WAL of an empty file when it opens it."""
+    if checkpointed:
+        await until(lambda: path.with_name(f"{path.name}-wal").stat().st_size == 0, seconds=30)
+        await record(recorder, SECOND)
+    write(path, b"")
+
+    await record_until_taken(recorder, THIRD)
+    assert alive(path) == list(THIRD)
+    assert (await recorder.account(OutboxState("g1", 40, 41)))["g1"].missing == len(FIRST) + len(SECOND)
+
+
 async def test_a_file_that_is_no_database_is_reported_until_it_is_put_right(
     recorder: Recording, path: Path, tmp_path: Path
 ) -> None:

@@ -214,10 +214,12 @@ class SqliteFile:
     def without_checkpoint(self) -> Iterator[None]:
         """Keep the connections that close meanwhile from writing the WAL into the file and deleting it.
 
-        Only the last connection does so, and the one that is open here may not write.
+        Only the last connection does so, and the one that is open here may not write. Its transaction locks a file
+        that was emptied, too, which has no WAL for this connection.
         """
         with closing(sqlite3.connect(f"{self.uri}?mode=ro", uri=True, isolation_level=None)) as last:
             with suppress(sqlite3.DatabaseError):  # content that is no database at all
+                last.execute("BEGIN")
                 last.execute("PRAGMA schema_version").fetchone()
             yield
 
