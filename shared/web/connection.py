@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import ClassVar
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared.web.problems import ProblemError, http_problem
@@ -144,7 +144,11 @@ class Connection(CoalescingProtocol):
                 data = memoryview(data)[offer.args[0] :]
             else:
                 return
-            self.parser.feed_data(self._head_without_offer())
+            head = self._head_without_offer()
+            # A new parser: one that has read `Connection: close` takes the end of the head for that of the connection.
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            self.parser.feed_data(head)
 
     def _head_without_offer(self) -> bytes:
         method = self.scope["method"]

@@ -88,6 +88,18 @@ async def test_an_offer_to_upgrade_does_not_change_the_message(offer: bytes, fra
             assert names[0] == "host"
 
 
+@pytest.mark.parametrize("framed", [LENGTH, CHUNKED], ids=["length", "chunked"])
+@pytest.mark.parametrize("piece", [1, 100_000])
+async def test_an_offer_on_a_connection_that_closes_is_answered(framed: bytes, piece: int) -> None:
+    sent = post(H2C + b"Connection: close\r\n", framed)
+    async with echoing() as server:
+        for start in range(0, len(sent), piece):
+            server.client.writer.write(sent[start : start + piece])
+        method, got, _, body = await server.received()
+        assert (method, got, body) == ("POST", "/a", '{"a":1}')
+        assert await server.client.rest() == b""
+
+
 async def test_an_offer_without_a_body_is_answered_and_the_connection_stays_open() -> None:
     get = b"GET /a HTTP/1.1\r\nHost: localhost\r\n" + H2C + b"\r\n"
     async with echoing() as server:
