@@ -237,7 +237,7 @@ class SqliteFile:
         A WAL that belongs to a file only adds rows: the recorder deletes no prediction. A WAL that holds every page
         would also turn a file that is no database into one.
         """
-        if not _intact(self.uri, "mode=ro") or _first(self.uri, "immutable=1", "PRAGMA schema_version") is None:
+        if not _intact(self.uri, "mode=ro") or not _is_database(self.uri):
             return False
         newest = _first(self.uri, "immutable=1", _NEWEST)
         return newest is None or _first(self.uri, "mode=ro", "SELECT 1 FROM predicciones WHERE id = ?", newest) == 1
@@ -285,6 +285,16 @@ def _size(path: Path) -> int:
 def _intact(uri: str, option: str) -> bool:
     """Return whether SQLite finds no damage; "immutable=1" reads the file without its WAL."""
     return _first(uri, option, "PRAGMA integrity_check(1)") == "ok"
+
+
+def _is_database(uri: str) -> bool:
+    """Return whether the file without its WAL is SQLite's; after a kill in a checkpoint it may look damaged."""
+    try:
+        with closing(sqlite3.connect(f"{uri}?immutable=1", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode != sqlite3.SQLITE_NOTADB
+    return True
 
 
 def _first(uri: str, option: str, query: str, *parameters: object) -> object:
