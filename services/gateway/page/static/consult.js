@@ -54,8 +54,8 @@ export function buildConsult(spec) {
     errorBox.replaceChildren();
     const wrong = form.check();
     if (wrong.length > 0) {
-      const message = wrong.length === 1 ? "Revise el campo señalado." : `Revise los ${wrong.length} campos señalados.`;
-      errorBox.append(h("p", { class: "note danger" }, message));
+      // Without their number, which changes when the next field is left.
+      errorBox.append(h("p", { class: "note danger" }, "Revise los campos señalados."));
       wrong[0].focus();
       return;
     }
