@@ -215,7 +215,8 @@ def read_parameters(path: Path = FILE) -> Parameters:
     try:
         content = read_yaml(path)
     except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}); run the command in the folder of params.yaml"
+        remedy = "run the command in its folder, or write a new one with `make params`"
+        message = f"{path}: cannot be read ({error.strerror}); {remedy}"
         raise ParametersError(message) from None
     try:
         return Parameters.model_validate(content)

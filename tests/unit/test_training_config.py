@@ -112,8 +112,8 @@ def test_parameters_in_another_encoding_are_one_line(tmp_path: Path) -> None:
     assert refusal(path).endswith("params.yaml: not text in UTF-8")
 
 
-def test_the_error_of_a_missing_file_names_the_folder_to_run_in(tmp_path: Path) -> None:
-    assert "run the command in the folder of params.yaml" in refusal(tmp_path / "params.yaml")
+def test_the_error_of_a_missing_file_names_both_remedies(tmp_path: Path) -> None:
+    assert "run the command in its folder, or write a new one with `make params`" in refusal(tmp_path / "params.yaml")
 
 
 def test_a_gate_for_a_class_that_does_not_exist_is_rejected() -> None:
