@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.db.database import DATABASE_ERRORS, open_database
 from services.recorder.db.sqlite_file import FileChangedError, SqliteFile
+from services.recorder.ingest.writes import touch
 from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.files import file_version
@@ -313,6 +314,34 @@ async def test_a_change_by_another_program_is_taken_over(recorder: Recording, pa
     await record_until_taken(recorder, SECOND)
     assert alive(path) == [*FIRST, *SECOND][1:]
     assert (await recorder.account(OutboxState("g1", 30, 31)))["g1"].missing == 1
+
+
+async def test_a_dropped_table_is_reported_until_a_backup_is_back(
+    recorder: Recording, path: Path, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"VACUUM INTO '{backup}'")
+        connection.execute("DROP TABLE predicciones")
+    with pytest.raises(TransportDownError):
+        await record(recorder, SECOND)
+    with pytest.raises(DATABASE_ERRORS, match="no such table: predicciones"):
+        await recorder.database.writer.transaction(touch)  # the probe after which it would be ready
+
+    shutil.move(backup, path)
+    await record_until_taken(recorder, SECOND)
+    assert alive(path) == [*FIRST, *SECOND]
+
+
+async def test_a_start_without_a_table_names_it(path: Path) -> None:
+    async with recording(SqliteTarget(path)) as opened:
+        await record(opened, FIRST)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE predicciones")
+
+    with pytest.raises(StartError, match=r"lacks predicciones: .* restore a backup"):
+        async with opened_recorder(path):
+            pass
 
 
 async def test_checkpoints_of_concurrent_commits_are_no_change_by_others(recorder: Recording, path: Path) -> None:

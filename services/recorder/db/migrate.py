@@ -7,8 +7,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
+from services.recorder.db.tables import OF_EVENTS
 from shared.web.hosting import StartError
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
@@ -29,7 +30,7 @@ def migrate(connection: Connection) -> Migrated:
     A second recorder waits for the first, then reads the revision and finds nothing to do.
 
     Raises:
-        StartError: the tables were created by newer code, or the database cannot store every text.
+        StartError: the tables were created by newer code, one is missing, or the database cannot store every text.
 
     """
     lock(connection)
@@ -40,7 +41,23 @@ def migrate(connection: Connection) -> Migrated:
     except CommandError as error:
         message = f"the tables of the database cannot be upgraded: {error}; did a newer version create them?"
         raise StartError(message) from None
+    _check_tables(connection)
     return Migrated(before, revision(connection))
+
+
+def _check_tables(connection: Connection) -> None:
+    """Check that no table is missing; a database at the newest revision is not looked at by Alembic.
+
+    Raises:
+        StartError: one was dropped or renamed.
+
+    """
+    existing = inspect(connection)
+    missing = [table.name for table in OF_EVENTS if not existing.has_table(table.name)]
+    if missing:
+        raise StartError(
+            f"the database lacks {', '.join(missing)}: dropped or renamed by another program; restore a backup"
+        )
 
 
 def _check_encoding(connection: Connection) -> None:

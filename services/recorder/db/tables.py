@@ -120,3 +120,6 @@ DICCIONARIO = Table(
     PrimaryKeyConstraint("vista", "nombre", "desde"),
     comment="what each column of the analysts' views means; written from the patient class",
 )
+
+OF_EVENTS = (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA, GATEWAYS)
+"""The tables without which nothing can be recorded."""

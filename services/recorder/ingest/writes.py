@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, false, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from services.recorder.db.database import rejects_values
 from services.recorder.db.inserts import insert_new
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
-from services.recorder.db.tables import CUARENTENA, DUPLICADOS, PREDICCIONES, RESULTADOS
+from services.recorder.db.tables import CUARENTENA, DUPLICADOS, OF_EVENTS, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.parsing import DeadLetter, dead_letter
 
 _IDS_PER_QUERY = 500
@@ -72,8 +72,10 @@ def write_each(
 
 
 def touch(connection: Connection) -> None:
-    """Write without a change, to find out whether the database can be written."""
+    """Write without a change, to find out whether the database and each table of events can be written."""
     connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+    for table in OF_EVENTS:
+        connection.execute(insert(table).from_select(table.columns.keys(), select(table).where(false())))
 
 
 def _repeated_and_conflicting(
