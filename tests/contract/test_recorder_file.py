@@ -283,6 +283,36 @@ async def test_a_stop_loses_no_row_of_a_deleted_wal_while_an_analyst_is_connecte
     analyst.close()
 
 
+async def test_a_moved_folder_is_reported_as_a_moved_file(recorder: Recording, path: Path, tmp_path: Path) -> None:
+    path.parent.rename(tmp_path / "elsewhere")
+    await until(lambda: "was moved or deleted" in (recorder.store.down() or ""), seconds=30)
+    (tmp_path / "elsewhere").rename(path.parent)
+    await record_until_taken(recorder, SECOND)
+    assert alive(path) == [*FIRST, *SECOND]
+
+
+async def test_a_deleted_lock_is_made_again(recorder: Recording, path: Path) -> None:
+    lock = path.with_name(f"{path.name}-lock")
+    delete(lock)
+    await until(lambda: file_version(lock) != (), seconds=30)
+    with pytest.raises(StartError, match="another Predecir has this database open"):
+        async with open_database(database_url(path)):
+            pass
+    await record(recorder, SECOND)
+
+
+async def test_files_that_another_process_made_after_all_were_deleted_are_used_when_it_has_ended(
+    recorder: Recording, path: Path
+) -> None:
+    """As `rm predicciones.db*` and `migrate` do, while the service runs."""
+    for file in files(path.parent):
+        delete(path.with_name(file))
+    async with open_database(database_url(path)):
+        await until(lambda: "another process has" in (recorder.store.down() or ""), seconds=30)
+    await record_until_taken(recorder, SECOND)
+    assert alive(path) == list(SECOND)
+
+
 async def test_an_empty_database_begins_by_the_way_that_the_error_names(path: Path, tmp_path: Path) -> None:
     async with recording(SqliteTarget(path)) as opened:
         await record(opened, FIRST)

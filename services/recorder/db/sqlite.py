@@ -105,8 +105,8 @@ class SqliteWriter:
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _ensure_in_use(self) -> None:
-        if not self.file.locked:
-            raise FileChangedError(f"another process has {self.file.path} open; stop it first")
+        if not self.file.locked and not await self._on_thread(self.file.keep_lock):
+            raise self.file.locked_by_another()
         if not self.file.in_use:
             async with self._reopening:
                 if not self.file.in_use:
@@ -152,6 +152,8 @@ class SqliteWriter:
         self._open()
 
     def _open_again(self) -> None:
+        if not self.file.keep_lock():
+            raise self.file.locked_by_another()
         change = self.file.change()
         if change is Change.COMPANIONS and self._engine is not None:
             if not self._checkpoint("PASSIVE"):
@@ -217,6 +219,8 @@ class SqliteWriter:
     def _maintain(self) -> None:
         self._notice()
         self.file.check()
+        if not self.file.keep_lock():
+            raise self.file.locked_by_another()
         if self._last_commit is None or time.monotonic() - self._last_commit < _IDLE_SECONDS:
             return
         if self._write_wal("TRUNCATE"):

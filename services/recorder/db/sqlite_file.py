@@ -91,6 +91,24 @@ class SqliteFile:
             return False
         return True
 
+    def keep_lock(self) -> bool:
+        """Lock again if the lock file was deleted, or if a link at the path leads elsewhere now.
+
+        Return whether this process has the lock.
+
+        Raises:
+            OSError: the lock file cannot be created.
+
+        """
+        if self._lock_file is not None:
+            status = os.fstat(self._lock_file)
+            if (status.st_dev, status.st_ino) == file_version(self._companion("lock"))[:2]:
+                return True
+        self.unlock()
+        has_lock = self.lock()
+        self._write_record()
+        return has_lock
+
     def unlock(self) -> None:
         """Release the lock, if this process has it."""
         self._lock_file = None
@@ -134,6 +152,10 @@ class SqliteFile:
         """Return whether the last write into the file at the path was just now: a copy into it may be under way."""
         version = file_version(self.path)
         return bool(version) and abs(time.time_ns() - version[2]) < _QUIET_NANOSECONDS
+
+    def locked_by_another(self) -> FileChangedError:
+        """Return the error for a file that another process has locked."""
+        return FileChangedError(f"another process has {self.path} open; stop it first")
 
     def changed(self, change: Change) -> FileChangedError:
         """Return the error that describes `change`."""
