@@ -60,6 +60,16 @@ def test_a_file_that_is_gone_or_another_has_no_room_for_this_reason(file: Path) 
     assert disk.failure is None
 
 
+def test_a_file_that_was_cut_off_has_no_room_for_this_reason(file: Path) -> None:
+    file.write_bytes(b"outbox")
+    disk = DiskGuard(file, min_free_mb=1)
+    file.write_bytes(b"outbox, longer")
+    assert disk.has_room()
+    file.write_bytes(b"outbox")
+    until_now(lambda: not disk.has_room())
+    assert "was emptied or cut off" in (disk.failure or "")
+
+
 def test_a_full_disk_is_no_failure(file: Path) -> None:
     disk = DiskGuard(file, min_free_mb=10**9)
     assert (disk.has_room(), disk.failure) == (False, None)

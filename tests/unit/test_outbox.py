@@ -14,6 +14,7 @@ from services.gateway.outbox.database import (
 )
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from shared.contracts.transport import OutboxState
+from shared.files import file_version
 from tests.support.waiting import until
 
 
@@ -332,6 +333,24 @@ async def test_a_closed_outbox_raises(path: Path) -> None:
     await outbox.close()
     with pytest.raises(OutboxError, match="closing"):
         await outbox.append(b"late")
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+async def test_a_start_beside_the_wal_of_a_lost_outbox_is_refused(
+    outbox: Outbox, path: Path, tmp_path: Path, *, emptied: bool
+) -> None:
+    """As after a kill of a gateway whose outbox was deleted or emptied: SQLite would delete the WAL at the opening."""
+    await outbox.append(b"1")
+    (tmp_path / "killed").mkdir()
+    killed = tmp_path / "killed" / path.name
+    wal = killed.with_name(f"{path.name}-wal")
+    shutil.copy(path.with_name(wal.name), wal)
+    if emptied:
+        shutil.copy("/dev/null", killed)
+
+    with pytest.raises(OutboxError, match=r"it is missing or empty, but outbox\.db-wal may have answers"):
+        await Outbox.open(killed, keep_answers=60)
+    assert file_version(wal)[-1] > 0
 
 
 async def test_a_second_gateway_on_the_same_file_is_rejected(outbox: Outbox, path: Path) -> None:

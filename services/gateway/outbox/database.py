@@ -18,6 +18,7 @@ from pathlib import Path
 from services.gateway.outbox.file_identity import file_identity
 from shared.contracts.transport import OutboxState
 from shared.failpoints import failpoint
+from shared.files import file_version
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS account (gateway_id TEXT NOT NULL, next_seq INTEGER NOT NULL);
@@ -100,10 +101,11 @@ class OutboxFile:
         would use numbers again that were used since.
 
         Raises:
-            OSError: its folder cannot be made.
+            OSError: its folder cannot be made, or only its WAL is there.
 
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_wal(path)
         path.touch(0o600)
         self._keep_answers = keep_answers
         self.connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
@@ -222,6 +224,16 @@ class OutboxFile:
         if request_hash != record.request_hash:
             return IdempotencyKeyReusedError()
         return bytes(response)
+
+
+def _check_wal(path: Path) -> None:
+    """Raise an OSError if there is a WAL without its file: SQLite would delete it."""
+    wal = path.with_name(f"{path.name}-wal")
+    if not file_version(path)[-1:] > (0,) and file_version(wal)[-1:] > (0,):
+        raise OSError(
+            f"it is missing or empty, but {wal.name} may have answers that are not recorded; put the file back, or move"
+            f" {wal.name} away to begin an empty outbox"
+        )
 
 
 def request_hash(inputs: bytes) -> bytes:

@@ -18,14 +18,14 @@ _MIB = 1024 * 1024
 class DiskGuard:
     """Checks the disk under `file`: answers are accepted while `min_free_mb` MiB are free.
 
-    There is no room if the disk cannot be read, or if `file` was replaced since the start: writes would be lost. Then
-    `failure` is the reason; it is None if the disk is full.
+    There is no room if the disk cannot be read, or if `file` was replaced or cut off since the start: writes would be
+    lost. Then `failure` is the reason; it is None if the disk is full.
     """
 
     def __init__(self, file: Path, *, min_free_mb: int) -> None:
         """Check the disk under `file`, which exists."""
         self._file = file
-        self._inode = file.stat().st_ino
+        self._inode, self._size = file.stat().st_ino, file.stat().st_size
         self._reserve = file.with_name("reserve")
         self._min_free = min_free_mb * _MIB
         self._next_check = 0.0
@@ -61,9 +61,13 @@ class DiskGuard:
             return False
 
     def _replaced(self) -> str | None:
-        """Return the reason if the open file is no longer at its path. Its events are still delivered meanwhile."""
+        """Return the reason if the open file is no longer whole at its path. Its events are still delivered."""
         with contextlib.suppress(FileNotFoundError):
-            if self._file.stat().st_ino == self._inode:
+            status = self._file.stat()
+            if status.st_size < self._size:  # SQLite never shortens it: we use no VACUUM
+                return f"{self._file} was emptied or cut off: stop the gateway in order, once its answers are recorded"
+            if status.st_ino == self._inode:
+                self._size = status.st_size
                 return None
         return f"{self._file} was moved, deleted or replaced: put it back, or restart once its answers are recorded"
 
