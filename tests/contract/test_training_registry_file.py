@@ -155,6 +155,21 @@ def test_a_registry_that_is_no_database_is_one_line_and_69(
         assert line.startswith(f"{words[0]}: model registry var/mlflow.db: {reason}")
 
 
+def test_a_registry_with_the_tables_of_another_program_is_one_line_and_69(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`predicciones.db` in its place: it has a revision of Alembic that MLflow does not know."""
+    (home / "var/mlflow.db").unlink()
+    with contextlib.closing(sqlite3.connect("var/mlflow.db", isolation_level=None)) as database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('0005')")
+
+    assert main(["history"]) == RegistryError.exit_code
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("history: model registry ")
+    assert "its tables are of another program, or of a newer MLflow; restore it from the backup" in line
+
+
 def test_a_registry_that_another_program_has_locked_is_one_line_and_69(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 
+from alembic.util import CommandError
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,7 +26,7 @@ def translate_errors(uri: str) -> Iterator[None]:
     """Raise a RegistryError in place of exceptions of MLflow and its database; it names `uri` without credentials."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except (MlflowException, CommandError, SQLAlchemyError, sqlite3.Error, OSError) as error:
         message = f"model registry {uri.rpartition('@')[2]}: {_root_cause(error)}"
         raise RegistryError(message) from error
 
@@ -35,6 +36,8 @@ def _root_cause(error: BaseException) -> str:
     root = error
     while cause := root.__cause__ or root.__context__:
         root = cause
+    if isinstance(error, CommandError):
+        return f"its tables are of another program, or of a newer MLflow; {_RESTORE}"
     if isinstance(root, OSError):
         return root.strerror if root.errno in _DISK_ERRORS and root.strerror else "cannot be reached"
     text = str(root).strip().partition("\n")[0]
