@@ -176,8 +176,11 @@ async def test_a_trailing_slash_is_404_in_words_and_never_a_redirect(
         for key in (None, *keys.values()):
             response = await app.request(f"{method} {path}/", key)
             assert (response.status_code, response.headers.get("location")) == (404, None), (method, path)
-            assert response.json()["type"] == "urn:predecir:problema:barra_final"
-            assert "quite la barra final" in response.json()["detail"]
+            if path.startswith("/v2"):
+                assert "ends with a slash" in response.json()["error"]
+            else:
+                assert response.json()["type"] == "urn:predecir:problema:barra_final"
+                assert "quite la barra final" in response.json()["detail"]
 
 
 async def test_the_framework_alone_never_redirects(system: tuple[KeyedApp, dict[Role, str]]) -> None:

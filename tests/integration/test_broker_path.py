@@ -22,6 +22,9 @@ from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import Recording, Target, delivery, recording
 from tests.support.waiting import until
 
+FAILS_FOR_EVERY_ROW = "CREATE TRIGGER fails BEFORE INSERT ON predicciones BEGIN SELECT json(new.id); END"
+"""An id is no JSON: the error is that of a statement, not of a value."""
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
@@ -112,7 +115,8 @@ async def test_a_database_that_is_down_gets_its_messages_later(
     assert [row.seq for row in await recorder.rows()] == list(range(1, 501))
 
 
-async def test_two_recorders_share_the_work_and_double_nothing(target: Target, broker: Broker) -> None:
+async def test_two_recorders_share_the_work_and_double_nothing(postgres: PostgresServer, broker: Broker) -> None:
+    target = PostgresTarget(postgres, postgres.new_database())  # an SQLite file has one recorder
     await broker.declare()
     async with (
         recording(target) as one,
@@ -206,12 +210,12 @@ async def test_dead_letters_outlive_a_database_that_rejects_writes(sqlite_record
         await message.reject(requeue=False)
     broker.server.ctl("set_policy", dead, f"^{dead}$", '{"delivery-limit": 2}', "--apply-to", "queues")
     try:
-        # The probe of the store succeeds meanwhile: it writes another table.
-        await writer.transaction(lambda c: c.execute(text("ALTER TABLE predicciones RENAME TO elsewhere")))
+        # The probe of the store succeeds meanwhile: it writes no row.
+        await writer.transaction(lambda c: c.execute(text(FAILS_FOR_EVERY_ROW)))
         with capture_logs() as logs:
             async with broker.consumer(sqlite_recorder.store):
                 await until(lambda: [line["event"] for line in logs].count("database_not_writable") > 4, seconds=30)
-                await writer.transaction(lambda c: c.execute(text("ALTER TABLE elsewhere RENAME TO predicciones")))
+                await writer.transaction(lambda c: c.execute(text("DROP TRIGGER fails")))
                 await recorded(sqlite_recorder, 1)
     finally:
         broker.server.ctl("clear_policy", dead)

@@ -190,5 +190,5 @@ def test_a_database_without_a_table_is_one_line(target: SqliteTarget) -> None:
     assert quarantine(target, "list") == (0, b"", "")
     change(target, "DROP TABLE cuarentena")
 
-    expected = "quarantine: the database cannot be used: no such table: cuarentena\n"
+    expected = "quarantine: the database lacks cuarentena: dropped or renamed by another program; restore a backup\n"
     assert quarantine(target, "list") == (69, b"", expected)

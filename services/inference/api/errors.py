@@ -23,7 +23,8 @@ class OpenInferenceProblemError(ProblemError):
         return JSONResponse({"error": self.detail}, self.status, self.headers)
 
 
-_DETAILS = {
+_DETAILS: dict[int | str, str] = {
+    "barra_final": "no address of this server ends with a slash; repeat the request without it",
     401: "send a valid key, as Authorization: Bearer KEY",
     403: "this key, host or origin may not do this",
     404: "unknown route; docs/reference/inference.md lists those of this server",
@@ -36,7 +37,7 @@ def translated(problem: ProblemError) -> ProblemError:
     """Return `problem` in the protocol's form; errors of the edge and the framework are in Spanish elsewhere."""
     if isinstance(problem, OpenInferenceProblemError):
         return problem
-    detail = _DETAILS.get(problem.status) or HTTPStatus(problem.status).phrase.lower()
+    detail = _DETAILS.get(problem.rule) or _DETAILS.get(problem.status) or HTTPStatus(problem.status).phrase.lower()
     return OpenInferenceProblemError(problem.status, problem.rule, detail, retry_after=problem.retry_after)
 
 
