@@ -193,12 +193,18 @@ async def stored(recorder: Recorder, *deliveries: object) -> bool:
     return True
 
 
+def backed_up(path: Path, folder: Path) -> Path:
+    """Back up the open database at `path` into `folder`; return the copy."""
+    backup = folder / "backup.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"VACUUM INTO '{backup}'")
+    return backup
+
+
 async def test_a_backup_copied_over_the_open_file_is_not_mixed_with_its_wal(
     recorder: Recording, path: Path, tmp_path: Path
 ) -> None:
-    backup = tmp_path / "backup.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"VACUUM INTO '{backup}'")
+    backup = backed_up(path, tmp_path)
     await record(recorder, SECOND)
     shutil.copyfile(backup, path)  # writes into the same inode
 
@@ -212,9 +218,7 @@ async def test_a_backup_copied_over_the_open_file_is_not_mixed_with_its_wal(
 async def test_a_backup_copied_over_the_file_during_a_commit_is_noticed(
     recorder: Recording, path: Path, tmp_path: Path
 ) -> None:
-    backup = tmp_path / "backup.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"VACUUM INTO '{backup}'")
+    backup = backed_up(path, tmp_path)
 
     def overwritten(connection: Connection) -> None:
         connection.execute(text("DELETE FROM cuarentena"))
@@ -349,9 +353,8 @@ async def test_a_change_by_another_program_is_taken_over(recorder: Recording, pa
 async def test_a_dropped_table_is_reported_until_a_backup_is_back(
     recorder: Recording, path: Path, tmp_path: Path
 ) -> None:
-    backup = tmp_path / "backup.db"
+    backup = backed_up(path, tmp_path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"VACUUM INTO '{backup}'")
         connection.execute("DROP TABLE predicciones")
     with pytest.raises(TransportDownError):
         await record(recorder, SECOND)

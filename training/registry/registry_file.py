@@ -76,7 +76,7 @@ def _check_artifacts(old: str, var: Path) -> None:
 
 
 def _rewrite(database: sqlite3.Connection, old: str, here: str) -> int:
-    """Let every address at or below `old` lead to `here`; return their number."""
+    """Replace `old` by `here` in every address at or below it; return the number of addresses."""
     changed = 0
     for table, column in database.execute(_TEXT_COLUMNS).fetchall():
         changed += database.execute(

@@ -29,7 +29,7 @@ class FileChangedError(OSError):
 
 
 class Change(Enum):
-    """What happened to an open file."""
+    """A change of an open file by another program."""
 
     NONE = auto()
     GONE = auto()
@@ -62,7 +62,7 @@ class SqliteFile:
         """Describe the file at `path`, which need not exist; a link is followed."""
         self.path = path.absolute()
         self.in_use = False
-        """Whether readers may use it; false while another file is opened."""
+        """Readers may use it; false while another file is opened."""
         self._known: _Known | None = None
         self._lock = ExitStack()
         self._lock_file: int | None = None
@@ -75,7 +75,7 @@ class SqliteFile:
 
     @property
     def locked(self) -> bool:
-        """Whether this process may write."""
+        """True if this process has the lock, and may write."""
         return self._lock_file is not None
 
     def lock(self) -> bool:

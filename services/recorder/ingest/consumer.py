@@ -249,7 +249,7 @@ class _Batch:
 
     @property
     def has_dropped(self) -> bool:
-        """Whether it has messages that the broker had dropped from their queue."""
+        """True if it has messages that the broker had dropped from their queue."""
         return bool(self._dropped)
 
     def log_dropped(self) -> None:
