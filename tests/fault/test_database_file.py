@@ -9,7 +9,7 @@ import pytest
 from shared.diseases.thyroid import DatosPaciente
 from tests.fault.test_backup import answering, more
 from tests.support.bundles import make_bundle
-from tests.support.database import is_settled, query
+from tests.support.database import is_drained, is_settled, query
 from tests.support.processes import Process, running
 from tests.support.waiting import until_now
 
@@ -90,7 +90,7 @@ def test_a_replacing_file_gets_the_answers_and_those_of_the_former_are_missing(t
             database.touch(0o600)
             more(answered, ANSWERS)
         until_now(lambda: is_ready(process), seconds=60)
-        until_now(lambda: process.get("/conciliacion").json()["gateways"][0]["en_outbox"] == 0, seconds=60)
+        until_now(lambda: is_drained(process), seconds=60)
         account = process.get("/conciliacion").json()
     in_former, in_new = (
         {row[0] for row in query(folder, "SELECT id FROM predicciones")} for folder in (former, tmp_path)

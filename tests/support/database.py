@@ -1,6 +1,7 @@
 """Queries on a local profile's database and accounts, as an analyst runs them."""
 
 import sqlite3
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,19 @@ def query(folder: Path, sql: str, *parameters: object) -> list[Any]:
         connection.close()
 
 
+def account_of(process: Process) -> dict[str, Any] | None:
+    """Return `/conciliacion`; None while the recorder cannot read its database, as when it opens a replaced file."""
+    answer = process.get("/conciliacion")
+    return answer.json() if answer.status_code == HTTPStatus.OK else None
+
+
+def is_drained(process: Process) -> bool:
+    """Return whether every answer has left the outbox."""
+    account = account_of(process)
+    return account is not None and not any(gateway["en_outbox"] for gateway in account["gateways"])
+
+
 def is_settled(process: Process) -> bool:
     """Return whether every answer is accounted for and has left the outbox."""
-    account = process.get("/conciliacion").json()
-    return account["diferencia"] == 0 and all(gateway["en_outbox"] == 0 for gateway in account["gateways"])
+    account = account_of(process)
+    return account is not None and account["diferencia"] == 0 and is_drained(process)
