@@ -26,10 +26,14 @@ def account_of(process: Process) -> dict[str, Any] | None:
 def is_drained(process: Process) -> bool:
     """Return whether every answer has left the outbox."""
     account = account_of(process)
-    return account is not None and not any(gateway["en_outbox"] for gateway in account["gateways"])
+    return account is not None and _has_empty_outboxes(account)
 
 
 def is_settled(process: Process) -> bool:
     """Return whether every answer is accounted for and has left the outbox."""
     account = account_of(process)
-    return account is not None and account["diferencia"] == 0 and is_drained(process)
+    return account is not None and account["diferencia"] == 0 and _has_empty_outboxes(account)
+
+
+def _has_empty_outboxes(account: dict[str, Any]) -> bool:
+    return all(gateway["en_outbox"] == 0 for gateway in account["gateways"])
