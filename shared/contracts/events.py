@@ -2,63 +2,87 @@
 
 A version never changes. An optional addition keeps the version; a rename, a removal or a new meaning is version + 1,
 with an upcaster and a golden file (`tests/contract/golden/`). Writers are strict; readers ignore unknown attributes.
+They check the bounds below, which no event of a gateway exceeds: the sender may be another program with its rights.
 """
 
 import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Self
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from shared.contracts.scoring import Score
 
 PREDICTION_MADE = "prediccion.realizada"
 FEEDBACK_REGISTERED = "resultado.registrado"
 VERSION = 1
+LARGEST_EVENT = 1 << 20
+"""Bytes of an event. A request has a quarter of that at most."""
+LONGEST_NAME = 500
+"""Characters of a class, a version or a digest: in UTF-8 they fit into an entry of an index on every database."""
+LONGEST_REASON = 500
+"""Characters of a doctor's reason."""
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""A clock that lost its time begins here, so no gateway's clock shows less."""
+CLOCK_TOLERANCE = timedelta(minutes=10)
+"""How far the clock of a gateway may be ahead of that of the reader."""
+_SCALARS = frozenset({float, int, bool, str, type(None)})
+_ROUNDING = 1e-6
+"""A probability of 1 that was computed in single precision may exceed it by this."""
 
 
 class EventError(Exception):
     """An event that cannot be read. The message is the reason, without the content of the event."""
 
 
+_Name = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
+_Probability = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class ModelRef(_Frozen):
+class _Data(_Frozen):
+    model_config = ConfigDict(strict=True)
+
+
+class ModelRef(_Data):
     """The model that computed the answer."""
 
-    nombre: str
-    version: str
-    digest: str
+    nombre: _Name
+    version: _Name
+    digest: _Name
 
 
-class Answer(_Frozen):
+class Answer(_Data):
     """A patient's data and the answer to them.
 
-    `referencia` is the keyed hash of the doctor's reference to the patient. `plausibles` are the diagnoses that cannot
-    be ruled out, likeliest first; older gateways omit them.
+    `inputs` has numbers, texts, booleans and nulls only, as a patient class declares. `referencia` is the keyed hash of
+    the doctor's reference to the patient. `plausibles` are the diagnoses that cannot be ruled out, likeliest first;
+    older gateways omit them.
     """
 
     inputs: dict[str, Any]
-    output: str
-    probabilidad: float
-    probabilidades: dict[str, float]
+    output: _Name
+    probabilidad: _Probability
+    probabilidades: dict[str, _Probability]
     modelo: ModelRef
-    paciente: str
-    referencia: str | None = None
+    paciente: _Name
+    referencia: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
     plausibles: list[str] | None = None
 
 
-class Feedback(_Frozen):
+class Feedback(_Data):
     """A doctor's feedback on an answer: accepted, or the right diagnosis. `prediccion` is the prediction's id."""
 
-    prediccion: str
+    prediccion: _Name
     aceptada: bool
-    diagnostico: str | None
-    motivo: str | None
+    diagnostico: _Name | None
+    motivo: Annotated[str, StringConstraints(max_length=LONGEST_REASON)] | None
 
     @model_validator(mode="after")
     def _has_diagnosis_unless_accepted(self) -> Self:
@@ -69,10 +93,10 @@ class Feedback(_Frozen):
 
 class _Event(_Frozen):
     specversion: Literal["1.0"]
-    id: str
+    id: _Name
     type: str
     version: Literal[1]
-    source: str
+    source: _Name
     time: AwareDatetime
     datacontenttype: Literal["application/json"]
     datahash: str
@@ -140,13 +164,18 @@ def write_feedback(*, event_id: str, source: str, time: str, feedback: Feedback)
     return _serialised(FEEDBACK_REGISTERED, event_id, source, time, feedback.model_dump())
 
 
-def read_event(body: bytes) -> PredictionMade | FeedbackRegistered:
-    """Parse one event of any known type and version, and check its hash.
+def read_event(body: bytes, now: datetime | None = None) -> PredictionMade | FeedbackRegistered:
+    """Parse one event of any known type and version, and check its bounds and its hash.
+
+    Its time may be at most `CLOCK_TOLERANCE` after `now`, by default the time of this machine.
 
     Raises:
-        EventError: it is not JSON, its type or version is unknown, a field is missing or wrong, or its hash differs.
+        EventError: it is not JSON, its type or version is unknown, a field is missing, wrong or out of its bounds, the
+            answer is no class of its probabilities, or its hash differs.
 
     """
+    if len(body) > LARGEST_EVENT:
+        raise EventError(f"longer than {LARGEST_EVENT} bytes")
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -157,14 +186,54 @@ def read_event(body: bytes) -> PredictionMade | FeedbackRegistered:
         raise EventError(f"not an event of type {' or '.join(KINDS)}")
     if raw.get("version") != VERSION:
         raise EventError(f"unknown version of {name}; this code reads {VERSION}")
+    raw["time"] = _parsed_time(raw.get("time"))
     try:
         event = kind.model_validate(raw)
     except ValidationError as error:
         paths = ", ".join(sorted({_known_path(e["loc"]) for e in error.errors(include_input=False)}))
         raise EventError(f"fields missing or wrong: {paths}") from None
-    if hashlib.sha256(orjson.dumps(raw["data"])).hexdigest() != event.datahash:
+    _check_time(event.time, now or datetime.now(UTC))
+    if isinstance(event, PredictionMade):
+        _check_answer(event.data)
+    if _hash(raw["data"]) != event.datahash:
         raise EventError("its datahash does not hold")
     return event
+
+
+def _parsed_time(time: object) -> object:
+    """Return the datetime of a text of ISO 8601, which takes the model longer to parse; anything else as it is."""
+    try:
+        return datetime.fromisoformat(time)  # type: ignore[arg-type]  # the error is caught
+    except (TypeError, ValueError):
+        return time
+
+
+def _check_time(time: datetime, now: datetime) -> None:
+    if time < EARLIEST:
+        raise EventError(f"its time is before {EARLIEST.year}")
+    if time > now + CLOCK_TOLERANCE:
+        minutes = CLOCK_TOLERANCE.seconds // 60
+        raise EventError(f"its time is more than {minutes} minutes ahead of the clock here")
+
+
+def _check_answer(data: Answer) -> None:
+    """Check the parts of an answer against each other, and that `inputs` is flat."""
+    probabilities = data.probabilidades
+    if probabilities.get(data.output) != data.probabilidad:
+        raise EventError("its output is no class of its probabilities, or has another probability there")
+    for plausible in data.plausibles or ():
+        if plausible not in probabilities:
+            raise EventError("its plausible classes are not among its probabilities")
+    if not _SCALARS.issuperset(map(type, data.inputs.values())):
+        raise EventError("fields missing or wrong: data.inputs")
+
+
+def _hash(data: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of `data`. Deeper than orjson writes, only an attribute that is ignored can be."""
+    try:
+        return hashlib.sha256(orjson.dumps(data)).hexdigest()
+    except TypeError:
+        raise EventError("nested too deeply") from None
 
 
 def _known_path(names: Iterable[str | int]) -> str:

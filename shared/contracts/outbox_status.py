@@ -8,20 +8,21 @@ import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from shared.contracts.event_batches import GATEWAY_ID
-from shared.contracts.events import EventError
+from shared.contracts.event_batches import GATEWAY_ID, LARGEST_SEQ
+from shared.contracts.events import EARLIEST, EventError
 from shared.contracts.transport import OutboxState
 
 GATEWAY_STATE = "gateway.estado"
 VERSION = 1
 SCHEMA_ID = f"urn:predecir:evento:{GATEWAY_STATE}:v{VERSION}"
 CONTENT_TYPE = "application/cloudevents+json"
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_LARGEST_STATUS = 1 << 16
+_Count = Annotated[int, Field(ge=0, le=LARGEST_SEQ, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ class _Data(_Frozen):
     respondidas: _Count
     pendiente_desde: _Count
     sustituido: bool = False
+
+    @model_validator(mode="after")
+    def _is_next_at_most(self) -> Self:
+        if self.pendiente_desde > self.respondidas + 1:
+            raise ValueError("what was not answered cannot have left the outbox")
+        return self
 
 
 class _State(_Frozen):
@@ -82,17 +89,21 @@ def write_status(status: OutboxStatus) -> bytes:
 
 
 def read_status(body: bytes) -> OutboxStatus:
-    """Parse a status event of any known version.
+    """Parse a status event of any known version. Its time may be ahead of the clock here.
 
     Raises:
-        EventError: it is not one.
+        EventError: it is not one, or out of its bounds.
 
     """
+    if len(body) > _LARGEST_STATUS:
+        raise EventError(f"longer than {_LARGEST_STATUS} bytes")
     try:
         event = _State.model_validate_json(body)
         time = event.time.astimezone(UTC)
     except (ValidationError, OverflowError):
         raise EventError(f"not an event of type {GATEWAY_STATE}, version {VERSION}") from None
+    if time < EARLIEST:
+        raise EventError(f"its time is before {EARLIEST.year}")
     data = event.data
     state = OutboxState(data.gateway_id, data.respondidas, data.pendiente_desde, replaced=data.sustituido)
     return OutboxStatus(state, time)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.contracts.event_batches import LARGEST_SEQ
 from shared.contracts.events import EventError
 from shared.contracts.outbox_status import OutboxStatus, json_schema, read_status, write_status
 from shared.contracts.transport import OutboxState
@@ -53,10 +54,25 @@ def test_an_unknown_attribute_is_ignored() -> None:
         GOLDEN.replace(b'"version":1', b'"version":2'),
         GOLDEN.replace(b'"respondidas":417', b'"respondidas":-1'),
         GOLDEN.replace(b'"respondidas":417', b'"respondidas":9223372036854775808'),
+        GOLDEN.replace(b'"respondidas":417', b'"respondidas":%d' % (LARGEST_SEQ + 1)),
+        GOLDEN.replace(b'"respondidas":417', b'"respondidas":"417"'),
+        GOLDEN.replace(b'"pendiente_desde":410', b'"pendiente_desde":419'),
         GOLDEN.replace(b'"gateway_id":"1c1b5f6e', b'"gateway_id":"\\u0000'),
         GOLDEN.replace(b"2026-11-23T02:47:26.123456+00:00", b"0001-01-01T00:00:00+14:00"),
     ],
 )
 def test_an_unreadable_status_is_an_error(body: bytes) -> None:
     with pytest.raises(EventError, match=r"not an event of type gateway\.estado, version 1"):
+        read_status(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (GOLDEN.replace(b"2026-11-23T", b"1969-11-23T"), "before 1970"),
+        (json.dumps(json.loads(GOLDEN) | {"note": "a" * 70_000}).encode(), "longer than 65536 bytes"),
+    ],
+)
+def test_a_status_out_of_its_bounds_is_an_error_with_the_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(EventError, match=reason):
         read_status(body)

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.event_batches import CONTENT_TYPE, BatchError, split, unpack
+from services.gateway.outbox.rabbitmq import EVENTS_PER_MESSAGE
+from shared.contracts.event_batches import (
+    CONTENT_TYPE,
+    LARGEST_BODY,
+    LARGEST_SEQ,
+    MOST_EVENTS,
+    BatchError,
+    split,
+    unpack,
+)
 from shared.contracts.transport import Delivery
 
 
@@ -13,20 +22,34 @@ from shared.contracts.transport import Delivery
     st.lists(st.integers(1, 300), unique=True).map(sorted),
     st.binary(min_size=1).filter(lambda body: b"\n" not in body),
     st.integers(1, 7),
+    st.integers(10, 100),
 )
-def test_what_goes_in_comes_out_whatever_the_numbers_and_bytes(seqs: list[int], body: bytes, most: int) -> None:
+def test_what_goes_in_comes_out_whatever_the_numbers_and_bytes(
+    seqs: list[int], body: bytes, most: int, most_bytes: int
+) -> None:
     given_in = [Delivery("g", seq, body + b"%d" % seq) for seq in seqs]
 
-    batches = list(split(given_in, most))
+    batches = list(split(given_in, most, most_bytes))
 
     assert [d for batch in batches for d in unpack(CONTENT_TYPE, batch.headers, batch.body)] == given_in
     assert [seq for batch in batches for seq in batch.seqs] == seqs
     assert all(len(batch.seqs) <= most for batch in batches)
+    assert all(len(batch.body) <= most_bytes or len(batch.seqs) == 1 for batch in batches)
 
 
 def test_full_batches_are_full_and_a_gap_begins_another() -> None:
     deliveries = [Delivery("g", seq, b"{}") for seq in (1, 2, 3, 4, 5, 9, 10)]
     assert [list(batch.seqs) for batch in split(deliveries, 4)] == [[1, 2, 3, 4], [5], [9, 10]]
+
+
+def test_a_gateway_sends_no_message_that_is_beyond_the_bounds_of_reading() -> None:
+    """Its events are as long as a request may be, four times over."""
+    deliveries = [Delivery("g", seq, b"a" * (1 << 20)) for seq in range(1, 12)]
+    batches = list(split(deliveries, EVENTS_PER_MESSAGE))
+    assert [list(batch.seqs) for batch in batches] == [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11]]
+    assert max(len(batch.body) for batch in batches) <= LARGEST_BODY
+    assert [d for batch in batches for d in unpack(CONTENT_TYPE, batch.headers, batch.body)] == deliveries
+    assert EVENTS_PER_MESSAGE <= MOST_EVENTS
 
 
 def test_any_reader_of_cloudevents_understands_the_body() -> None:
@@ -50,6 +73,9 @@ HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}
         (CONTENT_TYPE, HEADERS | {"gateway-id": "g" * 201}, b"[{},\n{}]", "not a gateway's name"),
         (CONTENT_TYPE, HEADERS | {"first-seq": 0}, b"[{},\n{}]", "out of range"),
         (CONTENT_TYPE, HEADERS | {"first-seq": 2**63 - 1}, b"[{},\n{}]", "out of range"),
+        (CONTENT_TYPE, HEADERS | {"first-seq": LARGEST_SEQ}, b"[{},\n{}]", "out of range"),
+        (CONTENT_TYPE, HEADERS | {"events": MOST_EVENTS + 1}, b"[{}" + b",\n{}" * MOST_EVENTS + b"]", "more than 1000"),
+        (CONTENT_TYPE, HEADERS, b"[{},\n" + b" " * LARGEST_BODY + b"]", "longer than 8388608 bytes"),
         (CONTENT_TYPE, HEADERS, b"{},\n{}", "not a JSON array"),
         (CONTENT_TYPE, HEADERS, b"[{},{}]", "number of events"),
         (CONTENT_TYPE, HEADERS, b"[{},\n{},\n{}]", "number of events"),

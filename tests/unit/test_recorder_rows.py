@@ -2,16 +2,19 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
+from structlog.testing import capture_logs
 
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
 from services.recorder.db.types import UtcTimestamp, iso_utc
+from services.recorder.ingest import parsing
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from tests.support.recorder_suite import START, delivery, event
 
@@ -42,7 +45,7 @@ def test_the_fields_of_a_row_are_the_columns_of_its_table(row: type[EventRow], t
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (event(time=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))), "its time is out of range"),
+        (event(time=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))), "its time is before 1970"),
         (event(event_id="0190A1B2-0000-7000-8000-000000000001"), "its id is not a canonical UUID"),
     ],
 )
@@ -51,6 +54,20 @@ def test_an_event_that_a_database_cannot_hold_is_a_dead_letter(body: bytes, reas
 
     assert isinstance(letter, DeadLetter)
     assert (letter.kind, letter.reason) == ("unreadable", reason)
+
+
+def test_an_unforeseen_error_is_the_dead_letter_of_its_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise RecursionError("secreto")
+
+    monkeypatch.setattr(parsing, "read_event", fail)
+    with capture_logs() as logs:
+        letter = read_row(delivery(7, event()), START)
+
+    assert isinstance(letter, DeadLetter)
+    assert (letter.kind, letter.reason) == ("unreadable", "reading it raised RecursionError")
+    assert [(line["event"], line["seq"], line["error"]) for line in logs] == [("event_unreadable", 7, "RecursionError")]
+    assert "secreto" not in str(logs)
 
 
 def test_a_dead_letters_reason_never_quotes_the_patient() -> None:

@@ -19,13 +19,10 @@ from services.gateway.api.requests import idempotency_key, read_in_time
 from services.gateway.ids import keyed_feedback_id, new_id
 from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import unavailable
-from shared.contracts.events import Feedback, write_feedback
+from shared.contracts.events import LONGEST_REASON, Feedback, write_feedback
 from shared.patient import Patient, rule_broken
 from shared.web.authorization import caller_id
 from shared.web.problems import ProblemError, invalid_form
-
-LONGEST_REASON = 500
-"""Characters of `motivo`."""
 
 
 def _storable(text: str | None) -> str | None:

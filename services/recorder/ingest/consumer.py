@@ -32,6 +32,7 @@ _MIN_RETRY_SECONDS = 0.1
 _MAX_RETRY_SECONDS = 5.0
 _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
+_BYTES_PER_TRANSACTION = 16 << 20
 _HEARTBEAT_SECONDS = 6
 """The broker redelivers unacknowledged messages to another recorder after two to three missed heartbeats."""
 _DEATH_REASON, _DEATH_QUEUE = "x-first-death-reason", "x-first-death-queue"
@@ -161,7 +162,7 @@ class _Inbox:
         while True:
             batch = _Batch()
             batch.add(last := await self._next())
-            while len(batch.deliveries) < _EVENTS_PER_TRANSACTION and not self._arrived.empty():
+            while not (batch.is_full or self._arrived.empty()):
                 batch.add(last := await self._next())
             # Checked after the reports arrived: then every event that was queued before a report is delivered.
             caught_up = bool(batch.reports) and await self._is_empty()
@@ -232,8 +233,10 @@ class _Batch:
         self.dead_letters: list[DeadLetter] = []
         self.reports: list[OutboxStatus] = []
         self._dropped: Counter[tuple[str, str]] = Counter()
+        self._bytes = 0
 
     def add(self, message: AbstractIncomingMessage) -> None:
+        self._bytes += len(message.body)
         if message.routing_key == GATEWAY_STATE:
             self._add_report(message.body)
             return
@@ -242,10 +245,15 @@ class _Batch:
         try:
             self.deliveries += unpack(message.content_type, message.headers, message.body)
         except BatchError as error:
-            # No gateway's seq, so a negative one, the same at every redelivery of this message.
-            number = int.from_bytes(hashlib.sha256(message.body).digest()[:7])
-            reason = f"not a batch of events: {error}"
-            self.dead_letters.append(DeadLetter("unreadable", reason, "", -number, message.body, None))
+            self._quarantine(message.body, f"not a batch of events: {error}")
+        except Exception as error:  # noqa: BLE001 - raised, it would end every recorder that gets the message
+            _log.error("message_unreadable", error=type(error).__name__)
+            self._quarantine(message.body, f"not a batch of events: reading it raised {type(error).__name__}")
+
+    @property
+    def is_full(self) -> bool:
+        """True if it is large enough for a transaction."""
+        return len(self.deliveries) >= _EVENTS_PER_TRANSACTION or self._bytes >= _BYTES_PER_TRANSACTION
 
     @property
     def has_dropped(self) -> bool:
@@ -258,9 +266,16 @@ class _Batch:
             causes = _POLICIES.get(death, "a consumer that is not ours")
             _log.warning("broker_dropped_messages", queue=queue, messages=count, reason=death, cause=causes)
 
+    def _quarantine(self, body: bytes, reason: str) -> None:
+        # No gateway's seq, so a negative one, the same at every redelivery of this message.
+        number = int.from_bytes(hashlib.sha256(body).digest()[:7])
+        self.dead_letters.append(DeadLetter("unreadable", reason, "", -number, body, None))
+
     def _add_report(self, body: bytes) -> None:
+        # Nothing is lost with one that is unreadable: the next report contains the same facts.
         try:
             self.reports.append(read_status(body))
         except EventError as error:
-            # Nothing is lost: the next report contains the same facts.
             _log.warning("gateway_state_unreadable", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            _log.error("gateway_state_unreadable", reason=f"reading it raised {type(error).__name__}")

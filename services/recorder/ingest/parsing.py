@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
+import structlog
 
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
-from shared.contracts.events import EventError, FeedbackRegistered, PredictionMade, read_event
+from shared.contracts.events import LARGEST_EVENT, EventError, FeedbackRegistered, PredictionMade, read_event
 from shared.contracts.transport import Delivery
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +32,28 @@ class DeadLetter:
 
 
 def read_row(delivery: Delivery, now: datetime) -> EventRow | DeadLetter:
-    """Return the row of a delivery that is recorded `now`. Its ids must be canonical lower-case UUIDs."""
+    """Return the row of a delivery that is recorded `now`. Its ids must be canonical lower-case UUIDs.
+
+    Nothing is raised: an error that nobody foresaw concerns this event alone.
+    """
     try:
-        event = read_event(delivery.body)
-        if not _UUID.fullmatch(event.id):
-            return _unreadable(delivery, "its id is not a canonical UUID")
-        moment = event.time.astimezone(UTC)
+        return _row(delivery, now)
     except EventError as error:
         return _unreadable(delivery, str(error))
-    except OverflowError:
-        return _unreadable(delivery, "its time is out of range")
+    except Exception as error:  # noqa: BLE001 - raised, it would end every recorder that gets the message
+        _log.error("event_unreadable", gateway_id=delivery.gateway_id, seq=delivery.seq, error=type(error).__name__)
+        return _unreadable(delivery, f"reading it raised {type(error).__name__}")
+
+
+def _row(delivery: Delivery, now: datetime) -> EventRow:
+    event = read_event(delivery.body, now)
+    if not _UUID.fullmatch(event.id):
+        raise EventError("its id is not a canonical UUID")
+    moment = event.time if event.time.tzinfo is UTC else event.time.astimezone(UTC)
     if isinstance(event, PredictionMade):
         return _prediction(event, moment, delivery, now)
     if not _UUID.fullmatch(event.data.prediccion):
-        return _unreadable(delivery, "its prediction is not a canonical UUID")
+        raise EventError("its prediction is not a canonical UUID")
     return _feedback(event, moment, delivery, now)
 
 
@@ -98,6 +108,8 @@ def _unreadable(delivery: Delivery, reason: str) -> DeadLetter:
 
 
 def _id_in(body: bytes) -> str | None:
+    if len(body) > LARGEST_EVENT:
+        return None
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
