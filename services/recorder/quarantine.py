@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Row, delete, select, update
 
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, reason
+from services.recorder.db.rows import FeedbackRow
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
@@ -97,6 +98,8 @@ def _record(connection: Connection, row: Row[Any]) -> str | None:
     event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now)
     if isinstance(event, DeadLetter):
         return event.reason
+    if isinstance(event, FeedbackRow):  # in its place among the others on its prediction, of which the last counts
+        event.registrado = row.recibido
     if row.seq < 1:
         return "no gateway's number is known for it"
     stats = write_batch(connection, [event], (), now)

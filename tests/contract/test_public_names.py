@@ -83,8 +83,9 @@ COLUMNS = {
     """,
     "resultados": "id timestamp prediccion_id aceptada diagnostico motivo gateway_id seq hash registrado",
     "duplicados": "gateway_id seq prediccion_id recibido",
-    "cuarentena": "id recibido motivo gateway_id seq cuerpo prediccion_id",
+    "cuarentena": "id recibido motivo gateway_id seq cuerpo prediccion_id huella",
     "gateways": "gateway_id respondidas pendiente_desde visto al_dia asentado",
+    "reclamaciones_olvidadas": "gateway_id despues_de hasta",
     "diccionario": """
         vista nombre tipo significado unidad minimo maximo referencia_minimo referencia_maximo valores desde
         desde_paciente hasta

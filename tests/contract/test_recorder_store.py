@@ -6,7 +6,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +49,16 @@ class SqliteTarget:
             other.execute("ROLLBACK")
         finally:
             other.close()
+
+    @contextmanager
+    def refusing(self, word: str) -> Iterator[None]:
+        """Add a trigger meanwhile; no text is valid JSON, so the statement fails."""
+        condition = f"WHEN instr(new.inputs, '{word}') OR '{word}' = ''"
+        trigger = f"CREATE TRIGGER refuses BEFORE INSERT ON predicciones {condition} BEGIN SELECT json('no'); END"
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute(trigger)
+            yield
+            other.execute("DROP TRIGGER refuses")
 
     def open_transactions(self) -> int:
         other = sqlite3.connect(self.path, isolation_level=None, timeout=0)
@@ -174,7 +184,7 @@ async def test_every_page_is_an_index_search_from_the_cursor(
     first, second = plans
     assert index in first
     assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
-    assert "SEARCH feedback USING INDEX ix_resultados_prediccion_id_timestamp" in feedback[0]
+    assert "SEARCH feedback USING INDEX ix_resultados_prediccion_id_registrado" in feedback[0]
     assert "SCAN" not in "".join(feedback).replace("SCAN CONSTANT ROW", "")
 
 

@@ -1,5 +1,6 @@
 """`python -m services.recorder migrate` as an operator runs it."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 
 from services.recorder.db.database import open_database
 from services.recorder.db.migrate import MIGRATIONS, alembic_config
+from services.recorder.db.tables import CUARENTENA
 from shared.database_url import read_url
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
@@ -53,6 +55,26 @@ async def test_it_creates_upgrades_and_then_finds_nothing_to_do(tmp_path: Path, 
     assert [code for code, _, _ in (created, upgraded, unchanged)] == [0, 0, 0]
     async with recording(target) as opened:
         assert [row.seq for row in await opened.rows()] == [1]
+
+
+async def test_quarantined_rows_get_the_digest_of_their_bytes(tmp_path: Path, target: Target) -> None:
+    """As those of a recorder that kept one row of each seq."""
+
+    def downgrade(connection: Connection) -> None:
+        command.downgrade(alembic_config(connection), "0005")
+
+    bodies = [b"\x00", b"{", b"["]
+    async with recording(target) as opened:
+        await opened.store.record([delivery(seq, body) for seq, body in enumerate(bodies, 1)])
+        await opened.database.writer.transaction(downgrade)
+    assert migrate(tmp_path, target.url)[0] == 0
+
+    async with recording(target) as opened:
+        await opened.store.record([delivery(seq, body) for seq, body in enumerate(bodies, 1)])
+        await opened.store.record([delivery(3, b"other")])
+        rows = [(row.seq, bytes(row.cuerpo), row.huella) for row in await opened.rows(CUARENTENA)]
+    kept = [*enumerate(bodies, 1), (3, b"other")]
+    assert rows == [(seq, body, hashlib.sha256(body).hexdigest()) for seq, body in kept]
 
 
 @pytest.mark.parametrize("dropped", [False, True], ids=["new", "after the views were dropped"])

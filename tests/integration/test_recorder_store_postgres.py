@@ -36,6 +36,17 @@ class PostgresTarget:
         yield
         self._become("RESET default_transaction_read_only")
 
+    @contextmanager
+    def refusing(self, word: str) -> Iterator[None]:
+        """Add a trigger meanwhile that raises an error of a class of its own."""
+        raises = "BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'P0777'; END"
+        function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {raises} $$"
+        condition = f"WHEN (new.inputs::text LIKE '%{word}%')"
+        trigger = f"CREATE TRIGGER refuses BEFORE INSERT ON predicciones FOR EACH ROW {condition}"
+        self.server.query(self.database, function, f"{trigger} EXECUTE FUNCTION refuse()")
+        yield
+        self.server.query(self.database, "DROP TRIGGER refuses ON predicciones", "DROP FUNCTION refuse")
+
     def _become(self, setting: str) -> None:
         cut = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.database}'"  # noqa: S608 - ours
         self.server.query("postgres", f"ALTER DATABASE {self.database} {setting}", cut)

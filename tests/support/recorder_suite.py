@@ -52,6 +52,13 @@ class Target(Protocol):
         """Return the number of transactions left open."""
 
 
+class RefusingTarget(Target, Protocol):
+    """A database under test that can refuse rows."""
+
+    def refusing(self, word: str) -> AbstractContextManager[None]:
+        """Refuse predictions whose inputs contain `word`, by a trigger, in this context."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """An open store, and its database to read directly."""
@@ -273,6 +280,18 @@ async def test_a_request_answered_twice_in_one_batch_is_one_row(recorder: Record
     assert (await recorder.account(OutboxState("g1", 2, 3)))["g1"] == account("g1", 2, recorded=1, duplicates=1)
 
 
+async def test_other_bytes_of_a_quarantined_seq_are_kept_as_well(recorder: Recording) -> None:
+    """A forged message at the next seq of a gateway, and a forged answer under the next id, come before the answer."""
+    answer_id = "0190a1b2-0000-7000-8000-000000000005"
+    genuine = event(event_id=answer_id, tsh=1)
+    await recorder.store.record([delivery(1, event(event_id=answer_id, tsh=2), gateway="forged"), delivery(1, b"\x00")])
+    for _ in range(2):
+        await recorder.store.record([delivery(1, genuine)])
+
+    assert [(row.seq, bytes(row.cuerpo)) for row in await recorder.rows(CUARENTENA)] == [(1, b"\x00"), (1, genuine)]
+    assert (await recorder.account(OutboxState("g1", 1, 2)))["g1"] == account("g1", 1, quarantined=1)
+
+
 async def test_a_seq_that_is_recorded_and_quarantined_counts_once(recorder: Recording) -> None:
     same = "0190a1b2-0000-7000-8000-000000000003"
     await recorder.store.record([delivery(1, event(event_id=same, tsh=1))])
@@ -394,6 +413,31 @@ async def test_the_store_recovers_when_the_database_can_be_written_again(recorde
     assert [row.seq for row in await recorder.rows()] == [1, 2]
 
 
+async def test_a_row_that_the_database_refuses_is_quarantined_alone(
+    recorder: Recording, target: RefusingTarget
+) -> None:
+    """Whatever the class of its error: here that of a trigger, which no value causes by itself."""
+    refused = event(note="refused")
+    with target.refusing("refused"):
+        batch = [delivery(1), delivery(2, refused), delivery(3, feedback_event(str(uuid.uuid4()))), delivery(4)]
+        assert await recorder.store.record(batch) == {1, 2, 3, 4}
+
+    assert recorder.store.down() is None
+    assert [row.seq for row in await recorder.rows()] == [1, 4]
+    assert [row.seq for row in await recorder.rows(RESULTADOS)] == [3]
+    (quarantined,) = await recorder.rows(CUARENTENA)
+    assert (quarantined.seq, bytes(quarantined.cuerpo)) == (2, refused)
+    assert quarantined.motivo == "the database refuses a value in it"
+
+
+async def test_a_database_that_refuses_every_row_quarantines_none(recorder: Recording, target: RefusingTarget) -> None:
+    with target.refusing(""), pytest.raises(TransportDownError, match="the database cannot be written"):
+        await recorder.store.record([delivery(1), delivery(2)])
+
+    assert (await recorder.rows(), await recorder.rows(CUARENTENA)) == ([], [])
+    assert await recorder.store.record([delivery(1), delivery(2)]) == {1, 2}
+
+
 async def test_a_cancelled_caller_leaves_no_open_transaction(recorder: Recording, target: Target) -> None:
     """Each caller is cancelled some turns of the loop later than the one before, until one finishes; ten times."""
     turns = cancelled = finished = 0
@@ -505,14 +549,14 @@ async def test_filters_narrow_by_time_class_and_model_version(recorder: Recordin
     assert await seqs(output="hipertiroidismo", modelo_version="4") == []
 
 
-async def test_a_page_and_one_prediction_show_the_last_feedback(recorder: Recording) -> None:
+async def test_a_page_and_one_prediction_show_the_feedback_recorded_last(recorder: Recording) -> None:
     reference = "5f" * 32
     bodies = [event(time=START + timedelta(seconds=n), reference=reference if n else None) for n in range(3)]
     of = [orjson.loads(body)["id"] for body in bodies]
     hour = timedelta(hours=1)
     feedback = [
-        feedback_event(of[0], "hipertiroidismo", time=START + 2 * hour, reason="otra prueba"),
-        feedback_event(of[0], time=START + hour),
+        feedback_event(of[0], time=START + 2 * hour),
+        feedback_event(of[0], "hipertiroidismo", time=START + hour, reason="otra prueba"),
         feedback_event(of[2]),
     ]
     await recorder.store.record([delivery(seq, body) for seq, body in enumerate([*bodies, *feedback], 1)])
@@ -533,19 +577,23 @@ async def test_a_page_and_one_prediction_show_the_last_feedback(recorder: Record
     assert one["resultado"]["motivo"] == "otra prueba"
 
 
-async def test_feedback_with_equal_times_has_one_order_in_all_queries(recorder: Recording) -> None:
+@pytest.mark.parametrize("apart", [True, False], ids=["each in its own message", "in one message"])
+async def test_feedback_counts_in_the_order_of_recording_in_all_queries(recorder: Recording, *, apart: bool) -> None:
+    """Whatever its own time, which its sender chooses: here the first is dated after the others."""
     body = event()
     of = orjson.loads(body)["id"]
-    earlier, later = (str(uuid.UUID(int=number)) for number in (8, 9))
-    for order in ((earlier, later), (later, earlier)):
-        feedback = [feedback_event(of, "hipertiroidismo" if one == later else None, event_id=one) for one in order]
-        await recorder.store.record([delivery(seq, content) for seq, content in enumerate([body, *feedback], 1)])
+    now = datetime.now(UTC)
+    forged = feedback_event(of, "hipertiroidismo", time=now + timedelta(minutes=9), event_id=str(uuid.UUID(int=9)))
+    doctors = [feedback_event(of, time=now - timedelta(days=n), event_id=str(uuid.UUID(int=8 - n))) for n in (0, 1)]
+    batch = [delivery(seq, content) for seq, content in enumerate([body, forged, *doctors], 1)]
+    for part in [[one] for one in batch] if apart else [batch]:
+        await recorder.store.record(part)
 
     [listed], _ = await read_page(recorder.database.readers, Filtro(limite=1))
     one = await read_one(recorder.database.readers, of)
     assert one is not None
-    assert [str(row["id"]) for row in one["resultados"]] == [later, earlier]
-    assert listed["resultado"]["diagnostico"] == one["resultado"]["diagnostico"] == "hipertiroidismo"
+    assert [uuid.UUID(str(row["id"])).int for row in one["resultados"]] == [7, 8, 9]
+    assert listed["resultado"] == one["resultado"] == one["resultados"][0]
 
 
 async def test_a_cursor_of_no_page_is_rejected(recorder: Recording) -> None:

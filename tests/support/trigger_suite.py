@@ -141,13 +141,13 @@ async def test_only_answers_of_the_digest_in_production_count(url: str, producti
     assert await beyond(url, production) == (300, ["answers.psi"])
 
 
-async def test_only_the_latest_feedback_on_a_prediction_counts(url: str, production: Bundle) -> None:
+async def test_only_the_feedback_recorded_last_on_a_prediction_counts(url: str, production: Bundle) -> None:
     answered = [prediction(seq, age=seq % 121, ill=seq % 2 > 0) for seq in range(1, 41)]
     other = [prediction(seq, age=seq % 121, digest=EARLIER) for seq in range(41, 81)]
-    wrong_first = [outcome(900 + seq, of=seq, right=False, minute=1) for seq in range(1, 41)]
-    right_then = [outcome(200 + seq, of=seq, right=True, minute=2) for seq in range(1, 37)]
+    wrong_first = [outcome(900 + seq, of=seq, right=False, minute=2) for seq in range(1, 41)]
+    right_then = [outcome(200 + seq, of=seq, right=True, minute=1) for seq in range(1, 37)]
     of_another_version = [outcome(300 + seq, of=seq, right=False, minute=1) for seq in range(41, 81)]
-    await record(url, *answered, *other, *right_then, *wrong_first, *of_another_version)
+    await record(url, *answered, *other, *wrong_first, *right_then, *of_another_version)
     agreed = await drift_figure(url, production, "outcomes.accuracy")
     assert (agreed.figure, agreed.beyond) == (0.9, False)
     assert agreed.interval is not None

@@ -32,7 +32,7 @@ _OUTCOMES = text(
     "JOIN predicciones AS p ON p.id = r.prediccion_id "
     "WHERE p.timestamp >= :since AND p.modelo = :model AND p.paciente_digest = :digest "
     "AND p.modelo_digest = :answered_by "
-    "ORDER BY r.timestamp"
+    "ORDER BY r.registrado, r.id"
 )
 _PREDICTION = (
     "SELECT id, CAST(timestamp AS TEXT), CAST(inputs AS TEXT), output, CAST(probabilidades AS TEXT), modelo, "

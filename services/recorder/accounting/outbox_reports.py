@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from services.recorder.db.database import is_unusable
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
 from shared.contracts.outbox_status import OutboxStatus
 
@@ -39,6 +40,19 @@ def store_reports(connection: Connection, reports: Iterable[OutboxReport], now: 
     _warn_of_restored(connection, [received.report for received in newest.values()])
     # Sorted, so that two recorders do not deadlock.
     merge_reports([_row(connection, received, now) for _, received in sorted(newest.items())], now, connection)
+
+
+def store_each_report(connection: Connection, reports: Iterable[OutboxReport], now: datetime) -> None:
+    """Store `reports` one by one, and log those that the database refuses: the next one replaces it."""
+    for received in reports:
+        try:
+            with connection.begin_nested():
+                store_reports(connection, [received], now)
+        except Exception as error:
+            if is_unusable(error):
+                raise
+            gateway_id = received.report.state.gateway_id
+            _log.warning("gateway_state_refused", gateway_id=gateway_id, error=type(error).__name__)
 
 
 def _row(connection: Connection, received: OutboxReport, now: datetime) -> dict[str, Any]:

@@ -26,9 +26,9 @@ _EXACT = 2**53
 """Larger integers are not exact in every client."""
 _LAST_FEEDBACK = (
     "(SELECT {} FROM resultados AS r WHERE r.prediccion_id = predicciones.id "
-    'ORDER BY r."timestamp" DESC, r.id DESC LIMIT 1)'
+    "ORDER BY r.registrado DESC, r.id DESC LIMIT 1)"
 )
-"""An expression over the last feedback. A query that does not name its column does not pay for it."""
+"""An expression over the last recorded feedback. A query that does not name its column does not pay for it."""
 
 
 def _declared(row: type[EventRow], prefix: str, template: str) -> Iterator[ViewColumn]:

@@ -1,4 +1,7 @@
-"""Queries of recorded predictions with the doctor's feedback: newest first, in pages, or one by its id."""
+"""Queries of recorded predictions with the doctor's feedback: newest first, in pages, or one by its id.
+
+Of several feedbacks on a prediction, the one that was recorded last counts. Its own time is the sender's word.
+"""
 
 import base64
 import binascii
@@ -53,7 +56,7 @@ async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] |
         if row is None:
             return None
         of_prediction = select(RESULTADOS).where(_FEEDBACK.prediccion_id == prediction_id)
-        newest_first = of_prediction.order_by(_FEEDBACK.timestamp.desc(), _FEEDBACK.id.desc()).limit(MOST_FEEDBACK)
+        newest_first = of_prediction.order_by(_FEEDBACK.registrado.desc(), _FEEDBACK.id.desc()).limit(MOST_FEEDBACK)
         feedback = (await connection.execute(newest_first)).mappings().all()
     return {**row, "resultado": feedback[0] if feedback else None, "resultados": feedback}
 
@@ -74,7 +77,7 @@ async def _last_feedback(connection: AsyncConnection, prediction_ids: Sequence[s
     last = (
         select(feedback.c.id)
         .where(feedback.c.prediccion_id == _PREDICTION.id)
-        .order_by(feedback.c.timestamp.desc(), feedback.c.id.desc())
+        .order_by(feedback.c.registrado.desc(), feedback.c.id.desc())
         .limit(1)
         .scalar_subquery()
     )

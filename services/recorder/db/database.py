@@ -21,6 +21,21 @@ from shared.web.hosting import StartError
 
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """Every error of a database; connecting raises those of the driver, unwrapped."""
+_UNUSABLE_FILE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
 CONNECTIONS = 4
 """Connections that read; as many write on PostgreSQL."""
 T = TypeVar("T")
@@ -57,9 +72,20 @@ def reason(error: BaseException) -> str:
 
 
 def rejects_values(error: BaseException) -> bool:
-    """Return whether the database rejects a value (SQLSTATE classes 22 and 23), so that a retry cannot succeed."""
+    """Return whether the database rejects a value (SQLSTATE classes 22, 23, 54), so that a retry cannot succeed."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-    return isinstance(error, DataError | IntegrityError) or state.startswith(("22", "23"))
+    return isinstance(error, DataError | IntegrityError) or state.startswith(("22", "23", "54"))
+
+
+def is_unusable(error: BaseException) -> bool:
+    """Return whether the connection is gone or the file cannot be used, so that no other statement can succeed now.
+
+    SQLite may have rolled back the whole transaction then (https://www.sqlite.org/lang_transaction.html).
+    """
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        return error.connection_invalidated or (code is not None and code & 0xFF in _UNUSABLE_FILE)
+    return isinstance(error, DATABASE_ERRORS)
 
 
 @asynccontextmanager

@@ -5,11 +5,11 @@ insert statement, the read API's model, the analysts' view, the data dictionary 
 from it. A new column takes a field here, its value in `ingest.parsing` and a migration.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, Boolean, Double, Text
 from sqlalchemy.types import TypeEngine
@@ -225,6 +225,17 @@ def row_columns(row: type[EventRow]) -> tuple[RowColumn, ...]:
     """Return the columns of a kind of row, in the order of its fields."""
     annotated = [field for field in fields(row) if get_origin(field.type) is Annotated]
     return tuple(_column(field.name, *get_args(field.type)) for field in annotated)
+
+
+def substitute(row: EventRow, now: datetime) -> EventRow:
+    """Return a row of the same kind and about the same size that no database refuses for a value."""
+    document = '"' + len(row.body) * "a" + '"'
+    values: dict[Any, Any] = {str: "-", int: 1, float: 0.0, bool: False, datetime: now, UUID: str(uuid4())}
+    columns: dict[str, Any] = {
+        column.name: None if column.nullable else values.get(column.type.api, document)
+        for column in row_columns(type(row))
+    }
+    return replace(row, **columns)
 
 
 def _column(name: str, value: Any, *declared: object) -> RowColumn:  # noqa: ANN401 - a type expression

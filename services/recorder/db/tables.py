@@ -54,7 +54,7 @@ PREDICCIONES = _event_table(
 RESULTADOS = _event_table(
     "resultados",
     FeedbackRow,
-    Index(None, "prediccion_id", "timestamp"),
+    Index(None, "prediccion_id", "registrado"),
     Index(None, "gateway_id", "seq"),
     comment="what doctors say of predictions; all are kept, the last of each counts",
 )
@@ -80,7 +80,8 @@ CUARENTENA = Table(
     Column("seq", BigInteger, nullable=False),
     Column("cuerpo", LargeBinary, nullable=False, comment="the event, byte by byte as received"),
     Column("prediccion_id", UUID_TEXT, nullable=True, comment="the id in the event, where it could be read"),
-    UniqueConstraint("gateway_id", "seq"),
+    Column("huella", Text, nullable=False, comment="SHA-256 of the event as received: other bytes are another row"),
+    UniqueConstraint("gateway_id", "seq", "huella"),
     comment="deliveries that could not be recorded and wait for a person",
 )
 
@@ -99,6 +100,15 @@ GATEWAYS = Table(
     ),
     Column("asentado", BigInteger, nullable=False, comment="every seq below it must be recorded or set aside"),
     comment="what each gateway last said of its outbox; for the account of what was answered",
+)
+
+OLVIDADAS = Table(
+    "reclamaciones_olvidadas",
+    METADATA,
+    Column("gateway_id", Text, primary_key=True),
+    Column("despues_de", BigInteger, nullable=False, comment="numbers above it do not count"),
+    Column("hasta", UtcTimestamp, nullable=False, comment="if they were recorded here until then, UTC"),
+    comment="numbers that an operator took out of the account of a gateway; the rows stay",
 )
 
 DICCIONARIO = Table(

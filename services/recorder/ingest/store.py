@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
-from services.recorder.accounting.outbox_reports import OutboxReport, store_reports
-from services.recorder.db.database import DATABASE_ERRORS, Writer, reason, rejects_values
-from services.recorder.db.rows import EventRow
+from services.recorder.accounting.outbox_reports import OutboxReport, store_each_report, store_reports
+from services.recorder.db.database import DATABASE_ERRORS, Writer, is_unusable, reason
+from services.recorder.db.rows import EventRow, FeedbackRow
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import BatchStats, touch, write_batch, write_each
 from services.recorder.metrics import Metrics
@@ -21,6 +21,7 @@ from shared.failpoints import failpoint
 
 T = TypeVar("T")
 _Write = Callable[["Connection", "Sequence[EventRow]", "Sequence[DeadLetter]", datetime], BatchStats]
+_StoreReports = Callable[["Connection", "Sequence[OutboxReport]", datetime], None]
 _READ_AT_ONCE = 100
 """Events parsed before the event loop runs other tasks: about a millisecond, less than a turn of a busy loop."""
 _BYTES_AT_ONCE = 1 << 20
@@ -60,8 +61,10 @@ class Store:
                 row = read_row(delivery, now)
                 if isinstance(row, DeadLetter):
                     dead_letters.append(row)
-                else:
-                    rows.append(row)
+                    continue
+                if isinstance(row, FeedbackRow):  # the last one counts, in the order of arrival
+                    row.registrado = now + timedelta(microseconds=len(rows))
+                rows.append(row)
             await asyncio.sleep(0)
         writing = asyncio.create_task(self._write(rows, dead_letters, reports, now))
         self._writing.add(writing)
@@ -101,20 +104,20 @@ class Store:
         reports: Sequence[OutboxReport],
         now: datetime,
     ) -> BatchStats:
-        def work(connection: Connection, write: _Write) -> BatchStats:
+        def work(connection: Connection, write: _Write, store: _StoreReports) -> BatchStats:
             stats = write(connection, rows, dead_letters, now)
-            store_reports(connection, reports, now)
+            store(connection, reports, now)
             failpoint("recorder.write")
             return stats
 
         with self._metrics.batch(len(rows) + len(dead_letters)):
             try:
-                return await self._transaction(partial(work, write=write_batch))
-            except DATABASE_ERRORS as error:
-                if not rejects_values(error):
+                return await self._transaction(partial(work, write=write_batch, store=store_reports))
+            except Exception as error:  # noqa: BLE001 - a value that nobody foresaw must not stop all recording
+                if is_unusable(error):
                     raise self._is_down(error) from None
             try:
-                return await self._transaction(partial(work, write=write_each))
+                return await self._transaction(partial(work, write=write_each, store=store_each_report))
             except DATABASE_ERRORS as error:
                 raise self._is_down(error) from None
 

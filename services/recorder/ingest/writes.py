@@ -1,16 +1,17 @@
 """Writes of one batch inside a transaction of the caller. The steps are the same on both databases."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from sqlalchemy import Connection, Table, false, insert, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
-from services.recorder.db.database import rejects_values
+from services.recorder.db.database import is_unusable, rejects_values
 from services.recorder.db.inserts import insert_new
-from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow
+from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, substitute
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, OF_EVENTS, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.parsing import DeadLetter, dead_letter
 
@@ -49,26 +50,63 @@ def write_batch(
             _insert_duplicates(connection, repeated, now)
             stats["duplicates"] += len(of_kind) - new - len(conflicts)
             rejected += conflicts
-    for letter in rejected:
-        stats[letter.kind] += _quarantine(connection, letter, now)
+    quarantine(connection, rejected, now, stats)
     return stats
 
 
 def write_each(
     connection: Connection, rows: Sequence[EventRow], dead_letters: Sequence[DeadLetter], now: datetime
 ) -> BatchStats:
-    """Write row by row, for a batch with a value that the database rejects, such as NUL in PostgreSQL's text."""
+    """Write row by row, for a batch that the database refuses; quarantine the rows that it refuses.
+
+    Raises:
+        Exception: the database refuses a row, and any other row as well.
+
+    """
     stats = write_batch(connection, (), dead_letters, now)
     for row in rows:
-        try:
-            with connection.begin_nested():
-                stats.update(write_batch(connection, [row], (), now))
-        except DBAPIError as error:
-            if not rejects_values(error):
-                raise
-            rejected = dead_letter(row, "refused", "the database refuses a value in it")
-            stats[rejected.kind] += _quarantine(connection, rejected, now)
+        if (error := _write_one(connection, row, now, stats)) is None:
+            continue
+        if not rejects_values(error):
+            # A deadlock or the like passes; and what refuses every row is not the fault of this one.
+            if not _takes_another(connection, row, now):
+                raise error
+            if _write_one(connection, row, now, stats) is None:
+                continue
+        quarantine(connection, [dead_letter(row, "refused", "the database refuses a value in it")], now, stats)
     return stats
+
+
+def _write_one(connection: Connection, row: EventRow, now: datetime, stats: BatchStats) -> Exception | None:
+    """Write one row and count it in `stats`; return the error if the database refuses it.
+
+    Raises:
+        Exception: the database cannot be used.
+
+    """
+    try:
+        with connection.begin_nested():
+            written = write_batch(connection, [row], (), now)
+    except Exception as error:  # whatever it is: of one row it must not keep all others from being recorded
+        if is_unusable(error):
+            raise
+        return error
+    stats.update(written)
+    return None
+
+
+def _takes_another(connection: Connection, row: EventRow, now: datetime) -> bool:
+    """Return whether the database takes a harmless row of the same size in the place of `row`; it is not kept."""
+    table, _ = _TABLES[type(row)]
+    other = substitute(row, now)
+    savepoint = connection.begin_nested()
+    try:
+        insert_new(connection, table, [attrgetter(*table.columns.keys())(other)])
+    except SQLAlchemyError:
+        return False
+    finally:
+        savepoint.rollback()
+    return True
 
 
 def touch(connection: Connection) -> None:
@@ -103,6 +141,18 @@ def _insert_duplicates(connection: Connection, rows: Sequence[EventRow], now: da
         insert_new(connection, DUPLICADOS, [(row.gateway_id, row.seq, row.id, now) for row in rows])
 
 
-def _quarantine(connection: Connection, letter: DeadLetter, now: datetime) -> int:
-    values = (now, letter.reason, letter.gateway_id, letter.seq, letter.body, letter.event_id)
-    return insert_new(connection, CUARENTENA, [values])
+def quarantine(connection: Connection, letters: Sequence[DeadLetter], now: datetime, stats: BatchStats) -> None:
+    """Quarantine `letters` and count the new ones in `stats`. Only the same bytes of a `seq` are no new row."""
+    for kind in sorted({letter.kind for letter in letters}):
+        values = [
+            (now, letter.reason, letter.gateway_id, letter.seq, letter.body, letter.event_id, body_digest(letter.body))
+            for letter in letters
+            if letter.kind == kind
+        ]
+        # Sorted, so that two recorders with the same letters do not deadlock.
+        stats[kind] += insert_new(connection, CUARENTENA, sorted(values, key=itemgetter(2, 3, 6)))
+
+
+def body_digest(body: bytes) -> str:
+    """Return the SHA-256 of an event as it was received."""
+    return hashlib.sha256(body).hexdigest()
