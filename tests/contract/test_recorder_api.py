@@ -17,6 +17,7 @@ from services.gateway.key_admin import create
 from services.recorder.api.models import Filtro
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.settings import RecorderSettings
+from shared.contracts.event_batches import LARGEST_SEQ
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.settings import SettingsError
 from shared.web.api_keys import ApiKeyStore, Role
@@ -256,8 +257,22 @@ async def test_the_account_sums_rows_duplicates_quarantine_and_outbox(tmp_path: 
     expected = {"respondidas": 6, "registradas": 2, "duplicadas": 1, "en_outbox": 2, "en_cuarentena": 1}
     visto = account["gateways"][0].pop("visto")
     assert abs(datetime.fromisoformat(visto) - datetime.now(UTC)) < timedelta(minutes=1)
-    rest = {"en_camino": 0, "en_silencio": False, "diferencia": 0}
-    assert account == {"gateways": [{"gateway_id": "g1", **expected, **rest}], "diferencia": 0}
+    rest = {"en_camino": 0, "en_silencio": False, "diferencia": 0, "sin_respaldo": None}
+    assert account == {
+        "gateways": [{"gateway_id": "g1", **expected, **rest}],
+        "otros": {"gateways": 0, "filas": 0},
+        "diferencia": 0,
+    }
+
+
+async def test_a_number_that_rows_do_not_support_is_named_and_in_no_sum(tmp_path: Path) -> None:
+    async with served(tmp_path, OutboxState("g1", 2, 3)) as (recorder, client):
+        await recorder.store.publish([delivery(1), delivery(2), delivery(LARGEST_SEQ, b"forged")])
+        account = (await client.get("/conciliacion")).json()
+
+    (own,) = account["gateways"]
+    assert (own["sin_respaldo"], own["respondidas"], own["registradas"], own["en_cuarentena"]) == (LARGEST_SEQ, 2, 2, 0)
+    assert account["diferencia"] == 0
 
 
 async def test_missing_answers_of_all_gateways_are_summed(tmp_path: Path) -> None:

@@ -1,22 +1,27 @@
 """`python -m services.recorder quarantine` on a real database, as an operator runs it."""
 
+import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Table
 
+from services.recorder.api.queries import read_one
 from services.recorder.db.tables import CUARENTENA, PREDICCIONES
 from services.recorder.ingest.parsing import DeadLetter
+from shared.contracts.events import CLOCK_TOLERANCE
 from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.paths import ROOT
-from tests.support.recorder_suite import Recording, delivery, event, recording
+from tests.support.recorder_suite import Recording, delivery, event, feedback_event, recording
+from tests.support.waiting import until
 
 UUID = "00000000-0000-4000-8000-000000000001"
 
@@ -42,8 +47,12 @@ async def recorder(stopped: None, target: SqliteTarget) -> AsyncIterator[Recordi
 
 
 def quarantine(target: SqliteTarget, *arguments: str, stdout: int = subprocess.PIPE) -> tuple[int, bytes, str]:
+    return recorder_command(target, "quarantine", *arguments, stdout=stdout)
+
+
+def recorder_command(target: SqliteTarget, *arguments: str, stdout: int = subprocess.PIPE) -> tuple[int, bytes, str]:
     ended = subprocess.run(
-        [sys.executable, "-m", "services.recorder", "quarantine", *arguments],
+        [sys.executable, "-m", "services.recorder", *arguments],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "DATABASE_URL": target.url},
         stdout=stdout,
@@ -192,3 +201,38 @@ def test_a_database_without_a_table_is_one_line(target: SqliteTarget) -> None:
 
     expected = "quarantine: the database lacks cuarentena: dropped or renamed by another program; restore a backup\n"
     assert quarantine(target, "list") == (69, b"", expected)
+
+
+async def test_an_event_of_a_clock_that_is_ahead_is_released_once_its_time_has_come(target: SqliteTarget) -> None:
+    """With feedback in its place among the others: it was received before them."""
+    now = datetime.now(UTC)
+    body = event(event_id=UUID)
+    early = feedback_event(UUID, "hipertiroidismo", time=now + CLOCK_TOLERANCE + timedelta(seconds=0.5))
+    async with recording(target) as opened:
+        await opened.store.record([delivery(1, body), delivery(2, early)])
+        await opened.store.record([delivery(3, feedback_event(UUID, time=now))])
+        [waiting] = await opened.rows(CUARENTENA)
+    assert waiting.motivo == "its time is more than 10 minutes ahead of the clock here"
+
+    async def released() -> bool:
+        return (await asyncio.to_thread(quarantine, target, "replay", "1"))[:2] == (0, b"1: recorded\n")
+
+    await until(released, seconds=30)
+    async with recording(target) as opened:
+        one = await read_one(opened.database.readers, UUID)
+    assert one is not None
+    assert [row["aceptada"] for row in one["resultados"]] == [True, False]
+
+
+async def test_an_operator_forgets_a_claim_that_no_answer_supports(target: SqliteTarget) -> None:
+    async with recording(target) as opened:
+        await opened.store.record([delivery(1), delivery(2), delivery(7, b"forged"), delivery(10**12, b"forged")])
+    before = recorder_command(target, "gateways", "list")
+    forgotten = recorder_command(target, "gateways", "forget", "g1", "--above", "2")
+    after = recorder_command(target, "gateways", "list")
+
+    counts = b"answered 7, recorded 2, missing 4, quarantined 1, NOT SUPPORTED BY ROWS: 1000000000000"
+    assert before == (0, b"g1  " + counts + b"\n", "")
+    assert forgotten == (0, b"g1: numbers above 2 that are recorded by now count no more\n", "")
+    assert after == (0, b"g1  answered 2, recorded 2, missing 0, quarantined 0\n", "")
+    assert await seqs(target, CUARENTENA) == [7, 10**12]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -19,14 +20,17 @@ from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, Table, inspect, select
 
-from services.recorder.accounting.reconcile import Account, reconcile
+from services.recorder.accounting.reconcile import MOST_LISTED, Account, Others, reconcile
 from services.recorder.api.models import Filtro
 from services.recorder.api.queries import BadCursorError, read_one, read_page
+from services.recorder.app import no_outboxes
 from services.recorder.db.database import Database, Writer, open_database
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
+from services.recorder.gateways import forget_claims
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
+from shared.contracts.event_batches import LARGEST_SEQ
 from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
@@ -77,8 +81,8 @@ class Recording:
         async def outboxes() -> Sequence[OutboxState]:
             return states
 
-        accounts = await reconcile(self.database.readers, outboxes, NOW + timedelta(seconds=later))
-        return {account.gateway_id: account for account in accounts}
+        found = await reconcile(self.database.readers, outboxes, NOW + timedelta(seconds=later))
+        return {account.gateway_id: account for account in found.accounts}
 
 
 @asynccontextmanager
@@ -156,9 +160,17 @@ def delivery(seq: int, body: bytes | None = None, *, gateway: str = "g1") -> Del
     return Delivery(gateway, seq, event() if body is None else body)
 
 
-def account(gateway_id: str, answered: int, *, last_report: datetime | None = NOW, **counts: int) -> Account:
+def account(
+    gateway_id: str,
+    answered: int,
+    *,
+    last_report: datetime | None = NOW,
+    unsupported: int | None = None,
+    **counts: int,
+) -> Account:
     parts = ("recorded", "duplicates", "quarantined", "in_outbox", "in_transit", "missing")
-    return Account(gateway_id, answered, **dict.fromkeys(parts, 0) | counts, last_report=last_report)
+    numbers = dict.fromkeys(parts, 0) | counts
+    return Account(gateway_id, answered, **numbers, last_report=last_report, unsupported=unsupported)
 
 
 async def test_a_recorded_row_holds_the_event_exactly(recorder: Recording) -> None:
@@ -320,6 +332,47 @@ async def test_all_answers_of_a_gateway_without_rows_are_missing(recorder: Recor
     accounts = await recorder.account(OutboxState("g1", answered=3, oldest_pending=4))
 
     assert accounts["g1"].missing == 3
+
+
+async def test_one_absurd_number_changes_no_sum_and_is_named(recorder: Recording) -> None:
+    await recorder.store.record([delivery(seq) for seq in range(1, 101)])
+    await recorder.store.record([delivery(LARGEST_SEQ), delivery(LARGEST_SEQ - 1, b"unreadable")])
+
+    assert await recorder.account() == {
+        "g1": account("g1", 100, recorded=100, last_report=None, unsupported=LARGEST_SEQ)
+    }
+    reported = await recorder.account(OutboxState("g1", 101, 101))
+    assert reported == {"g1": account("g1", 101, recorded=100, in_outbox=1, unsupported=LARGEST_SEQ)}
+
+
+async def test_a_forgotten_claim_counts_no_more_but_later_answers_do(recorder: Recording) -> None:
+    await recorder.store.record([delivery(seq) for seq in range(1, 101)])
+    forged = [delivery(500, event()), delivery(LARGEST_SEQ, b"unreadable"), delivery(7, gateway="nobody")]
+    await recorder.store.record(forged)
+    assert (await recorder.account())["g1"] == account(
+        "g1", 500, recorded=101, missing=399, last_report=None, unsupported=LARGEST_SEQ
+    )
+
+    for gateway, above in (("g1", 100), ("nobody", 0)):
+        forget = partial(forget_claims, gateway_id=gateway, above=above, now=datetime.now(UTC))
+        await recorder.database.writer.transaction(forget)
+    assert await recorder.account() == {"g1": account("g1", 100, recorded=100, last_report=None)}
+
+    await recorder.store.record([delivery(101), delivery(103)])
+    assert (await recorder.account())["g1"] == account("g1", 103, recorded=102, missing=1, last_report=None)
+    assert len(await recorder.rows()) == 104
+
+
+async def test_gateways_beyond_the_list_are_counted_together(recorder: Recording) -> None:
+    await recorder.store.record([delivery(seq) for seq in (1, 2)])
+    strangers = [delivery(1, b"%d" % n, gateway=f"s{n:04}") for n in range(MOST_LISTED + 50)]
+    await recorder.store.record(strangers)
+
+    found = await reconcile(recorder.database.readers, no_outboxes, NOW)
+
+    assert len(found.accounts) == MOST_LISTED
+    assert account("g1", 2, recorded=2, last_report=None) in found.accounts
+    assert found.others == Others(51, 51)
 
 
 async def test_feedback_may_arrive_before_its_prediction_and_twice(

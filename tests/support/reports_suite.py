@@ -8,13 +8,17 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from services.recorder.accounting.outbox_reports import (
+    MOST_REPORTED,
     SETTLED_AFTER,
     OutboxReport,
     merge_reports,
     store_reports,
 )
+from services.recorder.accounting.reconcile import MOST_LISTED, Others, reconcile
+from services.recorder.app import no_outboxes
 from services.recorder.db.tables import GATEWAYS, PREDICCIONES
 from services.recorder.transfer.copy import read_all
+from shared.contracts.event_batches import LARGEST_SEQ
 from shared.contracts.outbox_status import OutboxStatus
 from shared.contracts.transport import OutboxState
 from tests.support.recorder_suite import NOW, Recording, account, delivery
@@ -119,7 +123,7 @@ async def test_a_row_deleted_by_hand_shows_within_a_minute(recorder: Recording, 
 
 async def test_an_older_report_that_arrives_late_changes_nothing(recorder: Recording) -> None:
     await report(recorder, answered=10, oldest_pending=11, at=0)
-    await report(recorder, answered=5, oldest_pending=3, at=1)
+    await report(recorder, answered=5, oldest_pending=3, at=-1)
 
     assert await recorder.account() == {"g1": account("g1", 10, in_transit=10)}
 
@@ -204,3 +208,52 @@ async def test_merged_reports_never_decrease_a_count(recorder: Recording) -> Non
 
     accounts = await recorder.account()
     assert (accounts["behind"].answered, accounts["ahead"].answered) == (20, 10)
+
+
+async def test_one_absurd_report_changes_no_sum_and_is_named(recorder: Recording) -> None:
+    await recorder.store.record([delivery(seq) for seq in range(1, 101)])
+    await report(recorder, answered=105, oldest_pending=103)
+    before = (await recorder.account(later=SETTLED))["g1"]
+    await report(recorder, answered=LARGEST_SEQ, oldest_pending=LARGEST_SEQ + 1, at=SETTLED + 1)
+
+    for later in (SETTLED + 1, 10 * SETTLED):
+        forged = (await recorder.account(later=later))["g1"]
+        assert (forged.recorded, forged.missing, forged.unsupported) == (100, before.missing, LARGEST_SEQ)
+        assert forged.answered < 110
+
+
+@pytest.mark.parametrize("times", [1, 3], ids=["after one", "after several, of which one was settled"])
+async def test_a_later_report_is_believed_again_after_an_absurd_one(recorder: Recording, times: int) -> None:
+    await recorder.store.record([delivery(seq) for seq in range(1, 101)])
+    for n in range(times):
+        await report(recorder, answered=LARGEST_SEQ, oldest_pending=LARGEST_SEQ + 1, at=30 * n)
+    last = 30 * times
+    await report(recorder, answered=105, oldest_pending=103, at=last)
+
+    expected = account("g1", 105, recorded=100, in_outbox=3, in_transit=2, last_report=after(last))
+    assert (await recorder.account(later=last))["g1"] == expected
+    await report(recorder, answered=105, oldest_pending=106, at=last + 30)
+    settled = (await recorder.account(later=last + 30 + SETTLED))["g1"]
+    assert (settled.answered, settled.missing, settled.unsupported) == (105, 5, None)
+
+
+async def test_reports_of_unknown_gateways_are_bounded(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1)])
+    await report(recorder, answered=1, oldest_pending=2)
+    strangers = [
+        OutboxReport(OutboxStatus(OutboxState(f"s{n}", 0, 1), NOW + timedelta(seconds=n)), caught_up=True)
+        for n in range(MOST_REPORTED + 200)
+    ]
+    later = after(MOST_REPORTED + 200)
+    for start in range(0, len(strangers), 300):
+        part = strangers[start : start + 300]
+        await recorder.database.writer.transaction(partial(store_reports, reports=part, now=later))
+
+    async with recorder.database.readers.connect() as connection:
+        stored = {row["gateway_id"] for row in await read_all(connection, GATEWAYS)}
+    assert len(stored) == MOST_REPORTED
+    assert {"g1", f"s{MOST_REPORTED + 199}"} <= stored
+    found = await reconcile(recorder.database.readers, no_outboxes, later)
+    assert len(found.accounts) == MOST_LISTED
+    assert "g1" in {each.gateway_id for each in found.accounts}
+    assert found.others == Others(MOST_REPORTED - MOST_LISTED, 0)

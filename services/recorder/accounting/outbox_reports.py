@@ -14,15 +14,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.recorder.db.database import is_unusable
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, GATEWAYS, PREDICCIONES, RESULTADOS
 from shared.contracts.outbox_status import OutboxStatus
 
+MOST_REPORTED = 1000
+"""Gateways of which a report is stored. For one more, the oldest report of a gateway without rows is deleted."""
 SETTLED_AFTER = timedelta(seconds=24)
 """Longer than the broker leaves messages with a recorder that hangs, shorter than the interval of reports."""
+_OF_GATEWAYS = (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA)
 _log = structlog.get_logger()
 
 
@@ -37,9 +40,32 @@ class OutboxReport:
 def store_reports(connection: Connection, reports: Iterable[OutboxReport], now: datetime) -> None:
     """Store the newest report of each gateway; `reports` are in the order of the queue and were read `now`."""
     newest = {received.report.state.gateway_id: received for received in reports}
-    _warn_of_restored(connection, [received.report for received in newest.values()])
+    if not newest:
+        return
+    stored = select(GATEWAYS.c.gateway_id, GATEWAYS.c.respondidas, GATEWAYS.c.visto).where(
+        GATEWAYS.c.gateway_id.in_(newest)
+    )
+    known = {row.gateway_id: row for row in connection.execute(stored)}
+    for received in newest.values():
+        _warn_if_restored(received.report, known.get(received.report.state.gateway_id))
+    room = _make_room(connection, len(newest.keys() - known.keys()))
+    strangers = sorted(newest.keys() - known.keys())[room:]
     # Sorted, so that two recorders do not deadlock.
-    merge_reports([_row(connection, received, now) for _, received in sorted(newest.items())], now, connection)
+    rows = [_row(connection, newest[name], now) for name in sorted(newest.keys() - set(strangers))]
+    merge_reports(rows, now, connection)
+
+
+def _make_room(connection: Connection, new: int) -> int:
+    """Return for how many of `new` gateways a report can be stored, after deleting some of gateways without rows."""
+    if not new:
+        return 0
+    stored = connection.execute(select(func.count()).select_from(GATEWAYS)).scalar_one()
+    if (excess := stored + new - MOST_REPORTED) <= 0:
+        return new
+    without_rows = [~exists().where(table.c.gateway_id == GATEWAYS.c.gateway_id) for table in _OF_GATEWAYS]
+    oldest = select(GATEWAYS.c.gateway_id).where(*without_rows).order_by(GATEWAYS.c.visto).limit(excess)
+    deleted = connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway_id.in_(oldest.scalar_subquery()))).rowcount
+    return max(0, new - (excess - deleted))
 
 
 def store_each_report(connection: Connection, reports: Iterable[OutboxReport], now: datetime) -> None:
@@ -71,22 +97,24 @@ def _row(connection: Connection, received: OutboxReport, now: datetime) -> dict[
     }
 
 
-def _warn_of_restored(connection: Connection, reports: Sequence[OutboxStatus]) -> None:
-    """Log gateways that use numbers again: an older outbox that its gateway did not notice, as after a rollback."""
-    stored = select(GATEWAYS.c.gateway_id, GATEWAYS.c.respondidas, GATEWAYS.c.visto).where(
-        GATEWAYS.c.gateway_id.in_([report.state.gateway_id for report in reports])
-    )
-    known = {row.gateway_id: row for row in connection.execute(stored)} if reports else {}
-    for report in reports:
-        row = known.get(report.state.gateway_id)
-        if row and not report.state.replaced and report.state.answered < row.respondidas and report.time > row.visto:
-            _log.warning(
-                "gateway_counts_again",
-                gateway_id=row.gateway_id,
-                answered=report.state.answered,
-                answered_before=row.respondidas,
-                reason="its outbox is older than its last report: restore it as docs/operations/running.md describes",
-            )
+def _warn_if_restored(report: OutboxStatus, stored: Row[str, int, datetime] | None) -> None:
+    """Log a gateway that uses numbers again: an older outbox that its gateway did not notice, as after a rollback.
+
+    Or the report before was forged, and nothing is wrong with the gateway.
+    """
+    if (
+        stored
+        and not report.state.replaced
+        and report.state.answered < stored.respondidas
+        and report.time > stored.visto
+    ):
+        _log.warning(
+            "gateway_counts_again",
+            gateway_id=stored.gateway_id,
+            answered=report.state.answered,
+            answered_before=stored.respondidas,
+            reason="its outbox is older than its last report: restore it as docs/operations/running.md describes",
+        )
 
 
 def last_seq(connection: Connection, gateway_id: str) -> int:
@@ -94,7 +122,7 @@ def last_seq(connection: Connection, gateway_id: str) -> int:
     queries = [
         select(func.max(column)).where(table.c.gateway_id == gateway_id)
         for table, column in (
-            *((table, table.c.seq) for table in (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA)),
+            *((table, table.c.seq) for table in _OF_GATEWAYS),
             (GATEWAYS, GATEWAYS.c.respondidas),
         )
     ]
@@ -102,7 +130,10 @@ def last_seq(connection: Connection, gateway_id: str) -> int:
 
 
 def merge_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Connection) -> None:
-    """Insert `rows`, or update existing ones. Counts only grow: an older report changes nothing."""
+    """Insert `rows`, or update existing ones. An older report changes nothing, but a later one may state less.
+
+    It does if the one before was forged: then what that one settled counts no more.
+    """
     if not rows:
         return
     insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(GATEWAYS)
@@ -115,9 +146,17 @@ def merge_reports(rows: Sequence[dict[str, Any]], now: datetime, connection: Con
             "pendiente_desde": new.pendiente_desde,
             "visto": new.visto,
             "al_dia": new.al_dia,
-            "asentado": case((new.asentado > settled_below, new.asentado), else_=settled_below),
+            "asentado": case(
+                (current.asentado > new.pendiente_desde, 1),
+                (settled_below > new.pendiente_desde, current.asentado),
+                (new.asentado > settled_below, new.asentado),
+                else_=settled_below,
+            ),
         },
-        where=and_(new.respondidas >= current.respondidas, new.pendiente_desde >= current.pendiente_desde),
+        where=or_(
+            and_(new.respondidas >= current.respondidas, new.pendiente_desde >= current.pendiente_desde),
+            new.visto > current.visto,
+        ),
     )
     connection.execute(statement, rows)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
+from services.recorder.accounting.reconcile import MOST_LISTED
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
 
 LARGEST_PAGE = 500
@@ -72,14 +73,26 @@ class Cuenta(BaseModel):
     en_camino: int = Field(description="Salieron del gateway y aún no están registradas.")
     en_cuarentena: int
     diferencia: int = Field(description="Respuestas que faltan; 0 si no falta ninguna.")
+    sin_respaldo: int | None = Field(
+        description="El número más alto que afirma un aviso o una fila sin que las filas lo respalden: no cuenta en "
+        "ninguna suma y conviene averiguar de dónde viene; null si no hay ninguno."
+    )
     visto: datetime | None = Field(description="Cuándo avisó por última vez, en UTC; null si nunca lo ha hecho.")
     en_silencio: bool = Field(description="Hace más de un minuto que no avisa: pudo responder más de lo que consta.")
+
+
+class OtrosGateways(BaseModel):
+    """Los gateways que no tienen cuenta propia, sumados."""
+
+    gateways: int = Field(description="Cuántos son.")
+    filas: int = Field(description="Cuántas filas hay de ellos, registradas, duplicadas o en cuarentena.")
 
 
 class Conciliacion(BaseModel):
     """Todo lo respondido está registrado, en cuarentena o en camino."""
 
-    gateways: list[Cuenta]
+    gateways: list[Cuenta] = Field(description=f"Los {MOST_LISTED} con más filas, como máximo.")
+    otros: OtrosGateways
     diferencia: int = Field(description="Suma de las diferencias; 0 si no falta ninguna respuesta.")
 
 

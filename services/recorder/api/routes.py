@@ -9,7 +9,15 @@ from fastapi import Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.accounting.reconcile import reconcile
-from services.recorder.api.models import Conciliacion, Cuenta, Filtro, Pagina, Prediccion, PrediccionConResultados
+from services.recorder.api.models import (
+    Conciliacion,
+    Cuenta,
+    Filtro,
+    OtrosGateways,
+    Pagina,
+    Prediccion,
+    PrediccionConResultados,
+)
 from services.recorder.api.queries import BadCursorError, is_recorded, read_one, read_page
 from services.recorder.db.database import DATABASE_ERRORS
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
@@ -74,7 +82,7 @@ def read_router(
     )
     async def conciliacion() -> Conciliacion:
         now = datetime.now(UTC)
-        accounts = await _queried(reconcile(readers, outboxes, now))
+        found = await _queried(reconcile(readers, outboxes, now))
         gateways = [
             Cuenta(
                 gateway_id=account.gateway_id,
@@ -85,12 +93,15 @@ def read_router(
                 en_camino=account.in_transit,
                 en_cuarentena=account.quarantined,
                 diferencia=account.missing,
+                sin_respaldo=account.unsupported,
                 visto=account.last_report,
                 en_silencio=account.last_report is None or now - account.last_report > _SILENT_AFTER,
             )
-            for account in accounts
+            for account in found.accounts
         ]
-        return Conciliacion(gateways=gateways, diferencia=sum(account.missing for account in accounts))
+        others = OtrosGateways(gateways=found.others.gateways, filas=found.others.rows)
+        missing = sum(account.missing for account in found.accounts)
+        return Conciliacion(gateways=gateways, otros=others, diferencia=missing)
 
     return router
 

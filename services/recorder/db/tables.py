@@ -105,9 +105,10 @@ GATEWAYS = Table(
 OLVIDADAS = Table(
     "reclamaciones_olvidadas",
     METADATA,
-    Column("gateway_id", Text, primary_key=True),
+    Column("gateway_id", Text, nullable=False),
     Column("despues_de", BigInteger, nullable=False, comment="numbers above it do not count"),
     Column("hasta", UtcTimestamp, nullable=False, comment="if they were recorded here until then, UTC"),
+    PrimaryKeyConstraint("gateway_id", "hasta"),
     comment="numbers that an operator took out of the account of a gateway; the rows stay",
 )
 

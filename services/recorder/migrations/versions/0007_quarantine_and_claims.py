@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column("gateway_id", sa.Text, nullable=False),
         sa.Column("despues_de", sa.BigInteger, nullable=False, comment="numbers above it do not count"),
         sa.Column("hasta", UtcTimestamp, nullable=False, comment="if they were recorded here until then, UTC"),
-        sa.PrimaryKeyConstraint("gateway_id", name=op.f("pk_reclamaciones_olvidadas")),
+        sa.PrimaryKeyConstraint("gateway_id", "hasta", name=op.f("pk_reclamaciones_olvidadas")),
         comment="numbers that an operator took out of the account of a gateway; the rows stay",
     )
 
