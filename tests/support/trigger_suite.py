@@ -2,12 +2,16 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection
 
 from services.recorder.db.database import open_database
+from services.recorder.db.tables import PREDICCIONES
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.artifacts.bundle import Bundle, open_bundle
@@ -104,13 +108,13 @@ async def record(url: str, *predictions: Delivery) -> None:
 
 
 async def beyond(url: str, production: Bundle) -> tuple[int, list[str]]:
-    recent, figures = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
-    return recent.predictions, [figure.name for figure in figures if figure.beyond]
+    compared = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
+    return compared.recent.predictions, [figure.name for figure in compared.figures if figure.beyond]
 
 
 async def drift_figure(url: str, production: Bundle, name: str) -> DriftFigure:
-    _, figures = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
-    [figure] = [figure for figure in figures if figure.name == name]
+    compared = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
+    [figure] = [figure for figure in compared.figures if figure.name == name]
     return figure
 
 
@@ -155,6 +159,47 @@ async def test_only_the_feedback_recorded_last_on_a_prediction_counts(url: str, 
     await record(url, *[outcome(400 + seq, of=seq, right=False, minute=3) for seq in range(1, 31)])
     decayed = await drift_figure(url, production, "outcomes.accuracy")
     assert (decayed.figure, decayed.beyond) == (0.15, True)
+
+
+def changed(url: str, **values: object) -> Callable[[int], Awaitable[None]]:
+    """Return a function that changes the row of a prediction after it was recorded."""
+
+    def change(seq: int, connection: Connection) -> None:
+        connection.execute(PREDICCIONES.update().where(PREDICCIONES.c.seq == seq).values(**values))
+
+    async def run(seq: int) -> None:
+        async with open_database(read_url(url)) as database:
+            await database.writer.transaction(partial(change, seq))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"inputs": {"edad": 9999}}, {"inputs": []}, {"output": "bocio"}, {"plausibles": 7}],
+    ids=["no patient", "no object", "no class", "no set"],
+)
+async def test_a_row_that_cannot_be_read_is_named_and_the_others_count(
+    url: str, production: Bundle, values: dict[str, object]
+) -> None:
+    answered = [prediction(seq, age=seq % 121, ill=seq % 2 > 0, plausible=["sano"]) for seq in range(1, 201)]
+    await record(url, *answered, *[outcome(900 + seq, of=seq, right=True, minute=1) for seq in range(1, 41)])
+    await changed(url, **values)(7)
+
+    compared = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
+
+    assert compared.unreadable == [str(uuid.UUID(int=7))]
+    agreed = compared.figures[-1]
+    conclusive = 39 if "plausibles" in values else 40
+    assert (compared.recent.predictions, agreed.count) == (200 if "plausibles" in values else 199, conclusive)
+
+
+async def test_only_the_newest_rows_of_the_window_are_read(url: str, production: Bundle) -> None:
+    await record(url, *[prediction(seq, age=200 if seq <= 40 else 40, days_ago=9 - seq / 10) for seq in range(1, 91)])
+    compared = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE, 50)
+    assert (compared.recent.predictions, compared.unreadable) == (50, [])
+    everything = await compare_recent(read_url(url), PacienteDePrueba, production, LIMITS, SINCE)
+    assert (everything.recent.predictions, len(everything.unreadable)) == (50, 40)
 
 
 async def test_one_correction_is_too_few_to_count(url: str, production: Bundle) -> None:

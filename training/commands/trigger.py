@@ -15,8 +15,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -29,12 +30,20 @@ from training.config import FILE, Trigger, read_parameters
 from training.context import TrainingContext
 from training.errors import BusyError, ParametersError, RegistryError, StageFailedError
 from training.monitoring.drift import DriftFigure, RecentPredictions, agreement
-from training.monitoring.predictions_db import PredictionFilter, open_predictions, parse_patient
+from training.monitoring.predictions_db import (
+    MOST_ROWS,
+    PredictionFilter,
+    RecentPrediction,
+    open_predictions,
+    parse_patient,
+)
 from training.registry.promotion import sync_links
 from training.stage_runner import log_line
 
 _FOLDER = "trigger"
 _REPORT = "report.json"
+_MOST_NAMED = 20
+"""Ids of unreadable rows in the report and the output."""
 _START_LOG = "started.jsonl"
 
 
@@ -48,9 +57,11 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
     now = dt.datetime.now(dt.UTC)
     database_url = context.settings.database()
     since = now - dt.timedelta(days=limits.days)
-    recent, figures = asyncio.run(compare_recent(database_url, context.patient, production, limits, since))
+    compared_with = asyncio.run(compare_recent(database_url, context.patient, production, limits, since))
+    recent, figures = compared_with.recent, compared_with.figures
     folder = context.settings.var / _FOLDER
     _print_figures(figures, folder / _REPORT)
+    _print_unreadable(compared_with.unreadable)
     beyond = [figure.name for figure in figures if figure.beyond]
     started = bool(beyond) and claim_start(folder, now, limits, beyond)
     version = production.manifest.version
@@ -58,6 +69,8 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
         "time": now.isoformat(),
         "version": version,
         "predictions": recent.predictions,
+        "unreadable": len(compared_with.unreadable),
+        "unreadable_ids": compared_with.unreadable[:_MOST_NAMED],
         "findings": [figure.model_dump() for figure in figures],
         "started": started,
     }
@@ -77,13 +90,27 @@ def main(_: argparse.Namespace, context: TrainingContext) -> str:
     return "the pipeline ran"
 
 
-async def compare_recent(
-    database_url: URL, patient: type[Patient], production: Bundle, limits: Trigger, since: dt.datetime
-) -> tuple[RecentPredictions, list[DriftFigure]]:
-    """Compare predictions recorded since `since` with the training data of `production`.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Recent predictions, their figures, and the ids of rows that cannot be read: no patient or model gives such."""
+
+    recent: RecentPredictions
+    figures: list[DriftFigure]
+    unreadable: list[str]
+
+
+async def compare_recent(  # noqa: PLR0913, PLR0917 - each is one fact of the comparison
+    database_url: URL,
+    patient: type[Patient],
+    production: Bundle,
+    limits: Trigger,
+    since: dt.datetime,
+    most_rows: int = MOST_ROWS,
+) -> Comparison:
+    """Compare predictions recorded since `since`, the newest `most_rows`, with the training data of `production`.
 
     Raises:
-        DatabaseError: the database cannot be read, or a row was changed after it was recorded.
+        DatabaseError: the database cannot be read.
         RegistryError: the bundle of `production` has no distribution of its training data.
 
     """
@@ -93,14 +120,30 @@ async def compare_recent(
         raise RegistryError(message)
     recent = RecentPredictions(manifest.reference)
     selected = PredictionFilter(manifest.name, manifest.patient_digest, since)
-    async with open_predictions(database_url) as database:
+    unreadable: list[str] = []
+    async with open_predictions(database_url, most_rows) as database:
         async for chunk in database.predictions(selected):
+            encoded = [(row, _encoded(patient, row, production.digest, recent.classes)) for row in chunk]
+            unreadable += [row.id for row, numbers in encoded if numbers is None]
             recent.add(
-                [parse_patient(patient, inputs).encode() for inputs, _, _ in chunk],
-                [output for _, output, digest in chunk if digest == production.digest],
+                [numbers for _, numbers in encoded if numbers is not None],
+                [row.output for row, numbers in encoded if numbers is not None and row.digest == production.digest],
             )
-        agreed = await database.doctors_agreed(selected, production.digest)
-    return recent, [*recent.figures(limits), agreement(sum(agreed), len(agreed), limits)]
+        agreed, without_set = await database.doctors_agreed(selected, production.digest)
+    figures = [*recent.figures(limits), agreement(sum(agreed), len(agreed), limits)]
+    return Comparison(recent, figures, list(dict.fromkeys([*unreadable, *without_set])))
+
+
+def _encoded(
+    patient: type[Patient], row: RecentPrediction, production: str, classes: Collection[str]
+) -> list[float] | None:
+    """Return the encoded inputs of a row, or None if no patient has them, or no model of `production` its output."""
+    if row.digest == production and row.output not in classes:
+        return None
+    try:
+        return parse_patient(patient, row.inputs).encode()
+    except Exception:  # noqa: BLE001 - a disease's own rules may raise anything on data that they did not foresee
+        return None
 
 
 def claim_start(folder: Path, now: dt.datetime, limits: Trigger, reasons: list[str]) -> bool:
@@ -166,6 +209,13 @@ def _print_figures(figures: list[DriftFigure], report: Path) -> None:
         log_line("trigger", figure.summary)
     if few := len(figures) - len(known):
         log_line("trigger", f"too few  for {few} of {len(figures)} figures; {report} names them")
+
+
+def _print_unreadable(ids: list[str]) -> None:
+    """Print how many rows cannot be read, and the first of their ids."""
+    if ids:
+        named = ", ".join(ids[:_MOST_NAMED]) + (", …" if len(ids) > _MOST_NAMED else "")
+        log_line("trigger", f"predicciones: {len(ids):,} rows cannot be read and do not count: {named}")
 
 
 def _write_report(folder: Path, report: dict[str, object]) -> None:

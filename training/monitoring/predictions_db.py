@@ -23,16 +23,19 @@ from training.errors import DatabaseError
 _CHUNK_ROWS = 1000
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 600
+MOST_ROWS = 1_000_000
+"""Predictions, and outcomes, that are read at most: the newest of the window."""
 _PREDICTIONS = text(
-    "SELECT CAST(inputs AS TEXT), output, modelo_digest FROM predicciones "
-    "WHERE timestamp >= :since AND modelo = :model AND paciente_digest = :digest"
+    "SELECT CAST(id AS TEXT), CAST(inputs AS TEXT), output, modelo_digest FROM predicciones "
+    "WHERE timestamp >= :since AND modelo = :model AND paciente_digest = :digest "
+    "ORDER BY timestamp DESC LIMIT :most"
 )
 _OUTCOMES = text(
     "SELECT r.prediccion_id, p.output, CAST(p.plausibles AS TEXT), r.aceptada, r.diagnostico FROM resultados AS r "
     "JOIN predicciones AS p ON p.id = r.prediccion_id "
     "WHERE p.timestamp >= :since AND p.modelo = :model AND p.paciente_digest = :digest "
     "AND p.modelo_digest = :answered_by "
-    "ORDER BY r.registrado, r.id"
+    "ORDER BY r.registrado DESC, r.id DESC LIMIT :most"
 )
 _PREDICTION = (
     "SELECT id, CAST(timestamp AS TEXT), CAST(inputs AS TEXT), output, CAST(probabilidades AS TEXT), modelo, "
@@ -68,31 +71,46 @@ class PredictionFilter:
     since: dt.datetime
 
 
+class RecentPrediction(NamedTuple):
+    """One recent answer; `inputs` is JSON text, `digest` that of the model."""
+
+    id: str
+    inputs: str
+    output: str
+    digest: str
+
+
 class PredictionDatabase:
-    """An open database of predictions."""
+    """An open database of predictions; it reads the newest `most_rows` of what is selected."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, most_rows: int = MOST_ROWS) -> None:
         """Read over `connection`."""
-        self._connection = connection
+        self._connection, self._most_rows = connection, most_rows
 
-    async def predictions(self, selected: PredictionFilter) -> AsyncIterator[list[tuple[str, str, str]]]:
-        """Yield chunks of (inputs as JSON text, output, digest of the model), in no order."""
+    async def predictions(self, selected: PredictionFilter) -> AsyncIterator[list[RecentPrediction]]:
+        """Yield chunks of predictions, the newest first."""
         async with self._connection.stream(_PREDICTIONS, self._values(selected)) as rows:
             async for chunk in rows.partitions(_CHUNK_ROWS):
-                yield [(inputs, output, digest) for inputs, output, digest in chunk]
+                yield [RecentPrediction(*row) for row in chunk]
 
-    async def doctors_agreed(self, selected: PredictionFilter, digest: str) -> list[bool]:
-        """Return, for each conclusive prediction with an outcome, whether the doctor agreed; the latest outcome counts.
+    async def doctors_agreed(self, selected: PredictionFilter, digest: str) -> tuple[list[bool], list[str]]:
+        """Return, for each conclusive prediction with an outcome, whether the doctor agreed; the last outcome counts.
 
-        Only predictions of the model with that `digest` count: a new registry starts again with version 1. An answer
-        with several plausible diagnoses names them all, so another one than the likeliest is no error of the model.
+        The second list has the ids of predictions that cannot be read. The last outcome is the one recorded last. Only
+        predictions of the model with that `digest` count: a new registry starts again with version 1. An answer with
+        several plausible diagnoses names them all, so another one than the likeliest is no error of the model.
         """
-        latest: dict[str, bool] = {}
+        last: dict[str, bool | None] = {}
+        unreadable = []
         async with self._connection.stream(_OUTCOMES, {**self._values(selected), "answered_by": digest}) as rows:
             async for prediction, output, plausible, accepted, diagnosis in rows:
-                if _is_conclusive(plausible):
-                    latest[str(prediction)] = bool(accepted) or diagnosis == output
-        return list(latest.values())
+                if (name := str(prediction)) in last:
+                    continue
+                conclusive = _is_conclusive(plausible)
+                last[name] = (bool(accepted) or diagnosis == output) if conclusive else None
+                if conclusive is None:
+                    unreadable.append(name)
+        return [agreed for agreed in last.values() if agreed is not None], unreadable
 
     async def prediction(self, identifier: str) -> Prediction | None:
         """Return the prediction with this id, a canonical UUID, or None."""
@@ -104,11 +122,16 @@ class PredictionDatabase:
         since: dt.datetime | str = selected.since
         if self._connection.dialect.name == "sqlite":  # timestamps are text there
             since = selected.since.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-        return {"since": since, "model": selected.model, "digest": selected.patient_digest}
+        return {
+            "since": since,
+            "model": selected.model,
+            "digest": selected.patient_digest,
+            "most": self._most_rows,
+        }
 
 
 @asynccontextmanager
-async def open_predictions(url: URL) -> AsyncIterator[PredictionDatabase]:
+async def open_predictions(url: URL, most_rows: int = MOST_ROWS) -> AsyncIterator[PredictionDatabase]:
     """Open the database at `url`, as `shared.database_url.read_url` returns it, for reading.
 
     Raises:
@@ -118,7 +141,7 @@ async def open_predictions(url: URL) -> AsyncIterator[PredictionDatabase]:
     engine = _engine(url)
     try:
         async with engine.connect() as connection:
-            yield PredictionDatabase(connection)
+            yield PredictionDatabase(connection, most_rows)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]  # later lines may quote values
         message = f"DATABASE_URL: the predictions there cannot be read: {reason or type(error).__name__}"
@@ -142,13 +165,15 @@ def parse_patient(patient: type[Patient], inputs: str) -> Patient:
         raise DatabaseError(message) from None
 
 
-def _is_conclusive(plausible: str | None) -> bool:
-    """Return whether one diagnosis is plausible, by JSON text; None: the model has no sets, and every answer counts."""
+def _is_conclusive(plausible: str | None) -> bool | None:
+    """Return whether one diagnosis is plausible, by JSON text, or None if that cannot be read.
+
+    Without a text the model has no sets, and every answer counts.
+    """
     try:
         return plausible is None or len(json.loads(plausible)) == 1
-    except (ValueError, TypeError):
-        message = "predicciones: a row was changed after it was recorded; its plausibles are no list of classes"
-        raise DatabaseError(message) from None
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def _check_file(path: Path) -> None:
