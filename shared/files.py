@@ -71,6 +71,22 @@ def file_version(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create `folder` and its missing parents, open to their owner only. As root, each gets the owner of its parent.
+
+    Raises:
+        OSError: it cannot be created.
+
+    """
+    if folder.exists():
+        return
+    make_private_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:  # services do not run as root, and must be able to use it
+        owner = folder.parent.stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable: fsync of a file does not cover its name."""
     descriptor = os.open(folder, os.O_RDONLY)

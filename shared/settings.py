@@ -51,13 +51,14 @@ class ServiceSettings(ProcessSettings):
     keep_alive_seconds: int = Field(default=120, ge=1)
     """How long an open connection waits for a request; longer than clients' pools and balancers keep theirs."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
-    """Accepted host names of requests, comma separated, without port."""
+    """Accepted host names of requests, comma separated, without port. Any name beyond loopback needs keys."""
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"
     """The patient class, as package.module:Class."""
     var: Path = Field(default=Path("var"), alias="PREDECIR_VAR")
     """Folder for all state but the database."""
     keys: Path | None = Field(default=None, alias="PREDECIR_KEYS")
-    """File of the API keys, shared by all replicas, instead of keys/access.json under PREDECIR_VAR."""
+    """File of the API keys, shared by all replicas, instead of keys/access.json under PREDECIR_VAR. If it is set, no
+    service starts without keys."""
     key_rate: float = Field(default=1000, ge=0)
     """Requests per second of one API key to one replica; 0: no limit. Keys of services have no limit."""
     key_burst: int = Field(default=1000, ge=1)
@@ -67,6 +68,14 @@ class ServiceSettings(ProcessSettings):
     def keys_file(self) -> Path:
         """The file of the API keys."""
         return self.keys or self.var / "keys" / "access.json"
+
+    @property
+    def keys_mark(self) -> Path | None:
+        """The file that records that keys existed (`shared.web.api_keys`); None with PREDECIR_KEYS.
+
+        It is in the outbox's folder, so that a loss of the folder of keys does not remove it.
+        """
+        return self.var / "gateway" / "keys-required" if self.keys is None else None
 
 
 def read_settings(kind: type[S]) -> S:

@@ -22,7 +22,8 @@ def _main() -> int:
     if arguments.command is None:
         return main("gateway", GatewaySettings, alone)
     try:
-        return key_admin.run(read_settings(GatewaySettings).keys_file, arguments)
+        settings = read_settings(GatewaySettings)
+        return key_admin.run(settings.keys_file, arguments, settings.keys_mark)
     except SettingsError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for a person, in one line
         return BAD_SETTINGS

@@ -1,4 +1,4 @@
-"""`python -m services.gateway keys`: create, list and revoke the API keys that all services share.
+"""`python -m services.gateway keys`: create, list, revoke and reset the API keys that all services share.
 
 Only a new key goes to standard output, for scripts. Everything else goes to standard error.
 """
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.files import locked, replace_file
-from shared.web.api_keys import ApiKey, ApiKeyFile, KeyFileError, Role, digest, read_keys
+from shared.files import locked, make_private_folder, replace_file, sync_folder
+from shared.web.api_keys import ApiKey, ApiKeyFile, KeyFileError, Role, digest, read_keys, write_mark
 
 PREFIX = "pdk_"
 """Prefix of every key, by which secret scanners recognise a leaked one."""
@@ -31,18 +31,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     commands.add_parser("list", help="show all keys ever made, without the keys themselves")
     revoke = commands.add_parser("revoke", help="revoke a key; takes effect within seconds wherever the file is shared")
     revoke.add_argument("id", help="its id, as shown by list")
+    commands.add_parser(
+        "reset", help="delete all keys: services started afterwards need none, and serve this machine only"
+    )
 
 
-def run(path: Path, arguments: Namespace) -> int:
-    """Run the command of `arguments` on the file at `path`; return the exit code."""
+def run(path: Path, arguments: Namespace, mark: Path | None = None) -> int:
+    """Run the command of `arguments` on the file at `path`; return the exit code. `mark` records that keys exist."""
     try:
         match arguments.action:
             case "create":
                 key, entry = create(path, Role(arguments.role), arguments.name)
                 print(key)  # noqa: T201 - the only place where it is shown
+                if mark is not None:
+                    write_mark(mark)
                 _print(f"keys: created {entry.id} for {entry.role}; the key is shown only this once")
             case "list":
                 _show(read_keys(path) or ApiKeyFile())
+            case "reset":
+                reset(path, mark)
+                _print("keys: deleted all; running services reject every request until they are restarted")
             case _:
                 revoke(path, arguments.id)
                 _print(f"keys: revoked {arguments.id}")
@@ -86,6 +94,22 @@ def revoke(path: Path, key_id: str) -> None:
         ]
 
 
+def reset(path: Path, mark: Path | None) -> None:
+    """Delete the file of keys, also a damaged one, and then `mark`: after a crash between the two, keys are needed.
+
+    Raises:
+        KeyFileError: one of them cannot be deleted.
+
+    """
+    for file in (path, mark):
+        try:
+            if file is not None and file.exists():
+                file.unlink()
+                sync_folder(file.parent)
+        except OSError as error:
+            raise KeyFileError(f"{file} cannot be deleted: {error.strerror}") from None
+
+
 def _show(listed: ApiKeyFile) -> None:
     print(f"{'ID':12}  {'ROLE':8}  {'CREATED':20}  {'REVOKED':20}  NAME")  # noqa: T201 - for a person
     for key in listed.keys:
@@ -106,7 +130,7 @@ def _changed(path: Path) -> Iterator[list[ApiKey]]:
 
     Services do not run as root: a file written by root must stay readable to them.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     with locked(path.parent):
         keys = list((read_keys(path) or ApiKeyFile()).keys)
         yield keys

@@ -2,6 +2,8 @@
 
 A key is 256 random bits and is shown once. The file holds its SHA-256, so that reading the file opens nothing. A slow
 password hash would add nothing: 256 random bits cannot be guessed. `services.gateway.key_admin` writes the file.
+
+A second file, the mark, records that keys existed. Without it a lost file would open the service at its next start.
 """
 
 import hashlib
@@ -14,12 +16,16 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.files import file_version
+from shared.files import file_version, make_private_folder, replace_file
 from shared.settings import SettingsError
 
 _CHECK_SECONDS = 1.0
 """Shortest time between two checks of the file. A revoked key may be valid for that long."""
 _SCHEME = b"bearer"
+_MARK = b"""\
+There are or were API keys here. While this file exists, no service starts without them.
+`python -m services.gateway keys reset` deletes the keys and this file.
+"""
 
 
 class Role(StrEnum):
@@ -58,7 +64,7 @@ class ApiKeyFile(BaseModel):
 
 
 class KeyFileError(Exception):
-    """The file exists and cannot be used; the message is one line with path and reason."""
+    """The file or its mark cannot be used; the message is one line with path and reason."""
 
 
 def read_keys(path: Path) -> ApiKeyFile | None:
@@ -78,6 +84,21 @@ def read_keys(path: Path) -> ApiKeyFile | None:
         raise KeyFileError(f"{path} is not a list of keys; restore it, or remove it and create keys anew") from None
 
 
+def write_mark(mark: Path) -> None:
+    """Record durably that keys exist, unless `mark` exists.
+
+    Raises:
+        KeyFileError: it cannot be written.
+
+    """
+    try:
+        if not mark.exists():
+            make_private_folder(mark.parent)
+            replace_file(mark, _MARK, mode=0o600, folder_owner=True)
+    except OSError as error:
+        raise KeyFileError(f"{mark} cannot be written: {error.strerror}") from None
+
+
 def digest(key: bytes) -> str:
     """Return the SHA-256 of a key, in hexadecimal."""
     return hashlib.sha256(key).hexdigest()
@@ -89,14 +110,14 @@ class ApiKeyStore:
     If the file is removed or damaged, every key is rejected until it is restored: a revocation must not get lost.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read `path`.
+    def __init__(self, path: Path, mark: Path | None = None) -> None:
+        """Read `path`. As soon as it has a key, record that in `mark`.
 
         Raises:
             SettingsError: the file exists and cannot be used.
 
         """
-        self._path = path
+        self._path, self._mark = path, mark
         self._log = structlog.get_logger()
         self._version: tuple[int, ...] = ()
         self._by_digest: dict[str, ApiKey] = {}
@@ -120,6 +141,11 @@ class ApiKeyStore:
                 self._log.error("keys_unusable", reason=str(error))
             self.failure, self.required = str(error), True
 
+    @property
+    def active(self) -> int:
+        """The number of keys that are not revoked."""
+        return len(self._by_digest)
+
     def find(self, authorization: bytes) -> ApiKey | None:
         """Return the key in the value of an `Authorization` header, or None if it is unknown or revoked."""
         scheme, _, key = authorization.partition(b" ")
@@ -139,5 +165,14 @@ class ApiKeyStore:
         keys = () if listed is None else listed.keys
         self._version = version
         self._by_digest = {key.sha256: key for key in keys if key.revoked is None}
-        self.required = self.required or bool(keys)
         self.failure = None
+        if keys and not self.required:
+            self.required = True
+            self._record()
+
+    def _record(self) -> None:
+        try:
+            if self._mark is not None:
+                write_mark(self._mark)
+        except KeyFileError as error:
+            self._log.warning("keys_mark_not_written", reason=str(error))

@@ -7,7 +7,6 @@ parts. `main` binds the port, serves until SIGTERM or SIGINT, drains, and closes
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import signal
 import socket
 import sys
@@ -34,6 +33,7 @@ from shared.telemetry import configure_logging, described
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer
 from shared.web.connection import CLOSE
+from shared.web.key_requirement import open_keys
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import add_documentation, document
@@ -243,8 +243,7 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
 
 
 async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
-    keys = ApiKeyStore(settings.keys_file)
-    _check_address(settings, keys)
+    keys = open_keys(settings)
     registry = CollectorRegistry()
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(_unexpected)
@@ -304,25 +303,6 @@ def _of_keys(keys: ApiKeyStore) -> Part:
     # Readiness is open to everybody, so it does not show the file's path.
     reason = Reason("Las claves no se pueden leer; vea el registro.")
     return Part((), lambda: {} if keys.failure is None else {"claves": reason})
-
-
-def _check_address(settings: ServiceSettings, keys: ApiKeyStore) -> None:
-    """Require keys, and host names chosen by the operator, for an address beyond loopback."""
-    try:
-        loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = settings.host == "localhost"
-    if loopback:
-        return
-    if not keys.required:
-        raise SettingsError(
-            "settings: HOST: without keys only a loopback address is allowed, such as 127.0.0.1;"
-            " to allow others, create a key with: python -m services.gateway keys create --role medico"
-        )
-    if "allowed_hosts" not in settings.model_fields_set:
-        raise SettingsError(
-            "settings: ALLOWED_HOSTS: name the hosts by which clients reach this HOST, such as predecir.example.org"
-        )
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -84,6 +85,28 @@ def test_without_keys_an_address_beyond_loopback_is_78_in_one_line(tmp_path: Pat
     code, said = refused(service, tmp_path, {"HOST": "0.0.0.0", "ALLOWED_HOSTS": "predecir.example.org"})  # noqa: S104 - what must not work
     assert (code, len(said.splitlines())) == (78, 1)
     assert "keys create" in said
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_whose_file_of_keys_is_not_there_is_78_in_one_line(tmp_path: Path, service: str) -> None:
+    code, said = refused(service, tmp_path, {"PREDECIR_KEYS": "lost/access.json"})
+    assert (code, len(said.splitlines())) == (78, 1)
+    assert "PREDECIR_KEYS: lost/access.json is not there" in said
+
+
+def test_a_file_of_keys_lost_while_stopped_closes_the_service(tmp_path: Path) -> None:
+    ops = new_key(tmp_path, "ops")
+    with running("services.recorder", tmp_path) as recorder:
+        assert '"event": "keys_required"' in recorder.errors()
+        assert plain_http.get(f"{recorder.url}/metrics", headers=bearer(ops)).status_code == 200
+    shutil.rmtree(tmp_path / "var" / "keys")
+    code, said = refused("services.recorder", tmp_path, {})
+    assert (code, len(said.splitlines())) == (78, 1)
+    assert "there were keys" in said
+    assert keys(tmp_path, "reset").returncode == 0
+    with running("services.recorder", tmp_path) as recorder:
+        assert '"event": "keys_not_required"' in recorder.errors()
+        assert recorder.get("/metrics").status_code == 200
 
 
 def test_with_keys_an_address_beyond_loopback_needs_names_to_answer_to(tmp_path: Path) -> None:

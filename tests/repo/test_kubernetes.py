@@ -123,6 +123,13 @@ def test_variables_are_settings_and_those_of_compose(service: str) -> None:
     assert variables ^ set(compose()[service]) == ({"PREDECIR_VAR"} if service == "gateway" else set())
 
 
+@each
+@every_service
+def test_every_service_names_its_file_of_keys_so_that_none_starts_without(overlay: Path, service: str) -> None:
+    for variables in (environment(service, overlay), compose()[service]):
+        assert variables["PREDECIR_KEYS"] == "/var/predecir/var/access/access.json"
+
+
 @pytest.mark.parametrize("name", [*SERVICES, "training", "mlflow"])
 def test_values_are_those_of_compose(name: str) -> None:
     ours, theirs = environment(name), compose()[name]
