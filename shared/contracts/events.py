@@ -100,6 +100,8 @@ class _Event(_Frozen):
     time: AwareDatetime
     datacontenttype: Literal["application/json"]
     datahash: str
+    claveid: Annotated[str, StringConstraints(pattern="^[0-9a-f]{1,64}$")] | None = None
+    """The id of the API key of the request; absent if it needed none, and from older gateways."""
 
 
 class PredictionMade(_Event):
@@ -136,8 +138,9 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
     score: Score,
     reference: str | None = None,
     plausible: Sequence[str] | None = None,
+    key_id: str = "",
 ) -> bytes:
-    """Serialise one `PredictionMade`. `time` is RFC 3339 with an offset. A fact that is None is omitted.
+    """Serialise one `PredictionMade`. `time` is RFC 3339 with an offset. A fact that is None or empty is omitted.
 
     `inputs` are of a `Patient`, which has no -0.0: a database may store it as 0.0, and the hash would not hold.
     """
@@ -156,12 +159,12 @@ def write_prediction(  # noqa: PLR0913 - each is one fact of the event
         data["referencia"] = reference
     if plausible is not None:
         data["plausibles"] = plausible
-    return _serialised(PREDICTION_MADE, event_id, source, time, data)
+    return _serialised(PREDICTION_MADE, event_id, source, time, data, key_id)
 
 
-def write_feedback(*, event_id: str, source: str, time: str, feedback: Feedback) -> bytes:
-    """Serialise one `FeedbackRegistered`. `time` is RFC 3339 with an offset."""
-    return _serialised(FEEDBACK_REGISTERED, event_id, source, time, feedback.model_dump())
+def write_feedback(*, event_id: str, source: str, time: str, feedback: Feedback, key_id: str = "") -> bytes:
+    """Serialise one `FeedbackRegistered`. `time` is RFC 3339 with an offset. An empty `key_id` is omitted."""
+    return _serialised(FEEDBACK_REGISTERED, event_id, source, time, feedback.model_dump(), key_id)
 
 
 def read_event(body: bytes, now: datetime | None = None) -> PredictionMade | FeedbackRegistered:
@@ -251,26 +254,27 @@ def json_schema(name: str) -> bytes:
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _serialised(kind: str, event_id: str, source: str, time: str, data: Mapping[str, Any]) -> bytes:
+def _serialised(kind: str, event_id: str, source: str, time: str, data: Mapping[str, Any], key_id: str) -> bytes:  # noqa: PLR0913, PLR0917 - the attributes
     """Wrap `data` in its CloudEvents envelope.
 
-    The hash covers `data` but neither id nor time. Two gateways that answer the same request produce the same hash, and
-    other data under the same id is detected.
+    The hash covers `data` but neither id, time nor key. Two gateways that answer the same request produce the same
+    hash, and other data under the same id is detected.
     """
     content = orjson.dumps(data)
-    return orjson.dumps(
-        {
-            "specversion": "1.0",
-            "id": event_id,
-            "type": kind,
-            "version": VERSION,
-            "source": source,
-            "time": time,
-            "datacontenttype": "application/json",
-            "datahash": hashlib.sha256(content).hexdigest(),
-            "data": orjson.Fragment(content),
-        }
-    )
+    event = {
+        "specversion": "1.0",
+        "id": event_id,
+        "type": kind,
+        "version": VERSION,
+        "source": source,
+        "time": time,
+        "datacontenttype": "application/json",
+        "datahash": hashlib.sha256(content).hexdigest(),
+    }
+    if key_id:
+        event["claveid"] = key_id
+    event["data"] = orjson.Fragment(content)
+    return orjson.dumps(event)
 
 
 if __name__ == "__main__":

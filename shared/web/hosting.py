@@ -30,6 +30,7 @@ from shared.failpoints import arm
 from shared.patient import PatientClassError
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging, described
+from shared.web.access_trail import AccessTrail
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer
 from shared.web.connection import CLOSE
@@ -137,12 +138,16 @@ def edge_of(app: FastAPI) -> Edge:
 
 
 def edge_app(
-    app: FastAPI, allowed_hosts: str, keys: ApiKeyStore | None = None, limit: RateLimit | None = None
+    app: FastAPI,
+    allowed_hosts: str,
+    keys: ApiKeyStore | None = None,
+    limit: RateLimit | None = None,
+    trail: AccessTrail | None = None,
 ) -> EdgeMiddleware:
     """Put the edge middleware before `app`, which `http_app` built; without `keys` no request needs one."""
     edge = edge_of(app)
     authorizer = None if keys is None else Authorizer(keys, edge.roles, limit or RateLimit(0, 1))
-    return EdgeMiddleware(app, edge.hot, allowed_hosts, edge.rejections, authorizer)
+    return EdgeMiddleware(app, edge.hot, allowed_hosts, edge.rejections, authorizer, trail)
 
 
 def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: asyncio.Event | None) -> Router:
@@ -243,19 +248,20 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
 
 
 async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
-    keys = open_keys(settings)
+    keys, trail = open_keys(settings), AccessTrail(service)
+    limit = RateLimit(settings.key_rate, settings.key_burst)
     registry = CollectorRegistry()
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(_unexpected)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
-    with _listen(settings.host, settings.port) as sock:
+    with contextlib.closing(trail), _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
             shedder = next((part.shedder for part in parts if part.shedder is not None), None)
             server = _Server(
                 uvicorn.Config(
-                    edge_app(app, settings.allowed_hosts, keys, RateLimit(settings.key_rate, settings.key_burst)),
+                    edge_app(app, settings.allowed_hosts, keys, limit, trail),
                     http=server_protocol(edge_of(app).rejections, shedder),
                     ws="none",
                     lifespan="off",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.web.access_trail import AccessTrail
 from shared.web.authorization import Authorizer
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
@@ -19,42 +20,61 @@ class EdgeMiddleware:
     127.0.0.1 (DNS rebinding), which shows in `Host`, or by a plain cross-origin POST, which shows in `Origin`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts
         self,
         app: ASGIApp,
         hot: Mapping[tuple[str, str], ASGIApp],
         allowed_hosts: str,
         rejections: Rejections,
         authorizer: Authorizer | None = None,
+        trail: AccessTrail | None = None,
     ) -> None:
         """Serve `hot` by method and path, everything else by `app`, under the comma-separated `allowed_hosts`.
 
-        Without an `authorizer` no request needs a key. A hot application raises before it sends anything or never.
+        Without an `authorizer` no request needs a key, and without a `trail` none is logged. A hot application raises
+        before it sends anything, or answers with 200.
         """
         self._app, self._hot, self._rejections, self._authorizer = app, dict(hot), rejections, authorizer
+        self._trail = trail
         self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request, or answer its rejection. The server passes on only HTTP."""
+        status: int | None = None
         try:
             self._admit(scope)
             hot = self._hot.get((scope["method"], scope["path"]))
-            if hot is not None:
+            if hot is None:
+                status = await self._framework(scope, receive, send)
+            else:
                 await hot(scope, receive, send)
+                status = 200
         except ProblemError as problem:
+            status = problem.status
             await self._rejections.response(problem, scope)(scope, receive, _unstored(send))
         except Exception as error:  # noqa: BLE001 - the server would log the error with its values
+            status = 500
             self._rejections.note_failure(error)
             await self._rejections.failure_response(scope)(scope, receive, send)
-        else:
-            if hot is None:
-                await self._framework(scope, receive, send)
+        finally:  # also of a request that is cancelled
+            if self._trail is not None:
+                self._trail.add(scope, status)
 
-    async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _framework(self, scope: Scope, receive: Receive, send: Send) -> int | None:
+        """Serve the request by the framework; return the status of its response, or None if it sent none."""
+        status: int | None = None
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         try:
-            await self._app(scope, receive, _unstored(send))
+            await self._app(scope, receive, _unstored(noting))
         except Exception as error:  # noqa: BLE001 - the framework has answered 500 and raises on; the server would log values
             self._rejections.note_failure(error)
+        return status
 
     def _admit(self, scope: Scope) -> None:
         headers = dict(scope["headers"])

@@ -36,8 +36,11 @@ FOLDER = Path(__file__).parent / "golden"
 GOLDEN = (FOLDER / "prediccion.realizada.v1.json").read_bytes()
 REFERRED = (FOLDER / "prediccion.realizada.v1.referencia.json").read_bytes()
 PLAUSIBLE = (FOLDER / "prediccion.realizada.v1.plausibles.json").read_bytes()
+KEYED = (FOLDER / "prediccion.realizada.v1.clave.json").read_bytes()
 ACCEPTED = (FOLDER / "resultado.registrado.v1.json").read_bytes()
 CORRECTED = (FOLDER / "resultado.registrado.v1.corregido.json").read_bytes()
+KEYED_ACCEPTED = (FOLDER / "resultado.registrado.v1.clave.json").read_bytes()
+KEY_ID = "3f9c0a61b2d4"
 OUTCOME = Feedback(prediccion="01890a5d-ac96-774b-bcce-b302099a8057", aceptada=True, diagnostico=None, motivo=None)
 CORRECTION = OUTCOME.model_copy(
     update={"aceptada": False, "diagnostico": "hipotiroidismo", "motivo": 'TSH repetida: 14 mU/L\n"clínica" clara'}
@@ -69,12 +72,13 @@ def written(**changes: Any) -> bytes:  # noqa: ANN401
     return write_prediction(**event | changes)
 
 
-def registered(outcome: Feedback) -> bytes:
+def registered(outcome: Feedback, key_id: str = "") -> bytes:
     return write_feedback(
         event_id="01890a5d-ac96-774b-bcce-b302099a8058",
         source="/gateway/1c1b5f6e-0f0e-4a52-8d4c-3f3a4f7d8a11",
         time="2026-11-23T05:47:26.123456+00:00",
         feedback=outcome,
+        key_id=key_id,
     )
 
 
@@ -82,7 +86,9 @@ def test_version_1_is_written_as_it_always_was() -> None:
     assert written() == GOLDEN
     assert written(reference="5f" * 32) == REFERRED
     assert written(plausible=["hipertiroidismo", "sin_alteracion"]) == PLAUSIBLE
+    assert written(key_id=KEY_ID) == KEYED
     assert registered(OUTCOME) == ACCEPTED
+    assert registered(OUTCOME, KEY_ID) == KEYED_ACCEPTED
     assert registered(CORRECTION) == CORRECTED
 
 
@@ -109,6 +115,8 @@ def test_version_1_is_read() -> None:
     assert prediction(REFERRED).data.referencia == "5f" * 32
     assert event.data.plausibles is None
     assert prediction(PLAUSIBLE).data.plausibles == ["hipertiroidismo", "sin_alteracion"]
+    assert event.claveid is None
+    assert [read_event(body).claveid for body in (KEYED, KEYED_ACCEPTED)] == [KEY_ID, KEY_ID]
 
 
 @pytest.mark.parametrize(("golden", "outcome"), [(ACCEPTED, OUTCOME), (CORRECTED, CORRECTION)])
@@ -125,11 +133,12 @@ def prediction(body: bytes) -> PredictionMade:
     return event
 
 
-def test_the_hash_covers_question_and_answer_but_neither_id_nor_time() -> None:
+def test_the_hash_covers_question_and_answer_but_no_id_time_or_key() -> None:
     def datahash(**changes: Any) -> str:  # noqa: ANN401
         return read_event(written(**changes)).datahash
 
     assert datahash(event_id="other", time="2026-01-01T00:00:00+00:00") == datahash()
+    assert datahash(key_id=KEY_ID) == datahash()
     assert datahash(inputs={"edad": 48}) != datahash()
     assert datahash(score=Score([0.07, 0.93], MODEL)) != datahash()
     assert datahash(reference="5f" * 32) != datahash()
@@ -158,6 +167,8 @@ def test_an_unknown_attribute_is_ignored() -> None:
         (ACCEPTED.replace(b'"aceptada":true', b'"aceptada":false'), "fields missing or wrong: data$"),
         (CORRECTED.replace(b'"aceptada":false', b'"aceptada":true'), "fields missing or wrong: data$"),
         (CORRECTED.replace(b"14 mU/L", b"74 mU/L"), "datahash"),
+        (KEYED.replace(b'"claveid":"3f9c', b'"claveid":"=74 '), "fields missing or wrong: claveid"),
+        (KEYED.replace(b'"claveid":"3f9c', b'"claveid":"' + b"74" * 32), "fields missing or wrong: claveid"),
     ],
 )
 def test_the_error_of_an_unreadable_event_omits_its_content(body: bytes, reason: str) -> None:

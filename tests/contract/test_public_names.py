@@ -79,9 +79,9 @@ INFERENCE_ROUTES = {
 COLUMNS = {
     "predicciones": """
         id timestamp inputs output probabilidad probabilidades modelo modelo_version modelo_digest paciente_digest
-        gateway_id seq hash registrado referencia plausibles
+        gateway_id seq hash registrado referencia plausibles clave_id
     """,
-    "resultados": "id timestamp prediccion_id aceptada diagnostico motivo gateway_id seq hash registrado",
+    "resultados": "id timestamp prediccion_id aceptada diagnostico motivo gateway_id seq hash registrado clave_id",
     "duplicados": "gateway_id seq prediccion_id recibido",
     "cuarentena": "id recibido motivo gateway_id seq cuerpo prediccion_id huella",
     "gateways": "gateway_id respondidas pendiente_desde visto al_dia asentado",
@@ -92,15 +92,15 @@ COLUMNS = {
     """,
     "predicciones_tiroides": """
         id timestamp dia mes output probabilidad probabilidades plausibles modelo_version modelo_digest
-        paciente_digest gateway_id registrado aceptada diagnostico_medico resultado_timestamp
-        modelo_version_numero concluyente plausibles_numero dia_local
+        paciente_digest gateway_id registrado clave_id aceptada diagnostico_medico resultado_timestamp
+        resultado_clave_id modelo_version_numero concluyente plausibles_numero dia_local
         edad sexo tsh t3 t4_total captacion_t4 indice_t4_libre toma_tiroxina posible_tiroxina
         medicacion_antitiroidea enfermedad_aguda embarazo cirugia_tiroidea tratamiento_i131 sospecha_hipotiroidismo
         sospecha_hipertiroidismo litio bocio tumor hipopituitarismo trastorno_psiquiatrico
     """,
 }
 
-ATTRIBUTES = "specversion id type version source time datacontenttype datahash data"
+ATTRIBUTES = "specversion id type version source time datacontenttype datahash claveid data"
 EVENT_DATA = {
     "prediccion.realizada": "inputs output probabilidad probabilidades modelo paciente referencia plausibles",
     "resultado.registrado": "prediccion aceptada diagnostico motivo",

@@ -70,6 +70,7 @@ async def test_a_published_event_is_listed_and_found_by_its_id(tmp_path: Path) -
         "hash": sent["datahash"],
         "referencia": None,
         "plausibles": None,
+        "clave_id": None,
         "resultado": None,
     }
 
@@ -84,11 +85,11 @@ async def test_the_fields_of_a_prediction_keep_their_order(tmp_path: Path) -> No
 
     fields = (
         "id timestamp inputs output probabilidad probabilidades modelo modelo_version modelo_digest paciente_digest "
-        "gateway_id seq hash referencia plausibles registrado resultado"
+        "gateway_id seq hash referencia plausibles registrado clave_id resultado"
     )
     assert list(listed) == fields.split()
     assert list(one) == [*fields.split(), "resultados"]
-    assert list(listed["resultado"]) == ["aceptada", "diagnostico", "motivo", "timestamp"]
+    assert list(listed["resultado"]) == ["aceptada", "diagnostico", "motivo", "timestamp", "clave_id"]
 
 
 async def test_feedback_is_listed_newest_first(tmp_path: Path) -> None:
@@ -110,8 +111,10 @@ async def test_feedback_is_listed_newest_first(tmp_path: Path) -> None:
         "diagnostico": "hipertiroidismo",
         "motivo": "otra prueba",
         "timestamp": "2026-03-01T13:00:00Z",
+        "clave_id": None,
     }
-    first = {"aceptada": True, "diagnostico": None, "motivo": None, "timestamp": "2026-03-01T12:00:00Z"}
+    moment = "2026-03-01T12:00:00Z"
+    first = {"aceptada": True, "diagnostico": None, "motivo": None, "timestamp": moment, "clave_id": None}
     assert (listed["referencia"], listed["resultado"]) == ("5f" * 32, last)
     assert listed["plausibles"] == ["negativo", "hipertiroidismo"]
     assert one == listed | {"resultados": [last, first]}
@@ -141,6 +144,29 @@ async def test_an_analyst_gets_neither_references_nor_reasons(tmp_path: Path) ->
     assert {answer.headers["cache-control"] for answer in answers[Role.MEDICO]} == {"no-store"}
     one = answers[Role.ANALISTA][1].json()
     assert [row["diagnostico"] for row in one["resultados"]] == ["hipertiroidismo"]
+
+
+async def test_an_analyst_sees_the_keys_of_requests_and_doctors_do_not(tmp_path: Path) -> None:
+    body = event(key_id="3f9c0a61b2d4")
+    of = orjson.loads(body)["id"]
+    keys = {role: create(tmp_path / "access.json", role)[0] for role in (Role.MEDICO, Role.ANALISTA)}
+    async with served(tmp_path) as (recorder, _):
+        feedback = feedback_event(of, key_id="b2d43f9c0a61")
+        await recorder.store.publish([delivery(1, body), delivery(2, feedback)])
+        app = http_app("test", recorder.part, registry=CollectorRegistry())
+        transport = httpx.ASGITransport(edge_app(app, "localhost", ApiKeyStore(tmp_path / "access.json")))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            shown = {}
+            for role, key in keys.items():
+                headers = {"Authorization": f"Bearer {key}"}
+                [listed] = (await client.get("/predicciones", headers=headers)).json()["predicciones"]
+                one = (await client.get(f"/predicciones/{of}", headers=headers)).json()
+                rows = [listed, listed["resultado"], one, one["resultado"], *one["resultados"]]
+                shown[role] = [row["clave_id"] for row in rows]
+
+    asked, answered = "3f9c0a61b2d4", "b2d43f9c0a61"
+    assert shown[Role.ANALISTA] == [asked, answered, asked, answered, answered]
+    assert shown[Role.MEDICO] == [None] * 5
 
 
 async def test_at_most_the_last_hundred_rows_of_feedback_are_shown(tmp_path: Path) -> None:

@@ -174,6 +174,19 @@ def test_the_gateway_asks_inference_with_a_key_of_its_own(tmp_path: Path) -> Non
             assert predict(servicio).status_code == 403
 
 
+def test_a_stop_loses_no_line_of_the_trail_of_accesses(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "var", DatosPaciente)
+    medico = new_key(tmp_path, "medico")
+    with running("services.local", tmp_path, {"LOG_LEVEL": "error"}) as local:
+        until_now(lambda: local.get("/health/ready").status_code == 200)
+        answers = [plain_http.post(f"{local.url}/predecir", json=PATIENT, headers=bearer(medico)) for _ in range(70)]
+        assert local.stop() == 0
+    lines = [json.loads(line) for line in local.errors().splitlines() if "patients_accessed" in line]
+    assert [line["prediction"] for line in lines] == [answer.json()["id"] for answer in answers]
+    assert {(line["route"], line["status"], line["service"]) for line in lines} == {("POST /predecir", 200, "local")}
+    assert {line["caller"] for line in lines} == {keys(tmp_path, "list").stdout.split("\n")[1].split()[0]}
+
+
 @pytest.mark.parametrize("role", [None, "medico"])
 def test_a_gateway_reports_that_inference_rejects_its_key(tmp_path: Path, role: str | None) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)

@@ -114,6 +114,7 @@ def event(  # noqa: PLR0913 - each is one fact of the event
     probability: float = 0.9123456789012345,
     reference: str | None = None,
     plausible: Sequence[str] | None = None,
+    key_id: str = "",
 ) -> bytes:
     classes = ("negativo", "hipertiroidismo")
     model = ModelFacts(
@@ -139,20 +140,26 @@ def event(  # noqa: PLR0913 - each is one fact of the event
         score=Score(probabilities, model),
         reference=reference,
         plausible=plausible,
+        key_id=key_id,
     )
 
 
-def feedback_event(
+def feedback_event(  # noqa: PLR0913 - each is one fact of the event
     prediction_id: str,
     diagnosis: str | None = None,
     *,
     event_id: str | None = None,
     time: datetime = START,
     reason: str | None = None,
+    key_id: str = "",
 ) -> bytes:
     feedback = Feedback(prediccion=prediction_id, aceptada=diagnosis is None, diagnostico=diagnosis, motivo=reason)
     return write_feedback(
-        event_id=event_id or str(uuid.uuid4()), source="gateway", time=time.isoformat(), feedback=feedback
+        event_id=event_id or str(uuid.uuid4()),
+        source="gateway",
+        time=time.isoformat(),
+        feedback=feedback,
+        key_id=key_id,
     )
 
 
@@ -442,6 +449,17 @@ async def test_feedback_on_an_id_that_is_no_uuid_is_quarantined(recorder: Record
 
     (quarantined,) = await recorder.rows(CUARENTENA)
     assert quarantined.motivo == "its prediction is not a canonical UUID"
+
+
+async def test_the_id_of_the_key_is_recorded_and_older_events_have_none(recorder: Recording) -> None:
+    asked = event(key_id="3f9c0a61b2d4")
+    of = orjson.loads(asked)["id"]
+    said = feedback_event(of, key_id="b2d43f9c0a61")
+    await recorder.store.record([delivery(1, asked), delivery(2), delivery(3, said), delivery(4, feedback_event(of))])
+
+    assert [row.clave_id for row in await recorder.rows()] == ["3f9c0a61b2d4", None]
+    assert [row.clave_id for row in await recorder.rows(RESULTADOS)] == ["b2d43f9c0a61", None]
+    assert await recorder.rows(CUARENTENA) == []
 
 
 async def test_reference_and_plausible_classes_are_recorded(recorder: Recording) -> None:

@@ -58,6 +58,7 @@ def made_up(first: int, number: int) -> Iterator[PredictionRow]:
             referencia=reference_of(rng.randrange(PATIENTS)),
             plausibles=orjson.dumps([output]).decode(),
             registrado=moment,
+            clave_id=None,
             body=b"",
         )
 
@@ -81,6 +82,7 @@ def feedback_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
             seq=row.seq + _AFTER,
             hash=row.hash,
             registrado=moment,
+            clave_id=None,
             body=b"",
         )
 

@@ -21,6 +21,7 @@ from services.gateway.outbox.database import IdempotencyRecord, request_hash
 from services.gateway.rejections import unavailable
 from shared.contracts.events import LONGEST_REASON, Feedback, write_feedback
 from shared.patient import Patient, rule_broken
+from shared.web.access_trail import note_access
 from shared.web.authorization import caller_id
 from shared.web.problems import ProblemError, invalid_form
 
@@ -106,7 +107,7 @@ class FeedbackHandler:
         try:
             async with asyncio.timeout(self._deadline):
                 with self._admission.admitted(scope):
-                    response = await self._stored_response(feedback, caller_id(scope), key)
+                    response = await self._stored_response(feedback, scope, key)
                     return response, await self._admission.delivered()
         except TimeoutError:
             raise unavailable("plazo", "No se pudo confirmar a tiempo que se guardó; repita.") from None
@@ -118,16 +119,22 @@ class FeedbackHandler:
             raise invalid_form(error, _SENTENCES) from None
         return Feedback(prediccion=prediction_id, **sent.model_dump())
 
-    async def _stored_response(self, feedback: Feedback, caller: str, key: str | None) -> bytes:
+    async def _stored_response(self, feedback: Feedback, scope: Scope, key: str | None) -> bytes:
+        caller = caller_id(scope)
         feedback_id = new_id() if key is None else keyed_feedback_id(feedback.prediccion, caller, key)
         response = orjson.dumps({"id": feedback_id, **feedback.model_dump(exclude={"motivo"})})
         event = write_feedback(
-            event_id=feedback_id, source=self._admission.source, time=datetime.now(UTC).isoformat(), feedback=feedback
+            event_id=feedback_id,
+            source=self._admission.source,
+            time=datetime.now(UTC).isoformat(),
+            feedback=feedback,
+            key_id=caller,
         )
         hashed = request_hash(orjson.dumps(feedback.model_dump(exclude_none=True)))  # as before a new optional field
         earlier = await self._admission.store(
             event, None if key is None else IdempotencyRecord(feedback_id, hashed, response)
         )
+        note_access(scope, prediction=feedback.prediccion)
         if earlier is None:
             self._stored.labels(str(feedback.aceptada).lower()).inc()
         return earlier or response

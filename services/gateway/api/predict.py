@@ -23,6 +23,7 @@ from services.gateway.rejections import no_model, not_arrived, unavailable
 from shared.contracts.events import write_prediction
 from shared.contracts.scoring import ModelUnavailableError, Scorer
 from shared.patient import Patient
+from shared.web.access_trail import note_access
 from shared.web.authorization import caller_id
 from shared.web.middleware import UNSTORED
 
@@ -77,7 +78,7 @@ class Predict:
             async with asyncio.timeout(self._deadline):
                 patient = read_patient(await read_json(scope, receive), self._patient)
                 with self._admission.admitted(scope):
-                    response = await self._stored_response(patient, caller_id(scope), key, reference)
+                    response = await self._stored_response(patient, scope, key, reference)
                     return response, await self._admission.delivered()
         except ModelUnavailableError as error:
             raise no_model(str(error)) from None
@@ -86,9 +87,10 @@ class Predict:
                 raise not_arrived() from None
             raise unavailable("plazo", "No se pudo responder a tiempo; inténtelo de nuevo.") from None
 
-    async def _stored_response(self, patient: Patient, caller: str, key: str | None, reference: str | None) -> bytes:
+    async def _stored_response(self, patient: Patient, scope: Scope, key: str | None, reference: str | None) -> bytes:
         """Score `patient`, store the answer, and return the response."""
         score = await self._scorer.score(patient.encode())
+        caller = caller_id(scope)
         answer_id = new_id() if key is None else keyed_id(caller, key)
         answer = self._answers.make(answer_id, patient, score)
         response = orjson.dumps(answer)
@@ -101,13 +103,16 @@ class Predict:
             score=score,
             reference=reference,
             plausible=answer["plausibles"],
+            key_id=caller,
         )
         record = None
         if key is not None:  # with another reference it is another request
             entered = orjson.dumps(self._entered(patient), option=orjson.OPT_SORT_KEYS)
             request = entered + (reference or "").encode()
             record = IdempotencyRecord(answer_id, request_hash(request), response)
-        return await self._admission.store(event, record) or response
+        earlier = await self._admission.store(event, record)
+        note_access(scope, prediction=answer_id)
+        return earlier or response
 
     def _entered(self, patient: Patient) -> dict[str, Any]:
         """Return the values that are not defaults, by name: the same for one request before and after a new column."""

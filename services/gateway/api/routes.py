@@ -14,6 +14,7 @@ from services.gateway.api.feedback import FeedbackHandler, ResultadoGuardado, fe
 from services.gateway.api.patient_reference import HashDeReferencia, PatientReferences, Referencia
 from services.gateway.api.requests import LONGEST_KEY, patient_schema, read_in_time, read_patient
 from shared.patient import Patient
+from shared.web.access_trail import note_access
 from shared.web.api_keys import Role
 from shared.web.problems import Problem
 from shared.web.routing import Body, Router
@@ -139,7 +140,9 @@ def gateway_router(deps: GatewayDeps) -> Router:
     )
     async def explicar(request: Request) -> Response:
         body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
-        return JSONResponse(await deps.explainer.explain(read_patient(body, patient)))
+        explanation = await deps.explainer.explain(read_patient(body, patient))
+        note_access(request.scope, rows=1)
+        return JSONResponse(explanation)
 
     @router.post(
         "/referencias",
@@ -152,7 +155,9 @@ def gateway_router(deps: GatewayDeps) -> Router:
     )
     async def referencias(request: Request) -> Response:
         body = await read_in_time(request.scope, request.receive, deps.deadline_seconds)
-        return JSONResponse({"hash": deps.references.of_body(body)})
+        hashed = deps.references.of_body(body)
+        note_access(request.scope, rows=1)
+        return JSONResponse({"hash": hashed})
 
     return router
 

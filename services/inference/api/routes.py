@@ -39,6 +39,7 @@ from shared.contracts.open_inference import (
 )
 from shared.contracts.scoring import ModelUnavailableError
 from shared.patient import Patient
+from shared.web.access_trail import note_access
 from shared.web.api_keys import Role
 from shared.web.bodies import read_body
 from shared.web.problems import ProblemError
@@ -163,6 +164,7 @@ def _add_infer(
         read = partial(_parse, body, request.headers.get(JSON_LENGTH), loaded, columns, max_rows)
         parsed, rows = await _run(len(body), read)
         probabilities = await batcher.infer(rows, loaded)
+        note_access(request.scope, rows=len(rows))
         return await _run(len(body), partial(_response, parsed, loaded.model, probabilities))
 
     @routes.post("/models/{name}/infer", roles={Role.SERVICIO}, **options)

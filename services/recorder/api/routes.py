@@ -22,6 +22,7 @@ from services.recorder.api.queries import BadCursorError, is_recorded, read_one,
 from services.recorder.db.database import DATABASE_ERRORS
 from services.recorder.db.rows import FeedbackRow, PredictionRow, row_columns
 from shared.contracts.transport import OutboxState
+from shared.web.access_trail import note_access
 from shared.web.api_keys import Role
 from shared.web.authorization import caller_role
 from shared.web.problems import Problem, ProblemError, invalid_parameters
@@ -48,8 +49,8 @@ def read_router(
 
     @router.get("/predicciones", roles=_READERS, summary="Predicciones registradas, de la más nueva a la más antigua")
     async def predicciones(filtro: Annotated[Filtro, Query()], request: Request) -> Pagina:
-        analyst = caller_role(request.scope) is Role.ANALISTA
-        if analyst and filtro.referencia is not None:
+        role = caller_role(request.scope)
+        if role is Role.ANALISTA and filtro.referencia is not None:
             raise ProblemError(403, "rol", "Su clave no permite buscar por la referencia de un paciente.")
         output = filtro.output
         if output is not None and output not in diagnoses and not await _queried(is_recorded(readers, output)):
@@ -58,8 +59,9 @@ def read_router(
             rows, following = await _queried(read_page(readers, filtro))
         except BadCursorError:
             raise invalid_parameters({"cursor": "unknown"}) from None
-        shown = map(_impersonal, rows) if analyst else rows
-        return Pagina(predicciones=[Prediccion.model_validate(row) for row in shown], siguiente=following)
+        note_access(request.scope, rows=len(rows))
+        shown = [Prediccion.model_validate(_shown(row, role)) for row in rows]
+        return Pagina(predicciones=shown, siguiente=following)
 
     @router.get(
         "/predicciones/{id}",
@@ -74,8 +76,8 @@ def read_router(
             row = None
         if row is None:
             raise ProblemError(404, "prediccion_no_encontrada", "No hay ninguna predicción registrada con ese id.")
-        analyst = caller_role(request.scope) is Role.ANALISTA
-        return PrediccionConResultados.model_validate(_impersonal(row) if analyst else row)
+        note_access(request.scope, prediction=row["id"])
+        return PrediccionConResultados.model_validate(_shown(row, caller_role(request.scope)))
 
     @router.get(
         "/conciliacion", roles={Role.ANALISTA, Role.OPS}, summary="¿Está todo lo respondido? La cuenta de cada gateway"
@@ -106,18 +108,25 @@ def read_router(
     return router
 
 
-_PERSONAL_FEEDBACK, _PERSONAL = (
-    {column.name: None for column in row_columns(row) if column.api and column.api.personal}
-    for row in (FeedbackRow, PredictionRow)
-)
+_HIDDEN = {
+    role: tuple(
+        {column.name: None for column in row_columns(row) if column.api and column.api.hidden_from is role}
+        for row in (PredictionRow, FeedbackRow)
+    )
+    for role in _READERS
+}
+"""Null for each column of a prediction and of feedback that keys of a role may not read."""
 
 
-def _impersonal(row: dict[str, Any]) -> dict[str, Any]:
-    """Return `row` without the columns that identify a person."""
-    without = {**_PERSONAL, "resultado": row["resultado"] and {**row["resultado"], **_PERSONAL_FEEDBACK}}
+def _shown(row: dict[str, Any], role: Role | None) -> dict[str, Any]:
+    """Return `row` without the columns that are hidden from `role`; None is a request without a key."""
+    if role is None:
+        return row
+    of_prediction, of_feedback = _HIDDEN[role]
+    shown = {**row, **of_prediction, "resultado": row["resultado"] and {**row["resultado"], **of_feedback}}
     if "resultados" in row:
-        without["resultados"] = [{**feedback, **_PERSONAL_FEEDBACK} for feedback in row["resultados"]]
-    return row | without
+        shown["resultados"] = [{**feedback, **of_feedback} for feedback in row["resultados"]]
+    return shown
 
 
 async def _queried(reading: Coroutine[Any, Any, T]) -> T:

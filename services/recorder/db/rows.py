@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Text
 from sqlalchemy.types import TypeEngine
 
 from services.recorder.db.types import JSON_DOCUMENT, UUID_TEXT, UtcTimestamp
+from shared.web.api_keys import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,12 @@ class ColumnType:
 class ApiField:
     """A field of the read API, with its description in Spanish.
 
-    A column that identifies a person is `personal`: analysts get null.
+    Keys of the role `hidden_from` get null: a column that identifies a patient is hidden from analysts, and one that
+    identifies the author of a request from doctors.
     """
 
     description: str | None = None
-    personal: bool = False
+    hidden_from: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ class PredictionRow:
         str | None,
         "the doctor's reference to the patient, as keyed hash",
         ApiField(
-            "Hash de la referencia del paciente, si se indicó; véase /referencias. Null para analistas.", personal=True
+            "Hash de la referencia del paciente, si se indicó; véase /referencias. Null para analistas.",
+            hidden_from=Role.ANALISTA,
         ),
     ]
     plausibles: Annotated[
@@ -162,6 +165,12 @@ class PredictionRow:
         "when it was recorded here, UTC",
         ApiField("Cuándo se registró, en UTC."),
         ViewColumn("Cuándo se guardó aquí, en UTC"),
+    ]
+    clave_id: Annotated[
+        str | None,
+        "id of the API key that asked; NULL: without keys, or from an older gateway",
+        ApiField("Identificador de la clave con la que se pidió. Null para médicos.", hidden_from=Role.MEDICO),
+        ViewColumn("Identificador de la clave de acceso con la que se pidió; NULL si no hizo falta o no consta"),
     ]
     body: bytes
 
@@ -195,7 +204,7 @@ class FeedbackRow:
     motivo: Annotated[
         str | None,
         "why, in the doctor's words: PATIENT DATA",
-        ApiField("Por qué, con sus palabras; null para analistas.", personal=True),
+        ApiField("Por qué, con sus palabras; null para analistas.", hidden_from=Role.ANALISTA),
     ]
     timestamp: Annotated[
         datetime,
@@ -207,6 +216,15 @@ class FeedbackRow:
     seq: Annotated[int, "its number among all that gateway answered"]
     hash: Annotated[str, "SHA-256 of what was said"]
     registrado: Annotated[datetime, "when it was recorded here, UTC"]
+    clave_id: Annotated[
+        str | None,
+        "id of the API key that sent it; NULL: without keys, or from an older gateway",
+        ApiField("Identificador de la clave con la que se envió. Null para médicos.", hidden_from=Role.MEDICO),
+        ViewColumn(
+            "Identificador de la clave de acceso del último resultado; NULL si no hizo falta o no consta",
+            name="resultado_clave_id",
+        ),
+    ]
     body: bytes
 
 

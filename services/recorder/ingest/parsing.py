@@ -76,6 +76,7 @@ def _prediction(event: PredictionMade, moment: datetime, delivery: Delivery, now
         referencia=data.referencia,
         plausibles=None if data.plausibles is None else orjson.dumps(data.plausibles).decode(),
         registrado=now,
+        clave_id=event.claveid,
         body=delivery.body,
     )
 
@@ -93,6 +94,7 @@ def _feedback(event: FeedbackRegistered, moment: datetime, delivery: Delivery, n
         seq=delivery.seq,
         hash=event.datahash,
         registrado=now,
+        clave_id=event.claveid,
         body=delivery.body,
     )
 
