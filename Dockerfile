@@ -35,7 +35,8 @@ RUN $INSTALL -r mlflow.txt
 # User, folder, health check and stop signal. /var/predecir is a service's folder; var/ is in it.
 FROM ${PYTHON} AS base
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/predecir --shell /usr/sbin/nologin predecir \
-    && cd /var && install -d -o predecir -g predecir predecir predecir/outbox predecir/trust \
+    && cd /var && install -d -o predecir -g predecir predecir \
+    && install -d -m 700 -o predecir -g predecir predecir/outbox predecir/trust \
         predecir/var predecir/var/access predecir/var/keys predecir/var/models
 COPY deploy/healthy deploy/slot /usr/local/bin/
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/predecir PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -86,6 +87,8 @@ COPY data /opt/predecir/data
 COPY shared /opt/predecir/shared
 COPY training /opt/predecir/training
 COPY deploy/train /usr/local/bin/
+# A training on the machine that builds leaves dvc.lock for its owner only.
+RUN chmod -R a+rX /opt/predecir
 ARG GIT_COMMIT=unknown
 ENV GIT_COMMIT=$GIT_COMMIT
 HEALTHCHECK NONE

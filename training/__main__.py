@@ -9,12 +9,17 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if Ctrl-C comes while a command's module is imported
 
 import argparse
+import os
 import sys
 from functools import partial
 from importlib import import_module
 from inspect import cleandoc
+from pathlib import Path
 
+from shared.private_files import UMASK, restrict
 from training.context import TrainingContext
+from training.data.pointer import POINTER
+from training.data.raw import RAW
 from training.stage_runner import heartbeat, log_line, run
 
 STAGES = {
@@ -77,7 +82,18 @@ def _run(words: list[str]) -> int:
                 module.add_arguments(command)
     arguments = parser.parse_args(words)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run(arguments.command, partial(arguments.main, arguments, TrainingContext()))
+    return run(arguments.command, partial(_work, arguments, TrainingContext()))
+
+
+def _work(arguments: argparse.Namespace, context: TrainingContext) -> str:
+    """Run the command after taking the rights of other users from patients' files of before."""
+    tracked = (RAW,) if POINTER.exists() else ()  # other data are their owner's
+    var = context.settings.var
+    folders = {var.resolve(): var, Path("var").resolve(): Path("var")}  # stages write to `var` whatever PREDECIR_VAR is
+    if restricted := sum(restrict(folder, *tracked) for folder in folders.values()):
+        log_line(arguments.command, f"{restricted} files and folders were open to other users; now to their owner only")
+    summary: str = arguments.main(arguments, context)
+    return summary
 
 
 def _details(docstring: str | None) -> str:
@@ -86,4 +102,5 @@ def _details(docstring: str | None) -> str:
 
 
 if __name__ == "__main__":
+    os.umask(UMASK)
     sys.exit(main(sys.argv[1:]))

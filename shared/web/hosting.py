@@ -7,6 +7,7 @@ parts. `main` binds the port, serves until SIGTERM or SIGINT, drains, and closes
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp
 
 from shared.failpoints import arm
 from shared.patient import PatientClassError
+from shared.private_files import UMASK, restrict
 from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_settings
 from shared.telemetry import configure_logging, described
 from shared.web.access_trail import AccessTrail
@@ -235,6 +237,9 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
     try:
         settings = read_settings(kind)
         configure_logging(settings.log_level, service=service)
+        os.umask(UMASK)
+        if restricted := restrict(settings.var):
+            structlog.get_logger().warning("private_files_restricted", folder=str(settings.var), count=restricted)
         arm(settings.failpoint)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, opened))

@@ -12,6 +12,7 @@ import pytest
 from tests.support.anemia import environment, lay_down
 from tests.support.data import dvc
 from tests.support.paths import ROOT
+from tests.support.private_files import open_to_others
 
 AIRFLOW = Path(sys.prefix) / "airflow/bin/airflow"
 
@@ -86,6 +87,7 @@ def test_a_run_pulls_trains_promotes_and_reports(scheduler: Scheduler, folder: P
     assert (folder / "var/models/anemia/staging").readlink().name == "1"
     assert (folder / "var/models/anemia/production").readlink().name == "1"
     assert "production" in ended.stdout.partition("training history")[2]
+    assert open_to_others(folder / "var", folder / "data/raw.csv") == []
 
 
 def test_invalid_data_fail_the_run_which_still_reports(scheduler: Scheduler, folder: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support import plain_http
 from tests.support.anemia import PAGE, PATIENT, change, environment, example, lay_down
 from tests.support.database import is_settled, query
 from tests.support.paths import ROOT
+from tests.support.private_files import open_to_others
 from tests.support.processes import running
 from tests.support.waiting import until_now
 
@@ -87,6 +88,36 @@ def test_training_again_registers_nothing_new(trained: tuple[Path, str]) -> None
     assert ended.returncode == 0, ended.stderr
     assert "nothing changed for prepare, check, train, evaluate" in lines(ended.stdout, "pipeline")[-1]
     assert sorted(path.name for path in (folder / "var/models/anemia").glob("[!.]*")) == ["1", "production", "staging"]
+
+
+def test_no_file_of_training_is_open_to_other_users(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    assert (folder / "var/pipeline/cases.csv").exists()
+    assert open_to_others(folder / "var") == []
+
+
+def test_a_training_restricts_the_files_of_earlier_ones(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    for path in (folder / "var", folder / "var/pipeline", folder / "var/mlartifacts"):
+        path.chmod(0o755)
+    (folder / "var/pipeline/cases.csv").chmod(0o644)
+    ended = train(folder)
+    assert ended.returncode == 0, ended.stderr
+    [line] = [line for line in ended.stdout.splitlines() if "open to other users" in line]
+    assert line.startswith("pipeline  4 files and folders were open")
+    assert open_to_others(folder / "var") == []
+
+
+def test_stages_that_dvc_runs_by_itself_write_for_their_owner_only(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = os.environ | environment(folder) | {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder / "var/dvc/site")}
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "--force", "--single-item", "prepare"]
+    (folder / "var/pipeline/cases.csv").unlink()
+    under_022 = ["sh", "-c", 'umask 022; exec "$@"', "sh", *command]
+    subprocess.run(under_022, cwd=folder, env=variables, check=True, timeout=120)
+    assert (folder / "var/pipeline/cases.csv").exists()
+    assert open_to_others(folder / "var/pipeline") == []
 
 
 def trigger(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
 from tests.support.bundles import PacienteDePrueba, make_bundle
 from tests.support.database import is_settled, query
+from tests.support.private_files import open_to_others
 from tests.support.processes import Process, command, interrupted, refused, running
 from tests.support.waiting import until_now
 
@@ -96,6 +97,22 @@ def test_a_promotion_reaches_the_running_process_without_failures(folder: Path) 
             return bool(answer.json()["modelo"]["version"] == "2")
 
         until_now(swapped)
+
+
+def test_a_start_restricts_the_files_of_earlier_ones_and_its_own(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    make_bundle(var, DatosPaciente)
+    for path in (var, var / "models"):
+        path.chmod(0o755)
+    before = len(open_to_others(var))
+    under_022 = ["sh", "-c", 'umask 022; exec "$@"', "sh"]
+    with running("services.local", tmp_path, prefix=under_022) as process:
+        until_now(lambda: process.get("/health/ready").status_code == 200)
+        logged = [json.loads(line) for line in process.errors().splitlines()]
+        [line] = [line for line in logged if line["event"] == "private_files_restricted"]
+    assert line["count"] == before >= 2
+    assert (var / "gateway/outbox.db").exists()
+    assert open_to_others(var, *tmp_path.glob("predicciones.db*")) == []
 
 
 def test_every_service_of_the_process_answers(local: Process) -> None:
