@@ -8,7 +8,7 @@ from alembic import op
 from services.recorder.db.types import UtcTimestamp
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 _ROWS_AT_ONCE = 50
 """A row may have as many bytes as a message of the broker."""
