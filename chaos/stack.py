@@ -21,6 +21,7 @@ from chaos.supervised import Supervised
 from chaos.surroundings import KINDS, Surroundings, surroundings
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import make_bundle
+from tests.support.enrolment import enrolment
 from tests.support.haproxy import Pool, haproxy_command
 from tests.support.waiting import until
 
@@ -101,6 +102,7 @@ def _service(around: Surroundings, kind: str, number: int, settings: Mapping[str
         "INFERENCE_URL": f"http://127.0.0.1:{around.legs['gateway-inference'].port}",
         "BROKER_URL": around.broker_url("gateway-broker" if kind == "gateway" else "recorder-broker"),
         "DATABASE_URL": around.database_url("recorder-database"),
+        **enrolment(around.folder),
         **settings,
     }
     if number == 1 and kind != "inference":

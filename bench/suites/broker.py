@@ -18,11 +18,14 @@ from services.gateway.outbox.outbox import Outbox
 from services.gateway.outbox.relay import Relay
 from services.recorder.app import open_recorder
 from services.recorder.ingest.consumer import Consumer
+from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
 from services.recorder.settings import RecorderSettings
 from shared.broker.topology import topology
 from shared.cancellation import cancel_and_wait
+from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import Delivery
 from tests.support.broker import Broker
+from tests.support.enrolment import SECRET
 from tests.support.postgres import postgres_server
 from tests.support.rabbitmq import rabbit_server
 from tests.support.recorder_suite import event
@@ -59,7 +62,7 @@ async def _relay(broker: Broker, folder: Path, events: int, batch_events: int) -
     for _ in range(0, events, _AT_ONCE):
         await asyncio.gather(*(outbox.append(event()) for _ in range(_AT_ONCE)))
     await broker.declare()
-    async with broker.transport() as transport:
+    async with broker.transport(*outbox.keys.values(), secret=SECRET) as transport:
         relay = Relay(
             outbox, transport, DiskGuard(folder, min_free_mb=1), batch_events=batch_events, linger_seconds=0.02
         )
@@ -75,7 +78,8 @@ async def _relay(broker: Broker, folder: Path, events: int, batch_events: int) -
 async def _record(broker: Broker, database: str, events: int, prefetch: int) -> None:
     registry = CollectorRegistry()
     async with open_recorder(RecorderSettings(database_url=database), registry) as recorder:
-        consumer = Consumer(broker.url, broker.topology, recorder.store, prefetch=prefetch, silence_seconds=30)
+        trust = GatewayTrust(TrustPolicy(secret=SECRET), recorder.store)
+        consumer = Consumer(broker.url, broker.topology, recorder.store, trust, prefetch=prefetch, silence_seconds=30)
         clock = _Clock()
         running = asyncio.create_task(consumer.run())
         await _until(lambda: registry.get_sample_value(_RECORDED) == events)
@@ -86,12 +90,13 @@ async def _record(broker: Broker, database: str, events: int, prefetch: int) -> 
 async def _small(broker: Broker, events: int) -> None:
     """Fill the queue with messages of one event, as a gateway under low load publishes them."""
     await broker.declare()
-    async with broker.transport() as transport:
-        await transport.publish([Delivery("g", 1, event())])
+    key = GatewayKey.generate()
+    async with broker.transport(key, secret=SECRET) as transport:
+        await transport.publish([Delivery(key.gateway_id, 1, event())])
         clock = _Clock()
         for start in range(2, events + 1, _AT_ONCE):
             seqs = range(start, min(start + _AT_ONCE, events + 1))
-            await asyncio.gather(*(transport.publish([Delivery("g", seq, event())]) for seq in seqs))
+            await asyncio.gather(*(transport.publish([Delivery(key.gateway_id, seq, event())]) for seq in seqs))
         clock.tell("quorum queue, one event a message", events)
 
 

@@ -11,7 +11,9 @@ import orjson
 
 from chaos.failpoints.databases import Database
 from chaos.failpoints.tally import Tally
+from shared.contracts.gateway_proof import GatewayKey
 from tests.support.broker import Broker, hand_over
+from tests.support.enrolment import SECRET, enrolment
 from tests.support.recorder_suite import delivery, event
 from tests.support.waiting import until_now
 from tests.support.zygote import Forked, Zygote
@@ -30,6 +32,7 @@ class Publisher:
     broker: Broker
     numbers: Iterator[int]
     ids: list[str]
+    key: GatewayKey
 
     def publish(self) -> None:
         """Publish one message of a few events and wait for its confirmation."""
@@ -47,8 +50,9 @@ class Publisher:
         until_now(ended, seconds=_SECONDS)
 
     async def _publish(self, bodies: list[bytes]) -> None:
-        async with self.broker.transport() as transport:
-            await hand_over(transport, [delivery(next(self.numbers), body) for body in bodies])
+        gateway = self.key.gateway_id
+        async with self.broker.transport(self.key, secret=SECRET) as transport:
+            await hand_over(transport, [delivery(next(self.numbers), body, gateway=gateway) for body in bodies])
 
 
 def hit(  # noqa: PLR0913 - how often, with what, from where, to where
@@ -59,11 +63,12 @@ def hit(  # noqa: PLR0913 - how often, with what, from where, to where
     `broker` and `database` must be new.
     """
     tally, passes = Tally(failpoint, f"server profile, {database.place}"), random.Random(0)  # noqa: S311 - when to die
-    publisher = Publisher(broker, count(1), [])
+    publisher = Publisher(broker, count(1), [], GatewayKey.generate())
     environment = {
         "BROKER_URL": broker.url,
         "BROKER_PREFIX": broker.topology.events.exchange,
         "DATABASE_URL": database.url,
+        **enrolment(folder),
     }
     for _ in range(hits):
         armed = str(passes.randint(1, _LAST_PASS))

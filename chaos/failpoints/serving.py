@@ -12,6 +12,7 @@ from chaos.failpoints.tally import Tally
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.broker import Broker
 from tests.support.bundles import make_bundle
+from tests.support.enrolment import enrolment
 from tests.support.waiting import until_now
 from tests.support.zygote import Zygote
 
@@ -45,7 +46,12 @@ def server_profile(zygote: Zygote, broker: Broker, folder: Path) -> Iterator[Pro
     for each in (inference, recorder, gateway):
         each.mkdir(parents=True)
     make_bundle(inference / "var", DatosPaciente)
-    environment = {"BROKER_URL": broker.url, "BROKER_PREFIX": broker.topology.events.exchange, "RELAY_LINGER_MS": "20"}
+    environment = {
+        "BROKER_URL": broker.url,
+        "BROKER_PREFIX": broker.topology.events.exchange,
+        "RELAY_LINGER_MS": "20",
+        **enrolment(folder),
+    }
     with (
         zygote.running("services.recorder", recorder, environment),
         zygote.running("services.inference", inference) as model,

@@ -1,4 +1,4 @@
-"""A foreign publisher with the gateways' password: it sends poison messages, and good messages a second time."""
+"""A foreign publisher with a gateway's password and secret: it sends poison, and good messages a second time."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,8 @@ from shared.broker.topology import Topology
 from shared.cancellation import background
 from tests.support.loop_thread import in_loop_thread
 
-_GATEWAY = "nobody"
+_APP = "foreign"
+"""Marks its own messages, so that it does not double them."""
 _CONNECT_SECONDS = 5
 _CONFIRM_SECONDS = 5
 _CLOSE_SECONDS = 2
@@ -31,11 +32,16 @@ _SECONDS = 30
 class ForeignPublisher:
     """A publisher that continues through every restart of the broker; the messages in `sent` are confirmed."""
 
-    def __init__(self, url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float) -> None:
-        """Publish a poison message every `poison_seconds`, and the share `doubled_share` of good messages once more."""
+    def __init__(  # noqa: PLR0913 - where, as which gateway, and how often
+        self, url: str, wanted: Topology, secret: bytes, *, seed: int, poison_seconds: float, doubled_share: float
+    ) -> None:
+        """Publish a poison message every `poison_seconds`, and the share `doubled_share` of good messages once more.
+
+        The good events of the poison are recorded if `secret` is the recorder's enrolment secret.
+        """
         self._url, self._topology = url, wanted
         self._pause, self._share, self._seed = poison_seconds, doubled_share, Random(seed)  # noqa: S311 - repeatable
-        self._factory, self._kinds = PoisonFactory(_GATEWAY, Random(seed)), cycle(KINDS)  # noqa: S311 - the same
+        self._factory, self._kinds = PoisonFactory(Random(seed), secret), cycle(KINDS)  # noqa: S311 - the same
         self._stopping = asyncio.Event()
         self._unconfirmed: tuple[str, Poison] | None = None
         self.sent: list[Poison] = []
@@ -72,7 +78,7 @@ class ForeignPublisher:
             headers=dict(poison.headers),
             content_type=poison.content_type,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            app_id=_GATEWAY,
+            app_id=_APP,
         )
         async with asyncio.timeout(_CONFIRM_SECONDS):
             async with connection.channel(on_return_raises=True) as channel:
@@ -95,9 +101,10 @@ class ForeignPublisher:
             await copies.consume(double, no_ack=True)
 
     async def _double(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:
-        if message.app_id == _GATEWAY or self._seed.random() >= self._share:
+        if message.app_id == _APP or self._seed.random() >= self._share:
             return
         await asyncio.sleep(self._seed.uniform(0, _LATEST_SECONDS))
+        self._factory.genuine = message.body, message.headers
         again = aio_pika.Message(message.body, headers=message.headers, content_type=message.content_type)
         with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
             async with asyncio.timeout(_CONFIRM_SECONDS):
@@ -122,10 +129,12 @@ class ForeignPublisher:
 
 
 @contextmanager
-def foreign_publisher(
-    url: str, wanted: Topology, *, seed: int, poison_seconds: float, doubled_share: float
+def foreign_publisher(  # noqa: PLR0913 - as ForeignPublisher
+    url: str, wanted: Topology, secret: bytes, *, seed: int, poison_seconds: float, doubled_share: float
 ) -> Iterator[ForeignPublisher]:
     """Run a `ForeignPublisher` in a thread meanwhile; at the end all its `sent` messages are in the queue."""
-    publisher = ForeignPublisher(url, wanted, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share)
+    publisher = ForeignPublisher(
+        url, wanted, secret, seed=seed, poison_seconds=poison_seconds, doubled_share=doubled_share
+    )
     with in_loop_thread(publisher.running(_SECONDS), seconds=_SECONDS):
         yield publisher

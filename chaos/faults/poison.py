@@ -13,7 +13,8 @@ from random import Random
 import orjson
 from pamqp.common import FieldValue
 
-from shared.contracts.event_batches import CONTENT_TYPE, split
+from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
+from shared.contracts.gateway_proof import Claim, GatewayKey
 from shared.contracts.transport import Delivery
 from tests.support.recorder_suite import event
 
@@ -32,11 +33,22 @@ class Poison:
 
 
 class PoisonFactory:
-    """Makes poison in the name of a gateway that does not exist; equal seeds make equal poison."""
+    """Makes poison of a compromised gateway, which has a key and the enrolment secret; equal seeds make equal poison.
 
-    def __init__(self, gateway_id: str, seed: Random) -> None:
-        """Number the events as those of `gateway_id`, from 1 and without gaps."""
-        self._gateway_id, self.seed, self._numbers = gateway_id, seed, count(1)
+    `genuine` is a message of another gateway, if one was seen: its body and its headers.
+    """
+
+    genuine: tuple[bytes, Mapping[str, FieldValue]] | None = None
+
+    def __init__(self, seed: Random, secret: bytes) -> None:
+        """Number the events of its gateway from 1 and without gaps."""
+        self._key, self._secret = GatewayKey(seed.randbytes(32)), secret
+        self.seed, self._numbers = seed, count(1)
+
+    @property
+    def gateway_id(self) -> str:
+        """The id of its gateway."""
+        return self._key.gateway_id
 
     def make(self, kind: str) -> Poison:
         """Return one message of `kind`, one of `KINDS`."""
@@ -50,9 +62,20 @@ class PoisonFactory:
     def batch(self, aside: bytes, before: Sequence[bytes] = (), after: Sequence[bytes] = ()) -> Poison:
         """Return a message with `aside` between good events, packed as a gateway does."""
         events = [*before, aside, *after]
-        [batch] = split([Delivery(self._gateway_id, next(self._numbers), each) for each in events], len(events))
+        [batch] = split([Delivery(self.gateway_id, next(self._numbers), each) for each in events], len(events))
         recorded = tuple(_id(each) for each in (*before, *after))
-        return Poison(batch.body, aside, recorded, headers=dict(batch.headers))
+        return Poison(batch.body, aside, recorded, headers={**batch.headers, **self.proof(batch)})
+
+    def proof(self, batch: Batch) -> dict[str, str]:
+        """Return the proof of its gateway for `batch`."""
+        claim = Claim("events", batch.gateway_id, batch.seqs.start, len(batch.seqs), batch.body)
+        return self._key.proof(claim, self._secret)
+
+    def forged(self, *, signed: bool) -> Poison:
+        """Return a message in the name of another gateway: without a proof, or with that of its own gateway."""
+        other = GatewayKey(self.seed.randbytes(32)).gateway_id
+        [batch] = split([Delivery(other, self.seed.randrange(1, 2**62), self.good())], 1)
+        return Poison(batch.body, batch.body, headers={**batch.headers, **(self.proof(batch) if signed else {})})
 
 
 def _id(good: bytes) -> str:
@@ -91,6 +114,13 @@ def _of_a_stranger(factory: PoisonFactory) -> Poison:
     return Poison(body, body, content_type="text/plain")
 
 
+def _genuine_under_other_numbers(factory: PoisonFactory) -> Poison:
+    if factory.genuine is None:
+        return factory.forged(signed=True)
+    body, headers = factory.genuine
+    return Poison(body, body, headers={**headers, "first-seq": factory.seed.randrange(2**61, 2**62)})
+
+
 def _from_a_nameless_gateway(factory: PoisonFactory) -> Poison:
     body = b"[" + factory.good() + b"]"
     return Poison(body, body, headers={"gateway-id": "\0", "first-seq": 1, "events": 1})
@@ -110,5 +140,8 @@ KINDS: Mapping[str, Callable[[PoisonFactory], Poison]] = {
     "id of another": _id_of_another,
     "of a stranger": _of_a_stranger,
     "from a nameless gateway": _from_a_nameless_gateway,
+    "forged without a proof": lambda factory: factory.forged(signed=False),
+    "forged with another proof": lambda factory: factory.forged(signed=True),
+    "genuine under other numbers": _genuine_under_other_numbers,
 }
 """The function that makes each kind, by its name. A NUL is among them since PostgreSQL rejects it in a text."""

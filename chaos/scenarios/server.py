@@ -25,6 +25,7 @@ from chaos.load.plan import Plan, clients
 from chaos.stack import SupervisedStack, supervised_stack
 from shared.broker.topology import topology
 from shared.cancellation import background
+from tests.support.enrolment import SECRET
 from tests.support.waiting import until
 
 POISON = "poison"
@@ -85,6 +86,7 @@ async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[Foreig
     publisher = ForeignPublisher(
         stack.around.rabbit.url,
         topology("predecir"),
+        SECRET,
         seed=plan.seed,
         poison_seconds=_POISON_SECONDS,
         doubled_share=_DOUBLED_SHARE,

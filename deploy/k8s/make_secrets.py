@@ -40,6 +40,7 @@ _PASSWORDS = (
     "POSTGRES_RECORDER_PASSWORD",
     "POSTGRES_ANALYST_PASSWORD",
     "S3_SECRET_KEY",
+    "ENROLMENT_SECRET",
 )
 
 
@@ -69,6 +70,7 @@ def manifests(folder: Path, known: dict[str, str]) -> list[dict[str, Any]]:
     return [
         _secret("predecir-access", {"access.json": (folder / "access/access.json").read_text()}),
         _secret("predecir-reference", {"reference.key": (folder / "reference.key").read_text()}),
+        _secret("predecir-enrolment", {"enrolment.key": known["ENROLMENT_SECRET"]}),
         _secret("predecir-signing", {"bundle.key": signing.read_text(), "bundle.pub": public.read_text()}),
         _secret("predecir-trust", {"bundle.pub": public.read_text()}),
         _secret("predecir-gateway", {"INFERENCE_KEY": known["INFERENCE_KEY"], "BROKER_URL": broker["gateway"]}),

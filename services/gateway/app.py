@@ -17,11 +17,13 @@ from services.gateway.api.model_versions import VersionCounter, versions_router
 from services.gateway.api.patient_reference import open_patient_references
 from services.gateway.api.predict import Predict
 from services.gateway.api.routes import GatewayDeps, gateway_router
+from services.gateway.identity import write_identity
 from services.gateway.inference_client import open_remote_scorer
 from services.gateway.outbox.disk_guard import DiskGuard
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from services.gateway.outbox.rabbitmq import BrokerTransport
 from services.gateway.outbox.relay import Relay
+from services.gateway.outbox.signer import Signer
 from services.gateway.outbox.status_reports import report_once, reporting
 from services.gateway.page.routes import page_router
 from services.gateway.settings import GatewaySettings
@@ -61,20 +63,24 @@ async def open_gateway(  # noqa: PLR0913 - each differs between the profiles
     scorer: Scorer,
     cards: Cards,
     transport: Transport,
+    signer: Signer | None = None,
     last_seq: LastSeq | None = None,
 ) -> AsyncIterator[Gateway]:
     """Open the outbox and start the relay; on exit, relay the rest of the outbox.
 
     An outbox that is older than the recorder's `last_seq` of it was restored from a backup, and takes another id.
+    The `signer` of `transport`, if it has one, gets the keys of the outbox.
 
     Raises:
         StartError: the outbox cannot be opened.
         SettingsError: the key of patient references cannot be used.
 
     """
-    file = settings.var / "gateway" / "outbox.db"
+    file = settings.outbox_folder / "outbox.db"
     references = open_patient_references(settings.reference_key, first_start=not file.exists())
     outbox = await _open_outbox(file, settings.gateway_idempotency_hours * 3600, last_seq)
+    if signer is not None:
+        signer.keys = outbox.keys
     disk = DiskGuard(file, min_free_mb=settings.outbox_min_free_mb)
     relay = Relay(
         outbox,
@@ -125,8 +131,13 @@ async def _open_outbox(file: Path, keep_answers: float, last_seq: LastSeq | None
             await outbox.renew_id()
     except OutboxError as error:
         raise StartError(str(error)) from None
+    try:
+        write_identity(file.parent, outbox.keys[outbox.gateway_id])
+    except OSError as error:  # a full disk, for instance: only `identity` needs the file
+        _log.warning("gateway_identity_not_written", gateway_id=outbox.gateway_id, reason=error.strerror)
     if (replaced := outbox.file.renewed) is not None:
-        _log.warning("outbox_restored", gateway_id=outbox.gateway_id, replaces=replaced, pending=outbox.pending)
+        event, log = ("outbox_restored", _log.warning) if replaced in outbox.keys else ("gateway_id_made", _log.info)
+        log(event, gateway_id=outbox.gateway_id, replaces=replaced, pending=outbox.pending)
     return outbox
 
 
@@ -135,18 +146,25 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
     """Run the gateway as a service: inference over HTTP, and events to the broker, if one is set.
 
     Raises:
-        SettingsError: `BROKER_URL` is not a valid URL of a broker.
+        SettingsError: `BROKER_URL` is not a valid URL of a broker, or `ENROLMENT_SECRET_FILE` cannot be used.
 
     """
     patient = load_patient(settings.predecir_paciente)
     deadline = settings.gateway_deadline_seconds
+    signer = Signer(settings.enrolment_secret())
     async with (
         open_remote_scorer(settings.inference_url, patient, key=settings.inference_key, deadline=deadline) as scorer,
-        _transport(settings) as transport,
+        _transport(settings, signer) as transport,
     ):
         async with (
             open_gateway(
-                settings, registry, patient=patient, scorer=scorer, cards=scorer, transport=transport
+                settings,
+                registry,
+                patient=patient,
+                scorer=scorer,
+                cards=scorer,
+                transport=transport,
+                signer=signer,
             ) as gateway,
             reporting(lambda: gateway.outbox.reported_states, transport.report),
         ):
@@ -155,12 +173,12 @@ async def alone(settings: GatewaySettings, registry: CollectorRegistry) -> Async
 
 
 @asynccontextmanager
-async def _transport(settings: GatewaySettings) -> AsyncIterator["BrokerTransport | NoBroker"]:
+async def _transport(settings: GatewaySettings, signer: Signer) -> AsyncIterator["BrokerTransport | NoBroker"]:
     if settings.broker_url is None:
         yield NoBroker()
         return
     url, names = read_broker_url(settings.broker_url), topology(settings.broker_prefix)
-    async with aclosing(BrokerTransport(url, names, confirm_seconds=CONFIRM_SECONDS)) as transport:
+    async with aclosing(BrokerTransport(url, names, signer, confirm_seconds=CONFIRM_SECONDS)) as transport:
         yield transport
 
 

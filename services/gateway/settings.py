@@ -38,6 +38,11 @@ class GatewaySettings(BrokerSettings):
     """How long an answer waits for delivery, when ACK_POLICY is not `local`."""
 
     @property
+    def outbox_folder(self) -> Path:
+        """The folder of the outbox and of the public key."""
+        return self.var / "gateway"
+
+    @property
     def reference_key(self) -> Path:
         """The file of the key that hashes references to patients."""
         return self.reference_key_file or self.var / "keys" / "reference.key"

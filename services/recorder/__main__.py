@@ -9,10 +9,12 @@ import sys
 
 from sqlalchemy.engine import URL
 
-from services.recorder import gateways, quarantine
+from services.recorder import quarantine
+from services.recorder.accounting import command as accounts
 from services.recorder.analysts.time_zone import clinic_zone
 from services.recorder.app import alone
 from services.recorder.commands import View, fail
+from services.recorder.enrolment import command as enrolment
 from services.recorder.migrate_command import migrate_command
 from services.recorder.settings import RecorderSettings
 from services.recorder.transfer.command import transfer_command
@@ -36,9 +38,8 @@ def run(arguments: list[str]) -> int:
     transfer.add_argument("--from", dest="source", metavar="URL", help=f"the database to copy{default}")
     transfer.add_argument("--to", dest="target", metavar="URL", help=f"the database to fill{default}")
     quarantine.add_arguments(commands.add_parser("quarantine", help="deliveries that could not be recorded"))
-    gateways.add_arguments(
-        commands.add_parser("gateways", help="the accounts of the gateways, and false claims in them")
-    )
+    enrolment.add_arguments(commands.add_parser("gateways", help="the gateways whose messages are recorded"))
+    accounts.add_arguments(commands.add_parser("accounts", help="the accounts of gateways, and false claims in them"))
     options = parser.parse_args(arguments)
     if options.command is None:
         return main("recorder", RecorderSettings, alone)
@@ -52,7 +53,9 @@ def run(arguments: list[str]) -> int:
     if options.command == "transfer":
         return transfer_command(options.source, options.target, _database, _view)
     if options.command == "gateways":
-        return gateways.gateways_command(options, _database)
+        return enrolment.gateways_command(options, _database)
+    if options.command == "accounts":
+        return accounts.accounts_command(options, _database)
     return quarantine.quarantine_command(options, _database)
 
 

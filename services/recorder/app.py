@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.accounting.reconcile import read_last_seq
 from services.recorder.analysts.grants import serve_analysts
@@ -15,6 +16,7 @@ from services.recorder.db.database import open_database
 from services.recorder.ingest.consumer import Consumer
 from services.recorder.ingest.policies import read_management_url
 from services.recorder.ingest.store import Store
+from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
 from services.recorder.metrics import Metrics
 from services.recorder.settings import RecorderSettings
 from shared.broker.settings import read_broker_url
@@ -37,6 +39,7 @@ class Recorder:
     store: Store
     last_seq: Callable[[str], Awaitable[int]]
     """Returns the last `seq` of a gateway id in the database, or 0."""
+    readers: AsyncEngine
 
 
 async def no_outboxes() -> Sequence[OutboxState]:
@@ -74,7 +77,8 @@ async def open_recorder(
 
         async with store.watched():
             router = read_router(database.readers, outboxes, patient.disease.classes)
-            yield Recorder(Part((router,), unready), store, partial(read_last_seq, database.readers))
+            last_seq = partial(read_last_seq, database.readers)
+            yield Recorder(Part((router,), unready), store, last_seq, database.readers)
 
 
 @asynccontextmanager
@@ -84,21 +88,28 @@ async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> Asyn
     A consumer that crashes ends the service: no process stays that records nothing.
 
     Raises:
-        SettingsError: `BROKER_URL` or `BROKER_MANAGEMENT_URL` is malformed.
+        SettingsError: `BROKER_URL` or `BROKER_MANAGEMENT_URL` is malformed, or `ENROLMENT_SECRET_FILE` cannot be used.
 
     """
     url = None if settings.broker_url is None else read_broker_url(settings.broker_url)
     management = None
     if url is not None and settings.broker_management_url is not None:
         management = read_management_url(settings.broker_management_url, url)
+    policy = TrustPolicy(
+        settings.enrolment_secret(), settings.recorder_max_gateways, unsigned=settings.recorder_unsigned_messages
+    )
     async with open_recorder(settings, registry) as recorder:
         if url is None:
             yield (recorder.part,)
             return
+        trust = GatewayTrust(policy, recorder.store)
+        await trust.refresh(recorder.readers)
+        trust.log_policy()
         consumer = Consumer(
             url,
             topology(settings.broker_prefix),
             recorder.store,
+            trust,
             prefetch=settings.broker_prefetch,
             silence_seconds=SILENCE_SECONDS,
             management=management,
@@ -106,5 +117,5 @@ async def alone(settings: RecorderSettings, registry: CollectorRegistry) -> Asyn
         Gauge("predecir_recorder_consuming", "Whether the broker delivers", registry=registry).set_function(
             lambda: consumer.consuming
         )
-        async with background(consumer.run()):
+        async with background(consumer.run()), background(trust.follow(recorder.readers)):
             yield (recorder.part,)

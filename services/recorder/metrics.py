@@ -12,7 +12,7 @@ _COUNTERS = {
     "duplicates": ("predecir_recorder_duplicates", "Deliveries that were recorded before."),
 }
 """Name and documentation of a counter, by its key in `ingest.writes.BatchStats`."""
-_QUARANTINE_KINDS = ("unreadable", "conflict", "refused")
+_QUARANTINE_KINDS = ("unreadable", "conflict", "refused", "unproven")
 
 
 class Metrics:

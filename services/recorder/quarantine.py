@@ -19,6 +19,7 @@ from services.recorder.db.rows import FeedbackRow
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, read_row
 from services.recorder.ingest.writes import write_batch
+from services.recorder.message_replay import messages_claiming, replay_message
 from shared.contracts.transport import Delivery
 
 NOT_DONE = 1
@@ -33,7 +34,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     show = actions.add_parser("show", help="print the event, byte by byte: PATIENT DATA")
     show.add_argument("ids", type=int, nargs=1, metavar="ID")
     replay = actions.add_parser("replay", help="try to record the event again, for instance after an upgrade")
-    replay.add_argument("ids", type=int, nargs="+", metavar="ID")
+    rows = replay.add_mutually_exclusive_group(required=True)
+    rows.add_argument("ids", type=int, nargs="*", default=[], metavar="ID")
+    rows.add_argument("--gateway", metavar="GATEWAY", help="every message that claims to be of this gateway")
+    replay.add_argument(
+        "--unproven", action="store_true", help="record messages although nothing proves which gateway sent them"
+    )
     discard = actions.add_parser("discard", help="remove the event for good; its seq stays accounted for")
     discard.add_argument("ids", type=int, nargs="+", metavar="ID")
     discard.add_argument("--reason", required=True, help="stored with the row; no patient values")
@@ -47,7 +53,10 @@ def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int
         async with open_database(database(), writes=changes) as opened:
             if arguments.action == "list":
                 return await _list(opened)
-            done = [await _act(opened, row_id, arguments) for row_id in arguments.ids]
+            ids = arguments.ids
+            if arguments.action == "replay" and arguments.gateway is not None:
+                ids = await messages_claiming(opened, arguments.gateway)
+            done = [await _act(opened, row_id, arguments) for row_id in ids]
             return 0 if all(done) else NOT_DONE
 
     return run_command("quarantine", run)
@@ -70,6 +79,8 @@ async def _act(database: Database, row_id: int, arguments: Namespace) -> bool:
         await database.writer.transaction(partial(_discard, row=row, why=arguments.reason))
         say(f"{row_id}: discarded")
         return True
+    if row.cabeceras is not None:
+        return await replay_message(database, row, unproven=arguments.unproven)
     return await _replay(database, row)
 
 

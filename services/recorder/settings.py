@@ -18,3 +18,7 @@ class RecorderSettings(DatabaseSettings, BrokerSettings):
     of BROKER_URL; the user needs the tag `management`."""
     broker_prefetch: int = Field(default=50, ge=1, le=10_000)
     """Messages, of up to 200 events each, that the broker delivers before earlier ones are recorded."""
+    recorder_max_gateways: int = Field(default=100, ge=0)
+    """Gateways up to which unknown ones are enrolled by ENROLMENT_SECRET_FILE; `gateways add` may exceed it."""
+    recorder_unsigned_messages: bool = False
+    """Record also messages of gateways of version 0.1, which sign nothing. Only while such gateways are upgraded."""

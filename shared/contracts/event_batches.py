@@ -13,6 +13,8 @@ from shared.contracts.transport import Delivery
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 _GATEWAY, _FIRST, _EVENTS = "gateway-id", "first-seq", "events"
+HEADERS = (_GATEWAY, _FIRST, _EVENTS)
+"""Names of the headers of a batch, besides those of its proof (`gateway_proof`)."""
 LARGEST_SEQ = 10**15
 """Answers of one gateway: 10,000 a second for 3,000 years."""
 MOST_EVENTS = 1000
@@ -30,11 +32,12 @@ class BatchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Headers and body of one message, and the `seq` of its events."""
+    """Headers and body of one message, the `seq` of its events, and their gateway."""
 
     headers: dict[str, str | int]
     body: bytes
     seqs: range
+    gateway_id: str
 
 
 def split(deliveries: Sequence[Delivery], most_events: int, most_bytes: int = LARGEST_BODY) -> Iterator[Batch]:
@@ -85,4 +88,4 @@ def _pack(deliveries: Sequence[Delivery]) -> Batch:
     first = deliveries[0]
     headers: dict[str, str | int] = {_GATEWAY: first.gateway_id, _FIRST: first.seq, _EVENTS: len(deliveries)}
     body = b"[" + _SEPARATOR.join(delivery.body for delivery in deliveries) + b"]"
-    return Batch(headers, body, range(first.seq, first.seq + len(deliveries)))
+    return Batch(headers, body, range(first.seq, first.seq + len(deliveries)), first.gateway_id)

@@ -39,7 +39,7 @@ SERVICE_VARIABLES = """
 GATEWAY_VARIABLES = """
     BROKER_URL BROKER_PREFIX INFERENCE_URL INFERENCE_KEY REFERENCE_KEY_FILE GATEWAY_MAX_IN_FLIGHT
     GATEWAY_DEADLINE_SECONDS GATEWAY_IDEMPOTENCY_HOURS OUTBOX_MAX_EVENTS OUTBOX_MIN_FREE_MB RELAY_LINGER_MS
-    RELAY_BATCH_EVENTS ACK_POLICY ACK_WAIT_MS
+    RELAY_BATCH_EVENTS ACK_POLICY ACK_WAIT_MS ENROLMENT_SECRET_FILE
 """
 INFERENCE_VARIABLES = """
     INFERENCE_BUNDLE MLFLOW_TRACKING_URI INFERENCE_POLL_SECONDS INFERENCE_MAX_BATCH INFERENCE_MAX_QUEUE
@@ -47,7 +47,8 @@ INFERENCE_VARIABLES = """
 """
 DATABASE_VARIABLES = " DATABASE_URL PGSSLMODE PGSSLROOTCERT PGSSLCERT PGSSLKEY PGCHANNELBINDING"
 RECORDER_VARIABLES = (
-    "CLINIC_TIME_ZONE BROKER_URL BROKER_PREFIX BROKER_MANAGEMENT_URL BROKER_PREFETCH" + DATABASE_VARIABLES
+    "CLINIC_TIME_ZONE BROKER_URL BROKER_PREFIX BROKER_MANAGEMENT_URL BROKER_PREFETCH ENROLMENT_SECRET_FILE"
+    " RECORDER_MAX_GATEWAYS RECORDER_UNSIGNED_MESSAGES" + DATABASE_VARIABLES
 )
 TRAINING_VARIABLES = "PREDECIR_PACIENTE PREDECIR_VAR PREDECIR_FAILPOINT MLFLOW_TRACKING_URI" + DATABASE_VARIABLES
 
@@ -83,7 +84,8 @@ COLUMNS = {
     """,
     "resultados": "id timestamp prediccion_id aceptada diagnostico motivo gateway_id seq hash registrado clave_id",
     "duplicados": "gateway_id seq prediccion_id recibido",
-    "cuarentena": "id recibido motivo gateway_id seq cuerpo prediccion_id huella",
+    "cuarentena": "id recibido motivo gateway_id seq cuerpo prediccion_id huella cabeceras",
+    "claves_gateway": "gateway_id clave origen alta baja",
     "gateways": "gateway_id respondidas pendiente_desde visto al_dia asentado",
     "reclamaciones_olvidadas": "gateway_id despues_de hasta",
     "diccionario": """

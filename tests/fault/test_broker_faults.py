@@ -19,10 +19,12 @@ from structlog.testing import capture_logs
 from services.recorder.accounting.outbox_reports import OutboxReport
 from services.recorder.ingest.parsing import DeadLetter
 from services.recorder.ingest.store import Store
+from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import Delivery, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.broker import Broker, takes
 from tests.support.database import query
+from tests.support.enrolment import SECRET, enrolment
 from tests.support.paths import ROOT
 from tests.support.recorder_suite import delivery, event, recording
 from tests.support.waiting import until
@@ -173,11 +175,15 @@ async def all_wait(broker: Broker) -> bool:
 
 async def test_thirty_recorder_crashes_drop_no_good_message(broker: Broker, tmp_path: Path, services: Zygote) -> None:
     await broker.declare()
-    bodies = [event() for _ in range(GOOD)]
-    async with broker.transport() as transport:
+    bodies, key = [event() for _ in range(GOOD)], GatewayKey.generate()
+    async with broker.transport(key, secret=SECRET) as transport:
         for seq, body in enumerate(bodies, start=1):
-            await transport.publish([delivery(seq, body)])  # one message each
-    environment = {"BROKER_URL": broker.url, "BROKER_PREFIX": broker.topology.events.exchange}
+            await transport.publish([delivery(seq, body, gateway=key.gateway_id)])  # one message each
+    environment = {
+        "BROKER_URL": broker.url,
+        "BROKER_PREFIX": broker.topology.events.exchange,
+        **enrolment(tmp_path),
+    }
     for _ in range(CRASHES):
         doomed = services.start(["services.recorder"], tmp_path, environment | {"PREDECIR_FAILPOINT": "recorder.write"})
         assert doomed.ended() == -signal.SIGKILL

@@ -10,15 +10,20 @@ import pytest
 from chaos.faults.foreign_publisher import foreign_publisher
 from chaos.faults.poison import KINDS, PoisonFactory
 from services.recorder.db.tables import CUARENTENA
+from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
+from shared.contracts.gateway_proof import GatewayKey
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker, hand_over
+from tests.support.enrolment import SECRET
 from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import Recording, Target, delivery, recording
 from tests.support.waiting import until
 
 MESSAGES = 1000
 POISON = 20
+GENUINE = GatewayKey.generate()
+"""The key of a gateway that is not compromised."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -35,6 +40,10 @@ def seen(recorder: Recording, name: str) -> float:
     return sum(sample.value for sample in samples if sample.name == f"predecir_recorder_{name}_total")
 
 
+def trusting(recorder: Recording) -> GatewayTrust:
+    return GatewayTrust(TrustPolicy(SECRET), recorder.store)
+
+
 async def aside(recorder: Recording) -> list[bytes]:
     rows = await recorder.rows(CUARENTENA)
     assert all(row.motivo for row in rows)
@@ -42,14 +51,18 @@ async def aside(recorder: Recording) -> list[bytes]:
 
 
 async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: Broker, target: Target) -> None:
-    factory = PoisonFactory("nobody", Random(8))  # noqa: S311 - repeatable
+    factory = PoisonFactory(Random(8), SECRET)  # noqa: S311 - repeatable
     poison = [factory.make(kind) for kind in islice(cycle(KINDS), POISON)]
     await broker.declare()
-    async with recording(target) as recorder, broker.transport() as transport, broker.consumer(recorder.store):
+    async with (
+        recording(target) as recorder,
+        broker.transport(GENUINE, secret=SECRET) as transport,
+        broker.consumer(recorder.store, trust=trusting(recorder)),
+    ):
         start = 1
         for bad in poison:
             good = range(start, start := start + (MESSAGES - POISON) // POISON)
-            await asyncio.gather(*(transport.publish([delivery(seq)]) for seq in good))
+            await asyncio.gather(*(transport.publish([delivery(seq, gateway=GENUINE.gateway_id)]) for seq in good))
             await broker.put(bad.body, bad.content_type, bad.headers)
         beside = sorted(event_id for bad in poison for event_id in bad.recorded)
         everything = MESSAGES + len(beside)
@@ -57,8 +70,10 @@ async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: B
             lambda: seen(recorder, "predictions_recorded") + seen(recorder, "quarantined") == everything, seconds=60
         )
         rows = await recorder.rows()
-        assert [row.seq for row in rows if row.gateway_id == "g1"] == list(range(1, MESSAGES - POISON + 1))
-        assert sorted(row.id for row in rows if row.gateway_id == "nobody") == beside
+        assert [row.seq for row in rows if row.gateway_id == GENUINE.gateway_id] == list(
+            range(1, MESSAGES - POISON + 1)
+        )
+        assert sorted(row.id for row in rows if row.gateway_id == factory.gateway_id) == beside
         assert await aside(recorder) == sorted(bad.aside for bad in poison)
     for queue in (broker.topology.events, broker.topology.dead):
         assert await broker.take(queue.name) == []
@@ -66,16 +81,23 @@ async def test_twenty_poisonous_messages_of_a_thousand_are_quarantined(broker: B
 
 async def test_messages_that_come_twice_between_poison_become_one_row_each(broker: Broker, tmp_path: Path) -> None:
     await broker.declare()
-    async with recording(SqliteTarget(tmp_path / "p.db")) as recorder, broker.consumer(recorder.store):
-        with foreign_publisher(broker.url, broker.topology, seed=3, poison_seconds=0.01, doubled_share=1) as publisher:
+    async with (
+        recording(SqliteTarget(tmp_path / "p.db")) as recorder,
+        broker.consumer(recorder.store, trust=trusting(recorder)),
+    ):
+        with foreign_publisher(
+            broker.url, broker.topology, SECRET, seed=3, poison_seconds=0.01, doubled_share=1
+        ) as publisher:
             await until(lambda: len(publisher.sent) > len(KINDS), seconds=60)
-            async with broker.transport() as transport:
+            async with broker.transport(GENUINE, secret=SECRET) as transport:
                 for start in range(1, 400, 20):
-                    await hand_over(transport, [delivery(seq) for seq in range(start, start + 20)])
+                    await hand_over(
+                        transport, [delivery(seq, gateway=GENUINE.gateway_id) for seq in range(start, start + 20)]
+                    )
             await until(lambda: publisher.doubled >= 20, seconds=60)
         await until(lambda: seen(recorder, "quarantined") == len(publisher.sent), seconds=60)
         await until(lambda: seen(recorder, "duplicates") >= 20 * publisher.doubled, seconds=60)
         rows = await recorder.rows()
-        assert [row.seq for row in rows if row.gateway_id == "g1"] == list(range(1, 401))
+        assert [row.seq for row in rows if row.gateway_id == GENUINE.gateway_id] == list(range(1, 401))
         assert await aside(recorder) == sorted(bad.aside for bad in publisher.sent)
         assert publisher.kinds.keys() == KINDS.keys()

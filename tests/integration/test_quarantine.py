@@ -227,9 +227,9 @@ async def test_an_event_of_a_clock_that_is_ahead_is_released_once_its_time_has_c
 async def test_an_operator_forgets_a_claim_that_no_answer_supports(target: SqliteTarget) -> None:
     async with recording(target) as opened:
         await opened.store.record([delivery(1), delivery(2), delivery(7, b"forged"), delivery(10**12, b"forged")])
-    before = recorder_command(target, "gateways", "list")
-    forgotten = recorder_command(target, "gateways", "forget", "g1", "--above", "2")
-    after = recorder_command(target, "gateways", "list")
+    before = recorder_command(target, "accounts", "list")
+    forgotten = recorder_command(target, "accounts", "forget", "g1", "--above", "2")
+    after = recorder_command(target, "accounts", "list")
 
     counts = b"answered 7, recorded 2, missing 4, quarantined 1, NOT SUPPORTED BY ROWS: 1000000000000"
     assert before == (0, b"g1  " + counts + b"\n", "")

@@ -134,7 +134,7 @@ def test_every_service_names_its_file_of_keys_so_that_none_starts_without(overla
 def test_values_are_those_of_compose(name: str) -> None:
     ours, theirs = environment(name), compose()[name]
     assert set(theirs) <= set(ours)
-    moved = {"REFERENCE_KEY_FILE", "ALLOWED_HOSTS"}
+    moved = {"REFERENCE_KEY_FILE", "ENROLMENT_SECRET_FILE", "ALLOWED_HOSTS"}
     plain = {key for key in theirs if not ours[key].startswith("predecir-") and key not in moved}
     assert {key: ours[key] for key in plain} == {key: theirs[key] for key in plain}
     assert set(theirs.get("ALLOWED_HOSTS", "").split(",")) <= {*ours.get("ALLOWED_HOSTS", "").split(","), ""}

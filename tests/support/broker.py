@@ -10,11 +10,14 @@ from pamqp.common import FieldValue
 from pydantic import SecretStr
 
 from services.gateway.outbox.rabbitmq import BrokerTransport
+from services.gateway.outbox.signer import Signer
 from services.recorder.ingest.consumer import Consumer
 from services.recorder.ingest.policies import read_management_url
 from services.recorder.ingest.store import Store
+from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
 from shared.broker.topology import Queue, Topology, bind, declare
 from shared.cancellation import background
+from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import Delivery, Transport, TransportDownError
 from tests.support.rabbitmq import RabbitServer
 from tests.support.waiting import until
@@ -40,8 +43,13 @@ class Broker:
             await bind(channel, self.topology)
 
     @asynccontextmanager
-    async def transport(self, *, confirm_seconds: float = 10) -> AsyncIterator[BrokerTransport]:
-        transport = BrokerTransport(self.url, self.topology, confirm_seconds=confirm_seconds)
+    async def transport(
+        self, *keys: GatewayKey, secret: bytes | None = None, confirm_seconds: float = 10
+    ) -> AsyncIterator[BrokerTransport]:
+        """Publish meanwhile; the messages of `keys` are signed, those of other gateways are not."""
+        signer = Signer(secret)
+        signer.keys = {key.gateway_id: key for key in keys}
+        transport = BrokerTransport(self.url, self.topology, signer, confirm_seconds=confirm_seconds)
         try:
             yield transport
         finally:
@@ -49,13 +57,22 @@ class Broker:
 
     @asynccontextmanager
     async def consumer(
-        self, store: Store, *, silence_seconds: float = 30, management: str | None = None
+        self,
+        store: Store,
+        *,
+        trust: GatewayTrust | None = None,
+        silence_seconds: float = 30,
+        management: str | None = None,
     ) -> AsyncIterator[Consumer]:
-        """Consume into `store` meanwhile; a consumer that crashed fails the test."""
+        """Consume into `store` meanwhile; a consumer that crashed fails the test.
+
+        By default messages without a signature are believed, as those of the tests' gateways "g1" and so on.
+        """
         consumer = Consumer(
             self.url,
             self.topology,
             store,
+            trust or GatewayTrust(TrustPolicy(unsigned=True), store),
             prefetch=10,
             silence_seconds=silence_seconds,
             management=None if management is None else read_management_url(SecretStr(management), self.url),

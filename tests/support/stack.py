@@ -17,6 +17,7 @@ from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
 from tests.support.broker import Broker
 from tests.support.bundles import copy_model, make_bundle
+from tests.support.enrolment import enrolment
 from tests.support.haproxy import haproxy
 from tests.support.postgres import PostgresDatabase
 from tests.support.processes import Process, running
@@ -126,7 +127,12 @@ def server_stack(  # noqa: PLR0913 - each is one choice of the profile
     `model` is the folder of the version to serve; by default a small one is trained. With `replicas`, so many of
     inference run behind HAProxy; by default one runs without it. Recorders write to `database`, by default to SQLite.
     """
-    environment = {"BROKER_URL": broker.url, "BROKER_PREFIX": broker.topology.events.exchange, "ACK_POLICY": policy}
+    environment = {
+        "BROKER_URL": broker.url,
+        "BROKER_PREFIX": broker.topology.events.exchange,
+        "ACK_POLICY": policy,
+        **enrolment(folder),
+    }
     with ExitStack() as opened:
         scorers = tuple(opened.enter_context(_inference(folder, model, n)) for n in range(replicas or 1))
         url, balancer = scorers[0].url, None

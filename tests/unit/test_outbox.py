@@ -15,6 +15,7 @@ from services.gateway.outbox.database import (
 from services.gateway.outbox.outbox import Outbox, OutboxError
 from shared.contracts.transport import OutboxState
 from shared.files import file_version
+from tests.support.old_outbox import OLD_ID, old_outbox
 from tests.support.waiting import until
 
 
@@ -162,19 +163,29 @@ async def test_a_moved_or_reopened_outbox_keeps_its_id(path: Path) -> None:
     assert (len(ids), outbox.state.answered, len(outbox.states)) == (1, 3, 1)
 
 
-async def test_an_outbox_of_an_earlier_version_keeps_its_id_once(path: Path) -> None:
-    outbox = await Outbox.open(path, keep_answers=60)
-    await outbox.append(b"event")
-    await outbox.close()
-    with closing(sqlite3.connect(path)) as file:
-        for table in ("identity", "replaced", "outbox_of_replaced"):
-            file.execute(f"DROP TABLE {table}")
+async def test_an_outbox_of_an_earlier_version_takes_an_id_with_a_key_once(path: Path) -> None:
+    """Its events keep their id and number, for which there is no key."""
+    await old_outbox(path, b"event")
     upgraded = await Outbox.open(path, keep_answers=60)
-    assert (upgraded.gateway_id, upgraded.state.answered) == (outbox.gateway_id, 1)
-    copy = await restored(path, in_folder="restored")
-    assert copy.gateway_id != outbox.gateway_id
+    assert upgraded.keys.keys() == {upgraded.gateway_id}
+    ((waiting,),) = await upgraded.segments(1000)
+    assert (waiting.gateway_id, waiting.seq) == (OLD_ID, 1)
     await upgraded.close()
-    await copy.close()
+    again = await Outbox.open(path, keep_answers=60)
+    assert (again.gateway_id, len(again.states)) == (upgraded.gateway_id, 2)
+    await again.close()
+
+
+async def test_every_id_of_an_outbox_has_the_key_that_determines_it(outbox: Outbox, path: Path) -> None:
+    """Also after a restore: the events that wait under the id before are signed with its key."""
+    await outbox.append(b"event")
+    again = await restored(path, in_folder="restored")
+    assert again.keys.keys() == {outbox.gateway_id, again.gateway_id}
+    assert {gateway_id: key.gateway_id for gateway_id, key in again.keys.items()} == {each: each for each in again.keys}
+    assert again.keys[outbox.gateway_id].public_key == outbox.keys[outbox.gateway_id].public_key
+    await again.renew_id()
+    assert len(again.keys) == 3
+    await again.close()
 
 
 async def test_discarding_one_segment_leaves_the_older_one_as_the_oldest(outbox: Outbox) -> None:

@@ -20,6 +20,7 @@ from bench.lib.wrk import load
 from services.gateway.ids import new_id
 from services.gateway.outbox.database import OutboxFile
 from tests.support.bundles import copy_model
+from tests.support.enrolment import enrolment
 from tests.support.postgres import postgres_server
 from tests.support.processes import serving
 from tests.support.rabbitmq import rabbit_server
@@ -55,7 +56,9 @@ def measure(folder: Path, model: Path) -> list[dict[str, Any]]:
             one = {"backlog": size, **loaded, "ready_seconds": gateway.ready_seconds}
             one["file_mb"] = outbox.stat().st_size / 1e6
             database = postgres.url(postgres.new_database())
-            one["drain_rate"] = _drain_rate(at, environment | {"BROKER_URL": rabbit.url, "DATABASE_URL": database})
+            one["drain_rate"] = _drain_rate(
+                at, environment | enrolment(at) | {"BROKER_URL": rabbit.url, "DATABASE_URL": database}
+            )
             results.append(one)
             print(f"growth: {size:,} in the outbox: {one['rate']:,.0f} requests/s", flush=True)
     return results

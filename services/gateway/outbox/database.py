@@ -9,13 +9,13 @@ import hashlib
 import json
 import sqlite3
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.gateway.outbox.file_identity import file_identity
+from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import OutboxState
 from shared.failpoints import failpoint
 from shared.files import file_version
@@ -23,6 +23,7 @@ from shared.files import file_version
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS account (gateway_id TEXT NOT NULL, next_seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS identity (file TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS signing_keys (gateway_id TEXT PRIMARY KEY, private_key BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (first_seq INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS replaced (gateway_id TEXT PRIMARY KEY, answered INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox_of_replaced (
@@ -50,6 +51,7 @@ _REPLACED = """
 SELECT gateway_id, answered, (SELECT min(first_seq) FROM outbox_of_replaced AS o WHERE o.gateway_id = r.gateway_id)
 FROM replaced AS r
 """
+_KEY_OF_ACCOUNT = "SELECT 1 FROM account JOIN signing_keys USING (gateway_id)"
 _RENEW_ID = (
     "INSERT INTO replaced SELECT gateway_id, next_seq - 1 FROM account",
     "INSERT INTO outbox_of_replaced SELECT gateway_id, outbox.* FROM account, outbox",
@@ -84,7 +86,7 @@ class OutboxFile:
 
     `next_seq`, `oldest` and `pending` are as of the opening; `Outbox` updates its own from then on. `replaced` has the
     states of gateway ids that the file had before: they number no more events. `renewed` is the one that was replaced
-    since the opening, if any.
+    since the opening, if any. `keys` has the key pair of each id, but not of the UUIDs of earlier versions.
     """
 
     gateway_id: str
@@ -93,12 +95,13 @@ class OutboxFile:
     pending: int
     replaced: list[OutboxState]
     renewed: str | None = None
+    keys: dict[str, GatewayKey]
 
     def __init__(self, path: Path, *, keep_answers: float) -> None:
         """Open or create the file at `path`; responses are repeated for `keep_answers` seconds.
 
         A copy of the file that was opened last takes another gateway id: it may be an older one, from a backup, and
-        would use numbers again that were used since.
+        would use numbers again that were used since. So does a file of an earlier version, whose id has no key.
 
         Raises:
             OSError: its folder cannot be made, or only its WAL is there.
@@ -177,23 +180,25 @@ class OutboxFile:
         self.connection.close()
 
     def _open_account(self, identity: str) -> None:
-        """Make the account of a new file, and take another id in a copied one."""
+        """Make the account of a new file, and take another id in a copied one and in one whose id has no key."""
         with _transaction(self.connection) as db:
             if db.execute("SELECT 1 FROM account").fetchone() is None:
-                db.execute("INSERT INTO account VALUES (?, 1)", (str(uuid.uuid4()),))
+                db.execute("INSERT INTO account VALUES (?, 1)", (_new_id(db),))
             known = db.execute("SELECT file FROM identity").fetchone()
             if known is None:  # new, or last opened by a version that did not store it
                 db.execute("INSERT INTO identity VALUES (?)", (identity,))
-            elif known != (identity,):
-                self._renew_id(db)
+            copied = known not in {None, (identity,)}
+            if copied:
                 db.execute("UPDATE identity SET file = ?", (identity,))
+            if copied or db.execute(_KEY_OF_ACCOUNT).fetchone() is None:
+                self._renew_id(db)
         self._read_account()
 
     def _renew_id(self, db: sqlite3.Connection) -> None:
         (self.renewed,) = db.execute("SELECT gateway_id FROM account").fetchone()
         for statement in _RENEW_ID:
             db.execute(statement)
-        db.execute("UPDATE account SET gateway_id = ?, next_seq = 1", (str(uuid.uuid4()),))
+        db.execute("UPDATE account SET gateway_id = ?, next_seq = 1", (_new_id(db),))
 
     def _read_account(self) -> None:
         query = self.connection.execute
@@ -201,6 +206,7 @@ class OutboxFile:
         self.oldest = query(_OLDEST).fetchone()[0]
         self.pending = query(_PENDING).fetchone()[0]
         self.replaced = self._replaced()
+        self.keys = {gateway_id: GatewayKey(key) for gateway_id, key in query("SELECT * FROM signing_keys")}
 
     def _replaced(self) -> list[OutboxState]:
         return [
@@ -224,6 +230,13 @@ class OutboxFile:
         if request_hash != record.request_hash:
             return IdempotencyKeyReusedError()
         return bytes(response)
+
+
+def _new_id(db: sqlite3.Connection) -> str:
+    """Make a key pair and return its gateway id."""
+    key = GatewayKey.generate()
+    db.execute("INSERT INTO signing_keys VALUES (?, ?)", (key.gateway_id, key.private_bytes()))
+    return key.gateway_id
 
 
 def _check_wal(path: Path) -> None:

@@ -6,7 +6,7 @@ without gaps.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self, TypeVar, TypeVarTuple
 
 from services.gateway.outbox.database import IdempotencyRecord, OutboxFile
+from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import Delivery, OutboxState
 
 Arguments = TypeVarTuple("Arguments")
@@ -117,6 +118,11 @@ class Outbox:
         Their counts are those of an older copy, and the recorder would warn of a gateway that uses numbers again.
         """
         return [state for state in self.states if state.replaced or state.gateway_id == self.gateway_id]
+
+    @property
+    def keys(self) -> Mapping[str, GatewayKey]:
+        """The key pairs of this gateway's id and of those that it replaced; an earlier version's has none."""
+        return self.file.keys
 
     async def append(self, event: bytes, record: IdempotencyRecord | None = None) -> bytes | None:
         """Store `event`; return once it is on disk. A repeated key stores nothing and returns the earlier response.

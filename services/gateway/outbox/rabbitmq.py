@@ -16,9 +16,11 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from pamqp.commands import Basic
 
+from services.gateway.outbox.signer import Signer
 from shared.broker.settings import reason
 from shared.broker.topology import Topology
 from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
+from shared.contracts.gateway_proof import Claim
 from shared.contracts.outbox_status import CONTENT_TYPE as STATE
 from shared.contracts.outbox_status import OutboxStatus, write_status
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
@@ -35,9 +37,9 @@ _log = structlog.get_logger()
 class BrokerTransport:
     """A `Transport`; an event is durable once a quorum of the broker's nodes has its message on disk."""
 
-    def __init__(self, url: str, names: Topology, *, confirm_seconds: float) -> None:
-        """Publish at `url`; a confirmation may take `confirm_seconds`."""
-        self._url, self._topology, self._confirm_seconds = url, names, confirm_seconds
+    def __init__(self, url: str, names: Topology, signer: Signer, *, confirm_seconds: float) -> None:
+        """Publish at `url`, with proofs of `signer`; a confirmation may take `confirm_seconds`."""
+        self._url, self._topology, self._signer, self._confirm_seconds = url, names, signer, confirm_seconds
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
@@ -74,7 +76,8 @@ class BrokerTransport:
         """
         channel, states = await self._ready(), self._topology.states
         body = write_status(OutboxStatus(state, datetime.now(UTC)))
-        message = aio_pika.Message(body, content_type=STATE, message_id=uuid.uuid4().hex)
+        proof = self._signer.proof(Claim("status", state.gateway_id, 0, 0, body))
+        message = aio_pika.Message(body, headers={**proof}, content_type=STATE, message_id=uuid.uuid4().hex)
         try:
             async with _closed_is_an_error(), asyncio.timeout(self._confirm_seconds):
                 exchange = await channel.get_exchange(states.exchange, ensure=False)
@@ -124,9 +127,10 @@ class BrokerTransport:
     async def _confirmed(self, channel: AbstractChannel, batch: Batch) -> str | None:
         """Publish one message; return why it may not be durable, or None if it is."""
         events = self._topology.events
+        claim = Claim("events", batch.gateway_id, batch.seqs.start, len(batch.seqs), batch.body)
         message = aio_pika.Message(
             batch.body,
-            headers=dict(batch.headers),
+            headers={**batch.headers, **self._signer.proof(claim)},
             content_type=CONTENT_TYPE,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             message_id=uuid.uuid4().hex,  # per attempt: with one id twice in flight the client swaps their results

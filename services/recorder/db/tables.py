@@ -81,6 +81,7 @@ CUARENTENA = Table(
     Column("cuerpo", LargeBinary, nullable=False, comment="the event, byte by byte as received"),
     Column("prediccion_id", UUID_TEXT, nullable=True, comment="the id in the event, where it could be read"),
     Column("huella", Text, nullable=False, comment="SHA-256 of the event as received: other bytes are another row"),
+    Column("cabeceras", Text, nullable=True, comment="of a whole message: what it claims, and its proof, as JSON"),
     UniqueConstraint("gateway_id", "seq", "huella"),
     comment="deliveries that could not be recorded and wait for a person",
 )
@@ -112,6 +113,17 @@ OLVIDADAS = Table(
     comment="numbers that an operator took out of the account of a gateway; the rows stay",
 )
 
+CLAVES = Table(
+    "claves_gateway",
+    METADATA,
+    Column("gateway_id", Text, primary_key=True, comment="the fingerprint of its public key"),
+    Column("clave", Text, nullable=False, comment="its public key, Ed25519, in hexadecimal"),
+    Column("origen", Text, nullable=False, comment="secreto: by the site's enrolment secret; operador: by a command"),
+    Column("alta", UtcTimestamp, nullable=False, comment="when it was enrolled, UTC"),
+    Column("baja", UtcTimestamp, nullable=True, comment="when it was revoked, UTC, for good; NULL: it is not"),
+    comment="the gateways whose messages are recorded",
+)
+
 DICCIONARIO = Table(
     "diccionario",
     METADATA,
@@ -132,5 +144,5 @@ DICCIONARIO = Table(
     comment="what each column of the analysts' views means; written from the patient class",
 )
 
-OF_EVENTS = (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA, GATEWAYS)
+OF_EVENTS = (PREDICCIONES, RESULTADOS, DUPLICADOS, CUARENTENA, GATEWAYS, CLAVES)
 """The tables without which nothing can be recorded."""

@@ -6,7 +6,6 @@ because robust connections have stopped consuming silently after a reconnect.
 """
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,13 +16,16 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from services.recorder.accounting.outbox_reports import OutboxReport
+from services.recorder.ingest.messages import EventMessage, message_number
 from services.recorder.ingest.parsing import DeadLetter
 from services.recorder.ingest.policies import Management, log_lossy_policies
 from services.recorder.ingest.store import Store
+from services.recorder.ingest.trust import GatewayTrust
 from shared.broker.settings import reason as error_reason
 from shared.broker.topology import SETTLE_SECONDS, Topology, bind, declare
-from shared.contracts.event_batches import BatchError, unpack
+from shared.contracts.event_batches import BatchError
 from shared.contracts.events import EventError
+from shared.contracts.gateway_proof import Claim
 from shared.contracts.outbox_status import GATEWAY_STATE, OutboxStatus, read_status
 from shared.contracts.transport import Delivery, TransportDownError
 from shared.failpoints import failpoint
@@ -57,13 +59,14 @@ class Consumer:
         url: str,
         topology: Topology,
         store: Store,
+        trust: GatewayTrust,
         *,
         prefetch: int,
         silence_seconds: float,
         management: Management | None = None,
     ) -> None:
         """Consume at `url`, at most `prefetch` messages ahead; check the queue after `silence_seconds` without any."""
-        self._url, self._topology, self._store = url, topology, store
+        self._url, self._topology, self._store, self._trust = url, topology, store, trust
         self._prefetch, self._silence, self._management = prefetch, silence_seconds, management
         self.consuming = False
 
@@ -75,7 +78,7 @@ class Consumer:
             try:
                 async with self._connected() as inbox:
                     retry_seconds = _MIN_RETRY_SECONDS
-                    await inbox.record_all(self._store)
+                    await inbox.record_all(self._store, self._trust)
             except TransportDownError:
                 continue  # logged by the store; closing the connection requeued the messages
             except ConsumerLostError as error:
@@ -157,13 +160,13 @@ class _Inbox:
     async def put(self, message: AbstractIncomingMessage) -> None:
         self._arrived.put_nowait(message)
 
-    async def record_all(self, store: Store) -> None:
-        """Record messages until the broker delivers no more."""
+    async def record_all(self, store: Store, trust: GatewayTrust) -> None:
+        """Record messages that `trust` believes until the broker delivers no more."""
         while True:
-            batch = _Batch()
-            batch.add(last := await self._next())
+            batch = _Batch(trust)
+            await batch.add(last := await self._next())
             while not (batch.is_full or self._arrived.empty()):
-                batch.add(last := await self._next())
+                await batch.add(last := await self._next())
             # Checked after the reports arrived: then every event that was queued before a report is delivered.
             caught_up = bool(batch.reports) and await self._is_empty()
             reports = [OutboxReport(report, caught_up) for report in batch.reports]
@@ -228,27 +231,35 @@ async def _client_call(seconds: float | None = _RPC_SECONDS) -> AsyncIterator[No
 class _Batch:
     """The contents of several messages, for one transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: GatewayTrust) -> None:
+        self._trust = trust
         self.deliveries: list[Delivery] = []
         self.dead_letters: list[DeadLetter] = []
         self.reports: list[OutboxStatus] = []
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._bytes = 0
 
-    def add(self, message: AbstractIncomingMessage) -> None:
+    async def add(self, message: AbstractIncomingMessage) -> None:
         self._bytes += len(message.body)
         if message.routing_key == GATEWAY_STATE:
-            self._add_report(message.body)
+            await self._add_report(message)
             return
         if _DEATH_REASON in message.headers:
             self._dropped[str(message.headers.get(_DEATH_QUEUE)), str(message.headers[_DEATH_REASON])] += 1
         try:
-            self.deliveries += unpack(message.content_type, message.headers, message.body)
+            read = EventMessage.read(message.content_type, message.headers, message.body)
         except BatchError as error:
             self._quarantine(message.body, f"not a batch of events: {error}")
+            return
         except Exception as error:  # noqa: BLE001 - raised, it would end every recorder that gets the message
             _log.error("message_unreadable", error=type(error).__name__)
             self._quarantine(message.body, f"not a batch of events: reading it raised {type(error).__name__}")
+            return
+        objection = await self._trust.examine(read.claim, message.headers)
+        if objection is None:
+            self.deliveries += read.deliveries
+        else:
+            self.dead_letters.append(read.unproven(objection))
 
     @property
     def is_full(self) -> bool:
@@ -267,15 +278,18 @@ class _Batch:
             _log.warning("broker_dropped_messages", queue=queue, messages=count, reason=death, cause=causes)
 
     def _quarantine(self, body: bytes, reason: str) -> None:
-        # No gateway's seq, so a negative one, the same at every redelivery of this message.
-        number = int.from_bytes(hashlib.sha256(body).digest()[:7])
-        self.dead_letters.append(DeadLetter("unreadable", reason, "", -number, body, None))
+        self.dead_letters.append(DeadLetter("unreadable", reason, "", message_number(body), body, None))
 
-    def _add_report(self, body: bytes) -> None:
-        # Nothing is lost with one that is unreadable: the next report contains the same facts.
+    async def _add_report(self, message: AbstractIncomingMessage) -> None:
+        """Add a report; nothing is lost without it, since the next one contains the same facts."""
         try:
-            self.reports.append(read_status(body))
+            report = read_status(message.body)
         except EventError as error:
             _log.warning("gateway_state_unreadable", reason=str(error))
+            return
         except Exception as error:  # noqa: BLE001 - as above
             _log.error("gateway_state_unreadable", reason=f"reading it raised {type(error).__name__}")
+            return
+        claim = Claim("status", report.state.gateway_id, 0, 0, message.body)
+        if await self._trust.examine(claim, message.headers) is None:
+            self.reports.append(report)

@@ -21,14 +21,16 @@ class DeadLetter:
     """A delivery that cannot be recorded and goes to quarantine.
 
     `kind` is its label in metrics. `reason` is one line without patient values. `event_id` is None if it is unreadable.
+    `headers` are those of a whole message, as JSON.
     """
 
-    kind: Literal["unreadable", "conflict", "refused"]
+    kind: Literal["unreadable", "conflict", "refused", "unproven"]
     reason: str
     gateway_id: str
     seq: int
     body: bytes
     event_id: str | None
+    headers: str | None = None
 
 
 def read_row(delivery: Delivery, now: datetime) -> EventRow | DeadLetter:

@@ -76,6 +76,18 @@ class Store:
         """Record `batch` of a relay in this process: the store is a `shared.contracts.transport.Transport`."""
         return await self.record(batch)
 
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction and return its result.
+
+        Raises:
+            TransportDownError: the database cannot be written; nothing was changed.
+
+        """
+        try:
+            return await self._transaction(work)
+        except DATABASE_ERRORS as error:
+            raise self._is_down(error) from None
+
     def down(self) -> str | None:
         """Return why the last attempt could not write the database, or None."""
         return self._failure

@@ -145,7 +145,16 @@ def quarantine(connection: Connection, letters: Sequence[DeadLetter], now: datet
     """Quarantine `letters` and count the new ones in `stats`. Only the same bytes of a `seq` are no new row."""
     for kind in sorted({letter.kind for letter in letters}):
         values = [
-            (now, letter.reason, letter.gateway_id, letter.seq, letter.body, letter.event_id, body_digest(letter.body))
+            (
+                now,
+                letter.reason,
+                letter.gateway_id,
+                letter.seq,
+                letter.body,
+                letter.event_id,
+                body_digest(letter.body),
+                letter.headers,
+            )
             for letter in letters
             if letter.kind == kind
         ]

@@ -17,7 +17,8 @@ from services.recorder.analysts.dictionary import merge_dictionary
 from services.recorder.analysts.views import view_name
 from services.recorder.commands import View, fail, refresh_analysts_view, run_command, say
 from services.recorder.db.database import Database, open_database
-from services.recorder.db.tables import DICCIONARIO, GATEWAYS, METADATA
+from services.recorder.db.tables import CLAVES, DICCIONARIO, GATEWAYS, METADATA
+from services.recorder.enrolment.keys import merge_keys
 from services.recorder.transfer.copy import Key, copy_table, count, read_all
 from services.recorder.transfer.verify import Comparison, compare_table
 from shared.database_url import shown
@@ -31,7 +32,7 @@ _LISTED = 20
 """Keys printed per table and problem; the others are only counted."""
 _STATEMENT_SECONDS = 3600
 """A statement may count or sort a whole table, which takes longer than any of the recorder."""
-_MERGED = (DICCIONARIO, GATEWAYS)
+_MERGED = (DICCIONARIO, GATEWAYS, CLAVES)
 """Tables whose rows change in place: they are merged, not copied and compared."""
 _BAR_WIDTH = 30
 _RESUME = "run the same command again: it resumes where it stopped"
@@ -109,6 +110,9 @@ async def _transfer(source_url: URL, target_url: URL, view: View) -> int:
         reports = await read_all(reading, GATEWAYS)  # after the rows that they report on
         await target.writer.transaction(partial(merge_reports, reports, datetime.now(UTC)))
         say(f"gateways: {len(reports)} accounts taken over, where the target has none that is newer")
+        keys = await read_all(reading, CLAVES)
+        await target.writer.transaction(partial(merge_keys, keys))
+        say(f"claves_gateway: {len(keys)} gateways enrolled or revoked as in the source")
         entries = await read_all(reading, DICCIONARIO)
         merged = await target.writer.transaction(partial(merge_dictionary, entries))
         say(f"diccionario: {merged} lines taken over")

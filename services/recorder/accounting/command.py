@@ -1,4 +1,4 @@
-"""`python -m services.recorder gateways`: list the accounts, and take numbers out of one that no answer supports."""
+"""`python -m services.recorder accounts`: list the accounts of gateways, and take numbers out of one that no answer supports."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     forget.add_argument("--above", type=int, default=0, metavar="SEQ", help="count numbers up to this one further")
 
 
-def gateways_command(arguments: Namespace, database: Callable[[], URL]) -> int:
+def accounts_command(arguments: Namespace, database: Callable[[], URL]) -> int:
     """Run the action of `arguments` on the database; return the exit code."""
 
     async def run() -> int:
@@ -39,7 +39,7 @@ def gateways_command(arguments: Namespace, database: Callable[[], URL]) -> int:
                 say(f"{arguments.gateway}: numbers above {arguments.above} that are recorded by now count no more")
         return 0
 
-    return run_command("gateways", run)
+    return run_command("accounts", run)
 
 
 def forget_claims(connection: Connection, *, gateway_id: str, above: int, now: datetime) -> None:

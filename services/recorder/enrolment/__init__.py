@@ -1,0 +1,1 @@
+"""Enrolment: the public keys of the gateways whose messages are recorded."""

@@ -1,0 +1,67 @@
+"""Replay of quarantined messages that were not believed, for instance after their gateway was enrolled."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, delete, select
+
+from services.recorder.commands import say
+from services.recorder.db.database import DATABASE_ERRORS, Database, reason
+from services.recorder.db.tables import CUARENTENA
+from services.recorder.ingest.messages import EventMessage
+from services.recorder.ingest.parsing import DeadLetter, read_row
+from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
+from services.recorder.ingest.writes import BatchStats, write_each
+from shared.contracts.event_batches import BatchError
+from shared.contracts.transport import Delivery
+
+
+async def messages_claiming(database: Database, gateway_id: str) -> list[int]:
+    """Return the ids of the quarantined messages that claim to be of `gateway_id`, without discarded ones."""
+    columns = CUARENTENA.c
+    query = select(columns.id, columns.cabeceras).where(columns.cabeceras.is_not(None), columns.cuerpo != b"")
+    async with database.readers.connect() as connection:
+        rows = await connection.execute(query.order_by(columns.id))
+        return [row.id for row in rows if orjson.loads(row.cabeceras).get("gateway-id") == gateway_id]
+
+
+async def replay_message(database: Database, row: Row[Any], *, unproven: bool) -> bool:
+    """Record the events of a message and delete its row, in one transaction; or print why not.
+
+    Its proof must hold now, unless `unproven`. Events that cannot be recorded become rows of the quarantine.
+    """
+    try:
+        message = EventMessage.restore(row.cabeceras, row.cuerpo)
+        objection = None if unproven else await _objection(database, message)
+        if objection is None:
+            work = partial(_record, row_id=row.id, deliveries=message.deliveries)
+            stats = await database.writer.transaction(work)
+    except BatchError as error:
+        objection = f"not a batch of events: {error}"
+    except DATABASE_ERRORS as error:
+        objection = f"the database does not take it: {reason(error)}"
+    say(f"{row.id}: stays: {objection}" if objection else f"{row.id}: recorded: {_shown(stats)}")
+    return objection is None
+
+
+async def _objection(database: Database, message: EventMessage) -> str | None:
+    """Return why the message is not believed now, or None."""
+    trust = GatewayTrust(TrustPolicy(), database.writer)
+    await trust.refresh(database.readers)
+    return await trust.objection(message.claim, message.headers)
+
+
+def _record(connection: Connection, row_id: int, deliveries: Sequence[Delivery]) -> BatchStats:
+    now = datetime.now(UTC)
+    read = [read_row(delivery, now) for delivery in deliveries]
+    rows = [row for row in read if not isinstance(row, DeadLetter)]
+    stats = write_each(connection, rows, [row for row in read if isinstance(row, DeadLetter)], now)
+    connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row_id))
+    return stats
+
+
+def _shown(stats: BatchStats) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(stats.items()) if count) or "nothing new"
