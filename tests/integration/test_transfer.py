@@ -6,14 +6,18 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import Connection
 
 from services.recorder.db.database import open_database
+from services.recorder.enrolment.keys import BY_OPERATOR, BY_SECRET, enrol, read_keys, revoke
 from services.recorder.ingest.writes import write_batch
+from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import Delivery
 from shared.database_url import read_url
 from shared.diseases.thyroid import DatosPaciente
@@ -35,8 +39,12 @@ class Place:
         self.url = url
 
 
-def file(path: Path) -> Any:  # noqa: ANN401 - stands for a Target; only its URL is needed
-    return Place(f"sqlite:///{path}")
+def place(url: str) -> Any:  # noqa: ANN401 - stands for a Target; only its URL is needed
+    return Place(url)
+
+
+def file(path: Path) -> Any:  # noqa: ANN401 - the same
+    return place(f"sqlite:///{path}")
 
 
 @pytest.fixture
@@ -336,6 +344,35 @@ async def test_the_longer_history_of_the_dictionary_is_kept(
     assert f"diccionario: {len(lines)} lines taken over" in ended[0].stdout
     assert "diccionario: 0 lines taken over" in ended[1].stdout
     assert [[plain(value) for value in line.values()] for line in merged] == [list(line.values()) for line in lines]
+
+
+async def test_enrolled_gateways_are_known_in_the_target_and_revoked_ones_stay_so(
+    tmp_path: Path, postgres: PostgresServer, database: str
+) -> None:
+    """Also one that the target enrolled again by the secret before the transfer."""
+    source, target = file(tmp_path / "one.db"), place(postgres.url(database))
+    enrolled, revoked = GatewayKey.generate(), GatewayKey.generate()
+
+    def enrol_both(connection: Connection) -> None:
+        for key in (enrolled, revoked):
+            enrol(connection, key.public_key, BY_OPERATOR, START)
+        revoke(connection, revoked.gateway_id, START)
+
+    async with recording(source) as opened:
+        await opened.database.writer.transaction(enrol_both)
+    async with recording(target) as opened:
+        work = partial(enrol, public_key=revoked.public_key, origin=BY_SECRET, now=START)
+        assert await opened.database.writer.transaction(work)
+
+    ended = [transfer(source.url, target.url, tmp_path) for _ in range(2)]
+
+    assert [process.returncode for process in ended] == [0, 0], ended[0].stderr
+    async with recording(target) as opened:
+        keys = {key.gateway_id: (key.public_key, key.revoked) for key in await read_keys(opened.database.readers)}
+    assert keys == {
+        enrolled.gateway_id: (enrolled.public_key.hex(), None),
+        revoked.gateway_id: (revoked.public_key.hex(), START),
+    }
 
 
 async def test_an_omitted_url_is_database_url(tmp_path: Path, postgres: PostgresServer, database: str) -> None:

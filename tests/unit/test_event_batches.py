@@ -15,6 +15,7 @@ from shared.contracts.event_batches import (
     split,
     unpack,
 )
+from shared.contracts.gateway_proof import Claim, GatewayKey
 from shared.contracts.transport import Delivery
 
 
@@ -56,6 +57,14 @@ def test_any_reader_of_cloudevents_understands_the_body() -> None:
     events = [b'{"id":"a","note":"x,\\ny"}', b'{"id":"b"}']
     [batch] = split([Delivery("g", seq, event) for seq, event in enumerate(events, 1)], 10)
     assert orjson.loads(batch.body) == [orjson.loads(event) for event in events]
+
+
+def test_a_reader_that_knows_no_proof_reads_a_signed_batch() -> None:
+    """As a recorder of version 0.1 behind an upgraded gateway."""
+    key = GatewayKey.generate()
+    [batch] = split([Delivery(key.gateway_id, seq, b"{}") for seq in (7, 8)], 10)
+    proof = key.proof(Claim("events", key.gateway_id, 7, 2, batch.body), b"s" * 32)
+    assert unpack(CONTENT_TYPE, {**batch.headers, **proof}, batch.body) == unpack(CONTENT_TYPE, batch.headers, batch.body)
 
 
 HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}
