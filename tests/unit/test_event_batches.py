@@ -64,7 +64,9 @@ def test_a_reader_that_knows_no_proof_reads_a_signed_batch() -> None:
     key = GatewayKey.generate()
     [batch] = split([Delivery(key.gateway_id, seq, b"{}") for seq in (7, 8)], 10)
     proof = key.proof(Claim("events", key.gateway_id, 7, 2, batch.body), b"s" * 32)
-    assert unpack(CONTENT_TYPE, {**batch.headers, **proof}, batch.body) == unpack(CONTENT_TYPE, batch.headers, batch.body)
+    assert unpack(CONTENT_TYPE, {**batch.headers, **proof}, batch.body) == unpack(
+        CONTENT_TYPE, batch.headers, batch.body
+    )
 
 
 HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}

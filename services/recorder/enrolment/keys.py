@@ -41,6 +41,14 @@ async def read_keys(readers: AsyncEngine) -> list[EnrolledKey]:
         return [EnrolledKey(row.gateway_id, row.clave, row.origen, row.alta, row.baja) for row in rows]
 
 
+async def read_standing(readers: AsyncEngine) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the ids of the enrolled gateways, and of the revoked ones."""
+    async with readers.connect() as connection:
+        rows = (await connection.execute(select(CLAVES.c.gateway_id, CLAVES.c.baja.is_(None)))).all()
+    enrolled = frozenset(gateway_id for gateway_id, believed in rows if believed)
+    return enrolled, frozenset(gateway_id for gateway_id, _ in rows) - enrolled
+
+
 def enrol(
     connection: Connection, public_key: bytes, origin: Origin, now: datetime, *, limit: int | None = None
 ) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.db.database import DATABASE_ERRORS, reason
-from services.recorder.enrolment.keys import BY_SECRET, EnrolmentError, enrol, read_keys
+from services.recorder.enrolment.keys import BY_SECRET, EnrolmentError, enrol, read_standing
 from shared.contracts.gateway_proof import Claim, Proof, ProofError, needs_proof, read_proof, token_holds
 
 REFRESH_SECONDS = 5
@@ -60,16 +60,15 @@ class GatewayTrust:
     async def refresh(self, readers: AsyncEngine) -> None:
         """Read the enrolled keys; if the database cannot be read, the known ones stay."""
         try:
-            keys = await read_keys(readers)
+            standing = await read_standing(readers)
         except DATABASE_ERRORS as error:
             if self._failure is None:
                 _log.warning("gateway_keys_not_read", reason=reason(error))
             self._failure = reason(error)
             return
-        before, self._failure = (self._enrolled, self._revoked), None
-        self._enrolled = frozenset(key.gateway_id for key in keys if key.revoked is None)
-        self._revoked = frozenset(key.gateway_id for key in keys if key.revoked is not None)
-        if before != (self._enrolled, self._revoked):
+        self._failure = None
+        if standing != (self._enrolled, self._revoked):
+            self._enrolled, self._revoked = standing
             self._logged.clear()
 
     async def follow(self, readers: AsyncEngine) -> None:
