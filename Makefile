@@ -69,6 +69,14 @@ test: check servers airflow newman ## Run checks and all tests; installs the ser
 test-compose: $(VENV)/.dev ## Test the server stack in containers: start, scale, kill, restart (needs docker compose)
 	@$(PY) -m pytest tests/compose
 
+.PHONY: test-broker
+test-broker: $(VENV)/.dev ## Test the path through RabbitMQ with the image of docker-compose.yml (needs docker, and `make servers`)
+	@docker image inspect $(RABBITMQ) >/dev/null 2>&1 || docker pull --quiet $(RABBITMQ)
+	@TEST_RABBITMQ_IMAGE=$(RABBITMQ) $(PY) -m pytest --numprocesses=2 --dist=worksteal $(BROKER_TESTS)
+RABBITMQ = $(shell sed -n 's/^ *image: \(rabbitmq:[^ ]*\).*/\1/p' docker-compose.yml)
+BROKER_TESTS := tests/integration/test_broker_path.py tests/integration/test_outbox_reports.py \
+	tests/fault/test_broker_faults.py tests/fault/test_broker_restart.py
+
 .PHONY: quick
 quick: check ## Run checks and the tests that need no server
 	@$(PY) -m pytest tests/unit tests/contract tests/repo

@@ -49,7 +49,7 @@ FORGET_CONSUMER = """
     {ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
     [Consumer] = rabbit_amqqueue:consumers(Queue),
     Command = rabbit_fifo:make_checkout({element(2, Consumer), element(1, Consumer)}, cancel, #{}),
-    {ok, ok, _} = ra:process_command(amqqueue:get_pid(Queue), Command).
+    {ok, _, _} = ra:process_command(amqqueue:get_pid(Queue), Command).
 """
 """The queue, a state machine of its own, drops its consumer; the channel and the client do not learn of it."""
 

@@ -1,4 +1,7 @@
-"""A RabbitMQ server for tests: on free ports of loopback, with its own node and cookie, and removed at the end."""
+"""A RabbitMQ server for tests: on free ports of loopback, with its own node and cookie, and removed at the end.
+
+It is Debian's package, or, if `TEST_RABBITMQ_IMAGE` names one, a container image of the local Docker engine.
+"""
 
 import os
 import secrets
@@ -17,9 +20,12 @@ import pytest
 from tests.support.ports import free_ports
 from tests.support.waiting import until_now
 
+IMAGE_VARIABLE = "TEST_RABBITMQ_IMAGE"
 _BINARIES = Path("/usr/lib/rabbitmq/bin")
 _START_SECONDS = 60
 _STARTED = "Server startup complete"
+_IN_IMAGE = f'PATH={_BINARIES}:$PATH; exec "$@"'
+"""Debian's programs of the same names on PATH, which an image of Debian's package has too, change the user."""
 
 
 @dataclass(slots=True)
@@ -53,7 +59,7 @@ class RabbitServer:
         log.unlink(missing_ok=True)
         with log.open("wb") as said:
             self._process = subprocess.Popen(
-                [_BINARIES / "rabbitmq-server"],
+                self._server(),
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -81,7 +87,7 @@ class RabbitServer:
 
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl`; return what it printed."""
-        command = [str(_BINARIES / "rabbitmqctl"), "--quiet", *arguments]
+        command = [*self._tool("rabbitmqctl"), "--quiet", *arguments]
         result = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -91,7 +97,7 @@ class RabbitServer:
 
     def management(self) -> str:
         """Enable the management API, if it is not; return its URL without a login."""
-        command = [str(_BINARIES / "rabbitmq-plugins"), "--quiet", "enable", "rabbitmq_management"]
+        command = [*self._tool("rabbitmq-plugins"), "--quiet", "enable", "rabbitmq_management"]
         subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, timeout=60, check=True)
         return f"http://127.0.0.1:{self.management_port}"
 
@@ -111,24 +117,80 @@ class RabbitServer:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        # The Erlang machine is the leader's only process group; its shell wrapper would turn SIGTERM into a slow call.
-        os.killpg(process.pid, signum)
+        self._signal(process, signum)
         try:
             process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            self._signal(process, signal.SIGKILL)
             process.wait(self.stop_seconds)
+
+    def _server(self) -> list[str]:
+        """Return the command that runs the server until it ends."""
+        return [str(_BINARIES / "rabbitmq-server")]
+
+    def _tool(self, name: str) -> list[str]:
+        """Return the command that runs a tool of the running server."""
+        return [str(_BINARIES / name)]
+
+    def _signal(self, process: subprocess.Popen[bytes], signum: int) -> None:
+        # The Erlang machine is the leader's only process group; its shell wrapper would turn SIGTERM into a slow call.
+        os.killpg(process.pid, signum)
+
+    def remove(self) -> None:
+        """Stop the server and what it started."""
+        self.stop()
+        # The port mapper outlives its nodes; this one was started by ours, on a port of its own.
+        command = ["epmd", "-kill"]
+        subprocess.run(command, env=self.environment, capture_output=True, timeout=_START_SECONDS, check=False)
+
+
+@dataclass(slots=True)
+class RabbitContainer(RabbitServer):
+    """A server in a container of the local Docker engine: its network, user and files are those of the tests."""
+
+    image: str = ""
+    _starts: int = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server."""
+        found = self._docker("inspect", "--format", "{{.State.Pid}}", self._name)
+        return int(found.stdout) if found.returncode == 0 else None
+
+    @property
+    def _name(self) -> str:
+        return f"{self.folder.name}-{self._starts}"
+
+    def _server(self) -> list[str]:
+        self._starts += 1  # the engine removes a container some time after its end, and its name with it
+        options = [
+            *("--rm", "--name", self._name, "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"),
+            *("--volume", f"{self.folder}:{self.folder}", "--workdir", str(self.folder), "--entrypoint", "sh"),
+        ]
+        inside = (f"--env={name}={value}" for name, value in self.environment.items() if name != "PATH")
+        return ["docker", "run", *options, *inside, self.image, "-c", _IN_IMAGE, "sh", "rabbitmq-server"]
+
+    def _tool(self, name: str) -> list[str]:
+        return ["docker", "exec", self._name, "sh", "-c", _IN_IMAGE, "sh", name]
+
+    def _signal(self, process: subprocess.Popen[bytes], signum: int) -> None:
+        del process  # the client; the engine has the server
+        self._docker("kill", "--signal", str(int(signum)), self._name)
+
+    def remove(self) -> None:
+        self.stop()
+
+    def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["docker", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, check=False)
 
 
 @contextmanager
 def rabbit_server() -> Iterator[RabbitServer]:
     """Run a server with its state in a temporary folder."""
-    if not (_BINARIES / "rabbitmq-server").exists():
-        message = f"no RabbitMQ server in {_BINARIES}: install Debian's package `rabbitmq-server`"
-        pytest.fail(message, pytrace=False)
     folder = Path(tempfile.mkdtemp(prefix="predecir-rabbitmq-"))
     port, management, dist, epmd = free_ports(4)
-    server = RabbitServer(folder, port, management, _environment(folder, port=port, dist=dist, epmd=epmd))
+    server = _made(folder, port, management, _environment(folder, port=port, dist=dist, epmd=epmd))
     try:
         cookie = folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
@@ -142,12 +204,18 @@ def rabbit_server() -> Iterator[RabbitServer]:
             server.start()
             yield server
         finally:
-            server.stop()
-            # The port mapper outlives its nodes; this one was started by ours, on a port of its own.
-            command = ["epmd", "-kill"]
-            subprocess.run(command, env=server.environment, capture_output=True, timeout=_START_SECONDS, check=False)
+            server.remove()
     finally:
         shutil.rmtree(folder)
+
+
+def _made(folder: Path, port: int, management: int, environment: dict[str, str]) -> RabbitServer:
+    if image := os.environ.get(IMAGE_VARIABLE):
+        return RabbitContainer(folder, port, management, environment, image=image)
+    if not (_BINARIES / "rabbitmq-server").exists():
+        message = f"no RabbitMQ server in {_BINARIES}: install Debian's package `rabbitmq-server`"
+        pytest.fail(message, pytrace=False)
+    return RabbitServer(folder, port, management, environment)
 
 
 def _environment(folder: Path, *, port: int, dist: int, epmd: int) -> dict[str, str]:
