@@ -2,12 +2,14 @@
 
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pamqp.common import FieldValue
 from pydantic import SecretStr
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -71,6 +73,16 @@ async def test_a_new_queue_takes_nothing_before_it_is_on_the_brokers_disk(record
             await transport.publish([delivery(1)])
         await until(lambda: takes(transport, delivery(1)), seconds=30)
         await recorded(recorder, 1)
+
+
+async def test_large_events_go_in_messages_that_the_broker_takes(broker: Broker) -> None:
+    """RabbitMQ 4 closes the channel for a message of more than 16 MiB."""
+    await broker.declare()
+    async with broker.transport() as transport:
+        batch = [delivery(seq, b'"%s"' % (b"x" * 100_000)) for seq in range(1, 201)]
+        assert await transport.publish(batch) == set(range(1, 201))
+    messages = await broker.take(broker.topology.events.name)
+    assert sum(body.count(b",\n") + 1 for body in messages) == 200
 
 
 async def test_poison_in_a_batch_is_set_aside_alone(recorder: Recording, broker: Broker) -> None:
@@ -199,15 +211,22 @@ async def test_what_a_policy_drops_is_recorded_and_logged(
     assert "policy" in warnings[0]["cause"]
 
 
-async def test_dead_letters_outlive_a_database_that_rejects_writes(sqlite_recorder: Recording, broker: Broker) -> None:
-    """RabbitMQ 4 drops a message of that queue after 20 deliveries; here a policy does so after two."""
-    dead, writer = broker.topology.dead.name, sqlite_recorder.database.writer
-    await broker.declare()
-    async with broker.transport() as transport, broker.channel() as channel:
-        await transport.publish([delivery(1)])
+async def _reject_one(broker: Broker, dead: str) -> None:
+    """Make the broker move the next event to its dead letters, in the queue `dead`."""
+    async with broker.channel() as channel:
         message = await (await channel.get_queue(broker.topology.events.name)).get()
         assert message is not None
         await message.reject(requeue=False)
+    await until(lambda: broker.has_ready(dead), seconds=30)
+
+
+async def test_dead_letters_outlive_a_database_that_rejects_writes(sqlite_recorder: Recording, broker: Broker) -> None:
+    """A policy limits the deliveries of the queue to two."""
+    dead, writer = broker.topology.dead.name, sqlite_recorder.database.writer
+    await broker.declare()
+    async with broker.transport() as transport:
+        await transport.publish([delivery(1)])
+    await _reject_one(broker, dead)
     broker.server.ctl("set_policy", dead, f"^{dead}$", '{"delivery-limit": 2}', "--apply-to", "queues")
     try:
         # The probe of the store succeeds meanwhile: it writes no row.
@@ -221,11 +240,103 @@ async def test_dead_letters_outlive_a_database_that_rejects_writes(sqlite_record
         broker.server.ctl("clear_policy", dead)
 
 
+async def test_a_dead_letter_is_kept_however_often_a_consumer_is_lost(
+    sqlite_recorder: Recording, broker: Broker
+) -> None:
+    """RabbitMQ 4 drops a message after 20 deliveries, unless its queue has another limit."""
+
+    async def taken_and_given_back() -> bool:
+        return bool(await broker.delivery_counts(broker.topology.dead.name))
+
+    await broker.declare()
+    async with broker.transport() as transport:
+        await transport.publish([delivery(1)])
+    await _reject_one(broker, broker.topology.dead.name)
+    for _ in range(25):
+        await until(taken_and_given_back, seconds=30)
+    async with broker.consumer(sqlite_recorder.store):
+        await recorded(sqlite_recorder, 1)
+
+
+async def _declare_as_0_1_0(broker: Broker, arguments: dict[str, FieldValue]) -> None:
+    """Declare and bind the queue of dead letters of version 0.1.0, without the one that took over."""
+    async with broker.channel() as channel:
+        former = await channel.declare_queue(broker.topology.former_dead, durable=True, arguments=arguments)
+        await former.bind(broker.topology.dead.exchange, broker.topology.dead.routing_key)
+        await channel.queue_delete(broker.topology.dead.name)
+
+
+@pytest.mark.parametrize("arguments", [{"x-queue-type": "quorum"}, {"x-queue-type": "classic", "x-max-length": 9}])
+async def test_dead_letters_of_the_former_queue_are_recorded_at_an_upgrade(
+    sqlite_recorder: Recording, broker: Broker, arguments: dict[str, FieldValue]
+) -> None:
+    former = broker.topology.former_dead
+    await broker.declare()
+    await _declare_as_0_1_0(broker, arguments)
+    async with broker.transport() as transport:
+        await transport.publish([delivery(1)])
+        await _reject_one(broker, former)
+        async with broker.consumer(sqlite_recorder.store):
+            await recorded(sqlite_recorder, 1)
+            await until(lambda: broker.is_empty(former), seconds=30)
+        await transport.publish([delivery(2)])
+        await _reject_one(broker, broker.topology.dead.name)
+    assert await broker.is_empty(former)  # no longer bound
+    async with broker.consumer(sqlite_recorder.store):
+        await recorded(sqlite_recorder, 2)
+
+
+async def test_a_queue_with_other_arguments_is_consumed_and_logged(sqlite_recorder: Recording, broker: Broker) -> None:
+    queues = {queue.name: queue for queue in (broker.topology.events, broker.topology.dead, broker.topology.states)}
+    async with broker.channel() as channel:
+        for name in queues:
+            await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum", "x-max-length": 9})
+    with capture_logs() as logs:
+        async with broker.consumer(sqlite_recorder.store), broker.transport() as transport:
+            await until(lambda: takes(transport, delivery(1)), seconds=30)
+            await recorded(sqlite_recorder, 1)
+    warnings = [line for line in logs if line["event"] == "broker_queue_differs"]
+    assert {line["queue"] for line in warnings} == queues.keys()
+    assert all(line["log_level"] == "warning" and "inequivalent arg" in line["reason"] for line in warnings)
+
+
+async def test_an_outage_longer_than_the_consumer_timeout_loses_no_dead_letter(
+    sqlite_recorder: Recording, broker: Broker
+) -> None:
+    """After 30 minutes the broker closes the channel of a consumer that has not acknowledged; here after 1 second."""
+    await broker.declare()
+    async with broker.transport() as transport:
+        await transport.publish([delivery(1)])
+    await _reject_one(broker, broker.topology.dead.name)
+    writer = sqlite_recorder.database.writer
+    with consumer_timeout(broker, milliseconds=1000), capture_logs() as logs:
+        await writer.transaction(lambda c: c.execute(text(FAILS_FOR_EVERY_ROW)))
+        async with broker.consumer(sqlite_recorder.store):
+            await until(lambda: "database_not_writable" in [line["event"] for line in logs], seconds=30)
+            await until(lambda: broker.has_ready(broker.topology.dead.name), seconds=30)  # taken from the consumer
+            await writer.transaction(lambda c: c.execute(text("DROP TRIGGER fails")))
+            await recorded(sqlite_recorder, 1)
+            await until(lambda: broker.is_empty(broker.topology.dead.name), seconds=30)
+    assert len(await sqlite_recorder.rows()) == 1
+    assert await sqlite_recorder.rows(CUARENTENA) == []
+
+
+@contextmanager
+def consumer_timeout(broker: Broker, *, milliseconds: int) -> Iterator[None]:
+    """Shorten the time that a consumer has for its acknowledgement, on channels that are opened meanwhile."""
+    both = "application:set_env(rabbit, consumer_timeout, %d), application:set_env(rabbit, channel_tick_interval, %d)."
+    broker.server.ctl("eval", both % (milliseconds, 500))
+    try:
+        yield
+    finally:
+        broker.server.ctl("eval", both % (1_800_000, 60_000))
+
+
 async def test_policies_that_lose_messages_are_logged_at_the_start(sqlite_recorder: Recording, broker: Broker) -> None:
     management, prefix = broker.server.management(), broker.topology.events.exchange
     policies = {
         "recorder": {"message-ttl": 60_000, "max-length": 10},  # that length only rejects: our overflow holds
-        "dead": {"max-length": 10},
+        "dead-letters": {"max-length": 10},
         "gateways": {"message-ttl": 60_000},  # harmless
     }
     names = {queue: f"{prefix}-{queue}" for queue in policies}
@@ -242,7 +353,7 @@ async def test_policies_that_lose_messages_are_logged_at_the_start(sqlite_record
     ]
     assert warnings == [
         (broker.topology.events.name, [names["recorder"]], {"message-ttl": 60_000}, "warning"),
-        (broker.topology.dead.name, [names["dead"]], {"max-length": 10}, "warning"),
+        (broker.topology.dead.name, [names["dead-letters"]], {"max-length": 10}, "warning"),
     ]
     for name in names.values():
         broker.server.ctl("clear_policy", name)

@@ -1,5 +1,6 @@
 """The broker in one test: its own queues, publishing, reading and consuming."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -38,9 +39,9 @@ class Broker:
 
     async def declare(self) -> None:
         """Declare the queues; they can be published to at once."""
-        async with self.channel() as channel:
-            await declare(channel, self.topology)
-            await bind(channel, self.topology)
+        async with await aio_pika.connect(self.url) as connection:
+            assert await declare(connection, self.topology) == {}
+            await bind(await connection.channel(), self.topology)
 
     @asynccontextmanager
     async def transport(
@@ -97,6 +98,16 @@ class Broker:
             while (message := await found.get(fail=False)) is not None:
                 counts.append(int(str(message.headers.get("x-delivery-count", 0))))
             return counts
+
+    async def has_ready(self, queue: str) -> bool:
+        """Return whether `queue` has a message that no consumer has."""
+        async with self.channel() as channel:
+            declared = await channel.declare_queue(queue, passive=True)
+            return bool(declared.declaration_result.message_count)
+
+    async def is_empty(self, queue: str) -> bool:
+        """Return whether `queue` has no message, delivered or not."""
+        return not await asyncio.to_thread(self.server.messages, queue)
 
     async def take(self, queue: str) -> list[bytes]:
         """Take all that is ready in `queue`."""

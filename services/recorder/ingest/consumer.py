@@ -22,7 +22,7 @@ from services.recorder.ingest.policies import Management, log_lossy_policies
 from services.recorder.ingest.store import Store
 from services.recorder.ingest.trust import GatewayTrust
 from shared.broker.settings import reason as error_reason
-from shared.broker.topology import SETTLE_SECONDS, Topology, bind, declare
+from shared.broker.topology import SETTLE_SECONDS, Topology, bind, declare, unbind_former
 from shared.contracts.event_batches import BatchError
 from shared.contracts.events import EventError
 from shared.contracts.gateway_proof import Claim
@@ -97,7 +97,7 @@ class Consumer:
                 inbox = await self._consume(connection)
             self.consuming = True
             _log.info("broker_consuming", queue=self._topology.events.name)
-            binding = asyncio.create_task(self._open_to_publishers(inbox))
+            binding = asyncio.create_task(self._open_to_publishers(connection, inbox))
             try:
                 yield inbox
             finally:
@@ -108,17 +108,20 @@ class Consumer:
                 async with _client_call():
                     await connection.close()
 
-    async def _open_to_publishers(self, inbox: "_Inbox") -> None:
-        await inbox.open_to_publishers(self._topology)
+    async def _open_to_publishers(self, connection: AbstractConnection, inbox: "_Inbox") -> None:
+        await inbox.open_to_publishers(connection, self._topology)
         if self._management is None:
             _log.info("broker_policies_unknown", reason="BROKER_MANAGEMENT_URL is not set")
         else:
             await log_lossy_policies(self._management, self._topology)
 
     async def _consume(self, connection: AbstractConnection) -> "_Inbox":
+        for queue, difference in (await declare(connection, self._topology)).items():
+            _log.warning("broker_queue_differs", queue=queue, reason=difference)
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=self._prefetch)
-        events, states = await declare(channel, self._topology)
+        events = await channel.get_queue(self._topology.events.name, ensure=False)
+        states = await channel.get_queue(self._topology.states.name, ensure=False)
         inbox = _Inbox(channel, events, self._silence)
         # When the broker cancels a consumer, the client only logs it, and drops later deliveries.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(inbox.end)
@@ -141,18 +144,22 @@ class _Inbox:
         """End `record_all`: no more messages are delivered."""
         self._arrived.put_nowait(None)
 
-    async def open_to_publishers(self, topology: Topology) -> None:
+    async def open_to_publishers(self, connection: AbstractConnection, topology: Topology) -> None:
         """Bind the queues as soon as they survive a restart of the broker; it does not matter if they are bound.
 
-        Then consume the broker's dead letters, too. Not before, since RabbitMQ 4 drops a message of that queue after
-        20 deliveries, and a recorder that crashes at its start must not use them up.
+        Then consume the broker's dead letters, too, and those that the queue of version 0.1.0 still has. Not before,
+        since RabbitMQ 4 drops a message of that queue after 20 deliveries, and a recorder that crashes at its start
+        must not use them up.
         """
         await asyncio.sleep(SETTLE_SECONDS)
         try:
             async with _client_call():
                 await bind(self._channel, topology)
-                dead = await self._channel.get_queue(topology.dead.name, ensure=False)
-                await dead.consume(self.put)
+                names = [topology.dead.name]
+                if await unbind_former(connection, topology):
+                    names.append(topology.former_dead)
+                for name in names:
+                    await (await self._channel.get_queue(name, ensure=False)).consume(self.put)
         except ConsumerLostError as error:
             _log.warning("broker_not_bound", reason=str(error))
             self.end()
@@ -177,7 +184,7 @@ class _Inbox:
                 await last.ack(multiple=True)
 
     async def _record(self, store: Store, batch: "_Batch", reports: list[OutboxReport]) -> None:
-        """Record `batch`. One with dead letters is retried here: the broker drops these after 20 deliveries."""
+        """Record `batch`. One with dead letters is retried here: their deliveries may be limited."""
         while True:
             try:
                 await store.record(batch.deliveries, batch.dead_letters, reports)
