@@ -133,8 +133,13 @@ COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit
 
 .PHONY: audit
 audit: $(VENV)/.dev ## Check the locked packages for known vulnerabilities (asks a public database)
-	@for locked in run gateway inference recorder mlflow; do \
-		$(VENV)/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements/$$locked.txt; done
+	@exec $(PY) -m deploy.audit
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## Build our images; write their bills of materials (CycloneDX) to var/sbom/ (needs docker)
+	@images=; for service in $(IMAGES); do images+=" $$service=$$(docker build --quiet --target $$service .)"; done; \
+		exec $(PY) -m deploy.sbom var/sbom $$images
+IMAGES := gateway inference recorder local training mlflow
 
 .PHONY: clean
 clean: ## Remove the environment and caches; keeps var/ and predicciones.db (patients' data)
