@@ -3,6 +3,9 @@
 Each failure names the part that is missing or wrong; docs/reference/inference.md lists what a service must offer.
 """
 
+import math
+import re
+from collections.abc import Iterable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +15,9 @@ from shared.contracts.scoring import ModelFacts, ModelUnavailableError
 from shared.patient import Patient
 
 _MOST_NAMES = 12
-_SEE = "see docs/reference/inference.md"
+_LONGEST_NAME = 80
+_VERSION, _DIGEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"), re.compile("[0-9a-f]{64}")
+SEE = "see docs/reference/inference.md"
 
 Message = TypeVar("Message", bound=BaseModel)
 
@@ -47,10 +52,21 @@ def _read(kind: type[Message], content: bytes, part: str) -> Message:
     except ValidationError as error:
         missing, wrong = list[str](), list[str]()
         for details in error.errors(include_input=False, include_url=False, include_context=False):
-            name = ".".join(map(str, details["loc"])) or "a JSON object"
+            name = ".".join(map(str, details["loc"]))[:_LONGEST_NAME] or "a JSON object"
             (missing if details["type"] == "missing" or not details["loc"] else wrong).append(name)
     faults = [f"{verb} {_listed(names)}" for verb, names in (("without", missing), ("with a wrong", wrong)) if names]
-    raise WrongAnswerError(f"{part}: {' and '.join(faults)}; {_SEE}")
+    raise WrongAnswerError(f"{part}: {' and '.join(faults)}; {SEE}")
+
+
+def check_version(version: str) -> None:
+    """Check the name of a version, which becomes part of events, metrics and the addresses of further requests.
+
+    Raises:
+        WrongAnswerError: it is longer than 64 characters, or has others than letters, digits and `._+-`.
+
+    """
+    if not _VERSION.fullmatch(version):
+        raise WrongAnswerError(f"an answer of inference: with a wrong model_version; {SEE}")
 
 
 def _listed(names: list[str]) -> str:
@@ -65,21 +81,37 @@ def facts_of(metadata: ModelMetadata, patient: type[Patient]) -> ModelFacts:
 
     """
     if not metadata.versions:
-        raise WrongAnswerError(f"the metadata of inference: without a version in versions; {_SEE}")
+        raise WrongAnswerError(f"the metadata of inference: without a version in versions; {SEE}")
     facts = metadata.facts
+    check_version(facts.version)
+    if facts.name != patient.disease.name:
+        raise WrongAnswerError("inference serves a model of another name")
     if facts.patient_digest != patient.digest:
         raise WrongAnswerError("inference serves a model of another patient class")
     columns, classes = set(patient.columns), set(facts.classes)
     fits = {
         "columns": facts.columns == patient.columns,
-        "classes": classes <= set(patient.disease.classes),
+        "classes": classes <= set(patient.disease.classes) and len(classes) == len(facts.classes),
         "prevalence": classes <= facts.prevalence.keys(),
         "training_ranges": facts.training_ranges.keys() <= columns,
         "never_missing": columns.issuperset(facts.never_missing),
     }
     if names := [f"parameters.{name}" for name, fit in fits.items() if not fit]:
-        raise WrongAnswerError(f"the metadata of inference: {_listed(names)} do not fit the patient class; {_SEE}")
+        raise WrongAnswerError(f"the metadata of inference: {_listed(names)} do not fit the patient class; {SEE}")
+    right = {
+        "digest": _DIGEST.fullmatch(facts.digest) is not None,
+        "prevalence": _are_shares(facts.prevalence.values()),
+        "training_ranges": all(-math.inf < low <= high < math.inf for low, high in facts.training_ranges.values()),
+        "plausible_at": facts.plausible_at is None or _are_shares([facts.plausible_at]),
+    }
+    if names := [f"parameters.{name}" for name, is_right in right.items() if not is_right]:
+        raise WrongAnswerError(f"the metadata of inference: with a wrong {_listed(names)}; {SEE}")
     return facts
+
+
+def _are_shares(numbers: Iterable[float]) -> bool:
+    """Return whether all `numbers` are between 0 and 1; NaN is not."""
+    return all(0 <= number <= 1 for number in numbers)
 
 
 def check_tensors(metadata: ModelMetadata, facts: ModelFacts) -> None:
@@ -97,24 +129,26 @@ def _check_tensor(tensors: list[TensorMetadata], path: str, width: int) -> None:
     name = path.partition(".")[2]
     shape = next((tensor.shape for tensor in tensors if tensor.name == name), None)
     if shape is None:
-        raise WrongAnswerError(f"the metadata of inference: without {path}; {_SEE}")
+        raise WrongAnswerError(f"the metadata of inference: without {path}; {SEE}")
     if shape != [-1, width]:
-        raise WrongAnswerError(f"the metadata of inference: {path} has another shape than [-1, {width}]; {_SEE}")
+        raise WrongAnswerError(f"the metadata of inference: {path} has another shape than [-1, {width}]; {SEE}")
 
 
 def numbers_of(output: InferOutput, rows: int, classes: int) -> list[float]:
     """Return the probabilities of an output, `rows` x `classes`.
 
     Raises:
-        WrongAnswerError: the output has another name or shape, or no numbers.
+        WrongAnswerError: the output has another name or shape, or no numbers, or others than probabilities.
 
     """
     try:
         numbers = output.numbers
     except ValueError:
-        raise WrongAnswerError(f"an answer of inference: without numbers in {OUTPUT}; {_SEE}") from None
+        raise WrongAnswerError(f"an answer of inference: without numbers in {OUTPUT}; {SEE}") from None
     if output.name != OUTPUT:
-        raise WrongAnswerError(f"an answer of inference: without the output {OUTPUT}; {_SEE}")
+        raise WrongAnswerError(f"an answer of inference: without the output {OUTPUT}; {SEE}")
     if output.shape != [rows, classes] or len(numbers) != rows * classes:
         raise WrongAnswerError("inference answered with another shape than requested")
+    if not _are_shares(numbers):
+        raise WrongAnswerError(f"an answer of inference: {OUTPUT} has a number that is not between 0 and 1; {SEE}")
     return numbers

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -15,8 +16,10 @@ import structlog
 from pydantic import SecretStr, ValidationError
 
 from services.gateway.inference_answers import (
+    SEE,
     WrongAnswerError,
     check_tensors,
+    check_version,
     facts_of,
     numbers_of,
     read_answer,
@@ -25,6 +28,7 @@ from services.gateway.inference_answers import (
 from shared.cancellation import background, cancel_and_wait
 from shared.contracts.open_inference import INPUT, OTHER_CLASS, ErrorBody, InferResponse, ModelMetadata
 from shared.contracts.scoring import ModelFacts, ModelUnavailableError, Score
+from shared.http_client import BodyError, open_session, read_body
 from shared.patient import Patient
 
 CALLS = 2
@@ -35,8 +39,15 @@ MOST_WAITING = 4096
 """Rows that wait for a call, including cancelled ones."""
 KNOWN_MODELS = 8
 """Versions whose description is stored; an older one is described again when it answers."""
+LARGEST_DESCRIPTION = 256 * 1024
+"""Bytes of a description of a model, of readiness, and of an error."""
+LARGEST_CARD = 4 * 1024 * 1024
+"""Bytes of a model card."""
+LONGEST_NUMBER = 32
+"""Bytes of a probability in an answer, with its comma and white space."""
 _WATCH_SECONDS = 1
 _LONGEST_REASON = 200
+_JSON, _HTML = "application/json", "text/html"
 
 
 class _NotFoundError(ModelUnavailableError):
@@ -50,6 +61,7 @@ class RemoteScorer:
         """Use `session`, whose base is the service's URL, for the model of `patient`."""
         self._session, self._patient = session, patient
         self._model_path = f"/v2/models/{patient.disease.name}"
+        self._largest_answer = LARGEST_DESCRIPTION + LARGEST_BATCH * len(patient.disease.classes) * LONGEST_NUMBER
         self._known: dict[str, ModelFacts] = {}
         self._waiting: list[tuple[list[float], asyncio.Future[Score]]] = []
         self._calls: set[asyncio.Task[None]] = set()
@@ -74,7 +86,7 @@ class RemoteScorer:
     async def card(self) -> bytes | None:
         """Return the card of a serving model; see `shared.contracts.scoring.Cards`."""
         try:
-            return await self._request("GET", f"{self._model_path}/card")
+            return await self._request("GET", f"{self._model_path}/card", most=LARGEST_CARD, media_type=_HTML)
         except _NotFoundError:
             return None
 
@@ -124,7 +136,9 @@ class RemoteScorer:
         tensor = {"name": INPUT, "datatype": "FP32", "shape": [len(rows), len(self._patient.columns)], "data": rows}
         parameters = {"known_digests": " ".join(self._known), "patient_digest": self._patient.digest}
         body = orjson.dumps({"inputs": [tensor], "parameters": parameters})  # NaN becomes null, which means missing
-        content = await self._request("POST", f"{self._model_path}/infer", body, of_patients=of_patients)
+        content = await self._request(
+            "POST", f"{self._model_path}/infer", body, most=self._largest_answer, of_patients=of_patients
+        )
         answer = read_answer(content)
         model = await self._model(answer)
         if len(answer.outputs) != 1:
@@ -140,7 +154,8 @@ class RemoteScorer:
         """
         digest = answer.parameters.digest
         if digest not in self._known:
-            metadata = answer.parameters.model or await self._described(f"/versions/{answer.model_version}")
+            check_version(answer.model_version)
+            metadata = answer.parameters.model or await self._described(f"/versions/{quote(answer.model_version)}")
             if metadata.parameters.digest != digest:
                 raise ModelUnavailableError(f"inference no longer describes version {answer.model_version}")
             self._remember(facts_of(metadata, self._patient))
@@ -164,33 +179,56 @@ class RemoteScorer:
         await self._scores([row], of_patients=False)
         self._verified = True
 
-    async def _request(self, method: str, path: str, body: bytes | None = None, *, of_patients: bool = False) -> bytes:
-        headers = {"Content-Type": "application/json"} if body is not None else None
+    async def _request(  # noqa: PLR0913 - the parts of a request, and what its answer may be
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        most: int = LARGEST_DESCRIPTION,
+        media_type: str | None = _JSON,
+        of_patients: bool = False,
+    ) -> bytes:
+        """Return the body of an answer 200 with at most `most` bytes of `media_type`; None: of any type."""
+        headers = {"Content-Type": _JSON} if body is not None else None
         try:
             async with self._session.request(
                 method, path, data=body, headers=headers, allow_redirects=False
             ) as response:
-                content = await response.read()
-                if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-                    raise ModelUnavailableError("inference rejects INFERENCE_KEY; it needs a key of servicio")
-                if response.status == HTTPStatus.NOT_FOUND:
-                    raise _NotFoundError(f"inference answered 404 to {method} {path}")
                 if response.status != HTTPStatus.OK:
-                    reason = _reason(content, of_patients=of_patients)
-                    raise ModelUnavailableError(f"inference answered {response.status}{reason}")
+                    raise await _failure(response, f"{method} {path}", of_patients=of_patients)
+                if media_type not in {None, response.content_type}:
+                    raise WrongAnswerError(f"an answer of inference: not of type {media_type}; {SEE}")
+                return await read_body(response, most)
+        except BodyError as error:
+            raise WrongAnswerError(f"an answer of inference: {error}; {SEE}") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ModelUnavailableError(f"inference cannot be reached ({type(error).__name__})") from error
-        return content
 
     async def _poll(self) -> str | None:
         try:
-            await self._request("GET", f"{self._model_path}/ready")
+            await self._request("GET", f"{self._model_path}/ready", media_type=None)
             if not self._verified:
                 await self._verify()
         except ModelUnavailableError as error:
             self._verified = False
             return str(error)
         return None
+
+
+async def _failure(response: aiohttp.ClientResponse, request: str, *, of_patients: bool) -> ModelUnavailableError:
+    """Return the error for another status than 200; a redirect is not followed: rows go to one address only."""
+    if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return ModelUnavailableError("inference rejects INFERENCE_KEY; it needs a key of servicio")
+    if response.status == HTTPStatus.NOT_FOUND:
+        return _NotFoundError(f"inference answered 404 to {request}")
+    if "Location" in response.headers:
+        return ModelUnavailableError(f"inference answered {response.status}, a redirect, which is not followed")
+    try:
+        content = await read_body(response, LARGEST_DESCRIPTION)
+    except BodyError:
+        content = b""  # the status counts
+    return ModelUnavailableError(f"inference answered {response.status}{_reason(content, of_patients=of_patients)}")
 
 
 def _reason(content: bytes, *, of_patients: bool) -> str:
@@ -213,7 +251,7 @@ async def open_remote_scorer(
     timeout = aiohttp.ClientTimeout(total=deadline)
     headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
     async with (
-        aiohttp.ClientSession(url, timeout=timeout, headers=headers) as session,
+        open_session(url, timeout=timeout, headers=headers) as session,
         aclosing(RemoteScorer(session, patient)) as scorer,
         background(scorer.watch()),
     ):

@@ -63,7 +63,8 @@ async def balanced(
 
         async def forward(request: web.Request) -> web.Response:
             answer = await next(turns).request(request.method, request.path, content=await request.read())
-            return web.Response(status=answer.status_code, body=answer.content)
+            kind = answer.headers["Content-Type"].partition(";")[0]
+            return web.Response(status=answer.status_code, body=answer.content, content_type=kind)
 
         front = web.Application()
         front.router.add_route("*", "/{path:.*}", forward)
@@ -235,7 +236,7 @@ async def test_a_redirect_of_rows_is_not_followed() -> None:
         return web.Response(status=307, headers={"Location": "/elsewhere"})
 
     async with foreign(redirect) as scorer:
-        assert await refusal(scorer) == "inference answered 307"
+        assert await refusal(scorer) == "inference answered 307, a redirect, which is not followed"
     assert "/elsewhere" not in requested
 
 

@@ -36,9 +36,9 @@ def card_router(cards: Cards, deadline_seconds: float) -> Router:
         try:
             async with asyncio.timeout(deadline_seconds):
                 card = await cards.card()
-        except (ModelUnavailableError, TimeoutError):
+        except (ModelUnavailableError, TimeoutError) as error:
             detail = "La ficha del modelo no está disponible en este momento; inténtelo de nuevo en unos segundos."
-            raise ProblemError(503, "modelo", detail, retry_after=1) from None
+            raise ProblemError(503, "modelo", detail, retry_after=1, reason=str(error) or None) from None
         if card is None:
             raise ProblemError(404, "sin_ficha", "La versión del modelo que responde ahora no tiene ficha.")
         return HTMLResponse(card, headers=HEADERS | {"Content-Security-Policy": policy(card)})
