@@ -1,16 +1,57 @@
-"""Files that survive a crash: atomic replacement, creation by one process only, locks between processes, versions."""
+"""Files: bounded reads, atomic replacement that survives a crash, creation by one process only, locks, versions."""
 
 import errno
 import fcntl
 import math
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 _LOCK_POLL_SECONDS = 0.05
+
+
+class FileTooLargeError(OSError):
+    """A file is larger than it may be; `strerror` has the limit."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open `path`, or the file that it links to, for reading. A pipe would block a reader, and a device has no end.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return the content of the regular file `path`; its size is compared before it is read.
+
+    Raises:
+        FileTooLargeError: it has more than `most` bytes, or grows meanwhile.
+        OSError: see `open_regular`.
+
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise FileTooLargeError(errno.EFBIG, f"larger than the {most} bytes that it may have", str(path))
+        content = file.read(size + 1)
+    if len(content) > size:
+        raise FileTooLargeError(errno.EFBIG, "grows while it is read", str(path))
+    return content
 
 
 def write_synced(path: Path, content: bytes, *, mode: int = 0o666) -> None:

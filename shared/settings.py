@@ -13,6 +13,8 @@ from shared.failpoints import parse
 
 S = TypeVar("S", bound=BaseSettings)
 
+LARGEST_ENV_FILE = 1024 * 1024
+"""Bytes of `.env`."""
 BAD_SETTINGS = 78
 """Exit code for a wrong or missing setting: EX_CONFIG of sysexits(3)."""
 
@@ -85,6 +87,9 @@ def read_settings(kind: type[S]) -> S:
         SettingsError: one line with the name of each wrong variable.
 
     """
+    file = Path(".env")
+    if file.is_file() and file.stat().st_size > LARGEST_ENV_FILE:  # pydantic reads it whole, and only a regular file
+        raise SettingsError(f"settings: .env has more than {LARGEST_ENV_FILE} bytes; is it another file?")
     try:
         return kind()
     except UnicodeDecodeError:

@@ -13,10 +13,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from shared.files import read_regular
 from shared.patient import Feature
 from training.errors import ParametersError
 
 FILE = Path("params.yaml")
+LARGEST = 1024 * 1024
+"""Bytes of a YAML file."""
 PLACEHOLDER = "FILL_IN"
 """What `python -m training params` writes for a value that only the owner of the data can choose."""
 
@@ -238,7 +241,7 @@ def read_yaml(path: Path) -> object:
 
     """
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(read_regular(path, LARGEST).decode())
     except UnicodeDecodeError:
         message = f"{path}: not text in UTF-8"
     except MarkedYAMLError as error:

@@ -11,12 +11,15 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from shared.artifacts.baseline import Baseline
-from shared.artifacts.bundle import Golden, Parity
+from shared.artifacts.bundle import LARGEST_FILE, Golden, Parity
+from shared.files import read_regular
 from shared.patient import Disease, Feature
 from training.config import Parameters, read_parameters
 from training.errors import DataError
 
 FOLDER = Path("var/pipeline")
+LARGEST_RESULT = 64 * 1024 * 1024
+"""Bytes of the result of a stage."""
 CASES = FOLDER / "cases.csv"
 MODEL = FOLDER / "model.pkl"
 ONNX = FOLDER / "model.onnx"
@@ -50,7 +53,7 @@ class StageResult(Record):
             ValidationError: another release wrote it.
 
         """
-        return cls.model_validate_json(cls.path.read_text(encoding="utf-8"))
+        return cls.model_validate_json(read_regular(cls.path, LARGEST_RESULT))
 
     def write(self) -> None:
         """Write the file."""
@@ -292,8 +295,8 @@ def read_build() -> Build:
             population=Population.read(),
             metrics=Metrics.read(),
             proof=Proof.read(),
-            pickled=MODEL.read_bytes(),
-            onnx=ONNX.read_bytes(),
+            pickled=read_regular(MODEL, LARGEST_FILE),
+            onnx=read_regular(ONNX, LARGEST_FILE),
         )
     except FileNotFoundError as error:
         message = f"{error.filename}: not there; run the stages before this one (`make train` runs them all)"

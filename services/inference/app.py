@@ -51,7 +51,7 @@ async def open_inference(
         rollout = Rollout(
             link=settings.inference_bundle or model_store.folder / PRODUCTION,
             public_key=model_store.public_key,
-            swapper=Swapper(model_store.public_key, patient.digest, batcher, state, metrics),
+            swapper=Swapper(model_store.public_key, patient, batcher, state, metrics),
             batcher=batcher,
             state=state,
             registry_sync=None if client is None else RegistrySync(client, model_store, state, metrics),

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.artifacts.baseline import Baseline
-from shared.artifacts.errors import BundleMismatchError, BundleTamperedError, read_file
+from shared.artifacts.errors import BundleMismatchError, BundleMisnamedError, BundleTamperedError, read_file
 from shared.artifacts.signing import signature_holds
 from shared.contracts.scoring import ModelFacts, TrainedFacts
 
@@ -29,10 +29,19 @@ PICKLE = "model.pkl"
 ONNX = "model.onnx"
 CARD = "card.html"
 
+LARGEST_FILE = 256 * 1024 * 1024
+"""Bytes of one file of a bundle."""
+LARGEST_MANIFEST = 16 * 1024 * 1024
+LARGEST_SIGNATURE = 1024
+
 PRODUCTION = "production"
 STAGING = "staging"
 
 _RESTORE = "`make train` fetches it anew from the registry, or trains another"
+
+
+FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""The name of a file directly in a bundle's folder."""
 
 
 class _Part(BaseModel):
@@ -43,7 +52,7 @@ class FileDigest(_Part):
     """One file of the bundle."""
 
     sha256: str
-    size: int
+    size: int = Field(ge=0)
 
 
 class Parity(_Part):
@@ -95,7 +104,7 @@ class Manifest(TrainedFacts, _Identity):
     golden: Golden
     conformal: Conformal | None = None
     metrics: dict[str, float]
-    files: dict[str, FileDigest]
+    files: dict[FileName, FileDigest]
     libraries: dict[str, str]
     parameters: dict[str, Any]
     data_hash: str
@@ -140,8 +149,7 @@ class SealedManifest:
         """
         for name, expected in self.manifest.files.items():
             if file_digest(files[name]) != expected:
-                message = f"{self.origin}/{name}: its SHA-256 is not the one that was signed; refused. {_RESTORE}"
-                raise BundleTamperedError(message)
+                raise _changed(f"{self.origin}/{name}")
         checked = {name: files[name] for name in self.manifest.files}
         return Bundle(self.manifest, self.digest, self.content, self.signature, self.origin, checked)
 
@@ -171,22 +179,43 @@ def seal(folder: Path, manifest: Manifest, key: Ed25519PrivateKey) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def open_bundle(folder: Path, public_key: Path, *, patient_digest: str) -> Bundle:
-    """Read and check the bundle in `folder`.
+def open_bundle(folder: Path, public_key: Path, *, patient_digest: str, name: str | None = None) -> Bundle:
+    """Read and check the bundle in `folder`; to serve it, pass the `name` of the model that it must be.
 
     Raises:
         BundleMissingError: a file, or the public key, cannot be read.
-        BundleTamperedError: the signature or a digest does not hold.
+        BundleTamperedError: the signature, a digest or a size does not hold.
+        BundleMisnamedError: it is sealed as another model than `name`.
         BundleMismatchError: its patient digest is not `patient_digest`, or this release cannot read the manifest.
 
     """
-    content, signature = read_file(folder / MANIFEST), read_file(folder / SIGNATURE)
-    sealed = check_manifest(content, signature, public_key, patient_digest=patient_digest, origin=str(folder))
-    return sealed.with_files({name: read_file(folder / name) for name in sealed.manifest.files})
+    content = read_file(folder / MANIFEST, LARGEST_MANIFEST)
+    signature = read_file(folder / SIGNATURE, LARGEST_SIGNATURE)
+    sealed = check_manifest(
+        content, signature, public_key, patient_digest=patient_digest, name=name, origin=str(folder)
+    )
+    files = sealed.manifest.files.items()
+    return sealed.with_files({file: _read(folder / file, digest) for file, digest in files})
 
 
-def check_manifest(
-    content: bytes, signature: bytes, public_key: Path, *, patient_digest: str, origin: str
+def _read(path: Path, signed: FileDigest) -> bytes:
+    try:
+        return read_file(path, largest(signed))
+    except BundleTamperedError:  # it is larger, and was not read
+        raise _changed(str(path)) from None
+
+
+def _changed(path: str) -> BundleTamperedError:
+    return BundleTamperedError(f"{path}: its SHA-256 is not the one that was signed; refused. {_RESTORE}")
+
+
+def largest(signed: FileDigest) -> int:
+    """Return how many bytes a file may have that was `signed`."""
+    return min(signed.size, LARGEST_FILE)
+
+
+def check_manifest(  # noqa: PLR0913 - what is checked, and against what
+    content: bytes, signature: bytes, public_key: Path, *, patient_digest: str, name: str | None, origin: str
 ) -> SealedManifest:
     """Check the bytes of a manifest from `origin`, then parse them.
 
@@ -200,6 +229,8 @@ def check_manifest(
     except ValidationError as error:
         message = f"{origin}/{MANIFEST}: signed, but not a manifest this version reads ({error.error_count()} errors)"
         raise BundleMismatchError(message) from None
+    if name not in {None, manifest.name}:
+        raise BundleMisnamedError(f"{origin}: sealed as model {manifest.name}, not {name}")
     if manifest.patient_digest != patient_digest:
         raise BundleMismatchError(
             f"{origin}: trained for patient {manifest.patient_digest[:12]}, but PREDECIR_PACIENTE is "

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from shared.artifacts.errors import BundleError, read_file
 from shared.files import create_once
 
+LARGEST_KEY = 64 * 1024
+"""Bytes of a file with a key."""
 _PLACE_KEY = "place the public key of the training side there, or train a model (`make train`)"
 
 
@@ -16,7 +18,7 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
     """Load the training side's private key from `folder`; the first call generates `bundle.key` and `bundle.pub`.
 
     Raises:
-        BundleError: the file is not an Ed25519 private key without a password.
+        BundleError: the file is not an Ed25519 private key without a password, or cannot be read.
 
     """
     private, public = folder / "bundle.key", folder / "bundle.pub"
@@ -24,7 +26,7 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
         folder.mkdir(parents=True, exist_ok=True)
         create_once(private, _new_key())
     try:
-        key = serialization.load_pem_private_key(private.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(read_file(private, LARGEST_KEY), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: the key has a password
         key = None
     if not isinstance(key, Ed25519PrivateKey):
@@ -51,7 +53,7 @@ def signature_holds(content: bytes, signature: bytes, public_key: Path) -> bool:
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:
-    content = read_file(path, advice=_PLACE_KEY)
+    content = read_file(path, LARGEST_KEY, advice=_PLACE_KEY)
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):

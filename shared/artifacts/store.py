@@ -13,14 +13,30 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from shared.artifacts.bundle import MANIFEST, SIGNATURE, Bundle, SealedManifest, check_manifest, open_bundle
-from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
-from shared.artifacts.signing import signature_holds
+from shared.artifacts.bundle import (
+    LARGEST_MANIFEST,
+    LARGEST_SIGNATURE,
+    MANIFEST,
+    SIGNATURE,
+    Bundle,
+    SealedManifest,
+    check_manifest,
+    open_bundle,
+)
+from shared.artifacts.errors import (
+    BundleError,
+    BundleMismatchError,
+    BundleMisnamedError,
+    BundleMissingError,
+    BundleTamperedError,
+)
+from shared.artifacts.signing import LARGEST_KEY, signature_holds
 from shared.failpoints import failpoint
-from shared.files import locked, replace_file, sync_folder, write_synced
+from shared.files import locked, read_regular, replace_file, sync_folder, write_synced
 
 _NOTE = ".forced"
 """End of the name of a version's note on its promotion."""
+_LARGEST_NOTE = 64 * 1024
 LOCK_SECONDS = 60
 """How long to wait for another process that writes; the largest bundle is written long before."""
 
@@ -50,7 +66,7 @@ class ModelStore:
 
     def __init__(self, var: Path, name: str, patient_digest: str, *, lock_seconds: float = LOCK_SECONDS) -> None:
         """Keep bundles of model `name` in `var`. Only bundles for `patient_digest` are opened."""
-        self.folder = var / "models" / name
+        self._name, self.folder = name, var / "models" / name
         self.public_key = var / "keys" / "bundle.pub"
         self._patient_digest, self._lock_seconds = patient_digest, lock_seconds
 
@@ -64,7 +80,7 @@ class ModelStore:
     def key(self) -> bytes:
         """Return the content of the public key's file, or nothing if it cannot be read."""
         try:
-            return self.public_key.read_bytes()
+            return read_regular(self.public_key, LARGEST_KEY)
         except OSError:
             return b""
 
@@ -72,6 +88,8 @@ class ModelStore:
         """Return why the bundle in `folder`, fetched from the registry, cannot be published: `error` as a predicate."""
         if isinstance(error, BundleMismatchError):
             return "was trained for another patient class or release"
+        if isinstance(error, BundleMisnamedError):
+            return f"is {str(error).removeprefix(f'{folder}: ')}"
         if isinstance(error, BundleTamperedError):
             return f"is not signed by {self.public_key}"
         if isinstance(error, BundleMissingError) and self.key():
@@ -79,22 +97,24 @@ class ModelStore:
         return f"cannot be verified ({error})"
 
     def check(self, folder: Path, version: str) -> Bundle:
-        """Read and check the bundle in `folder`, which must be sealed as `version`.
+        """Read and check the bundle in `folder`, which must be sealed as `version` of this model.
 
         Raises:
             BundleError: it must not be published or serve.
 
         """
-        bundle = open_bundle(folder, self.public_key, patient_digest=self._patient_digest)
+        bundle = open_bundle(folder, self.public_key, patient_digest=self._patient_digest, name=self._name)
         _check_version(bundle, version)
         return bundle
 
     def check_manifest(self, content: bytes, signature: bytes, version: str, *, origin: str) -> SealedManifest:
-        """Check the bytes of a manifest that comes from `origin`, which must be sealed as `version`.
+        """Check the bytes of a manifest that comes from `origin`, which must be sealed as `version` of it.
 
         Raises what `check` raises.
         """
-        sealed = check_manifest(content, signature, self.public_key, patient_digest=self._patient_digest, origin=origin)
+        sealed = check_manifest(
+            content, signature, self.public_key, patient_digest=self._patient_digest, name=self._name, origin=origin
+        )
         _check_version(sealed, version)
         return sealed
 
@@ -193,7 +213,8 @@ class ModelStore:
         The second covers bundles that were signed with a key that was replaced since.
         """
         try:
-            content, signature = (folder / MANIFEST).read_bytes(), (folder / SIGNATURE).read_bytes()
+            content = read_regular(folder / MANIFEST, LARGEST_MANIFEST)
+            signature = read_regular(folder / SIGNATURE, LARGEST_SIGNATURE)
         except OSError:
             return False
         if content == bundle.content:
@@ -215,7 +236,7 @@ class ModelStore:
 def forced_past(folder: Path) -> str:
     """Return the gates that the version in `folder` was forced past into production; empty if it passed them."""
     try:
-        return _note(folder).read_text(encoding="utf-8")
+        return read_regular(_note(folder), _LARGEST_NOTE).decode()
     except (OSError, UnicodeDecodeError):  # a note is a remark, and no reason not to serve
         return ""
 
@@ -226,20 +247,20 @@ def _note(folder: Path) -> Path:
 
 def _check_version(sealed: SealedManifest, version: str) -> None:
     if sealed.manifest.version != version:
-        raise BundleTamperedError(f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}")
+        raise BundleMisnamedError(f"{sealed.origin}: sealed as version {sealed.manifest.version}, not {version}")
 
 
 def _origin(folder: Path) -> _Origin:
     """Return what the manifest in `folder` names, of whatever release; nothing if it cannot be read."""
     try:
-        return _Origin.model_validate_json((folder / MANIFEST).read_bytes())
+        return _Origin.model_validate_json(read_regular(folder / MANIFEST, LARGEST_MANIFEST))
     except (OSError, ValidationError):
         return _Origin()
 
 
 def _has_content(folder: Path, bundle: Bundle) -> bool:
     try:
-        return all((folder / name).read_bytes() == content for name, content in bundle.contents.items())
+        return all(read_regular(folder / name, len(content)) == content for name, content in bundle.contents.items())
     except OSError:
         return False
 

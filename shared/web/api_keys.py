@@ -16,9 +16,11 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.files import file_version, make_private_folder, replace_file
+from shared.files import file_version, make_private_folder, read_regular, replace_file
 from shared.settings import SettingsError
 
+LARGEST_KEYS = 4 * 1024 * 1024
+"""Bytes of the file: some twenty thousand keys."""
 _CHECK_SECONDS = 1.0
 """Shortest time between two checks of the file. A revoked key may be valid for that long."""
 _SCHEME = b"bearer"
@@ -75,7 +77,7 @@ def read_keys(path: Path) -> ApiKeyFile | None:
 
     """
     try:
-        return ApiKeyFile.model_validate_json(path.read_bytes())
+        return ApiKeyFile.model_validate_json(read_regular(path, LARGEST_KEYS))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from services.gateway.api.patient_reference import normalised, open_patient_refe
 from shared.contracts.events import PredictionMade, read_event
 from shared.settings import SettingsError
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
+from tests.support.odd_files import ODD_FILES
 from tests.support.waiting import until
 
 REFERENCE = "Núñez  HC-0417"
@@ -143,6 +144,13 @@ def test_a_file_that_is_no_key_is_one_line_and_stays_as_it_is(tmp_path: Path, co
         open_patient_references(path, first_start=True)
     assert "5f5f" not in str(caught.value)
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_a_key_that_is_odd_or_too_large_is_one_line(tmp_path: Path, odd: Callable[[Path], None]) -> None:
+    odd(tmp_path / "reference.key")
+    with pytest.raises(SettingsError, match=r"^settings: REFERENCE_KEY_FILE: .+ cannot be used: .+$"):
+        open_patient_references(tmp_path / "reference.key", first_start=True)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

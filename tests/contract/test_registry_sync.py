@@ -180,6 +180,10 @@ def another_version(folder: Path) -> None:
     reseal(folder, version="1")
 
 
+def another_model(folder: Path) -> None:
+    reseal(folder, name="otra")
+
+
 def another_run(folder: Path) -> None:
     reseal(folder, run_id="run-1")
 
@@ -197,6 +201,7 @@ def another_patient(folder: Path) -> None:
         (changed_manifest, f"version 2: the signature of {MANIFEST} does not hold"),
         (endless_signature, f"version 2/{SIGNATURE}: more than the 1024 bytes"),
         (another_version, "version 2: sealed as version 1, not 2"),
+        (another_model, "version 2: sealed as model otra, not prueba"),
         (another_run, "version 2: sealed in run run-1, but registered as of run run-2"),
         (another_patient, "version 2: trained for patient"),
     ],

@@ -100,6 +100,18 @@ async def test_a_rejected_version_is_not_loaded_again_until_it_changes(tmp_path:
         assert service.failures() == 1
 
 
+async def test_a_version_sealed_as_another_model_never_serves(tmp_path: Path) -> None:
+    make_bundle(tmp_path, PacienteDePrueba, version="1")
+    async with running(tmp_path) as service:
+        second = make_bundle(tmp_path / "other", PacienteDePrueba, version="2", seed=1)
+        shutil.copytree(second, tmp_path / "models/prueba/2")
+        reseal(tmp_path / "models/prueba/2", name="otra")
+        point_production(tmp_path / "models/prueba/2")
+        await until(lambda: service.refused("2") == 1)
+        assert "models/prueba/2: sealed as model otra, not prueba" in (await service.state())["rechazada"]["motivo"]
+        assert await service.version() == "1"
+
+
 async def test_a_version_that_answers_otherwise_than_in_training_is_rejected(tmp_path: Path) -> None:
     make_bundle(tmp_path, PacienteDePrueba, version="1")
     async with running(tmp_path) as service:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.artifacts.bundle import PRODUCTION, STAGING
+from shared.artifacts.bundle import MANIFEST, PRODUCTION, STAGING, Manifest, seal
 from shared.artifacts.signing import signing_key
 from shared.artifacts.store import FORCED_TAG, ModelStoreError, forced_past
 from tests.support.builds import (
@@ -234,6 +234,16 @@ def test_a_version_for_another_patient_class_is_rejected(two: Workspace) -> None
     two.rollback()
     with untouched(two), pytest.raises(PromotionError, match="version 2 was trained for another patient class"):
         RevisedClassWorkspace().promote("2")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_version_sealed_as_another_model_is_rejected_even_by_force(two: Workspace, *, force: bool) -> None:
+    two.rollback()
+    source = bundle_in_registry(two, "2")
+    manifest = Manifest.model_validate_json((source / MANIFEST).read_bytes()).model_copy(update={"name": "otra"})
+    seal(source, manifest, signing_key(two.var / "keys"))
+    with untouched(two), pytest.raises(PromotionError, match="version 2 is sealed as model otra, not inventada"):
+        two.promote("2", force=force)
 
 
 def test_a_version_made_from_other_data_may_know_the_cases_and_is_rejected(two: Workspace) -> None:

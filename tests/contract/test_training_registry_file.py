@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.support.builds import MadeUpPatient, Workspace, another, good_build, new_workspace
+from tests.support.odd_files import endless, pipe, replace_by
 from training.__main__ import main
 from training.commands.reproduce import open_version
 from training.errors import RegistryError
@@ -43,6 +45,15 @@ def home(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("PREDECIR_PACIENTE", PATIENT)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it where it was used in this process
     return copy
+
+
+@pytest.mark.parametrize("odd", [pipe, endless])
+def test_a_registry_that_is_no_regular_file_is_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
+) -> None:
+    replace_by(odd, home / "var/mlflow.db")
+    assert main(["history"]) == 69
+    assert "var/mlflow.db: not a regular file; it is the model registry's\n" in capsys.readouterr().err
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

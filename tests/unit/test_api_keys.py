@@ -1,11 +1,13 @@
 from argparse import ArgumentParser
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from services.gateway.key_admin import add_arguments, create, revoke, run
-from shared.web.api_keys import ApiKeyStore, Role, read_keys
+from shared.web.api_keys import ApiKeyStore, KeyFileError, Role, read_keys
+from tests.support.odd_files import ODD_FILES
 
 
 def test_keys_made_and_revoked_concurrently_are_all_stored(tmp_path: Path) -> None:
@@ -60,3 +62,10 @@ def test_revoking_an_id_revokes_every_key_that_has_it(tmp_path: Path) -> None:
     listed = read_keys(path)
     assert listed is not None
     assert [key.revoked is None for key in listed.keys] == [False, False]
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_a_file_of_keys_that_is_odd_or_too_large_is_one_line(tmp_path: Path, odd: Callable[[Path], None]) -> None:
+    odd(tmp_path / "access.json")
+    with pytest.raises(KeyFileError, match=f"^{tmp_path}/access.json cannot be read: .+$"):
+        read_keys(tmp_path / "access.json")

@@ -15,12 +15,20 @@ from shared.artifacts.bundle import (
     PICKLE,
     SIGNATURE,
     Manifest,
+    file_digest,
     open_bundle,
     seal,
 )
-from shared.artifacts.errors import BundleError, BundleMismatchError, BundleMissingError, BundleTamperedError
+from shared.artifacts.errors import (
+    BundleError,
+    BundleMismatchError,
+    BundleMisnamedError,
+    BundleMissingError,
+    BundleTamperedError,
+)
 from shared.artifacts.signing import signing_key
-from tests.support.bundles import PacienteDePrueba, make_bundle
+from tests.support.bundles import PacienteDePrueba, make_bundle, reseal
+from tests.support.odd_files import FAR_ABOVE, ODD_FILES, replace_by
 
 DIGEST = PacienteDePrueba.digest
 
@@ -78,6 +86,38 @@ def test_a_shortened_file_is_rejected(sealed: Path, public_key: Path, name: str)
 def test_a_missing_file_is_named(sealed: Path, public_key: Path, name: str) -> None:
     (sealed / name).unlink()
     with pytest.raises(BundleMissingError, match=name):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, PICKLE, "bundle.pub"])
+def test_a_file_that_is_odd_or_too_large_is_rejected_unread(
+    sealed: Path, public_key: Path, name: str, odd: Callable[[Path], None]
+) -> None:
+    path = public_key if name == public_key.name else sealed / name
+    replace_by(odd, path)
+    with pytest.raises(BundleError, match=f"{path}: (cannot be read|larger than the|its SHA-256 is not)"):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+def test_a_file_larger_than_its_signed_size_is_rejected_unread(sealed: Path, public_key: Path) -> None:
+    with (sealed / PICKLE).open("ab") as file:
+        file.truncate(FAR_ABOVE)
+    with pytest.raises(BundleTamperedError, match=f"{PICKLE}: its SHA-256 is not the one that was signed; refused"):
+        open_bundle(sealed, public_key, patient_digest=DIGEST)
+
+
+def test_a_bundle_sealed_as_another_model_is_rejected(sealed: Path, public_key: Path) -> None:
+    assert open_bundle(sealed, public_key, patient_digest=DIGEST, name="prueba").manifest.name == "prueba"
+    reseal(sealed, name="otra")
+    with pytest.raises(BundleMisnamedError, match="sealed as model otra, not prueba"):
+        open_bundle(sealed, public_key, patient_digest=DIGEST, name="prueba")
+
+
+@pytest.mark.parametrize("name", ["../model.pkl", "/model.pkl", "a/model.pkl", ".model.pkl", "model.pkl\n", ""])
+def test_a_signed_manifest_names_files_of_its_own_folder_only(sealed: Path, public_key: Path, name: str) -> None:
+    reseal(sealed, files={name: file_digest(b"")})
+    with pytest.raises(BundleMismatchError, match="not a manifest this version reads"):
         open_bundle(sealed, public_key, patient_digest=DIGEST)
 
 

@@ -1,17 +1,38 @@
-"""Files: atomic replacement, creation by one process, locks."""
+"""Files: bounded reads, atomic replacement, creation by one process, locks."""
 
+import errno
 import fcntl
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from shared.files import create_once, locked, replace_file, write_synced
+from shared.files import FileTooLargeError, create_once, locked, read_regular, replace_file, write_synced
+from tests.support.odd_files import ODD_FILES, folder, huge
 
 
 def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("size", [0, 9, 10])
+def test_a_file_up_to_its_bound_is_read(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * size)
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "link", 10) == b"x" * size
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_a_file_of_another_kind_or_size_is_not_read(tmp_path: Path, odd: Callable[[Path], None]) -> None:
+    odd(tmp_path / "file")
+    reason = "not a regular file"
+    if odd in {folder, huge}:
+        reason = os.strerror(errno.EISDIR) if odd is folder else "larger than the 10 bytes that it may have"
+    with pytest.raises(OSError, match=f"{reason}: '{tmp_path}/file'") as raised:
+        read_regular(tmp_path / "file", 10)
+    assert isinstance(raised.value, FileTooLargeError) == (odd is huge)
 
 
 def test_a_replaced_file_has_the_new_content_and_mode(tmp_path: Path) -> None:

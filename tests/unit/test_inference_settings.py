@@ -6,6 +6,7 @@ import pytest
 
 from services.inference.settings import InferenceSettings
 from shared.settings import SettingsError, read_settings
+from tests.support.odd_files import huge
 
 SERVER = "https://ana:geheim@mlflow.example.org/base"
 
@@ -44,4 +45,11 @@ def test_a_settings_file_that_is_not_utf_8_is_one_line(tmp_path: Path, monkeypat
     (tmp_path / ".env").write_bytes("# contraseña\nPORT=8001\n".encode("latin-1"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match=r"^settings: \.env is not UTF-8 text; save it as UTF-8$"):
+        read_settings(InferenceSettings)
+
+
+def test_settings_in_a_file_of_another_size_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    huge(tmp_path / ".env")
+    with pytest.raises(SettingsError, match=r"^settings: \.env has more than 1048576 bytes; is it another file\?$"):
         read_settings(InferenceSettings)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import yaml
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support.bundles import PacienteDePrueba
+from tests.support.odd_files import ODD_FILES
 from training.config import RandomSplit, TimeSplit, read_parameters, read_yaml
 from training.errors import ParametersError
 
@@ -26,6 +28,12 @@ def refusal(path: Path) -> str:
     assert caught.value.exit_code == 78
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_a_file_that_is_odd_or_too_large_is_one_line(tmp_path: Path, odd: Callable[[Path], None]) -> None:
+    odd(tmp_path / "params.yaml")
+    assert refusal(tmp_path / "params.yaml").startswith(f"{tmp_path}/params.yaml: cannot be read (")
 
 
 def changed(section: str, **values: Any) -> str:  # noqa: ANN401

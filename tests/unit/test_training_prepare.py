@@ -1,7 +1,7 @@
 import datetime as dt
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -23,6 +23,7 @@ from shared.patient import (
 )
 from tests.support.bundles import PacienteDePrueba
 from tests.support.data import thyroid_csv
+from tests.support.odd_files import ODD_FILES
 from training.data.cases import Example, read_cases, read_lines, read_rule, write_cases
 from training.data.preparation import prepare
 from training.errors import DataError
@@ -188,6 +189,13 @@ def test_a_class_without_from_row_is_an_error_of_the_class_not_of_a_row(tmp_path
 def test_no_case_at_all_is_rejected(tmp_path: Path, rows: list[str]) -> None:
     with pytest.raises(DataError, match="no row is left"):
         prepare(table(tmp_path, *rows), Gripe)
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_raw_data_that_are_odd_or_too_large_are_rejected_unread(tmp_path: Path, odd: Callable[[Path], None]) -> None:
+    odd(tmp_path / "raw.csv")
+    with pytest.raises(DataError, match=r"raw\.csv: cannot be read \(.+\); put the data there"):
+        prepare(tmp_path / "raw.csv", Gripe)
 
 
 def test_a_missing_or_binary_file_is_rejected(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from shared.artifacts.bundle import Golden
+from shared.artifacts.bundle import LARGEST_FILE, Golden
+from shared.files import read_regular
 from training.config import read_parameters
 from training.context import TrainingContext
 from training.data.cases import Floats, Rows, decimal, read_cases, read_rule
@@ -40,7 +41,7 @@ def main(_: argparse.Namespace, __: TrainingContext) -> str:
     cases = read_cases(CASES, preparation.classes)
     later = reported(cases, parameters.split)
     test, training = cases.where(later), cases.where(~later)
-    model: HistGradientBoostingClassifier = pickle.loads(MODEL.read_bytes())  # noqa: S301 - written by the stage before
+    model: HistGradientBoostingClassifier = pickle.loads(read_regular(MODEL, LARGEST_FILE))  # noqa: S301 - written by the stage before
     probabilities: Floats = in_float32(predict(model, test.rows))
     settings, classes = parameters.evaluation, preparation.classes
     rule, plausible_at = read_rule(CASES, classes), Training.read().chosen.plausible_at

@@ -199,7 +199,8 @@ def _open_production(context: TrainingContext) -> Bundle:
     model_store = context.model_store
     if context.settings.mlflow_tracking_uri is not None:
         sync_links(context.model_registry, model_store)
-    return open_bundle(model_store.folder / PRODUCTION, model_store.public_key, patient_digest=context.patient.digest)
+    patient, link = context.patient, model_store.folder / PRODUCTION
+    return open_bundle(link, model_store.public_key, patient_digest=patient.digest, name=patient.disease.name)
 
 
 def _print_figures(figures: list[DriftFigure], report: Path) -> None:

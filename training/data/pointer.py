@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.files import read_regular
 from training.config import read_yaml
-from training.data.raw import RAW
+from training.data.raw import LARGEST, RAW
 from training.errors import DataError, ParametersError
 
 POINTER = RAW.with_name(f"{RAW.name}.dvc")
@@ -31,7 +32,7 @@ class TrackedFile:
 
     def is_here(self) -> bool:
         """Return whether the raw data are that file."""
-        content = RAW.read_bytes()
+        content = read_regular(RAW, LARGEST)
         contents = [content, content.replace(b"\r\n", b"\n")] if self.dos2unix else [content]
         return self.md5 in {hashlib.md5(each, usedforsecurity=False).hexdigest() for each in contents}
 
@@ -49,7 +50,7 @@ def tracked_file() -> TrackedFile | None:
         content: Any = read_yaml(POINTER)
         [out] = content["outs"]
         return TrackedFile(out["md5"], out.get("remote"), dos2unix="hash" not in out)
-    except (ParametersError, KeyError, TypeError, ValueError, AttributeError):
+    except (ParametersError, KeyError, TypeError, ValueError, AttributeError, OSError):
         message = f"{POINTER}: not as DVC writes it; restore it from version control"
         raise DataError(message) from None
 

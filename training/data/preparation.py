@@ -11,9 +11,10 @@ from pathlib import Path
 import pydantic
 from pydantic_core import ErrorDetails
 
+from shared.files import read_regular
 from shared.patient import Case, DiscardedRowError, Patient, PatientClassError
 from training.data.cases import Example
-from training.data.raw import Row, RowError, rows
+from training.data.raw import LARGEST, Row, RowError, rows
 from training.errors import DataError
 from training.stage_files import Preparation
 
@@ -57,7 +58,7 @@ def prepare(raw: Path, patient: type[Patient]) -> tuple[list[Example], Preparati
     return examples, Preparation(
         name=patient.disease.name,
         patient_digest=patient.digest,
-        data_hash=hashlib.md5(raw.read_bytes(), usedforsecurity=False).hexdigest(),
+        data_hash=hashlib.md5(read_regular(raw, LARGEST), usedforsecurity=False).hexdigest(),
         columns=list(patient.columns),
         measured=[feature.name for feature in patient.features if feature.kind in _MEASURED_KINDS],
         classes=list(patient.disease.classes),

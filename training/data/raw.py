@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from shared.files import read_regular
 from training.errors import DataError
 
 RAW = Path("data/raw.csv")
+LARGEST = 1024 * 1024 * 1024
+"""Bytes of the raw data, which are read into memory."""
 
 _DECIMAL_COMMA = re.compile(r"\s*-?[\d.]*\d,\d+\s*")
 _SEP_LINE = re.compile(r'\ufeff?"?sep=.?"?', re.IGNORECASE)
@@ -65,7 +68,7 @@ def rows(raw: Path) -> Iterator[tuple[int, Row]]:
 
     """
     try:
-        content = raw.read_bytes()
+        content = read_regular(raw, LARGEST)
     except OSError as error:
         message = f"{raw}: cannot be read ({error.strerror}); put the data there, one row per patient, with a header"
         raise DataError(message) from None

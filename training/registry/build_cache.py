@@ -10,10 +10,12 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.store import ModelStore
+from shared.files import open_regular, read_regular
 from training.settings import TrainingSettings
 from training.stage_files import FOLDER
 
 CACHE = FOLDER / "registered.json"
+_LARGEST = 1024 * 1024
 
 
 class CacheEntry(BaseModel):
@@ -38,14 +40,15 @@ class CacheEntry(BaseModel):
         links = {
             link.name: link.readlink().name for link in sorted(model_store.folder.glob("[!.]*")) if link.is_symlink()
         }
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        with open_regular(file) as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
         return cls(build=build, registry=digest, links=links, summary=summary)
 
 
 def cached_summary(build: str, settings: TrainingSettings, model_store: ModelStore) -> str | None:
     """Return the summary of the registration of `build`, or None if anything has changed since."""
     try:
-        cached = CacheEntry.model_validate_json(CACHE.read_text(encoding="utf-8"))
+        cached = CacheEntry.model_validate_json(read_regular(CACHE, _LARGEST))
     except (OSError, ValidationError):
         return None
     unchanged = cached == CacheEntry.current(build, cached.summary, settings, model_store)

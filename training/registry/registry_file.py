@@ -38,12 +38,15 @@ def prepare_file(var: Path, name: str) -> None:
 
     Raises:
         sqlite3.Error: it is locked, or not a database.
-        RegistryError: its artifacts are still in its old place.
+        RegistryError: its artifacts are still in its old place, or it is no regular file.
 
     """
     file = var.resolve() / FILE
     if not file.exists():
         return
+    if not file.is_file() and not file.is_dir():  # SQLite would wait for a pipe, and reports a folder
+        message = f"{var / FILE}: not a regular file; it is the model registry's"
+        raise RegistryError(message)
     here, changed = artifact_address(var), 0
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_LOCK_SECONDS)) as database:
         if _moved_from(database, name, here) is None:

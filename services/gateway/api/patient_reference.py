@@ -14,13 +14,14 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.files import create_once
+from shared.files import create_once, read_regular
 from shared.settings import SettingsError
 from shared.web.problems import ProblemError, invalid_form
 
 LONGEST_REFERENCE = 128
 """Characters of a reference."""
 _KEY_BYTES = 32
+_LARGEST_KEY = 1024
 _SENTENCE = f"La referencia del paciente es un texto de 1 a {LONGEST_REFERENCE} caracteres."
 
 
@@ -114,7 +115,7 @@ def open_patient_references(path: Path, *, first_start: bool) -> PatientReferenc
     try:
         if not path.exists():
             _make(path, first_start=first_start)
-        key = bytes.fromhex(path.read_text("ascii"))
+        key = bytes.fromhex(read_regular(path, _LARGEST_KEY).decode("ascii"))
     except OSError as error:
         raise SettingsError(f"settings: REFERENCE_KEY_FILE: {path} cannot be used: {error.strerror}") from None
     except ValueError:

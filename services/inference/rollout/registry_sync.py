@@ -19,15 +19,19 @@ from services.inference.rollout.mlflow_client import (
     RegistryDownError,
 )
 from services.inference.rollout.state import RejectedVersion, RolloutState
-from shared.artifacts.bundle import MANIFEST, PRODUCTION, SIGNATURE, Bundle
+from shared.artifacts.bundle import (
+    LARGEST_MANIFEST,
+    LARGEST_SIGNATURE,
+    MANIFEST,
+    PRODUCTION,
+    SIGNATURE,
+    Bundle,
+    largest,
+)
 from shared.artifacts.errors import BundleError, BundleTamperedError
 from shared.artifacts.store import ModelStore, ModelStoreError
 from shared.failpoints import failpoint
 
-LARGEST_FILE = 256 * 1024 * 1024
-"""Bytes of one file of a bundle."""
-_LARGEST_MANIFEST = 16 * 1024 * 1024
-_LARGEST_SIGNATURE = 1024
 KEPT_VERSIONS = 5
 """Versions that stay in the model store beside the linked ones."""
 RETRY_SECONDS = 60
@@ -134,7 +138,7 @@ class RegistrySync:
             except NotInRegistryError as error:
                 raise NotInRegistryError(f"{origin}/{error}") from None
 
-        content, signature = await fetch(MANIFEST, _LARGEST_MANIFEST), await fetch(SIGNATURE, _LARGEST_SIGNATURE)
+        content, signature = await fetch(MANIFEST, LARGEST_MANIFEST), await fetch(SIGNATURE, LARGEST_SIGNATURE)
         sealed = await asyncio.to_thread(
             self._model_store.check_manifest, content, signature, registered.version, origin=origin
         )
@@ -143,7 +147,7 @@ class RegistrySync:
             raise BundleTamperedError(
                 f"{origin}: sealed in run {manifest.run_id}, but registered as of run {registered.run_id}"
             )
-        files = {name: await fetch(name, min(digest.size, LARGEST_FILE)) for name, digest in manifest.files.items()}
+        files = {name: await fetch(name, largest(digest)) for name, digest in manifest.files.items()}
         return await asyncio.to_thread(sealed.with_files, files)
 
     def _publish(self, bundle: Bundle) -> Bundle:

@@ -16,16 +16,17 @@ from shared.artifacts.bundle import open_bundle
 from shared.artifacts.errors import BundleError, BundleMissingError
 from shared.artifacts.store import forced_past
 from shared.failpoints import failpoint
+from shared.patient import Patient
 
 
 class Swapper:
     """Loads candidates into the batcher."""
 
     def __init__(
-        self, public_key: Path, patient_digest: str, batcher: Batcher, state: RolloutState, metrics: Metrics
+        self, public_key: Path, patient: type[Patient], batcher: Batcher, state: RolloutState, metrics: Metrics
     ) -> None:
-        """Serve only bundles that are signed under `public_key`, for `patient_digest`."""
-        self._public_key, self._patient_digest = public_key, patient_digest
+        """Serve only bundles that are signed under `public_key`, of the model of `patient`."""
+        self._public_key, self._patient = public_key, patient
         self._batcher, self._state, self._metrics = batcher, state, metrics
         self._serving: Fingerprint | None = None
         self._bad: tuple[Fingerprint, RejectedVersion] | None = None
@@ -57,7 +58,8 @@ class Swapper:
     def _load(self, candidate: Candidate) -> LoadedModel:
         bundle = candidate.bundle
         if bundle is None:
-            bundle = open_bundle(candidate.fingerprint.folder, self._public_key, patient_digest=self._patient_digest)
+            patient, folder = self._patient, candidate.fingerprint.folder
+            bundle = open_bundle(folder, self._public_key, patient_digest=patient.digest, name=patient.disease.name)
         return load_model(bundle, forced_past=forced_past(candidate.fingerprint.folder))
 
     def _serve(self, loaded: LoadedModel) -> None:
