@@ -44,17 +44,20 @@ async def open_inference(
     model_store = ModelStore(settings.var, patient.disease.name, patient.digest)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(batcher.close)
-        client = None
+        client = registry_sync = None
         if (url := settings.followed_registry) is not None:
             client = await stack.enter_async_context(open_registry(url, patient.disease.name))
         state = RolloutState(metrics, None if client is None else client.url)
+        if client is not None:
+            registry_sync = RegistrySync(client, model_store, state, metrics)
+            await stack.enter_async_context(contextlib.aclosing(registry_sync))
         rollout = Rollout(
             link=settings.inference_bundle or model_store.folder / PRODUCTION,
             public_key=model_store.public_key,
             swapper=Swapper(model_store.public_key, patient, batcher, state, metrics),
             batcher=batcher,
             state=state,
-            registry_sync=None if client is None else RegistrySync(client, model_store, state, metrics),
+            registry_sync=registry_sync,
         )
         await rollout.start()
         await stack.enter_async_context(background(rollout.keep_polling(settings.inference_poll_seconds)))

@@ -120,7 +120,7 @@ async def refused(inference: Inference, folder: Path, route: str, hostile: Answe
 
 
 async def unready(inference: Inference, client: Client, logs: Any) -> str:  # noqa: ANN401 - structlog's list
-    """Return why the gateway is not ready any more; a wrong score makes it read the metadata anew."""
+    """Return why the gateway is not ready any more; a wrong score makes it read the metadata again."""
     hostile = inference.hostile
     if inference.path == "":
         inference.path, inference.hostile = "/infer", wrong_score

@@ -5,6 +5,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +18,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from services.inference.rollout import registry_sync
 from shared.artifacts.bundle import MANIFEST, ONNX, SIGNATURE
 from shared.artifacts.store import FORCED_TAG, forced_past
 from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle, reseal
@@ -36,6 +38,10 @@ class Mlflow:
         self.requests = 0
         self.fetched: list[str] = []
         self.error_pages: set[str] = set()
+        self.slow: set[str] = set()
+        self.compressed: set[str] = set()
+        self.released = asyncio.Event()
+        self.cookies: set[str | None] = set()
         self.tags: list[dict[str, str]] = []
         self.authorization: set[str | None] = set()
         self.instead: Callable[[], Awaitable[web.Response]] | None = None
@@ -51,6 +57,7 @@ class Mlflow:
 
     async def alias(self, request: web.Request) -> web.Response:
         self.requests += 1
+        self.cookies.add(request.headers.get("Cookie"))
         self.authorization.add(request.headers.get("Authorization"))
         if self.instead is not None:
             return await self.instead()
@@ -62,7 +69,7 @@ class Mlflow:
             {"model_version": {"name": "prueba", "version": version, "run_id": run, "tags": self.tags}}
         )
 
-    async def artifact(self, request: web.Request) -> web.Response:
+    async def artifact(self, request: web.Request) -> web.StreamResponse:
         folder, _, name = request.query["path"].partition("/")
         self.fetched.append(name)
         if request.query["run_uuid"] not in self.runs:
@@ -72,7 +79,26 @@ class Mlflow:
         path = self.runs[request.query["run_uuid"]] / name
         if folder != "bundle" or not path.exists():
             return web.json_response(MISSING, status=404)
-        return web.Response(body=path.read_bytes())
+        if name in self.slow:
+            return await self.byte_by_byte(request, path.read_bytes())
+        response = web.Response(body=path.read_bytes())
+        response.set_cookie("c", name)
+        if name in self.compressed:
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def byte_by_byte(self, request: web.Request, content: bytes) -> web.StreamResponse:
+        """Send a byte from time to time, and the rest once it is released."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        sent = 0
+        while not self.released.is_set() and sent < len(content):
+            await response.write(content[sent : sent + 1])
+            sent += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.released.wait(), 0.1)
+        await response.write(content[sent:])
+        return response
 
 
 @asynccontextmanager
@@ -480,6 +506,99 @@ async def test_a_long_error_page_in_place_of_a_small_file_rejects_nothing(
         assert state["rechazada"] is None
         mlflow.error_pages.clear()
         await until(lambda: service.serves("2"))
+
+
+async def test_a_slow_file_holds_up_neither_polls_nor_a_rollback(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
+    for number in (1, 2, 3):
+        mlflow.register(str(number), seed=number)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.promote("3")
+        await until(partial(service.serves, "3"))
+        mlflow.slow, before = {ONNX}, mlflow.requests
+        mlflow.promote("2")
+        await until(lambda: mlflow.requests > before + 2)
+        state = await service.state()
+        assert (state["sirve"]["version"], state["produccion"]) == ("3", "2")
+        assert (state["registro"]["callado_desde"], state["registro"]["motivo"]) == (None, None)
+        assert mlflow.fetched.count(ONNX) == 3
+        mlflow.promote("1")
+        await until(partial(service.serves, "1"))
+        mlflow.promote("2")
+        await until(lambda: mlflow.fetched.count(ONNX) == 4)
+        mlflow.released.set()
+        await until(partial(service.serves, "2"))
+
+
+async def test_a_slow_file_is_given_up_after_a_time_by_its_size(
+    tmp_path: Path, mlflow: Mlflow, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_sync, "FETCH_SECONDS", 0.5)
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.slow = {ONNX}
+        mlflow.promote("2")
+
+        async def status() -> dict[str, Any]:
+            state: dict[str, Any] = (await service.state())["registro"]
+            return state
+
+        async def silent() -> bool:
+            return (await status())["callado_desde"] is not None
+
+        await until(silent)
+        first, before = await status(), mlflow.fetched.count(ONNX)
+        assert first["motivo"] == f"{url} did not send version 2 within 1 s"
+        await until(lambda: mlflow.fetched.count(ONNX) > before)
+        assert await status() == first, "silent while it is tried again"
+        assert await service.version() == "1"
+        mlflow.promote("1")
+
+        async def answers() -> bool:
+            return not await silent()
+
+        await until(answers)
+        mlflow.promote("2")
+        mlflow.released.set()
+        await until(partial(service.serves, "2"))
+        assert not await silent()
+
+
+async def test_a_compressed_file_is_not_inflated_and_cookies_are_not_kept(
+    tmp_path: Path, mlflow: Mlflow, key: Path
+) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url, following(tmp_path / "var", url, key=key) as service:
+        mlflow.compressed = {ONNX}
+        mlflow.promote("2")
+
+        async def silent() -> bool:
+            return (await service.state())["registro"]["motivo"] is not None
+
+        await until(silent)
+        reason = (await service.state())["registro"]["motivo"]
+        assert reason == f"{url} answered {ONNX} with a Content-Encoding, which was not requested"
+        assert await service.version() == "1"
+    assert mlflow.cookies == {None}
+
+
+async def test_a_start_does_not_wait_for_a_slow_file(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:
+    mlflow.register("1")
+    mlflow.register("2", seed=1)
+    mlflow.promote("1")
+    async with listening(mlflow) as url:
+        async with following(tmp_path / "var", url, key=key) as service:
+            assert await service.version() == "1"
+        mlflow.slow = {ONNX}
+        mlflow.promote("2")
+        async with asyncio.timeout(60), following(tmp_path / "var", url, key=None) as service:
+            assert await service.version() == "1"
+            mlflow.released.set()
+            await until(partial(service.serves, "2"))
 
 
 async def test_a_rejection_ends_when_the_version_leaves_production(tmp_path: Path, mlflow: Mlflow, key: Path) -> None:

@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from yarl import URL
 
 from shared.artifacts.store import FORCED_TAG
+from shared.http_client import BodyError, BodyTooLargeError, open_session, read_body
 
 _ANSWER_SECONDS = 3
-_FETCH_SECONDS = 60
-_CHUNK_BYTES = 64 * 1024
 _LARGEST_ANSWER = 1024 * 1024
 _NOT_FOUND = {400: "INVALID_PARAMETER_VALUE", 404: "RESOURCE_DOES_NOT_EXIST"}
 """Status and code of the answers "the model has no such alias" and "there is no such model"."""
@@ -59,10 +58,6 @@ class _ErrorAnswer(BaseModel):
     error_code: str
 
 
-class _TooLargeError(Exception):
-    """A body has more bytes than allowed."""
-
-
 class ModelRegistryClient:
     """The versions of one model on an MLflow server."""
 
@@ -80,18 +75,18 @@ class ModelRegistryClient:
         """
         query = {"name": self._name, "alias": alias}
         try:
-            status, content = await self._get("api/2.0/mlflow/registered-models/alias", query, _ANSWER_SECONDS)
+            status, content = await self._get("api/2.0/mlflow/registered-models/alias", query, total=_ANSWER_SECONDS)
             code = _NOT_FOUND.get(status)
             if code is not None and _ErrorAnswer.model_validate_json(content).error_code == code:
                 return None
             if status != HTTPStatus.OK:
                 raise RegistryDownError(f"{self.url} answered {status}")
             return _AliasAnswer.model_validate_json(content).model_version
-        except (ValidationError, _TooLargeError):
+        except (ValidationError, BodyError):
             raise RegistryDownError(f"{self.url} does not answer as MLflow does") from None
 
     async def fetch(self, run_id: str, name: str, *, most: int) -> bytes:
-        """Return the file `name` of the bundle of run `run_id`, of at most `most` bytes.
+        """Return the file `name` of the bundle of run `run_id`, of at most `most` bytes. The caller sets the deadline.
 
         Raises:
             NotInRegistryError: it is missing or larger.
@@ -100,9 +95,11 @@ class ModelRegistryClient:
         """
         query = {"run_uuid": run_id, "path": f"{_BUNDLE}/{name}"}
         try:
-            status, content = await self._get("get-artifact", query, _FETCH_SECONDS, most=most)
-        except _TooLargeError:
+            status, content = await self._get("get-artifact", query, most=most)
+        except BodyTooLargeError:
             raise NotInRegistryError(f"{name}: more than the {most} bytes that it may have") from None
+        except BodyError as error:
+            raise RegistryDownError(f"{self.url} answered {name} {error}") from None
         if status in _NOT_FOUND:
             raise NotInRegistryError(f"{name}: not there; register it again")
         if status != HTTPStatus.OK:
@@ -110,18 +107,17 @@ class ModelRegistryClient:
         return content
 
     async def _get(
-        self, path: str, query: Mapping[str, str], seconds: float, *, most: int = _LARGEST_ANSWER
+        self, path: str, query: Mapping[str, str], *, total: float | None = None, most: int = _LARGEST_ANSWER
     ) -> tuple[int, bytes]:
-        timeout, content = aiohttp.ClientTimeout(total=seconds, connect=_ANSWER_SECONDS), bytearray()
+        timeout = aiohttp.ClientTimeout(total=total, connect=_ANSWER_SECONDS)
         try:
             async with self._session.get(path, params=query, timeout=timeout, allow_redirects=False) as response:
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    content += chunk
-                    if len(content) > most:
-                        if response.status == HTTPStatus.OK:
-                            raise _TooLargeError
-                        break  # of an error page, perhaps a proxy's, the status counts
-            return response.status, bytes(content)
+                try:
+                    return response.status, await read_body(response, most)
+                except BodyError:
+                    if response.status == HTTPStatus.OK:
+                        raise
+                    return response.status, b""  # of an error page, perhaps a proxy's, the status counts
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RegistryDownError(f"{self.url} cannot be reached ({type(error).__name__})") from error
 
@@ -131,5 +127,5 @@ async def open_registry(url: str, name: str) -> AsyncIterator[ModelRegistryClien
     """Open a client of the MLflow server at `url`, which may hold a user and a password, for model `name`."""
     base = URL(url if url.endswith("/") else f"{url}/")
     shown = str(base.with_user(None)).rstrip("/")
-    async with aiohttp.ClientSession(base) as session:
+    async with open_session(base, timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS), headers={}) as session:
         yield ModelRegistryClient(session, shown, name)

@@ -1,11 +1,14 @@
 """Registry sync: bring the registry's version in production into the model store, the cache for starts without it.
 
 Nothing from the registry is trusted. The signature of the manifest must hold under the operator's key before anything
-else is fetched, and the bundle must be sealed as that version of that run.
+else is fetched, and the bundle must be sealed as that version of that run. Files are fetched beside the polls: a slow
+one delays its own version only, and a rollback meanwhile is taken.
 """
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -26,16 +29,33 @@ from shared.artifacts.bundle import (
     PRODUCTION,
     SIGNATURE,
     Bundle,
+    SealedManifest,
     largest,
 )
 from shared.artifacts.errors import BundleError, BundleTamperedError
 from shared.artifacts.store import ModelStore, ModelStoreError
+from shared.cancellation import cancel_and_wait
 from shared.failpoints import failpoint
 
 KEPT_VERSIONS = 5
 """Versions that stay in the model store beside the linked ones."""
 RETRY_SECONDS = 60
 """How long to wait before a rejected version is fetched again; another public key ends the wait."""
+
+
+FETCH_SECONDS = 30
+"""Time for manifest and signature of a version, and again for its files beside their bytes."""
+SLOWEST_BYTES = 512 * 1024
+"""Bytes of the files that must arrive each second, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """A fetch that runs, of a version to be checked under a public key."""
+
+    registered: RegisteredVersion
+    key: bytes
+    task: asyncio.Task[Bundle]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +84,41 @@ class RegistrySync:
         self._client, self._model_store, self._state, self._metrics = client, model_store, state, metrics
         self._retry_seconds = retry_seconds
         self._checked: tuple[RegisteredVersion, Fingerprint] | None = None
+        self._fetch: _Fetch | None = None
         self._failed: _FailedFetch | None = None
+        self._late: RegisteredVersion | None = None
+        """The version whose files the registry did not send, until it does."""
         self._linked: str | None = None
         self._unwritten: str | None = None
 
-    async def poll(self) -> Candidate | RejectedVersion | None:
-        """Poll the registry once; return what is in production, or None if it is silent or has nothing there."""
+    async def poll(self, *, patience: float) -> Candidate | RejectedVersion | None:
+        """Poll the registry once; return what is in production, or None if it is silent or has nothing there.
+
+        Also None while the version is fetched, after a wait of `patience` seconds. Meanwhile the registry counts as
+        answering, unless an earlier fetch of that version failed.
+        """
         try:
             registered = await self._client.version_at(PRODUCTION)
             self._state.production = None if registered is None else registered.version
-            candidate = None if registered is None else await self._candidate(registered)
+            if self._fetch is not None and self._fetch.registered != registered:
+                await self.aclose()
+            candidate = None if registered is None else await self._candidate(registered, patience)
         except RegistryDownError as error:
             self._state.registry_silent(self._client.url, str(error))
             return None
-        self._state.registry_answered(self._client.url)  # only now: it may know the alias and lack the files
+        if candidate is None and registered is not None and registered == self._late:
+            return None  # it knows the alias, and has not sent the files yet
+        self._late = None
+        self._state.registry_answered(self._client.url)
         return candidate
+
+    async def aclose(self) -> None:
+        """Cancel the fetch that runs, if any."""
+        fetch, self._fetch = self._fetch, None
+        if fetch is not None:
+            await cancel_and_wait(fetch.task)
+            if not fetch.task.cancelled():
+                fetch.task.exception()  # retrieved, so that asyncio does not log it: that version is not wanted now
 
     async def settle(self, version: str) -> None:
         """Point the store's link at `version`, which serves now: a start without the registry serves it."""
@@ -91,8 +131,8 @@ class RegistrySync:
         except ModelStoreError as error:
             self._log_unwritten(error)
 
-    async def _candidate(self, registered: RegisteredVersion) -> Candidate | RejectedVersion:
-        """Return `registered` from the model store, or fetch it into the store."""
+    async def _candidate(self, registered: RegisteredVersion, patience: float) -> Candidate | RejectedVersion | None:
+        """Return `registered` from the model store, or fetch it into the store; None while it is being fetched."""
         await self._note(registered)
         before = await asyncio.to_thread(self._fingerprint, registered)
         if self._checked == (registered, before):
@@ -105,8 +145,16 @@ class RegistrySync:
         failed = self._failed
         if failed and (failed.registered, failed.key) == (registered, key) and now < failed.at + self._retry_seconds:
             return failed.rejected
+        task = await self._running_fetch(registered, key)
+        done, _ = await asyncio.wait({task}, timeout=patience)
+        if not done:
+            return None
+        self._fetch = None
         try:
-            bundle = await asyncio.to_thread(self._publish, await self._fetch(registered))
+            bundle = task.result()
+        except RegistryDownError:
+            self._late = registered
+            raise
         except (BundleError, NotInRegistryError, ModelStoreError) as error:
             self._metrics.load_failures.inc()
             rejected = RejectedVersion(registered.version, str(error))
@@ -128,8 +176,15 @@ class RegistrySync:
             structlog.get_logger().error("model_store_not_written", reason=str(error))
         self._unwritten = str(error)
 
-    async def _fetch(self, registered: RegisteredVersion) -> Bundle:
-        """Fetch and check the bundle of `registered`, each byte before it is used."""
+    async def _running_fetch(self, registered: RegisteredVersion, key: bytes) -> asyncio.Task[Bundle]:
+        """Return the task that fetches `registered` and checks it under `key`; start it unless it runs."""
+        if self._fetch is None or self._fetch.key != key:
+            await self.aclose()
+            self._fetch = _Fetch(registered, key, asyncio.create_task(self._fetch_and_publish(registered)))
+        return self._fetch.task
+
+    async def _fetch_and_publish(self, registered: RegisteredVersion) -> Bundle:
+        """Fetch and check the bundle of `registered`, each byte before it is used, and publish it in the store."""
         origin = f"{self._client.url}, version {registered.version}"
 
         async def fetch(name: str, most: int) -> bytes:
@@ -138,7 +193,8 @@ class RegistrySync:
             except NotInRegistryError as error:
                 raise NotInRegistryError(f"{origin}/{error}") from None
 
-        content, signature = await fetch(MANIFEST, LARGEST_MANIFEST), await fetch(SIGNATURE, LARGEST_SIGNATURE)
+        async with self._deadline(registered, FETCH_SECONDS):
+            content, signature = await fetch(MANIFEST, LARGEST_MANIFEST), await fetch(SIGNATURE, LARGEST_SIGNATURE)
         sealed = await asyncio.to_thread(
             self._model_store.check_manifest, content, signature, registered.version, origin=origin
         )
@@ -147,10 +203,22 @@ class RegistrySync:
             raise BundleTamperedError(
                 f"{origin}: sealed in run {manifest.run_id}, but registered as of run {registered.run_id}"
             )
-        files = {name: await fetch(name, largest(digest)) for name, digest in manifest.files.items()}
-        return await asyncio.to_thread(sealed.with_files, files)
+        sizes = {name: largest(digest) for name, digest in manifest.files.items()}
+        async with self._deadline(registered, FETCH_SECONDS + sum(sizes.values()) / SLOWEST_BYTES):
+            files = {name: await fetch(name, size) for name, size in sizes.items()}
+        return await asyncio.to_thread(self._publish, sealed, files)
 
-    def _publish(self, bundle: Bundle) -> Bundle:
+    @asynccontextmanager
+    async def _deadline(self, registered: RegisteredVersion, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            message = f"{self._client.url} did not send version {registered.version} within {seconds:.0f} s"
+            raise RegistryDownError(message) from None
+
+    def _publish(self, sealed: SealedManifest, files: Mapping[str, bytes]) -> Bundle:
+        bundle = sealed.with_files(files)
         failpoint("registry.fetched")
         return self._model_store.publish(bundle)
 

@@ -17,6 +17,8 @@ from services.inference.serving.batcher import Batcher
 
 _START_SECONDS = 5
 """How long a start waits for the registry before it serves the version in the model store."""
+_PATIENCE_SECONDS = 1
+"""How long a poll waits for the files of a version, which go on arriving until the next poll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,15 @@ class Rollout:
         if self.registry_sync is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_START_SECONDS):
-                    candidate = await self.registry_sync.poll()
+                    candidate = await self.registry_sync.poll(patience=_START_SECONDS)
         await self._roll_out(candidate)
 
     async def keep_polling(self, seconds: float) -> None:
         """Poll every `seconds`, until cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            await self._roll_out(None if self.registry_sync is None else await self.registry_sync.poll())
+            sync = self.registry_sync
+            await self._roll_out(None if sync is None else await sync.poll(patience=_PATIENCE_SECONDS))
 
     async def _roll_out(self, candidate: Candidate | RejectedVersion | None) -> None:
         rejected = await self._swap(candidate)
