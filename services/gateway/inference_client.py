@@ -48,6 +48,8 @@ LONGEST_NUMBER = 32
 _WATCH_SECONDS = 1
 _LONGEST_REASON = 200
 _JSON, _HTML = "application/json", "text/html"
+_UNKNOWN = "application/octet-stream"
+"""The type of an answer without a `Content-Type`, as some balancers send it (RFC 9110, 8.3)."""
 
 
 class _NotFoundError(ModelUnavailableError):
@@ -197,7 +199,7 @@ class RemoteScorer:
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise await _failure(response, f"{method} {path}", of_patients=of_patients)
-                if media_type not in {None, response.content_type}:
+                if media_type is not None and response.content_type not in {media_type, _UNKNOWN}:
                     raise WrongAnswerError(f"an answer of inference: not of type {media_type}; {SEE}")
                 return await read_body(response, most)
         except BodyError as error:

@@ -63,8 +63,7 @@ async def balanced(
 
         async def forward(request: web.Request) -> web.Response:
             answer = await next(turns).request(request.method, request.path, content=await request.read())
-            kind = answer.headers["Content-Type"].partition(";")[0]
-            return web.Response(status=answer.status_code, body=answer.content, content_type=kind)
+            return web.Response(status=answer.status_code, body=answer.content)
 
         front = web.Application()
         front.router.add_route("*", "/{path:.*}", forward)

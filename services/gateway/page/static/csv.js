@@ -3,7 +3,9 @@
 import { formatNumber } from "./numbers.js";
 import { isOpen } from "./prediction.js";
 
-const FORMULA = /^[=+\-@\t\r＝＋－＠|]/;
+// Where a program may see a cell that begins as a formula, also one that separates by commas or tabs and splits our cells
+// there. It would run typed text, so an apostrophe is put before it (OWASP, CSV injection).
+const FORMULA = /(?<=^|[;,\t\r\n])(?="*[=+\-@＝＋－＠|])|^(?=[\t\r\n\0])/g;
 
 /** A file of predictions that grows page by page and is then downloaded. `reference` is the one all its rows were found by, or "". */
 export class CsvFile {
@@ -63,6 +65,7 @@ function cell(value) {
   if (value == null) return "";
   if (typeof value === "number") return formatNumber(value);
   if (typeof value === "boolean") return value ? "sí" : "no";
-  const harmless = FORMULA.test(value) ? `'${value}` : value; // a spreadsheet must not run typed text
+  const text = typeof value === "string" ? value : JSON.stringify(value); // of a list, which no field of ours has
+  const harmless = text.replace(FORMULA, "'");
   return /[";\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
