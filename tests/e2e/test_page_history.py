@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -273,6 +275,105 @@ def test_no_reason_is_run_as_a_formula(doctor: Doctor, start: str) -> None:
     content = Path(download.value.path()).read_text("utf-8-sig")
     assert f"'{start}A1" in content
     assert f"'{start}B2" in content
+
+
+STARTS = "=+-@|\uff1d\uff0b\uff0d\uff20"
+"""Characters that begin a formula in a spreadsheet; the last four are the full-width forms of the first ones."""
+NUMBER = re.compile(r"-?\d+(,\d+)?")
+TRICKS = [
+    *STARTS,
+    *(f"{start}1+1" for start in STARTS),
+    *(
+        f"a{between}=1+1"
+        for between in (",", ";", "\t", "\n", "\r", "\r\n", "\n\n", ",,", '"', ',"', ';""', '\t"""', '",', '";"')
+    ),
+    *(
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "\0=1",
+        ",=1",
+        ";=1",
+        '"=1',
+        '""=1',
+        '","=1',
+        "a,",
+        'a,"',
+        'a"',
+        "a\n",
+        'a\n"',
+        'a;"',
+        "\t",
+        "a,=1,+1;-1\t@1",
+    ),
+]
+"""Texts that become a formula in some dialect if they are written as they are."""
+
+
+def cells(content: str, delimiter: str) -> list[str]:
+    return [cell for row in csv.reader(io.StringIO(content, newline=""), delimiter=delimiter) for cell in row]
+
+
+def save_texts(doctor: Doctor, texts: list[Any]) -> str:
+    """Save a row for each text, as motive, reference and value between ordinary values; return the file."""
+    with doctor.page.expect_download() as download:
+        doctor.page.evaluate(SAVED_TEXTS, texts)
+    return Path(download.value.path()).read_bytes().decode("utf-8-sig")
+
+
+SAVED_TEXTS = """async (texts) => {
+    const { CsvFile } = await import("/pagina/csv.js");
+    const field = (nombre) => ({ nombre, etiqueta: nombre, unidad: "" });
+    const campos = [field("tsh"), { ...field("a"), etiqueta: texts[0] }, field("t4")];
+    const spec = { campos, diagnosticos: { texto: texts[0] } };
+    const file = new CsvFile(spec, "");
+    const feedback = (motivo) => ({ aceptada: false, diagnostico: motivo, motivo });
+    const rows = texts.map((text) => ({ id: text, referencia: text, output: text, modelo: text, modelo_version: text,
+        plausibles: ["texto", text], resultado: feedback(text), inputs: { tsh: -0.5, a: text, t4: 3 } }));
+    file.add(rows);
+    file.add(texts.flatMap((one) => rows.map((row) => ({ ...row, modelo: one }))));
+    file.download();
+}"""
+"""Save files of texts: each in every column, and each pair of them side by side."""
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+def test_no_cell_begins_as_a_formula_in_any_dialect(doctor: Doctor, delimiter: str) -> None:
+    found = cells(save_texts(doctor, TRICKS), delimiter)
+    assert [cell for cell in found if cell[:1] in {*STARTS, "\0"} and not NUMBER.fullmatch(cell)] == []
+    assert len(found) > len(TRICKS) ** 2
+
+
+def test_a_spreadsheet_shows_the_text_that_was_typed(doctor: Doctor) -> None:
+    texts = [
+        "TSH 5, T4 -2; revisar",
+        'dijo "no, - gracias"',
+        "línea 1\nlínea 2",
+        "a=b",
+        "3-5",
+        "p@h.es",
+        "it's",
+        "a, b",
+    ]
+    rows = csv.DictReader(io.StringIO(save_texts(doctor, texts), newline=""), delimiter=";")
+    assert [row["motivo"] for row, _ in zip(rows, texts, strict=False)] == texts
+
+
+def test_a_list_or_object_among_the_values_does_not_stop_the_file(doctor: Doctor) -> None:
+    odd = [[1, -2], {"a": [True, None]}, [], "=1"]
+    with doctor.page.expect_download() as download:
+        doctor.page.evaluate(SAVED_VALUES, odd)
+    rows = csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig")), delimiter=";")
+    assert [row["x"] for row in rows] == ["[1,'-2]", '{"a":[true,null]}', "[]", "'=1"]
+
+
+SAVED_VALUES = """async (values) => {
+    const { CsvFile } = await import("/pagina/csv.js");
+    const file = new CsvFile({ campos: [{ nombre: "x", etiqueta: "x" }], diagnosticos: {} }, "");
+    file.add(values.map((x) => ({ inputs: { x } })));
+    file.download();
+}"""
+"""Save a file of a row for each value."""
 
 
 @pytest.mark.parametrize("count", [None, 1, 3])
