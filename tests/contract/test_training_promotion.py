@@ -29,6 +29,7 @@ from tests.support.builds import (
     shuffled_build,
     underconfident_build,
 )
+from tests.support.odd_files import huge, replace_by
 from tests.support.training_cases import made_up_cases
 from training.commands.history import as_json, as_table
 from training.config import Parameters
@@ -213,6 +214,16 @@ def test_a_tampered_bundle_is_rejected_even_by_force(two: Workspace, *, force: b
     model.write_bytes(model.read_bytes()[:-1] + b"!")
     with untouched(two), pytest.raises(PromotionError, match=r"version 2 is not signed by var/keys/bundle\.pub"):
         two.promote("2", force=force)
+
+
+def test_a_file_in_the_registry_larger_than_any_of_ours_is_not_downloaded(two: Workspace) -> None:
+    two.rollback()
+    replace_by(huge, bundle_in_registry(two, "2") / "model.pkl")
+    with (
+        untouched(two),
+        pytest.raises(RegistryError, match="the bundle of version 2 has a file of more than 268435456 bytes"),
+    ):
+        two.promote("2")
 
 
 def test_a_bundle_without_its_signature_is_rejected(two: Workspace) -> None:

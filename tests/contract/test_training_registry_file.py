@@ -1,5 +1,6 @@
 """A local registry that was moved, copied or restored elsewhere, and a file that cannot be opened."""
 
+import asyncio
 import contextlib
 import shutil
 import sqlite3
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from sqlalchemy import create_engine, text
 
 from tests.support.builds import MadeUpPatient, Workspace, another, good_build, new_workspace
@@ -207,3 +210,20 @@ def answered_by(version: str, digest: str) -> Prediction:
     return Prediction(
         "id", "now", "{}", "sano", "{}", "inventada", version, digest, MadeUpPatient.digest, "g", "h", None, None
     )
+
+
+async def test_a_registry_that_redirects_is_not_followed(home: Path) -> None:
+    requested: list[str] = []
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        requested.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", redirect)
+    async with TestServer(app) as server:
+        uri = str(server.make_url("/")).rstrip("/")
+        with pytest.raises(RegistryError, match=f"model registry {uri}: .*307"):
+            await asyncio.to_thread(ModelRegistry, "inventada", uri=uri, var=home / "var")
+    assert requested
+    assert "/elsewhere" not in requested

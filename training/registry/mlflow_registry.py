@@ -19,7 +19,7 @@ from mlflow.models import ModelSignature
 from mlflow.store.entities import PagedList
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from shared.artifacts.bundle import CARD
+from shared.artifacts.bundle import CARD, LARGEST_FILE
 from shared.artifacts.store import FORCED_TAG
 from shared.failpoints import failpoint
 from training.errors import RegistryError
@@ -75,7 +75,7 @@ class ModelRegistry:
             uri, artifacts = f"sqlite:///{var.resolve() / FILE}", artifact_address(var)
             with translate_errors(str(var / FILE)):
                 prepare_file(var, name)
-        _silence_mlflow()
+        _configure_mlflow()
         with translate_errors(uri):
             mlflow.set_tracking_uri(uri)
             self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -107,6 +107,12 @@ class ModelRegistry:
         """Copy the bundle of `version` into `folder`; return its path."""
         with translate_errors(self._uri):
             run_id = self._run_of(version)
+            for file in self.client.list_artifacts(run_id, _BUNDLE):
+                if file.is_dir or (file.file_size or 0) > LARGEST_FILE:
+                    message = (
+                        f"the bundle of version {version} has a file of more than {LARGEST_FILE} bytes, or a folder"
+                    )
+                    raise RegistryError(message)
             try:
                 return Path(self.client.download_artifacts(run_id, _BUNDLE, str(folder)))
             except MlflowException as error:  # it does not name the cause
@@ -274,11 +280,12 @@ def signature(columns: Sequence[str], classes: Sequence[str]) -> ModelSignature:
     )
 
 
-def _silence_mlflow() -> None:
-    """Silence MLflow's progress messages, its tracebacks of errors that it also raises, and its warning about pickles.
+def _configure_mlflow() -> None:
+    """Make MLflow's client follow no redirects, and silence its progress, its tracebacks and its warning about pickles.
 
-    The bundle's signature covers the pickle.
+    What it raises is reported in one line. The bundle's signature covers the pickle.
     """
+    os.environ.setdefault("MLFLOW_ALLOW_HTTP_REDIRECTS", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")

@@ -1,7 +1,10 @@
 """Policies of RabbitMQ on our queues that lose messages, read from its management API: AMQP does not show them."""
 
 import asyncio
+import contextlib
 import http.client
+import socket
+import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +19,10 @@ from shared.broker.topology import Queue, Topology
 from shared.settings import SettingsError
 
 _SECONDS = 5
+IN_ALL_SECONDS = 15
+"""Time for one answer, from the connection to the last byte."""
+LARGEST_ANSWER = 1024 * 1024
+"""Bytes of an answer."""
 _TRIES, _RETRY_SECONDS = 30, 2
 _DEFINITION = "effective_policy_definition"
 _LOSSY = ("message-ttl", "expires", "delivery-limit")
@@ -100,21 +107,35 @@ def _lossy(definition: object, queue: Queue) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(management: Management, queue: str) -> Mapping[str, Any]:
-    """Return what the management API shows of `queue`."""
+    """Return what the management API shows of `queue`. Redirects are not followed, and nothing is inflated."""
     kind = http.client.HTTPSConnection if management.secure else http.client.HTTPConnection
     connection = kind(management.host, management.port, timeout=_SECONDS)
     path = "/".join((management.path, "api/queues", *(quote(part, safe="") for part in (management.vhost, queue))))
+    timer = threading.Timer(IN_ALL_SECONDS, _cut, [connection])  # the connection's time is for each read alone
+    timer.start()
     try:
         connection.request("GET", path, headers={"Authorization": management.authorization})
         response = connection.getresponse()
         if response.status != http.client.OK:
             tag = "; does its user have the tag `management`?" if response.status == http.client.UNAUTHORIZED else ""
-            raise ManagementError(f"BROKER_MANAGEMENT_URL answers {response.status} {response.reason}{tag}")
-        shown = orjson.loads(response.read())
+            phrase = http.client.responses.get(response.status, "")  # not the server's, which may be any text
+            raise ManagementError(f"BROKER_MANAGEMENT_URL answers {response.status} {phrase}{tag}")
+        content = response.read(LARGEST_ANSWER + 1)
+        if len(content) > LARGEST_ANSWER:
+            raise ManagementError(f"BROKER_MANAGEMENT_URL answers more than {LARGEST_ANSWER} bytes")
+        shown = orjson.loads(content)
     except (OSError, http.client.HTTPException, ValueError) as error:  # no JSON; a name that is no host's
         raise ManagementError(f"BROKER_MANAGEMENT_URL: {str(error) or type(error).__name__}") from None
     finally:
+        timer.cancel()
         connection.close()
     if not isinstance(shown, Mapping):
         raise ManagementError("BROKER_MANAGEMENT_URL is not RabbitMQ's management API")
     return shown
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End the read that waits on `connection` in another thread."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            connection.sock.shutdown(socket.SHUT_RDWR)
