@@ -52,6 +52,8 @@ class ServiceSettings(ProcessSettings):
     """How long readiness fails before the service stops, so that a load balancer stops sending requests first."""
     keep_alive_seconds: int = Field(default=120, ge=1)
     """How long an open connection waits for a request; longer than clients' pools and balancers keep theirs."""
+    max_connections: int = Field(default=1000, ge=1)
+    """Open connections of the service. For one more it closes those that wait longest, or refuses the new one."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     """Accepted host names of requests, comma separated, without port. Any name beyond loopback needs keys."""
     predecir_paciente: str = "shared.diseases.thyroid:DatosPaciente"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from starlette.types import Receive, Scope
 
+from shared.web.header_fields import header_fields
 from shared.web.problems import ProblemError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -20,9 +21,9 @@ async def read_body(scope: Scope, receive: Receive, largest: int) -> bytes:
         ProblemError: 413 too large; 400 cut off, or not in its content coding; 415 another content coding.
 
     """
-    headers = dict(scope["headers"])
-    coding = _coding(scope["headers"]) if b"content-encoding" in headers else None
-    if int(headers.get(b"content-length", b"0")) > largest:
+    fields = header_fields(scope)
+    coding = _coding(scope["headers"]) if b"content-encoding" in fields else None
+    if int(fields.get(b"content-length", b"0")) > largest:
         raise _too_large(largest)
     body = await _received(receive, largest)
     if coding is not None:
@@ -41,17 +42,21 @@ def _coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 async def _received(receive: Receive, largest: int) -> bytes:
-    parts, size, more = [], 0, True
-    while more:
+    body: bytes | bytearray = b""
+    while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ProblemError(400, "cortada", "La petición llegó incompleta.")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > largest:
+        part: bytes = message.get("body", b"")
+        if len(body) + len(part) > largest:
             raise _too_large(largest)
         more = message.get("more_body", False)
-    return b"".join(parts)
+        if not more and not body:  # nearly always: it arrived whole
+            return part
+        body = body or bytearray()  # a list of small parts would take many times their size
+        body += part
+        if not more:
+            return bytes(body)
 
 
 def _decoded(body: bytes, window_bits: int, largest: int) -> bytes:

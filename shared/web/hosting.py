@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -53,6 +54,8 @@ UNAVAILABLE = 69
 
 _PAGE = ("GET", "/")
 _BACKLOG = 2048
+_OWN_FILES = 256
+"""Files and connections that a service opens itself: databases, models, RabbitMQ, inference."""
 _SWITCH_SECONDS = 0.0005
 """How long a thread may hold the interpreter; Python's default of 5 ms is the time of thirty requests."""
 
@@ -260,6 +263,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     loop.set_exception_handler(_unexpected)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
+    connections = allow_open_files(settings.max_connections)
     with contextlib.closing(trail), _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
@@ -267,7 +271,7 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             server = _Server(
                 uvicorn.Config(
                     edge_app(app, settings.allowed_hosts, keys, limit, trail),
-                    http=server_protocol(edge_of(app).rejections, shedder),
+                    http=server_protocol(edge_of(app).rejections, shedder, connections),
                     ws="none",
                     lifespan="off",
                     log_config=None,
@@ -290,6 +294,23 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
             await asyncio.sleep(settings.drain_seconds)
             server.should_exit = True
             await serving
+
+
+def allow_open_files(connections: int) -> int:
+    """Raise this process's limit of open files to what `connections` and the service itself need.
+
+    Returns how many connections fit: fewer, if the system does not allow as many files.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OWN_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return connections
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        connections = max(allowed - _OWN_FILES, 1)
+        structlog.get_logger().warning("connections_limited", connections=connections, open_files=hard)
+    return connections
 
 
 def limit_pauses() -> None:

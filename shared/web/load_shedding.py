@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, cast
 
 from starlette.types import Scope
 
-from shared.web.connection import CLOSE, Connection, raw_response
+from shared.web.connection import CLOSE, MOST_CONNECTIONS, Connection, raw_response
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
 
@@ -50,18 +50,20 @@ def take_place(scope: Scope) -> bool:
     return taken
 
 
-def server_protocol(rejections: Rejections, shedder: LoadShedder | None) -> type[Connection]:
+def server_protocol(
+    rejections: Rejections, shedder: LoadShedder | None, most_connections: int = MOST_CONNECTIONS
+) -> type[Connection]:
     """Return the server's protocol: it reports to `rejections`, and sheds load if there is a `shedder`."""
+    own = {"rejections": rejections, "most_connections": most_connections}
     if shedder is None:
-        return type("Reporting", (Connection,), {"rejections": rejections})
-    return type("Shedding", (_Shedding,), {"rejections": rejections, "shedder": shedder})
+        return type("Reporting", (Connection,), own)
+    return type("Shedding", (_Shedding,), {**own, "shedder": shedder})
 
 
 class _Shedding(Connection):
     """A connection that sheds load before the parser."""
 
     shedder: ClassVar[LoadShedder]
-    _rejected_at = 0.0
     _admitted: Scope | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -79,7 +81,7 @@ class _Shedding(Connection):
         else:
             problem, response = _prebuilt(rejection)
             self.rejections.note(problem)
-            self._rejected_at = self.loop.time()
+            self._idle_since = self.loop.time()
             self.transport.write(response)
 
     def on_response_complete(self) -> None:
@@ -89,15 +91,6 @@ class _Shedding(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         super().connection_lost(exc)
-
-    def timeout_keep_alive_handler(self) -> None:
-        # Setting the timer at each rejection would double the cost of a rejection.
-        idle = self.loop.time() - self._rejected_at
-        if idle >= self.timeout_keep_alive:
-            super().timeout_keep_alive_handler()
-            return
-        rest = self.timeout_keep_alive - idle
-        self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
 
     def _is_idle(self) -> bool:
         return not self._within and not self._is_responding()

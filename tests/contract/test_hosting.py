@@ -1,4 +1,5 @@
 import asyncio
+import resource
 from collections.abc import Mapping
 
 import httpx
@@ -8,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from shared.web.hosting import Part, Reason, announcement, edge_app, http_app
+from shared.web.hosting import Part, Reason, allow_open_files, announcement, edge_app, http_app
 
 
 def part(reasons: Mapping[str, Reason] | None = None) -> Part:
@@ -59,6 +60,21 @@ def test_the_start_line_is_for_scripts_and_leads_a_doctor_to_the_page() -> None:
     assert announcement(url, {}, page=False) == f"ready on {url} (see /docs)"
     unready = announcement(url, {"modelo": Reason("El modelo no está disponible.", "none")}, page=True)
     assert unready == f"listening on {url} · Aún no está listo. El modelo no está disponible. (none)"
+
+
+def test_the_limit_of_open_files_fits_the_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        assert allow_open_files(100) == 100
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (512, hard)
+        assert allow_open_files(1000) == 1000
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1256, hard)
+        with capture_logs() as logs:
+            assert allow_open_files(hard) == hard - 256
+        assert [line["event"] for line in logs] == ["connections_limited"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_metrics_are_those_of_the_registry() -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.cancellation import cancel_and_wait
-from shared.web.connection import LARGEST_HEAD
+from shared.web.connection import LARGEST_HEAD, MOST_FIELDS, MOST_PIPELINED
 from shared.web.load_shedding import server_protocol
 from shared.web.rejections import Rejections
+from shared.web.security_headers import SECURITY_HEADERS
 from tests.support.raw_http import RawClient, raw_client, served
 from tests.support.waiting import until
 
@@ -41,10 +43,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """A client of `echo`, and the server's counters."""
+    """A client of `echo`, and the server's counters, port and open connections."""
 
     client: RawClient
     registry: CollectorRegistry
+    port: int
+    connections: set[Any]
 
     async def received(self) -> list[Any]:
         """Read one response; return what the application received."""
@@ -56,16 +60,17 @@ class Echo:
 
 @asynccontextmanager
 async def echoing(
-    app: ASGIApp = echo, *, head_seconds: float = 60, timeout_keep_alive: int = 60
+    app: ASGIApp = echo, *, head_seconds: float = 60, timeout_keep_alive: int = 60, most_connections: int = 1000
 ) -> AsyncIterator[Echo]:
-    """Serve `app` with these limits of time."""
+    """Serve `app` with these limits."""
     registry = CollectorRegistry()
-    protocol = type("Limited", (server_protocol(Rejections(registry), None),), {"head_seconds": head_seconds})
+    own = server_protocol(Rejections(registry), None, most_connections)
+    protocol = type("Limited", (own,), {"head_seconds": head_seconds})
     async with (
         served(app, protocol, timeout_keep_alive=timeout_keep_alive) as server,
         raw_client(server.port) as client,
     ):
-        yield Echo(client, registry)
+        yield Echo(client, registry, server.port, server.server_state.connections)
 
 
 def post(offer: bytes, framed: bytes, path: bytes = b"/a") -> bytes:
@@ -215,9 +220,122 @@ async def test_a_head_without_end_is_431_and_the_connection_is_closed(begin: byt
 
 
 @pytest.mark.parametrize("begin", [b"1;x=", b"1\r\na\r\n0\r\nX: "], ids=["extension", "trailer"])
-async def test_a_chunk_without_end_closes_the_connection(begin: bytes) -> None:
+async def test_a_chunk_without_end_is_431_and_the_connection_is_closed(begin: bytes) -> None:
     async with echoing() as server:
-        assert await flood(server.client, post(b"", b"Transfer-Encoding: chunked\r\n\r\n" + begin)) == b""
+        sent = await flood(server.client, post(b"", b"Transfer-Encoding: chunked\r\n\r\n" + begin))
+        assert sent == b"" or sent.startswith(b"HTTP/1.1 431 ")  # as above
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_431"}) == 1
+
+
+GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"x:\r\n" * (MOST_FIELDS - 1), 200),
+        (b"x:\r\n" * MOST_FIELDS, 431),
+        (b"x: " + b"a" * (LARGEST_HEAD - 100) + b"\r\n", 200),
+        (b"x: " + b"a" * LARGEST_HEAD + b"\r\n", 431),
+        ((b"x: " + b"a" * 1000 + b"\r\n") * 33, 431),
+    ],
+    ids=["most-fields", "one-more", "largest", "larger", "many-large-fields"],
+)
+@pytest.mark.parametrize("piece", [100, 1_000_000])
+async def test_a_whole_head_has_the_same_limits_however_it_arrives(fields: bytes, status: int, piece: int) -> None:
+    sent = GET + fields + b"\r\n"
+    async with echoing() as server:
+        for start in range(0, len(sent), piece):
+            server.client.writer.write(sent[start : start + piece])
+            await asyncio.sleep(0)
+        with nullcontext() if status == HTTPStatus.OK else suppress(ConnectionError):  # the rest may reset it
+            assert (await server.client.response())[0] == status
+        rejected = server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_431"})
+        assert rejected == (None if status == HTTPStatus.OK else 1)
+
+
+async def test_a_request_before_a_head_that_is_too_large_gets_its_own_response() -> None:
+    async with echoing() as server:
+        server.client.writer.write(post(b"", LENGTH) + GET + b"x:\r\n" * 2 * MOST_FIELDS)
+        assert (await server.received())[1] == "/a"
+        assert await server.client.rest() == b""
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_431"}) == 1
+
+
+async def test_fields_of_trailers_are_not_kept() -> None:
+    trailers = CHUNKED.removesuffix(b"\r\n") + b"x:\r\n" * 4000 + b"\r\n"
+    async with echoing() as server:
+        server.client.writer.write(post(b"", trailers))
+        assert (await server.received())[3] == '{"a":1}'
+        [connection] = server.connections
+        assert len(connection.headers) == 0
+
+
+async def test_requests_sent_far_ahead_are_not_read_and_the_connection_closes() -> None:
+    async with echoing() as server:
+        server.client.writer.write((GET + b"\r\n") * 1000)
+        answered = await server.client.rest()
+        assert answered.count(b"HTTP/1.1 200 ") == answered.count(b"HTTP/1.1") == MOST_PIPELINED + 1
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_429"}) == 1
+
+
+async def test_a_client_that_does_not_read_is_cut_off() -> None:
+    size = 64 * 1024 * 1024
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async with echoing(large, timeout_keep_alive=1) as server:
+        server.client.writer.write((GET + b"\r\n") * 2)  # the second waits until the first can be written
+        await until(lambda: not server.connections)
+
+
+async def test_for_one_connection_too_many_the_longest_idle_one_is_closed() -> None:
+    async with echoing(most_connections=3) as server, AsyncExitStack() as clients:
+        used = server.client
+        opened = [await clients.enter_async_context(raw_client(server.port)) for _ in range(2)]
+        opened[0].writer.write(PARTIAL)  # its head never ends
+        used.writer.write(post(b"", LENGTH))
+        await server.received()  # so it became idle after the others
+        for lost in opened:
+            new = await clients.enter_async_context(raw_client(server.port))
+            new.writer.write(post(b"", LENGTH))
+            assert (await new.response())[0] == 200
+            with suppress(ConnectionError):
+                assert await lost.rest() == b""
+        used.writer.write(post(b"", LENGTH))
+        await server.received()
+
+
+async def test_a_connection_beyond_the_bound_of_busy_ones_is_503() -> None:
+    release = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await release.wait()
+        await echo(scope, receive, send)
+
+    async with echoing(slow, most_connections=1) as server:
+        server.client.writer.write(post(b"", LENGTH))
+        await until(lambda: any(each.cycle is not None for each in server.connections))
+        async with raw_client(server.port) as second:
+            head, _, body = (await second.rest()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert json.loads(body)["type"] == "urn:predecir:problema:conexiones"
+        release.set()
+        assert (await server.received())[1] == "/a"
+
+
+@pytest.mark.parametrize("sent", [b"Juana\r\n\r\n", PARTIAL, GET + b"x:\r\n" * 1000], ids=["400", "408", "431"])
+async def test_a_response_without_a_request_has_the_security_headers(sent: bytes) -> None:
+    async with echoing(head_seconds=HEAD_SECONDS) as server:
+        server.client.writer.write(sent)
+        head, body = await server.client.head_and_body()
+        for name, value in SECURITY_HEADERS:
+            assert f"{name.decode()}: {value.decode()}\r\n" in head
+        assert "connection: close\r\n" in head
+        assert json.loads(body)["status"] == int(head.split()[1])
 
 
 async def test_only_the_head_has_that_limit_and_each_request_has_its_own() -> None:
