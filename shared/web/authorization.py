@@ -3,6 +3,7 @@
 Keys travel as `Authorization: Bearer …` (RFC 6750). Routes declare their roles with `shared.web.routing.Router`.
 """
 
+import ipaddress
 import math
 import time
 from functools import lru_cache
@@ -15,10 +16,30 @@ from shared.web.problems import ProblemError, http_problem
 from shared.web.rate_limit import RateLimit
 from shared.web.routing import NOBODY, Roles, RouteRoles
 
-_CALLER, _ROLE = "predecir.caller", "predecir.role"
+_CALLER, _ROLE, _KEYS_NEEDED = "predecir.caller", "predecir.role", "predecir.keys"
+_WRONG_RATE, _WRONG_BURST, _MOST_SOURCES = 1, 10, 1024
+"""Wrong keys that one source may send per second, and at once; sources that are remembered."""
+_IPV6_NETWORK_BITS = 64
 _RETRY_SECONDS = 1
 _REMEMBERED_PATHS = 128
 """Paths whose roles are remembered, for speed."""
+
+
+WRONG_KEY, WRONG_KEYS = "clave_no_valida", "claves_no_validas"
+"""The rules of a wrong key, and of too many from one source."""
+
+
+def source(scope: Scope) -> str:
+    """Return the address that a request comes from, the network of an IPv6 address; empty if it is unknown."""
+    client = scope.get("client")
+    if client is None:
+        return ""
+    address = ipaddress.ip_address(client[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False))
+        return str(address.ipv4_mapped)
+    return str(address)
 
 
 def caller_id(scope: Scope) -> str:
@@ -33,12 +54,18 @@ def caller_role(scope: Scope) -> Role | None:
     return role
 
 
+def may_see_details(scope: Scope) -> bool:
+    """Return whether a public response may have technical details: to an operator's key, or if no key is needed."""
+    return not scope.get(_KEYS_NEEDED, False) or caller_role(scope) is Role.OPS
+
+
 class Authorizer:
     """Authorises each request before any of it is served."""
 
     def __init__(self, keys: ApiKeyStore, roles: RouteRoles, limit: RateLimit) -> None:
         """Open each route to the `keys` of its `roles`. `limit` does not apply to keys of services."""
         self._keys, self._limit = keys, limit
+        self._wrong = RateLimit(_WRONG_RATE, _WRONG_BURST, _MOST_SOURCES)
         self._patterns = [(method, compile_path(path)[0], declared) for (method, path), declared in roles.items()]
         self._roles = lru_cache(_REMEMBERED_PATHS)(self._matching)
         self._undeclared = NOBODY in roles.values()
@@ -48,7 +75,8 @@ class Authorizer:
 
         Raises:
             ProblemError: 401 without a valid key; 403 if the route does not name the key's role, or declares no
-                roles; 404 for an unknown route; 429 above the limit; 503 if the keys cannot be read.
+                roles; 404 for an unknown route; 429 above the limit, or after many wrong keys of one source; 503 if
+                the keys cannot be read.
 
         """
         self._keys.refresh()
@@ -58,8 +86,9 @@ class Authorizer:
             return
         roles = self._roles(scope["method"], scope["path"])
         if roles is not None and None in roles:
+            self._note_caller(scope, authorization)
             return
-        key = self._recognised(authorization)
+        key = self._recognised(scope, authorization)
         scope[_CALLER], scope[_ROLE] = key.id, key.role
         if roles is None:
             raise http_problem(404)
@@ -69,7 +98,14 @@ class Authorizer:
             detail = "Su clave hace demasiadas peticiones por segundo; espere un momento."
             raise ProblemError(429, "ritmo", detail, retry_after=math.ceil(wait))
 
-    def _recognised(self, authorization: bytes | None) -> ApiKey:
+    def _note_caller(self, scope: Scope, authorization: bytes | None) -> None:
+        """Store the caller of a public route, if it sent a valid key."""
+        scope[_KEYS_NEEDED] = True
+        key = None if authorization is None or self._keys.failure is not None else self._keys.find(authorization)
+        if key is not None:
+            scope[_CALLER], scope[_ROLE] = key.id, key.role
+
+    def _recognised(self, scope: Scope, authorization: bytes | None) -> ApiKey:
         if self._keys.failure is not None:
             detail = "Las claves no se pueden comprobar por el momento."
             raise ProblemError(503, "claves", detail, retry_after=_RETRY_SECONDS)
@@ -78,8 +114,20 @@ class Authorizer:
             raise ProblemError(401, "sin_clave", detail)
         key = self._keys.find(authorization)
         if key is None:
-            raise ProblemError(401, "clave_no_valida", "La clave no es válida o ha sido revocada.")
+            raise self._wrong_key(scope)
         return key
+
+    def _wrong_key(self, scope: Scope) -> ProblemError:
+        """Return the rejection of a key that is not valid.
+
+        Only such requests are counted by source. A valid key is served wherever it comes from: otherwise one client
+        would lock out all others behind the same address.
+        """
+        detail = "La clave no es válida o ha sido revocada."
+        if wait := self._wrong.wait(source(scope), time.monotonic()):
+            detail += " Desde esta dirección llegan muchas claves no válidas; espere un momento."
+            return ProblemError(429, WRONG_KEYS, detail, retry_after=math.ceil(wait))
+        return ProblemError(401, WRONG_KEY, detail)
 
     def _matching(self, method: str, path: str) -> Roles | None:
         """Return the roles of the route, or None if there is no such route.

@@ -12,6 +12,8 @@ from shared.patient import Feature
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_NAME = 64
+_CLOSING = frozenset({"claves_no_validas"})
+"""Rules whose rejection closes the connection, so that each further attempt costs a new one."""
 
 _TITLES = {
     400: "La petición no se entiende",
@@ -86,7 +88,7 @@ class ProblemError(Exception):
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="Predecir"'  # required by RFC 9110
-        if self.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}:
+        if self.status == HTTPStatus.REQUEST_TIMEOUT or self.rule in _CLOSING:
             headers["Connection"] = "close"  # RFC 9110: the rest of the request may never arrive
         if self.rule == "codificacion":
             headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, 12.5.3: the coding was wrong, not the media type

@@ -1,4 +1,4 @@
-"""Rate limit per API key: a token bucket, kept as the generic cell rate algorithm of ITU-T I.371."""
+"""Rate limit per caller: a token bucket, kept as the generic cell rate algorithm of ITU-T I.371."""
 
 
 class RateLimit:
@@ -7,8 +7,12 @@ class RateLimit:
     It counts the requests of this process. With n replicas behind a balancer the limit is up to n times as high.
     """
 
-    def __init__(self, rate: float, burst: int) -> None:
-        """Allow each caller `rate` requests per second (0: any number), and `burst` at once after a rest."""
+    def __init__(self, rate: float, burst: int, most: int | None = None) -> None:
+        """Allow each caller `rate` requests per second (0: any number), and `burst` at once after a rest.
+
+        Of more than `most` callers those seen first are forgotten, as if they had rested.
+        """
+        self._most = most
         self._interval = 1 / rate if rate else 0.0
         # Half a request of slack: rounding of summed intervals must not reject the last request of a burst.
         self._ahead = self._interval * (burst - 0.5)
@@ -23,5 +27,7 @@ class RateLimit:
         too_early = full_at - now - self._ahead
         if too_early > 0:
             return too_early
+        if self._most is not None and caller not in self._full_at and len(self._full_at) >= self._most:
+            del self._full_at[next(iter(self._full_at))]
         self._full_at[caller] = full_at + self._interval
         return 0.0

@@ -14,6 +14,7 @@ from services.gateway.key_admin import create, revoke
 from services.gateway.settings import GatewaySettings
 from services.local.app import open_local
 from shared.web.api_keys import ApiKeyStore, Role
+from shared.web.authorization import source
 from shared.web.hosting import Part, edge_app, edge_of, http_app
 from shared.web.rate_limit import RateLimit
 from shared.web.routing import NOBODY, Router
@@ -266,6 +267,33 @@ async def test_rejections_are_logged_with_the_key_s_id_and_never_the_key(tmp_pat
     assert [(line["rule"], line.get("caller")) for line in logs] == [("rol", made.id), ("clave_no_valida", None)]
     assert key not in str(logs)
     assert "someone-elses" not in str(logs)
+
+
+async def test_many_wrong_keys_of_one_source_are_429_and_valid_ones_are_served(tmp_path: Path) -> None:
+    valid, _ = create(tmp_path / "access.json", Role.OPS)
+    app = small(tmp_path)
+    guesses = [await app.request("GET /listed", f"pdk_{number}") for number in range(20)]
+    statuses = [guess.status_code for guess in guesses]
+    assert statuses == sorted(statuses)  # 401 up to the bound, then 429
+    assert set(statuses) == {401, 429}
+    assert (guesses[-1].headers["retry-after"], guesses[-1].headers["connection"]) == ("1", "close")
+    assert guesses[-1].json()["type"] == "urn:predecir:problema:claves_no_validas"
+    assert (await app.request("GET /listed", valid)).status_code == 200
+    assert (await app.request("GET /listed")).status_code == 401  # without a key: nothing was tried
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        (("10.0.0.1", 1), "10.0.0.1"),
+        (("::ffff:10.0.0.1", 1), "10.0.0.1"),
+        (("2001:db8::1", 1), "2001:db8::/64"),
+        (("fe80::1%eth0", 1), "fe80::/64"),
+        (None, ""),
+    ],
+)
+def test_a_source_is_an_address_or_the_network_of_one_line(client: tuple[str, int] | None, expected: str) -> None:
+    assert source({"client": client}) == expected
 
 
 @pytest.mark.parametrize("role", Role)

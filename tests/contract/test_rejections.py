@@ -164,21 +164,45 @@ async def test_an_unready_service_rejects_nothing(tmp_path: Path) -> None:
         assert counted(client.registry) == {}
 
 
-def test_a_flood_is_one_line_a_second_that_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: times[-1])
+async def test_a_flood_is_one_line_per_period_with_counts_by_rule() -> None:
     registry = CollectorRegistry()
-    rejections = Rejections(registry)
+    rejections = Rejections(registry, period_seconds=0.05)
     with capture_logs() as logs:
-        for time in (100.0, 100.1, 100.9, 101.0, 101.5):
-            times.append(time)
-            for _ in range(1000):
-                rejections.note(ProblemError(401, "sin_clave", ""))
+        for _ in range(1000):
+            rejections.note(ProblemError(401, "sin_clave", ""))
+            rejections.note(ProblemError(503, "modelo", "", reason="none"))
             rejections.note(ProblemError(403, "rol", ""), caller="ab")
-    assert [(line["rule"], line["count"]) for line in logs] == [
-        ("sin_clave", 1),
-        ("rol", 1),
-        ("sin_clave", 3000),
-        ("rol", 3),
+        await until(lambda: len(logs) == 4)
+        rejections.note(ProblemError(401, "sin_clave", ""))  # it goes on
+        await until(lambda: len(logs) == 5)
+        await until(lambda: not rejections.goes_on)  # and ends: the next one is logged at once
+        rejections.note(ProblemError(401, "sin_clave", ""))
+    lines = [{name: value for name, value in line.items() if name != "log_level"} for line in logs]
+    first = {"event": "request_rejected", "count": 1}
+    assert lines == [
+        {**first, "status": 401, "rule": "sin_clave"},
+        {**first, "status": 503, "rule": "modelo", "reason": "none"},
+        {**first, "status": 403, "rule": "rol", "caller": "ab"},
+        {
+            "event": "requests_rejected",
+            "seconds": 0.05,
+            "counts": {"sin_clave": 999, "modelo": 999, "rol": 999},
+            "callers": {"ab": 999},
+            "reasons": {"modelo": "none"},
+        },
+        {"event": "requests_rejected", "seconds": 0.05, "counts": {"sin_clave": 1}},
+        {**first, "status": 401, "rule": "sin_clave"},
     ]
-    assert counted(registry) == {"sin_clave": 5000, "rol": 5}
+    assert [line["log_level"] for line in logs][3:] == ["warning", "info", "info"]
+    assert counted(registry) == {"sin_clave": 1002, "modelo": 1000, "rol": 1000}
+
+
+async def test_sources_of_wrong_keys_are_logged_within_a_bound() -> None:
+    rejections = Rejections(CollectorRegistry(), period_seconds=0.05)
+    with capture_logs() as logs:
+        for number in range(100):
+            rejections.note(ProblemError(401, "clave_no_valida", ""), address=f"10.0.0.{number % 50}")
+        await until(lambda: len(logs) == 2)
+    assert logs[0]["source"] == "10.0.0.0"
+    assert len(logs[1]["sources"]) == 11
+    assert sum(logs[1]["sources"].values()) == 99

@@ -32,3 +32,11 @@ def test_a_long_rest_earns_one_burst_and_no_more() -> None:
     limit = RateLimit(rate=1, burst=3)
     assert limit.wait("a", 0) == 0
     assert [limit.wait("a", 1000) == 0 for _ in range(4)] == [True, True, True, False]
+
+
+def test_more_callers_than_the_bound_are_forgotten_in_order() -> None:
+    limit = RateLimit(rate=1, burst=1, most=3)
+    for caller in "abcd":
+        assert limit.wait(caller, 0) == 0
+    assert [caller for caller in "bcd" if limit.wait(caller, 0)] == ["b", "c", "d"]
+    assert limit.wait("a", 0) == 0

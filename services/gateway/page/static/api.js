@@ -58,7 +58,7 @@ async function call(path, request, waits, waiting = () => {}) {
     try {
       return await once(path, request);
     } catch (rejection) {
-      if (rejection.status === 401 && (await enterKey(rejection.message))) {
+      if ((rejection.status === 401 || rejection.rule === "claves_no_validas") && (await enterKey(rejection.message))) {
         attempt -= 1;
       } else if (attempt < waits.length && [0, 429, 502, 503, 504].includes(rejection.status) && rejection.rule !== "modelo") {
         waiting(rejection.message);
