@@ -21,11 +21,11 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 import uvicorn
 import uvloop
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.types import ASGIApp
 
 from shared.failpoints import arm
@@ -35,7 +35,7 @@ from shared.settings import BAD_SETTINGS, ServiceSettings, SettingsError, read_s
 from shared.telemetry import configure_logging, described
 from shared.web.access_trail import AccessTrail
 from shared.web.api_keys import ApiKeyStore, Role
-from shared.web.authorization import Authorizer
+from shared.web.authorization import Authorizer, may_see_details
 from shared.web.connection import CLOSE
 from shared.web.key_requirement import open_keys
 from shared.web.load_shedding import LoadShedder, server_protocol
@@ -86,7 +86,7 @@ class NoListo(BaseModel):
 
     estado: str
     motivos: dict[str, str]
-    mensajes_tecnicos: dict[str, str]
+    mensajes_tecnicos: dict[str, str] = Field(description="Con claves creadas, solo para una clave de ops.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def edge_app(
 
 def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: asyncio.Event | None) -> Router:
     """Build the routes that every service has."""
-    router = Router(tags=["salud"])
+    router, log = Router(tags=["salud"]), _ReadinessLog()
 
     @router.get("/health/live", roles=PUBLIC, summary="¿Vive el proceso?")
     async def live() -> dict[str, str]:
@@ -170,13 +170,14 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
         response_model=Listo,
         responses={503: {"model": NoListo, "description": "No; dice por qué"}},
     )
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         reasons = unready_reasons(*parts)
         if draining is not None and draining.is_set():
             reasons["servicio"] = Reason("El servicio se está deteniendo.")
+        log.note(reasons)
         if reasons:
             sentences = {name: reason.sentence for name, reason in reasons.items()}
-            messages = {name: reason.message for name, reason in reasons.items() if reason.message}
+            messages = _messages(reasons) if may_see_details(request.scope) else {}
             return JSONResponse({"estado": "no disponible", "motivos": sentences, "mensajes_tecnicos": messages}, 503)
         return JSONResponse({"estado": "listo"})
 
@@ -190,6 +191,23 @@ def _own_router(parts: Sequence[Part], registry: CollectorRegistry, draining: as
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+class _ReadinessLog:
+    """Logs each change of the reasons that a readiness check reports: the response may lack the technical messages."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, Reason] = {}
+
+    def note(self, reasons: dict[str, Reason]) -> None:
+        if reasons != self._reasons:
+            sentences = {name: reason.sentence for name, reason in reasons.items()}
+            structlog.get_logger().info("readiness_changed", reasons=sentences | _messages(reasons))
+        self._reasons = reasons
+
+
+def _messages(reasons: Mapping[str, Reason]) -> dict[str, str]:
+    return {name: reason.message for name, reason in reasons.items() if reason.message}
 
 
 class _Server(uvicorn.Server):

@@ -1,16 +1,22 @@
-"""Edge middleware: checks address, Origin and API key of every request, and answers every error that is raised."""
+"""Edge middleware: checks Host, Origin and API key of every request, and answers every error that is raised."""
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.web.access_trail import AccessTrail
 from shared.web.authorization import Authorizer
+from shared.web.header_fields import header_fields
 from shared.web.problems import ProblemError
 from shared.web.rejections import Rejections
+from shared.web.security_headers import UNSTORED, secured
 
-UNSTORED = (b"cache-control", b"no-store")
-"""The header of a response that no browser or proxy may store."""
+_HOST = re.compile(rb"([^\s:/?#@\[\]]*|\[[0-9a-f:.]+\])(?::(\d{0,5}))?")
+_LARGEST_PORT = 65535
+_REMEMBERED_HOSTS = 128
+"""Hosts that are remembered as ours, for speed."""
 
 
 class EdgeMiddleware:
@@ -37,6 +43,7 @@ class EdgeMiddleware:
         self._app, self._hot, self._rejections, self._authorizer = app, dict(hot), rejections, authorizer
         self._trail = trail
         self._hosts = frozenset(host.strip().lower() for host in allowed_hosts.split(","))
+        self._checked = lru_cache(_REMEMBERED_HOSTS)(self._checked_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request, or answer its rejection. The server passes on only HTTP."""
@@ -51,11 +58,11 @@ class EdgeMiddleware:
                 status = 200
         except ProblemError as problem:
             status = problem.status
-            await self._rejections.response(problem, scope)(scope, receive, _unstored(send))
+            await self._rejections.response(problem, scope)(scope, receive, _secured(send))
         except Exception as error:  # noqa: BLE001 - the server would log the error with its values
             status = 500
             self._rejections.note_failure(error)
-            await self._rejections.failure_response(scope)(scope, receive, send)
+            await self._rejections.failure_response(scope)(scope, receive, _secured(send))
         finally:  # also of a request that is cancelled
             if self._trail is not None:
                 self._trail.add(scope, status)
@@ -71,41 +78,60 @@ class EdgeMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, _unstored(noting))
+            await self._app(scope, receive, _secured(noting))
         except Exception as error:  # noqa: BLE001 - the framework has answered 500 and raises on; the server would log values
             self._rejections.note_failure(error)
         return status
 
     def _admit(self, scope: Scope) -> None:
-        headers = dict(scope["headers"])
-        host = headers[b"host"].lower() if b"host" in headers else None
-        if host is not None and not self._is_ours(host):
-            raise _foreign("host")
-        if b"origin" in headers and headers[b"origin"].lower().partition(b"//")[2] != host:
+        fields = header_fields(scope)
+        host = self._host(scope, fields)
+        if b"origin" in fields and fields[b"origin"].lower().partition(b"//")[2] != host:
             raise _foreign("origin")
         if scope["path"].endswith("/") and scope["path"] != "/":
             raise _slash()
         if self._authorizer is not None:
-            self._authorizer.admit(scope, headers.get(b"authorization"))
+            self._authorizer.admit(scope, fields.get(b"authorization"))
 
-    def _is_ours(self, host: bytes) -> bool:
-        netloc = host.decode("latin-1")
-        name = netloc if netloc.endswith("]") else netloc.rpartition(":")[0] or netloc
-        return name in self._hosts
+    def _host(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bytes | None:
+        """Return the one Host of a request, in small letters; None if there is none, as HTTP/1.0 allows."""
+        if len(fields) < len(scope["headers"]) and sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise _wrong_host()
+        if b"host" not in fields:
+            if scope["http_version"] == "1.0":
+                return None
+            raise _wrong_host()
+        return self._checked(fields[b"host"].lower())
+
+    def _checked_host(self, host: bytes) -> bytes:
+        parts = _HOST.fullmatch(host)
+        if parts is None or int(parts[2] or 0) > _LARGEST_PORT:
+            raise _wrong_host()
+        if parts[1].decode("latin-1") not in self._hosts:
+            raise _foreign("host")
+        return host
 
 
-def _unstored(send: Send) -> Send:
-    """Forbid browsers and proxies to store JSON and binary responses: they may be about patients."""
+def _secured(send: Send) -> Send:
+    """Add the security headers, and forbid to store JSON and binary responses: they may be about patients."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = dict(message["headers"])
-            kind = headers.get(b"content-type", b"")
-            if b"cache-control" not in headers and (b"json" in kind or b"octet-stream" in kind):
-                message["headers"] = [*message["headers"], UNSTORED]
+            headers = secured(message["headers"])
+            fields = dict(headers)
+            kind = fields.get(b"content-type", b"")
+            if b"cache-control" not in fields and (b"json" in kind or b"octet-stream" in kind):
+                headers.append(UNSTORED)
+            message["headers"] = headers
         await send(message)
 
     return sending
+
+
+def _wrong_host() -> ProblemError:
+    """Return the rejection of RFC 9112, 3.2: the next server could read another host than this one."""
+    detail = "La petición debe llevar una sola cabecera Host, con un nombre y, si acaso, un puerto."
+    return ProblemError(400, "host_no_valido", detail)
 
 
 def _foreign(rule: str) -> ProblemError:

@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse
 
 from shared.web.problems import MEDIA_TYPE, Problem
 from shared.web.routing import NOBODY, SCHEMAS, Roles, RouteRoles
+from shared.web.security_headers import CLOSED, inline_sources
 
 _JSON = "application/json"
 _SCHEME = "clave"
@@ -31,16 +32,29 @@ _GUARDED = {
 def add_documentation(app: FastAPI) -> None:
     """Add `/docs` to `app`, a `FastAPIOffline`, with relative addresses: a proxy may serve it below another path."""
     assets = "static-offline-docs"
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=app.title,
+        swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+        swagger_css_url=f"{assets}/swagger-ui.css",
+        swagger_favicon_url=f"{assets}/favicon.png",
+    )
+    content = bytes(page.body)
+    headers = {"Content-Security-Policy": _docs_policy(content)}
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=app.title,
-            swagger_js_url=f"{assets}/swagger-ui-bundle.js",
-            swagger_css_url=f"{assets}/swagger-ui.css",
-            swagger_favicon_url=f"{assets}/favicon.png",
-        )
+        return HTMLResponse(content, headers=headers)
+
+
+def _docs_policy(page: bytes) -> str:
+    """Return the policy of `/docs`: Swagger UI sets inline styles and has its icons in `data:` addresses.
+
+    Nothing of a disease's texts can load from elsewhere.
+    """
+    scripts = f"script-src 'self' {inline_sources(page, 'script')}"
+    others = "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+    return f"default-src 'none'; {scripts}; {others}; {CLOSED}"
 
 
 def document(app: FastAPI, roles: RouteRoles, bodies: Mapping[str, Mapping[str, Any]]) -> None:

@@ -296,6 +296,19 @@ def test_a_source_is_an_address_or_the_network_of_one_line(client: tuple[str, in
     assert source({"client": client}) == expected
 
 
+@pytest.mark.parametrize("route", ["GET /health/ready", "GET /v2/health/ready"])
+async def test_readiness_has_technical_messages_for_operators_only(
+    system: tuple[KeyedApp, dict[Role, str]], route: str
+) -> None:
+    app, keys = system
+    with capture_logs() as logs:
+        for role, key in [(None, None), *keys.items(), (None, "pdk_wrong")]:
+            response = await app.request(route, key)
+            assert response.status_code == 503
+            assert ("production" in response.text) == (role is Role.OPS), role
+    assert route.startswith("GET /v2") or "production" in str(logs)
+
+
 @pytest.mark.parametrize("role", Role)
 def test_the_security_page_lists_the_routes_of_a_role(role: Role) -> None:
     page = (ROOT / "docs" / "operations" / "security.md").read_text()

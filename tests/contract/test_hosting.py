@@ -77,6 +77,20 @@ def test_the_limit_of_open_files_fits_the_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def test_a_change_of_readiness_is_logged_once_with_its_messages() -> None:
+    reasons = {"modelo": Reason("Aún no hay modelo.", "/var/x is missing")}
+    app = http_app("test", part(reasons), registry=CollectorRegistry())
+    with capture_logs() as logs:
+        await get(app, "/health/ready")
+        await get(app, "/health/ready")
+        reasons.clear()
+        await get(app, "/health/ready")
+    assert [(line["event"], line["reasons"]) for line in logs] == [
+        ("readiness_changed", {"modelo": "/var/x is missing"}),
+        ("readiness_changed", {}),
+    ]
+
+
 async def test_metrics_are_those_of_the_registry() -> None:
     registry = CollectorRegistry()
     Counter("things", "Things", registry=registry).inc(3)
@@ -128,6 +142,11 @@ async def test_a_wrong_method_gets_the_allowed_ones() -> None:
         ("evil.example", 403),
         ("localhost.evil.example:8000", 403),
         ("", 403),
+        ("localhost:text", 400),
+        ("localhost:65536", 400),
+        ("localhost:1:2", 400),
+        ("user@localhost", 400),
+        ("[::1", 400),
     ],
 )
 async def test_only_our_own_names_are_answered(host: str, status: int) -> None:

@@ -5,8 +5,8 @@ import base64
 import hashlib
 from pathlib import Path
 
-from services.gateway.api.model_card import policy
 from shared.contracts.scoring import ModelUnavailableError
+from shared.web.security_headers import styles_policy
 from tests.support.doubles import Card
 from tests.support.gateway import PROBLEM, gateway
 
@@ -30,7 +30,7 @@ class Slow:
 
 
 def styles(content: bytes) -> str:
-    [found] = [part for part in policy(content).split("; ") if part.startswith("style-src")]
+    [found] = [part for part in styles_policy(content).split("; ") if part.startswith("style-src")]
     return found
 
 

@@ -248,6 +248,7 @@ async def test_a_diagnosis_of_an_earlier_class_can_be_looked_for(tmp_path: Path)
         ("hasta=0", "hasta"),
         ("hasta=0001-01-01T00:00:00%2B14:00", "hasta"),
         ("hasta=9999-12-31T23:59:59-14:00", "hasta"),
+        ("desde=2026-03-01T12:00:00Z%00", "desde"),
         ("output=desconocido", "output"),
         ("output=", "output"),
         ("output=a%00", "output"),

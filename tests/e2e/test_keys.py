@@ -191,12 +191,20 @@ def test_a_stop_loses_no_line_of_the_trail_of_accesses(tmp_path: Path) -> None:
 def test_a_gateway_reports_that_inference_rejects_its_key(tmp_path: Path, role: str | None) -> None:
     make_bundle(tmp_path / "var", DatosPaciente)
     new_key(tmp_path, "servicio")
+    ops = bearer(new_key(tmp_path, "ops"))
     wrong = {} if role is None else {"INFERENCE_KEY": new_key(tmp_path, role)}
     with (
         running("services.inference", tmp_path) as inference,
         running("services.gateway", tmp_path, {"INFERENCE_URL": inference.url, **wrong}) as gateway,
     ):
-        until_now(lambda: "INFERENCE_KEY" in gateway.get("/health/ready").json()["mensajes_tecnicos"].get("modelo", ""))
+
+        def message() -> str:
+            answer = plain_http.get(f"{gateway.url}/health/ready", headers=ops).json()
+            return str(answer["mensajes_tecnicos"].get("modelo", ""))
+
+        until_now(lambda: "INFERENCE_KEY" in message())
+        assert gateway.get("/health/ready").json()["mensajes_tecnicos"] == {}
+        until_now(lambda: "INFERENCE_KEY" in gateway.errors())
 
 
 def test_readiness_reports_an_unreadable_file_without_its_path(tmp_path: Path) -> None:

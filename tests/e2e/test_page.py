@@ -50,6 +50,25 @@ def test_what_is_typed_is_answered_in_words_and_bars_and_recorded(doctor: Doctor
     assert doctor.violations() == ""
 
 
+def test_the_documentation_works_under_its_policy(doctor: Doctor) -> None:
+    page = doctor.page
+    page.goto(f"{doctor.url}/docs")
+    live = page.locator(".opblock").filter(has_text="¿Vive el proceso?")
+    live.locator(".opblock-summary-control").click()
+    live.get_by_role("button", name="Try it out").click()
+    live.get_by_role("button", name="Execute").click()
+    expect(live.locator(".live-responses-table")).to_contain_text('"estado"')
+    assert doctor.faults == []
+    blocked = page.evaluate(
+        """() => new Promise((resolve) => {
+          document.addEventListener("securitypolicyviolation", (event) => resolve(event.violatedDirective));
+          document.body.append(Object.assign(new Image(), { src: "http://127.0.0.1:1/author.png" }));
+        })"""
+    )
+    assert blocked == "img-src"
+    doctor.faults.clear()
+
+
 def test_remarks_of_the_answer_lead_to_their_field(doctor: Doctor) -> None:
     fill(doctor).calculate().answered()
     remark = doctor.answer.locator(".remarks li").filter(has_text="TSH: fuera del rango de referencia")

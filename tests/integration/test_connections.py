@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.cancellation import cancel_and_wait
 from shared.web.connection import LARGEST_HEAD, MOST_FIELDS, MOST_PIPELINED
+from shared.web.hosting import edge_app, http_app
 from shared.web.load_shedding import server_protocol
 from shared.web.rejections import Rejections
 from shared.web.security_headers import SECURITY_HEADERS
@@ -325,6 +326,31 @@ async def test_a_connection_beyond_the_bound_of_busy_ones_is_503() -> None:
             assert json.loads(body)["type"] == "urn:predecir:problema:conexiones"
         release.set()
         assert (await server.received())[1] == "/a"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nHost: a.example\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost:text\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost:65536\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\nHost: user@localhost\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\n\r\n", 400),
+        (b"GET http://a.example/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://localhost:1/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://localhost@a.example/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://a.example/health/live HTTP/1.1\r\nHost: a.example\r\n\r\n", 403),
+        (b"GET HTTP://LocalHost/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost:\r\n\r\n", 200),
+        (b"GET /health/live HTTP/1.0\r\n\r\n", 200),
+    ],
+)
+async def test_a_request_has_one_host_and_its_target_the_same(sent: bytes, status: int) -> None:
+    app = edge_app(http_app("test", registry=CollectorRegistry()), "localhost")
+    async with echoing(app) as server:
+        server.client.writer.write(sent)
+        assert (await server.client.response())[0] == status
 
 
 @pytest.mark.parametrize("sent", [b"Juana\r\n\r\n", PARTIAL, GET + b"x:\r\n" * 1000], ids=["400", "408", "431"])

@@ -667,6 +667,20 @@ async def test_feedback_counts_in_the_order_of_recording_in_all_queries(recorder
     assert listed["resultado"] == one["resultado"] == one["resultados"][0]
 
 
+async def test_every_filter_that_is_accepted_can_be_compared(recorder: Recording) -> None:
+    await recorder.store.record([delivery(1)])
+    first, last = "0001-01-01T00:00:00-14:00", "9999-12-31T23:59:59.999999+14:00"
+    for filters, count in [
+        ({"desde": first, "hasta": last}, 1),
+        ({"desde": last}, 0),
+        ({"hasta": "0001-01-01"}, 0),
+        ({"modelo_version": "x" * 30_000}, 0),
+        ({"modelo_version": "\ufffe😀'"}, 0),
+    ]:
+        rows, _ = await read_page(recorder.database.readers, Filtro.model_validate(filters))
+        assert len(rows) == count, filters
+
+
 async def test_a_cursor_of_no_page_is_rejected(recorder: Recording) -> None:
     for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
         with pytest.raises(BadCursorError):

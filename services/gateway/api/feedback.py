@@ -101,7 +101,7 @@ class FeedbackHandler:
             ProblemError: it is not valid, or cannot be stored now.
 
         """
-        key = idempotency_key(scope["headers"])
+        key = idempotency_key(scope)
         canonical_id = _canonical(prediction_id)
         feedback = self._validated(canonical_id, await read_in_time(scope, receive, self._deadline))
         try:

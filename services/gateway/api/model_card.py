@@ -4,9 +4,6 @@ It is public, like the page that links to it: it holds no data of patients.
 """
 
 import asyncio
-import base64
-import hashlib
-import re
 
 from fastapi.responses import HTMLResponse
 
@@ -14,8 +11,7 @@ from services.gateway.page.routes import HEADERS
 from shared.contracts.scoring import Cards, ModelUnavailableError
 from shared.web.problems import Problem, ProblemError
 from shared.web.routing import PUBLIC, Router
-
-_STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
+from shared.web.security_headers import styles_policy
 
 
 def card_router(cards: Cards, deadline_seconds: float) -> Router:
@@ -41,13 +37,6 @@ def card_router(cards: Cards, deadline_seconds: float) -> Router:
             raise ProblemError(503, "modelo", detail, retry_after=1, reason=str(error) or None) from None
         if card is None:
             raise ProblemError(404, "sin_ficha", "La versión del modelo que responde ahora no tiene ficha.")
-        return HTMLResponse(card, headers=HEADERS | {"Content-Security-Policy": policy(card)})
+        return HTMLResponse(card, headers=HEADERS | {"Content-Security-Policy": styles_policy(card)})
 
     return router
-
-
-def policy(card: bytes) -> str:
-    """Return the policy that allows the styles of `card`, by hash (CSP level 3), and nothing else."""
-    hashes = [base64.b64encode(hashlib.sha256(style).digest()).decode() for style in _STYLE.findall(card)]
-    styles = " ".join(f"'sha256-{value}'" for value in hashes) or "'none'"
-    return f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -7,15 +7,16 @@ read nor guessed; with database and key they can. Replicas with the same key fil
 import hmac
 import secrets
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.types import Scope
 
 from shared.files import create_once, read_regular
 from shared.settings import SettingsError
+from shared.web.header_fields import header_fields
 from shared.web.problems import ProblemError, invalid_form
 
 LONGEST_REFERENCE = 128
@@ -67,16 +68,16 @@ class PatientReferences:
             raise ProblemError(422, "datos_no_validos", "Revise los campos indicados.", errors=listed)
         return hashed
 
-    def of_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    def of_request(self, scope: Scope) -> str | None:
         """Return the hash of the header `Referencia-Paciente`, percent-encoded UTF-8; None if it is absent or blank.
 
         Raises:
             ProblemError: there is more than one, it is not so encoded, or too long.
 
         """
-        values = [value for name, value in headers if name == b"referencia-paciente"]
-        if not values:
+        if b"referencia-paciente" not in header_fields(scope):
             return None
+        values = [value for name, value in scope["headers"] if name == b"referencia-paciente"]
         try:
             text = unquote_to_bytes(values[0]).decode()
         except UnicodeDecodeError:

@@ -25,7 +25,9 @@ from shared.contracts.scoring import ModelUnavailableError, Scorer
 from shared.patient import Patient
 from shared.web.access_trail import note_access
 from shared.web.authorization import caller_id
-from shared.web.middleware import UNSTORED
+from shared.web.security_headers import SECURITY_HEADERS, UNSTORED
+
+_HEADERS = ((b"content-type", b"application/json"), UNSTORED, *SECURITY_HEADERS)
 
 
 class Predict:
@@ -64,15 +66,15 @@ class Predict:
         content, confirmed = await self._answer(scope, receive)
         self._answered.inc()
         self._seconds.observe(time.perf_counter() - started)
-        headers = [(b"content-type", b"application/json"), UNSTORED, (b"content-length", b"%d" % len(content))]
+        headers = [*_HEADERS, (b"content-length", b"%d" % len(content))]
         if not confirmed:
             headers.append((b"confirmada", b"false"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
-        key = idempotency_key(scope["headers"])
-        reference = self._references.of_headers(scope["headers"])
+        key = idempotency_key(scope)
+        reference = self._references.of_request(scope)
         patient = None
         try:
             async with asyncio.timeout(self._deadline):

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from starlette.types import Receive, Scope
 from services.gateway.rejections import not_arrived
 from shared.patient import Patient
 from shared.web.bodies import read_body
+from shared.web.header_fields import header_fields
 from shared.web.hosting import LARGEST_BODY
 from shared.web.problems import ProblemError, invalid_data
 
@@ -18,21 +18,21 @@ DEEPEST = 32
 """Levels of nesting in a body; more is rejected before parsing."""
 LONGEST_KEY = 255
 """Characters of an `Idempotency-Key`."""
-
+_JSON = b"application/json"
 # Possessive, with an optional closing quote: linear in the length of any input.
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
-def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the `Idempotency-Key`, or None.
+def idempotency_key(scope: Scope) -> str | None:
+    """Return the `Idempotency-Key` of a request, or None.
 
     Raises:
         ProblemError: 400, if there are several, or the length is not allowed.
 
     """
-    values = [value for name, value in headers if name == b"idempotency-key"]
-    if not values:
+    if b"idempotency-key" not in header_fields(scope):
         return None
+    values: list[bytes] = [value for name, value in scope["headers"] if name == b"idempotency-key"]
     if len(values) > 1 or not 0 < len(values[0]) <= LONGEST_KEY:
         raise ProblemError(400, "clave", f"Idempotency-Key: una sola, de 1 a {LONGEST_KEY} caracteres.")
     return values[0].decode("latin-1")
@@ -45,8 +45,8 @@ async def read_json(scope: Scope, receive: Receive) -> bytes:
         ProblemError: as `shared.web.bodies.read_body`; 415 another content type; 400 nested too deeply.
 
     """
-    headers = dict(scope["headers"])
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+    media_type = header_fields(scope).get(b"content-type", b"")
+    if media_type != _JSON and media_type.partition(b";")[0].strip().lower() != _JSON:
         raise ProblemError(415, "tipo_de_contenido", "Envíe los datos como application/json.")
     body = await read_body(scope, receive, LARGEST_BODY)
     if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(body) > DEEPEST:

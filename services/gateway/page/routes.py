@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from shared.patient import Feature, Patient
 from shared.web.problems import ProblemError
 from shared.web.routing import PUBLIC, Router
+from shared.web.security_headers import CLOSED
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {
@@ -23,15 +24,11 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_POLICY = f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; {CLOSED}"
 HEADERS = {
     "Cache-Control": "no-cache",  # stored, and revalidated each time: a new release or model version shows at once
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 """Of every page for a doctor, beside its own Content-Security-Policy."""
 

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.contracts.open_inference import ProtocolError
 from shared.contracts.scoring import ModelUnavailableError
-from shared.web.middleware import UNSTORED
 from shared.web.problems import ProblemError
+from shared.web.security_headers import SECURITY_HEADERS, UNSTORED
 
 
 class OpenInferenceProblemError(ProblemError):
@@ -59,7 +59,7 @@ def hot_app(handler: Callable[[Scope, Receive], Awaitable[Response]]) -> ASGIApp
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         response = await _with_errors_mapped(handler(scope, receive))
-        response.raw_headers.append(UNSTORED)
+        response.raw_headers += (UNSTORED, *SECURITY_HEADERS)
         await response(scope, receive, send)
 
     return app

@@ -41,9 +41,11 @@ from shared.contracts.scoring import ModelUnavailableError
 from shared.patient import Patient
 from shared.web.access_trail import note_access
 from shared.web.api_keys import Role
+from shared.web.authorization import may_see_details
 from shared.web.bodies import read_body
 from shared.web.problems import ProblemError
 from shared.web.routing import PUBLIC, SCHEMAS, Body, Router
+from shared.web.security_headers import styles_policy
 
 _READERS = frozenset({Role.SERVICIO, Role.OPS})
 """The roles that may read what is served; only SERVICIO may ask for scores."""
@@ -102,8 +104,11 @@ def _add_server(routes: Router, batcher: Batcher) -> None:
     unready: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "Not ready, and why"}}
 
     @routes.get("/health/ready", roles=PUBLIC, response_model=ServerReady, responses=unready)
-    async def server_ready() -> Response:
-        return _readiness({"live": True}, batcher.unavailable())
+    async def server_ready(request: Request) -> Response:
+        reason = batcher.unavailable()
+        if reason is not None and not may_see_details(request.scope):
+            reason = "no model serves; the log has the reason"
+        return _readiness({"live": True}, reason)
 
 
 def _add_model(routes: Router, batcher: Batcher, find: Callable[[str, str | None], LoadedModel | None]) -> None:
@@ -126,7 +131,7 @@ def _add_model(routes: Router, batcher: Batcher, find: Callable[[str, str | None
         card = _serving(batcher, find(name, None)).card
         if card is None:
             raise _unknown("this version has no model card")
-        return HTMLResponse(card)
+        return HTMLResponse(card, headers={"Content-Security-Policy": styles_policy(card)})
 
     def metadata(name: str, version: str | None) -> ModelMetadata:
         model = _serving(batcher, find(name, version)).model

@@ -98,8 +98,11 @@ class Conciliacion(BaseModel):
 
 def _moment(value: object) -> datetime:
     """Read a date or a moment of ISO 8601; without a zone it is in UTC. Pydantic would take numbers as seconds."""
+    text = str(value).upper()  # RFC 3339 allows small letters, too
+    if "\0" in text:  # `fromisoformat` takes one at the end
+        raise ValueError("not printable")
     try:
-        moment = datetime.fromisoformat(str(value).upper())  # RFC 3339 allows small letters, too
+        moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
         raise ValueError("out of range") from None
