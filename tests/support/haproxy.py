@@ -1,9 +1,10 @@
 """HAProxy in front of replicas on loopback, with deploy/haproxy/haproxy.cfg without the names of containers."""
 
+import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ DEPLOYED = ROOT / "deploy/haproxy/haproxy.cfg"
 _GENERAL = """
 global
     maxconn 8192
+    tune.bufsize 65536
 defaults
     mode http
     timeout connect 1s
@@ -53,11 +55,15 @@ def haproxy_command(folder: Path, *pools: Pool) -> list[str]:
 
 
 def _command(folder: Path, sections: str) -> list[str]:
+    return _command_for(folder, _GENERAL + sections)
+
+
+def _command_for(folder: Path, content: str) -> list[str]:
     binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if binary is None:
         pytest.fail("no HAProxy: install Debian's package `haproxy`", pytrace=False)
     configuration = folder / "haproxy.cfg"
-    configuration.write_text(_GENERAL + sections)
+    configuration.write_text(content)
     return [binary, "-db", "-f", str(configuration)]
 
 
@@ -72,8 +78,47 @@ def haproxy(folder: Path, name: str, replicas: Sequence[int]) -> Iterator[Proces
 @contextmanager
 def haproxy_with(folder: Path, sections: str, port: int) -> Iterator[Process]:
     """Run HAProxy with these frontends and backends; yields it once it listens on `port`."""
+    with _running(folder, _command(folder, sections), port, {}) as process:
+        yield process
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """HAProxy with the deployed file: its process, and its public ports."""
+
+    process: Process
+    clear: int
+    tls: int
+
+
+@contextmanager
+def haproxy_deployed(
+    folder: Path, gateways: Sequence[int], *, certificates: Path | None = None, proxies: str | None = None
+) -> Iterator[Deployed]:
+    """Run HAProxy with the whole deployed file in front of `gateways`; only addresses and names are replaced.
+
+    `certificates` is a folder and turns TLS on; `proxies` are the addresses of proxies in front of this one.
+    """
+    clear, tls, inference = free_ports(3)
+    text = DEPLOYED.read_text().replace(" resolvers dns init-addr none", "")
+    for before, port in (("8000", clear), ("8443", tls), ("8001", inference)):
+        text = text.replace(f"bind :{before}", f"bind 127.0.0.1:{port}")
+    text = text.replace("/usr/local/etc/haproxy/tls/", f"{certificates}/")
+    replicas = {"gateway": gateways}
+    text = re.sub(r" +server-template (\w+) .*\n", lambda line: _servers(line[1], replicas.get(line[1], ())), text)
+    environment = ({"PREDECIR_TLS": "1"} if certificates else {}) | ({"PREDECIR_PROXIES": proxies} if proxies else {})
+    with _running(folder, _command_for(folder, text), clear, environment) as process:
+        yield Deployed(process, clear, tls)
+
+
+def _servers(name: str, ports: Sequence[int]) -> str:
+    return "".join(f"    server {name}-{port} 127.0.0.1:{port}\n" for port in ports)
+
+
+@contextmanager
+def _running(folder: Path, command: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[Process]:
     started, log = time.perf_counter(), folder / "haproxy.log"
-    popen = spawn(_command(folder, sections), folder, clean_environment(None), log)
+    popen = spawn(command, folder, clean_environment(environment), log)
     try:
         until_now(lambda: _listens(port) or popen.poll() is not None, seconds=30)
         if popen.poll() is not None:
@@ -84,10 +129,9 @@ def haproxy_with(folder: Path, sections: str, port: int) -> Iterator[Process]:
 
 
 def _section(pool: Pool) -> str:
-    servers = "".join(f"    server {pool.name}-{port} 127.0.0.1:{port}\n" for port in pool.replicas)
     return (
         f"frontend {pool.name}-in\n    bind 127.0.0.1:{pool.port}\n    default_backend {pool.name}\n"
-        f"backend {pool.name}\n{_rules(pool.name)}{servers}"
+        f"backend {pool.name}\n{_rules(pool.name)}{_servers(pool.name, pool.replicas)}"
     )
 
 

@@ -23,7 +23,7 @@ _Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
     400: "El cuerpo no se entiende",
     408: "El cuerpo no terminó de llegar",
-    413: "Más de 256 KiB",
+    413: "Más de 256 KiB, o de 48 KiB detrás del balanceador",
     415: "No es application/json, o su Content-Encoding no es gzip ni deflate",
     422: "Datos no válidos; nombra campo y regla, nunca el valor",
     503: "No se puede responder o guardar la respuesta ahora",
