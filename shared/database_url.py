@@ -133,6 +133,8 @@ def shown(url: URL) -> str:
 
 
 def _read_postgresql(rest: str, defaults: Mapping[str, str]) -> URL:
+    if not all(map(_is_utf_8, (rest, *defaults.values()))):
+        raise _wrong("it is not text in UTF-8")
     if rest.count("@") > 1:  # which one ends the password is a guess, and a wrong guess would show a part of it
         raise _wrong("an @ in the user, the password or a word must be written %40")
     credentials, _, place = rest.rpartition("@")
@@ -155,6 +157,11 @@ def _read_postgresql(rest: str, defaults: Mapping[str, str]) -> URL:
         database=parts["dbname"],
         query={**_checked(words, defaults), **several},
     )
+
+
+def _is_utf_8(text: str) -> bool:
+    """Return whether `text`, from the environment, is all text: Python keeps other bytes there as half surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _read_hosts(hosts: str, ports: str) -> tuple[list[str], list[int]]:

@@ -180,3 +180,19 @@ def test_a_variable_of_libpq_that_cannot_count_is_refused(
         DatabaseSettings(database_url="postgresql://u:p@h/db").database()
 
     assert MARKER not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "defaults"),
+    [
+        ("postgresql://u:contrase\udcf1a@h/db", {}),
+        ("postgresql://u:p@h/db?sslmode=verify-full&sslrootcert=/\udcf1.pem", {}),
+        ("postgresql://u:p@h/db?sslmode=verify-full", {"sslrootcert": "/\udcf1.pem"}),
+    ],
+)
+def test_a_byte_that_is_not_utf_8_is_refused_in_one_line(text: str, defaults: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="it is not text in UTF-8") as refusal:
+        read_url(text, defaults)
+
+    assert "contrase" not in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
