@@ -62,7 +62,7 @@ up-local: ## Start one container for a laptop: predicciones.db in var/local/, th
 
 ##@ Develop
 .PHONY: test
-test: check servers airflow newman ## Run checks and all tests; installs the servers (Debian packages, root or sudo), Airflow and newman first
+test: check servers airflow newman schemathesis ## Run checks and all tests; installs the servers (Debian packages, root or sudo), Airflow, newman and schemathesis first
 	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # half of the time is waiting for processes
 
 .PHONY: test-compose
@@ -76,6 +76,10 @@ test-broker: $(VENV)/.dev ## Test the path through RabbitMQ with the image of do
 RABBITMQ = $(shell sed -n 's/^ *image: \(rabbitmq:[^ ]*\).*/\1/p' docker-compose.yml)
 BROKER_TESTS := tests/integration/test_broker_path.py tests/integration/test_outbox_reports.py \
 	tests/fault/test_broker_faults.py tests/fault/test_broker_restart.py
+
+.PHONY: attack
+attack: $(VENV)/.dev schemathesis ## Attack the services and fuzz the parsers; prints what was tried, how often, and what succeeded
+	@$(PY) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/security
 
 .PHONY: quick
 quick: check ## Run checks and the tests that need no server
@@ -102,6 +106,9 @@ airflow: $(VENV)/.airflow ## Install Airflow into .venv/airflow, for the test of
 .PHONY: newman
 newman: $(VENV)/.newman-$(NEWMAN) ## Install newman into .venv/newman, for the test of the Postman collection
 
+.PHONY: schemathesis
+schemathesis: $(VENV)/.schemathesis ## Install schemathesis into .venv/schemathesis, for the attackers' suite
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed, growth and limits, and other model servers; writes docs/benchmarks/ (PARTS=…)
 	@BENCH=1 tests/install-servers
@@ -125,6 +132,7 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt from pyproject.toml, with hashe
 	@echo mlflow==$$(sed -n 's/^mlflow==\([0-9.]*\).*/\1/p' requirements/dev.txt) boto3 | tr ' ' '\n' | \
 		$(UV) pip compile $(COMPILE) - -o requirements/mlflow.txt # boto3 needs an older dateutil than the rest
 	@echo 'apache-airflow>=3.3,<3.4' | $(UV) pip compile $(COMPILE) - -o requirements/airflow.txt # needs an older fastapi
+	@echo 'schemathesis>=4.32' | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/schemathesis.txt
 	@echo uv | $(UV) pip compile $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
 	@for tool in bench/suites/field/requirements/*.in; do \
 		$(UV) pip compile $(COMPILE) -c <(grep -E '^(mlflow|onnxruntime|scikit-learn)==' requirements/dev.txt | tr -d '\\') \
@@ -170,6 +178,13 @@ $(VENV)/.airflow: requirements/airflow.txt $(VENV)/.uv
 	@$(call quote,$(PYTHON)) -m venv $(VENV)/airflow
 	@$(call PROGRESS,$(VENV)/airflow) $(UV) pip install --quiet --compile-bytecode --python $(VENV)/airflow/bin/python --require-hashes -r $< || { \
 		echo "environment: uv failed; trying pip"; $(VENV)/airflow/bin/pip install --require-hashes -r $<; }
+	@touch $@
+
+# schemathesis has an environment of its own: only tests run it, as a command.
+$(VENV)/.schemathesis: requirements/schemathesis.txt $(VENV)/.uv
+	@echo "environment: installing schemathesis, $$(grep -c == $<) packages, into $(VENV)/schemathesis"
+	@$(call quote,$(PYTHON)) -m venv $(VENV)/schemathesis
+	@$(UV) pip install --quiet --compile-bytecode --python $(VENV)/schemathesis/bin/python --require-hashes -r $<
 	@touch $@
 
 # newman runs docs/postman.json as Postman does. Its packages name exact versions of theirs; npm comes with the servers.

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from shared.broker.topology import topology
+from tests.support.attack_table import pytest_terminal_summary as pytest_terminal_summary  # noqa: PLC0414 - a hook
 from tests.support.broker import Broker
 from tests.support.paths import ROOT
 from tests.support.postgres import PostgresServer, postgres_server
@@ -22,7 +23,7 @@ pytest.register_assert_rewrite(
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-_SLOWEST_FIRST = ("fault", "e2e", "integration")
+_SLOWEST_FIRST = ("fault", "e2e", "integration", "security")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
