@@ -6,6 +6,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the service has its own ha
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from sqlalchemy.engine import URL
 
@@ -48,15 +49,14 @@ def run(arguments: list[str]) -> int:
         arm(read_settings(ProcessSettings).failpoint)
     except SettingsError as error:
         return fail("recorder", str(error), BAD_SETTINGS)
-    if options.command == "migrate":
-        return migrate_command(_database, _view)
-    if options.command == "transfer":
-        return transfer_command(options.source, options.target, _database, _view)
-    if options.command == "gateways":
-        return enrolment.gateways_command(options, _database)
-    if options.command == "accounts":
-        return accounts.accounts_command(options, _database)
-    return quarantine.quarantine_command(options, _database)
+    run_command: dict[str, Callable[[], int]] = {
+        "migrate": lambda: migrate_command(_database, _view),
+        "transfer": lambda: transfer_command(options.source, options.target, _database, _view),
+        "quarantine": lambda: quarantine.quarantine_command(options, _database),
+        "gateways": lambda: enrolment.gateways_command(options, _database),
+        "accounts": lambda: accounts.accounts_command(options, _database),
+    }
+    return run_command[options.command]()
 
 
 def _database(url: str | None = None) -> URL:

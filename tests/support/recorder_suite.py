@@ -20,6 +20,7 @@ from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, Table, inspect, select
 
+from services.recorder.accounting.command import forget_claims
 from services.recorder.accounting.reconcile import MOST_LISTED, Account, Others, reconcile
 from services.recorder.api.models import Filtro
 from services.recorder.api.queries import BadCursorError, read_one, read_page
@@ -27,7 +28,6 @@ from services.recorder.app import no_outboxes
 from services.recorder.db.database import Database, Writer, open_database
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
-from services.recorder.gateways import forget_claims
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.contracts.event_batches import LARGEST_SEQ

@@ -1,4 +1,4 @@
-"""`python -m services.recorder accounts`: list the accounts of gateways, and take numbers out of one that no answer supports."""
+"""`python -m services.recorder accounts`: list the accounts of gateways, and take unsupported numbers out of one."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
