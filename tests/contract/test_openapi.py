@@ -66,7 +66,7 @@ async def test_what_a_doctor_s_page_needs_is_described_with_its_errors(
         ("POST", "/predicciones/{id}/resultado"): {"200", "400", "408", "413", "415", "422", "503"},
         ("POST", "/referencias"): {"200", "400", "408", "413", "415", "422"},
         ("GET", "/predicciones"): {"200", "422", "503"},
-        ("GET", "/predicciones/{id}"): {"200", "404", "503"},
+        ("GET", "/predicciones/{id}"): {"200", "404", "500", "503"},
     }.items():
         responses = described[route]["responses"]
         assert responses.keys() == statuses | {"401", "403", "429"}, route

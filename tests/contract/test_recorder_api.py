@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -273,6 +273,23 @@ async def test_an_unknown_prediction_is_a_problem_in_spanish(tmp_path: Path, unk
 
     assert answer.status_code == 404
     assert answer.json()["detail"] == "No hay ninguna predicción registrada con ese id."
+
+
+async def test_a_row_that_cannot_be_read_is_named_and_the_others_are_shown(tmp_path: Path) -> None:
+    bodies = [event(time=START + timedelta(days=seq)) for seq in range(3)]
+    first, spoilt, last = (orjson.loads(body)["id"] for body in bodies)
+    async with served(tmp_path) as (recorder, client):
+        await recorder.store.publish([delivery(seq, body) for seq, body in enumerate(bodies, 1)])
+        with closing(sqlite3.connect(tmp_path / "predicciones.db")) as other, other:
+            other.execute("UPDATE predicciones SET probabilidad = 'nan' WHERE seq = 2")
+        page = await client.get("/predicciones")
+        one = await client.get(f"/predicciones/{spoilt}")
+
+    assert page.status_code == 200
+    assert [row["id"] for row in page.json()["predicciones"]] == [last, first]
+    assert page.json()["ilegibles"] == [spoilt]
+    assert one.status_code == 500
+    assert one.json()["detail"].startswith("La fila de esta predicción no se puede leer")
 
 
 async def test_the_account_sums_rows_duplicates_quarantine_and_outbox(tmp_path: Path) -> None:

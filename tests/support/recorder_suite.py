@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Table, inspect, select
 
 from services.recorder.accounting.command import forget_claims
 from services.recorder.accounting.reconcile import MOST_LISTED, Account, Others, reconcile
-from services.recorder.api.models import Filtro
+from services.recorder.api.models import Filtro, split_unreadable
 from services.recorder.api.queries import BadCursorError, read_one, read_page
 from services.recorder.app import no_outboxes
 from services.recorder.db.database import Database, Writer, open_database
@@ -681,8 +681,51 @@ async def test_every_filter_that_is_accepted_can_be_compared(recorder: Recording
         assert len(rows) == count, filters
 
 
+SPOILT = {
+    "sqlite": ("timestamp = 'zzz'", "timestamp = ''", "inputs = '{'", "probabilidad = 'nan'", "probabilidades = '[1]'"),
+    "postgresql": (
+        "timestamp = 'infinity'",
+        "timestamp = '-infinity'",
+        "inputs = '[1]'",
+        "probabilidad = 'NaN'",
+        "probabilidades = '{\"a\": null}'",
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 50])
+async def test_rows_that_cannot_be_read_cost_no_page(recorder: Recording, limit: int) -> None:
+    """As an earlier recorder recorded them, or another program changed them."""
+    dialect = recorder.database.readers.dialect.name
+    await recorder.store.record([delivery(seq, event(time=START + timedelta(days=seq))) for seq in range(1, 12)])
+
+    def spoil(connection: Connection) -> None:
+        for seq, change in enumerate(SPOILT[dialect], 1):
+            connection.exec_driver_sql(f"UPDATE predicciones SET {change} WHERE seq = {2 * seq}")  # noqa: S608 - ours
+
+    await recorder.database.writer.transaction(spoil)
+    spoilt = {str(row.id) for row in await seqs_of(recorder) if row.seq in range(2, 11, 2)}
+
+    shown: list[int] = []
+    named: list[str] = []
+    cursor = None
+    for _ in range(12):
+        rows, cursor = await read_page(recorder.database.readers, Filtro(limite=limit, cursor=cursor))
+        readable, unreadable = split_unreadable(rows)
+        shown += [each.seq for each in readable]  # type: ignore[attr-defined]  # a column
+        named += unreadable
+        if cursor is None:
+            break
+    assert (shown, len(named), set(named)) == ([11, 9, 7, 5, 3, 1], 5, spoilt)
+
+
+async def seqs_of(recorder: Recording) -> Sequence[Any]:
+    async with recorder.database.readers.connect() as connection:
+        return (await connection.execute(select(PREDICCIONES.c.id, PREDICCIONES.c.seq))).all()
+
+
 async def test_a_cursor_of_no_page_is_rejected(recorder: Recording) -> None:
-    for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw"):
+    for cursor in ("zzz", "ñ", "AAAA", "MjAyNi0xMS0yMyBubw", "PQ", "PXp6eg"):
         with pytest.raises(BadCursorError):
             await read_page(recorder.database.readers, Filtro(limite=1, cursor=cursor))
 

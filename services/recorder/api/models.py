@@ -1,10 +1,10 @@
 """Models of the read API. Those of recorded rows derive from the rows' columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
 
 from services.recorder.accounting.reconcile import MOST_LISTED
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, row_columns
@@ -13,6 +13,8 @@ LARGEST_PAGE = 500
 """Predictions in one answer."""
 MOST_FEEDBACK = 100
 """Rows of feedback that are read with one prediction."""
+_FINITE = ConfigDict(allow_inf_nan=False)
+"""JSON has no infinity and no NaN."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -29,7 +31,9 @@ def _showing(row: type[EventRow]) -> Callable[[type[Model]], type[Model]]:
             if column.api
         }
         own: dict[str, Any] = {name: (field.annotation, field) for name, field in model.model_fields.items()}
-        built = create_model(model.__name__, __doc__=model.__doc__, __module__=__name__, **shown, **own)
+        built = create_model(
+            model.__name__, __config__=_FINITE, __doc__=model.__doc__, __module__=__name__, **shown, **own
+        )
         return cast("type[Model]", built)  # it has the fields of `model`
 
     return build
@@ -47,6 +51,17 @@ class Prediccion(BaseModel):
     resultado: ResultadoRegistrado | None = Field(description="El último resultado que dio el médico, si dio alguno.")
 
 
+def split_unreadable(rows: Iterable[dict[str, Any]]) -> tuple[list[Prediccion], list[str]]:
+    """Return the rows that can be shown, and the ids of the others, which were changed after they were recorded."""
+    readable, unreadable = [], []
+    for row in rows:
+        try:
+            readable.append(Prediccion.model_validate(row))
+        except ValidationError:
+            unreadable.append(str(row["id"]))
+    return readable, unreadable
+
+
 class PrediccionConResultados(Prediccion):
     """Una predicción registrada, con todo lo que el médico dijo de ella."""
 
@@ -59,6 +74,10 @@ class Pagina(BaseModel):
     """Una página de predicciones, de la más nueva a la más antigua."""
 
     predicciones: list[Prediccion]
+    ilegibles: list[str] = Field(
+        description="Id de cada predicción de esta página cuya fila no se puede leer, porque se cambió después de "
+        "registrarla; avise a quien administra el sistema."
+    )
     siguiente: str | None = Field(description="Valor de `cursor` para la página siguiente; null en la última.")
 
 

@@ -1,6 +1,7 @@
 """Queries of recorded predictions with the doctor's feedback: newest first, in pages, or one by its id.
 
-Of several feedbacks on a prediction, the one that was recorded last counts. Its own time is the sender's word.
+Of several feedbacks on a prediction, the one that was recorded last counts. Its own time is the sender's word. A value
+that is not of its column's type is `UNREADABLE`, and the rows beside it are read.
 """
 
 import base64
@@ -10,13 +11,23 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, select, tuple_
+from sqlalchemy import ColumnElement, DateTime, RowMapping, Text, cast, literal, select, tuple_, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.recorder.api.models import MOST_FEEDBACK, Filtro
 from services.recorder.db.tables import PREDICCIONES, RESULTADOS
+from services.recorder.db.types import UUID_TEXT, lenient
 
 _PREDICTION, _FEEDBACK = PREDICCIONES.c, RESULTADOS.c
+_PREDICTIONS, _FEEDBACKS = (
+    select(*(lenient(column).label(column.name) for column in table.c)) for table in (PREDICCIONES, RESULTADOS)
+)
+_STORED_TIME = "stored_time"
+"""The time of a row as text, for the cursor after a row whose time is unreadable."""
+_RAW = "="
+"""Begins such a cursor."""
+_INFINITIES = {"infinity", "-infinity"}
+"""What PostgreSQL has instead of an unreadable time."""
 
 
 class BadCursorError(Exception):
@@ -34,8 +45,8 @@ async def read_page(readers: AsyncEngine, filters: Filtro) -> tuple[list[dict[st
 
     """
     statement = (
-        select(PREDICCIONES)
-        .where(*_conditions(filters))
+        _PREDICTIONS.add_columns(cast(_PREDICTION.timestamp, Text).label(_STORED_TIME))
+        .where(*_conditions(filters, readers.dialect.name))
         .order_by(_PREDICTION.timestamp.desc(), _PREDICTION.id.desc())
         .limit(filters.limite + 1)
     )
@@ -45,17 +56,17 @@ async def read_page(readers: AsyncEngine, filters: Filtro) -> tuple[list[dict[st
         predictions = predictions[: filters.limite]
         feedback = await _last_feedback(connection, [row["id"] for row in predictions])
     rows = [{**row, "resultado": feedback.get(row["id"])} for row in predictions]
-    return rows, _write_cursor(rows[-1]["timestamp"], rows[-1]["id"]) if more else None
+    return rows, _write_cursor(rows[-1]) if more else None
 
 
 async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] | None:
     """Return one prediction by its id (a canonical UUID) with its feedback, newest first; None if there is none."""
     async with readers.connect() as connection:
-        found = await connection.execute(select(PREDICCIONES).where(_PREDICTION.id == prediction_id))
+        found = await connection.execute(_PREDICTIONS.where(_PREDICTION.id == prediction_id))
         row = found.mappings().one_or_none()
         if row is None:
             return None
-        of_prediction = select(RESULTADOS).where(_FEEDBACK.prediccion_id == prediction_id)
+        of_prediction = _FEEDBACKS.where(_FEEDBACK.prediccion_id == prediction_id)
         newest_first = of_prediction.order_by(_FEEDBACK.registrado.desc(), _FEEDBACK.id.desc()).limit(MOST_FEEDBACK)
         feedback = (await connection.execute(newest_first)).mappings().all()
     return {**row, "resultado": feedback[0] if feedback else None, "resultados": feedback}
@@ -82,11 +93,11 @@ async def _last_feedback(connection: AsyncConnection, prediction_ids: Sequence[s
         .scalar_subquery()
     )
     lasts = select(last).where(_PREDICTION.id.in_(prediction_ids))
-    rows = await connection.execute(select(RESULTADOS).where(_FEEDBACK.id.in_(lasts)))
+    rows = await connection.execute(_FEEDBACKS.where(_FEEDBACK.id.in_(lasts)))
     return {row["prediccion_id"]: row for row in rows.mappings()}
 
 
-def _conditions(filters: Filtro) -> list[ColumnElement[bool]]:
+def _conditions(filters: Filtro, dialect: str) -> list[ColumnElement[bool]]:
     equal = filters.model_dump(include={"output", "modelo_version", "referencia"}, exclude_none=True)
     conditions = [_PREDICTION[name] == value for name, value in equal.items()]
     if filters.desde is not None:
@@ -94,18 +105,44 @@ def _conditions(filters: Filtro) -> list[ColumnElement[bool]]:
     if filters.hasta is not None:
         conditions.append(_PREDICTION.timestamp < filters.hasta)
     if filters.cursor is not None:
-        conditions.append(tuple_(_PREDICTION.timestamp, _PREDICTION.id) < _read_cursor(filters.cursor))
+        conditions.append(_after(filters.cursor, dialect))
     return conditions
 
 
-def _write_cursor(moment: datetime, prediction_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{moment.isoformat()} {prediction_id}".encode()).decode().rstrip("=")
+def _write_cursor(row: dict[str, Any]) -> str:
+    moment, prediction_id = row["timestamp"], row["id"]
+    if isinstance(moment, datetime) and _is_uuid(prediction_id):
+        position = f"{moment.isoformat()} {prediction_id}"
+    else:
+        position = f"{_RAW}{row[_STORED_TIME]} {prediction_id}"
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
-def _read_cursor(text: str) -> tuple[datetime, str]:
+def _after(cursor: str, dialect: str) -> ColumnElement[bool]:
+    """Return the condition of the rows after `cursor`."""
     try:
-        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-        moment, _, prediction_id = decoded.partition(" ")
-        return datetime.fromisoformat(moment).astimezone(UTC), str(UUID(prediction_id))
-    except (binascii.Error, ValueError, OverflowError):
+        position = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        if position.startswith(_RAW):
+            return _after_raw(*position.removeprefix(_RAW).rsplit(" ", 1), dialect=dialect)
+        moment, _, prediction_id = position.partition(" ")
+        place = (datetime.fromisoformat(moment).astimezone(UTC), str(UUID(prediction_id)))
+        return tuple_(_PREDICTION.timestamp, _PREDICTION.id) < place
+    except (binascii.Error, ValueError, OverflowError, TypeError):
         raise BadCursorError from None
+
+
+def _after_raw(stored: str, prediction_id: str, *, dialect: str) -> ColumnElement[bool]:
+    """Return the condition of the rows after one whose time, or id, is not of its type; SQLite compares texts."""
+    if dialect == "sqlite":
+        return tuple_(type_coerce(_PREDICTION.timestamp, Text), _PREDICTION.id) < (stored, prediction_id)
+    if stored not in _INFINITIES:
+        raise ValueError("no time that cannot be read")
+    moment = cast(literal(stored, Text), DateTime(timezone=True))
+    return tuple_(_PREDICTION.timestamp, _PREDICTION.id) < tuple_(moment, literal(str(UUID(prediction_id)), UUID_TEXT))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

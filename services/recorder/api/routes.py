@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Path, Query, Request
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.recorder.accounting.reconcile import reconcile
@@ -15,8 +16,8 @@ from services.recorder.api.models import (
     Filtro,
     OtrosGateways,
     Pagina,
-    Prediccion,
     PrediccionConResultados,
+    split_unreadable,
 )
 from services.recorder.api.queries import BadCursorError, is_recorded, read_one, read_page
 from services.recorder.db.database import DATABASE_ERRORS
@@ -60,14 +61,17 @@ def read_router(
         except BadCursorError:
             raise invalid_parameters({"cursor": "unknown"}) from None
         note_access(request.scope, rows=len(rows))
-        shown = [Prediccion.model_validate(_shown(row, role)) for row in rows]
-        return Pagina(predicciones=shown, siguiente=following)
+        shown, unreadable = split_unreadable(_shown(row, role) for row in rows)
+        return Pagina(predicciones=shown, ilegibles=unreadable, siguiente=following)
 
     @router.get(
         "/predicciones/{id}",
         roles=_READERS,
         summary="Una predicción por su id",
-        responses={404: {"model": Problem, "description": "No hay ninguna con ese id"}},
+        responses={
+            404: {"model": Problem, "description": "No hay ninguna con ese id"},
+            500: {"model": Problem, "description": "Su fila no se puede leer"},
+        },
     )
     async def prediccion(id: PredictionId, request: Request) -> PrediccionConResultados:  # noqa: A002 - the contract's name
         try:
@@ -77,7 +81,7 @@ def read_router(
         if row is None:
             raise ProblemError(404, "prediccion_no_encontrada", "No hay ninguna predicción registrada con ese id.")
         note_access(request.scope, prediction=row["id"])
-        return PrediccionConResultados.model_validate(_shown(row, caller_role(request.scope)))
+        return _readable(_shown(row, caller_role(request.scope)))
 
     @router.get(
         "/conciliacion", roles={Role.ANALISTA, Role.OPS}, summary="¿Está todo lo respondido? La cuenta de cada gateway"
@@ -127,6 +131,15 @@ def _shown(row: dict[str, Any], role: Role | None) -> dict[str, Any]:
     if "resultados" in row:
         shown["resultados"] = [{**feedback, **of_feedback} for feedback in row["resultados"]]
     return shown
+
+
+def _readable(row: dict[str, Any]) -> PrediccionConResultados:
+    """Return the model of `row`, or raise the problem that it cannot be read."""
+    try:
+        return PrediccionConResultados.model_validate(row)
+    except ValidationError:
+        detail = "La fila de esta predicción no se puede leer; avise a quien administra el sistema."
+        raise ProblemError(500, "ilegible", detail) from None
 
 
 async def _queried(reading: Coroutine[Any, Any, T]) -> T:

@@ -25,6 +25,7 @@ export function buildHistory(root, spec) {
   const savingLine = h("p", { class: "muted saving" });
   const print = button("Imprimir", () => window.print());
   let rows = [];
+  let unreadable = 0; // rows of the database among them that cannot be read
   let following = null;
   let filtered = null; // the filters of the rows on screen: a cursor is valid for them only
   let reference = ""; // the one that the rows on screen were found by
@@ -63,6 +64,7 @@ export function buildHistory(root, spec) {
       if (fresh) reference = typeof query !== "string" && query.has("referencia") ? typed : "";
       rows = fresh ? page.predicciones : [...rows, ...page.predicciones];
       following = page.siguiente;
+      unreadable = (fresh ? 0 : unreadable) + (page.ilegibles ?? []).length;
       body.replaceChildren(...rows.map((row) => line(row, spec)));
       summaryLine.textContent = summary();
     } catch (rejection) {
@@ -77,8 +79,8 @@ export function buildHistory(root, spec) {
   }
 
   function summary() {
-    if (rows.length === 0) return "No hay predicciones que mostrar.";
-    return `${inWords(rows.length)}${following ? ", y hay más" : ""}.`;
+    if (rows.length === 0) return `No hay predicciones que mostrar.${lost(unreadable)}`;
+    return `${inWords(rows.length)}${following ? ", y hay más" : ""}.${lost(unreadable)}`;
   }
 
   /** Save all predictions of the filters, not only those on screen; `progress` holds what is left to fetch. */
@@ -94,11 +96,12 @@ export function buildHistory(root, spec) {
         const page = await fetchPage(query, progress.cursor, SAVED_PAGE);
         if (turn !== saving) return;
         file.add(page.predicciones);
+        progress.unreadable = (progress.unreadable ?? 0) + (page.ilegibles ?? []).length;
         progress.cursor = page.siguiente;
         savingLine.textContent = `Guardando: ${inWords(file.count)}…`;
       } while (progress.cursor !== null);
       file.download();
-      endSaving(`Guardado: ${inWords(file.count)}.`);
+      endSaving(`Guardado: ${inWords(file.count)}.${lost(progress.unreadable)}`);
     } catch (rejection) {
       if (turn !== saving) return;
       endSaving(`Interrumpido tras ${inWords(file.count)}: no se ha guardado nada todavía.`);
@@ -137,6 +140,8 @@ export function buildHistory(root, spec) {
   }
 }
 
+/** Return a sentence on rows of the database that cannot be read, or "". */
+const lost = (count) => (count === 0 ? "" : ` ${count === 1 ? "1 no se puede" : `${count} no se pueden`} leer: avise a quien administra el sistema.`);
 const inWords = (count) => (count === 1 ? "1 predicción" : `${count} predicciones`);
 
 function dayAfter(day) {
