@@ -112,7 +112,7 @@ class PredictionMade(_Event):
 
 
 class FeedbackRegistered(_Event):
-    """A doctor confirmed or corrected a prediction. `id` is the feedback's; the latest feedback counts."""
+    """A doctor confirmed or corrected a prediction. `id` is the feedback's; the feedback recorded last counts."""
 
     type: Literal["resultado.registrado"]
     data: Feedback

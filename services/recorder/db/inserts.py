@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -43,13 +43,15 @@ def _sqlite_values(table: Table, rows: Sequence[Sequence[Any]]) -> tuple[Any, ..
     values, width = list(chain.from_iterable(rows)), len(rows[0])
     for place, column in enumerate(inserted_columns(table)):
         if isinstance(column.type, UtcTimestamp):
-            values[place::width] = map(_text, values[place::width])
+            values[place::width] = _texts(values[place::width])
     return tuple(values)
 
 
-@lru_cache(maxsize=8)  # all rows of a transaction have one moment of recording
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else iso_utc(moment)
+def _texts(moments: Sequence[datetime | None]) -> list[str | None]:
+    """Return `moments` as text; the rows of a transaction share one moment of recording, which is written once."""
+    first = moments[0]
+    shared = None if first is None else iso_utc(first)
+    return [shared if moment is first else None if moment is None else iso_utc(moment) for moment in moments]
 
 
 @cache

@@ -13,7 +13,7 @@ from sqlalchemy.types import TypeDecorator
 
 def iso_utc(moment: datetime) -> str:
     """Return `moment` (UTC) as text of fixed width, which sorts by time: 2026-01-31T09:05:00.000000Z."""
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 class UtcTimestamp(TypeDecorator[datetime]):
