@@ -215,8 +215,9 @@ def read_database_url(text: str) -> None:
 
 
 def read_header(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    idempotency_key(headers)
-    PatientReferences(bytes(32)).of_headers(headers)
+    scope = {"type": "http", "headers": headers}
+    idempotency_key(scope)
+    PatientReferences(bytes(32)).of_request(scope)
 
 
 def mutant_headers(rng: random.Random) -> list[tuple[bytes, bytes]]:
@@ -350,7 +351,9 @@ def file_parsers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Parse
         return write_and_read
 
     def read_manifest(changed: bytes) -> None:
-        check_manifest(changed, key.sign(changed), public, patient_digest=DatosPaciente.digest, origin="test")
+        check_manifest(
+            changed, key.sign(changed), public, patient_digest=DatosPaciente.digest, name=None, origin="test"
+        )
 
     def read_bundle(changed: tuple[str, bytes]) -> None:
         for name, original in content.items():
