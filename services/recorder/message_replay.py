@@ -1,7 +1,7 @@
 """Replay of quarantined messages that were not believed, for instance after their gateway was enrolled."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -28,16 +28,16 @@ async def messages_claiming(database: Database, gateway_id: str) -> list[int]:
         return [row.id for row in rows if orjson.loads(row.cabeceras).get("gateway-id") == gateway_id]
 
 
-async def replay_message(database: Database, row: Row[Any], *, unproven: bool) -> bool:
+async def replay_message(database: Database, row: Row[Any], *, unproven: bool, ahead: timedelta) -> bool:
     """Record the events of a message and delete its row, in one transaction; or print why not.
 
-    Its proof must hold now, unless `unproven`. Events that cannot be recorded become rows of the quarantine.
+    Its proof must hold now, unless `unproven`; the clock of its gateway may be `ahead`. Events that cannot be recorded become rows of the quarantine.
     """
     try:
         message = EventMessage.restore(row.cabeceras, row.cuerpo)
         objection = None if unproven else await _objection(database, message)
         if objection is None:
-            work = partial(_record, row_id=row.id, deliveries=message.deliveries)
+            work = partial(_record, row_id=row.id, deliveries=message.deliveries, ahead=ahead)
             stats = await database.writer.transaction(work)
     except BatchError as error:
         objection = f"not a batch of events: {error}"
@@ -54,9 +54,9 @@ async def _objection(database: Database, message: EventMessage) -> str | None:
     return await trust.objection(message.claim, message.headers)
 
 
-def _record(connection: Connection, row_id: int, deliveries: Sequence[Delivery]) -> BatchStats:
+def _record(connection: Connection, row_id: int, deliveries: Sequence[Delivery], ahead: timedelta) -> BatchStats:
     now = datetime.now(UTC)
-    read = [read_row(delivery, now) for delivery in deliveries]
+    read = [read_row(delivery, now, ahead=ahead) for delivery in deliveries]
     rows = [row for row in read if not isinstance(row, DeadLetter)]
     stats = write_each(connection, rows, [row for row in read if isinstance(row, DeadLetter)], now)
     connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row_id))

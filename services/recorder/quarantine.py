@@ -6,8 +6,8 @@ answer of a gateway is still accounted for.
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from shared.contracts.transport import Delivery
 NOT_DONE = 1
 """Exit code when a row does not exist, or still cannot be recorded."""
 _DISCARDED = "discarded: "
+_YEAR = timedelta(days=366)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,7 +37,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     replay = actions.add_parser("replay", help="try to record the event again, for instance after an upgrade")
     rows = replay.add_mutually_exclusive_group(required=True)
     rows.add_argument("ids", type=int, nargs="*", default=[], metavar="ID")
+    rows.add_argument("--all", action="store_true", help="every row; those that still cannot be recorded stay")
     rows.add_argument("--gateway", metavar="GATEWAY", help="every message that claims to be of this gateway")
+    replay.add_argument(
+        "--clock-ahead", action="store_true", help="also events of a gateway whose clock is ahead, by a year at most"
+    )
     replay.add_argument(
         "--unproven", action="store_true", help="record messages although nothing proves which gateway sent them"
     )
@@ -53,10 +58,7 @@ def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int
         async with open_database(database(), writes=changes) as opened:
             if arguments.action == "list":
                 return await _list(opened)
-            ids = arguments.ids
-            if arguments.action == "replay" and arguments.gateway is not None:
-                ids = await messages_claiming(opened, arguments.gateway)
-            done = [await _act(opened, row_id, arguments) for row_id in ids]
+            done = [await _act(opened, row_id, arguments) for row_id in await _chosen(opened, arguments)]
             return 0 if all(done) else NOT_DONE
 
     return run_command("quarantine", run)
@@ -79,9 +81,25 @@ async def _act(database: Database, row_id: int, arguments: Namespace) -> bool:
         await database.writer.transaction(partial(_discard, row=row, why=arguments.reason))
         say(f"{row_id}: discarded")
         return True
+    ahead = _YEAR if arguments.clock_ahead else timedelta()
     if row.cabeceras is not None:
-        return await replay_message(database, row, unproven=arguments.unproven)
-    return await _replay(database, row)
+        return await replay_message(database, row, unproven=arguments.unproven, ahead=ahead)
+    return await _replay(database, row, ahead=ahead)
+
+
+async def _chosen(database: Database, arguments: Namespace) -> Sequence[int]:
+    if arguments.action != "replay":
+        return arguments.ids
+    if arguments.gateway is not None:
+        return await messages_claiming(database, arguments.gateway)
+    return await _all_ids(database) if arguments.all else arguments.ids
+
+
+async def _all_ids(database: Database) -> Sequence[int]:
+    """Return the ids of all rows that have their bytes, in the order of their arrival."""
+    kept = select(CUARENTENA.c.id).where(CUARENTENA.c.motivo.not_like(f"{_DISCARDED}%")).order_by(CUARENTENA.c.id)
+    async with database.readers.connect() as connection:
+        return (await connection.execute(kept)).scalars().all()
 
 
 async def _list(database: Database) -> int:
@@ -93,20 +111,20 @@ async def _list(database: Database) -> int:
     return 0
 
 
-async def _replay(database: Database, row: Row[Any]) -> bool:
+async def _replay(database: Database, row: Row[Any], *, ahead: timedelta) -> bool:
     """Record the event and delete its row, in one transaction; or print why not."""
     try:
-        problem = await database.writer.transaction(lambda connection: _record(connection, row))
+        problem = await database.writer.transaction(partial(_record, row=row, ahead=ahead))
     except DATABASE_ERRORS as error:
         problem = f"the database does not take it: {reason(error)}"
     say(f"{row.id}: recorded" if problem is None else f"{row.id}: stays: {problem}")
     return problem is None
 
 
-def _record(connection: Connection, row: Row[Any]) -> str | None:
+def _record(connection: Connection, row: Row[Any], ahead: timedelta) -> str | None:
     """Record the event of `row` and delete the row; return why not, or None."""
     now = datetime.now(UTC)
-    event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now)
+    event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now, ahead=ahead)
     if isinstance(event, DeadLetter):
         return event.reason
     if isinstance(event, FeedbackRow):  # in its place among the others on its prediction, of which the last counts

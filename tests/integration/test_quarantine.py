@@ -224,6 +224,23 @@ async def test_an_event_of_a_clock_that_is_ahead_is_released_once_its_time_has_c
     assert [row["aceptada"] for row in one["resultados"]] == [True, False]
 
 
+async def test_all_events_of_a_clock_that_is_ahead_are_released_at_once(target: SqliteTarget) -> None:
+    """But none of the end of the calendar, and nothing that cannot be read."""
+    now = datetime.now(UTC)
+    times = [now + timedelta(hours=1), now + timedelta(days=30), datetime(9999, 12, 31, tzinfo=UTC)]
+    batch = [*(delivery(seq, event(time=time)) for seq, time in enumerate(times, 1)), delivery(4, b"unreadable")]
+    async with recording(target) as opened:
+        await opened.store.record(batch)
+
+    code, output, _ = quarantine(target, "replay", "--all")
+    assert (code, output.count(b"stays: ")) == (1, 4)
+    code, output, _ = quarantine(target, "replay", "--all", "--clock-ahead")
+    assert (code, output.count(b"stays: "), output.count(b"recorded\n")) == (1, 2, 2)
+    async with recording(target) as opened:
+        assert [row.timestamp for row in await opened.rows()] == times[:2]
+        assert [row.seq for row in await opened.rows(CUARENTENA)] == [3, 4]
+
+
 async def test_an_operator_forgets_a_claim_that_no_answer_supports(target: SqliteTarget) -> None:
     async with recording(target) as opened:
         await opened.store.record([delivery(1), delivery(2), delivery(7, b"forged"), delivery(10**12, b"forged")])

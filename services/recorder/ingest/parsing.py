@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import orjson
@@ -33,13 +33,14 @@ class DeadLetter:
     headers: str | None = None
 
 
-def read_row(delivery: Delivery, now: datetime) -> EventRow | DeadLetter:
+def read_row(delivery: Delivery, now: datetime, *, ahead: timedelta = timedelta()) -> EventRow | DeadLetter:
     """Return the row of a delivery that is recorded `now`. Its ids must be canonical lower-case UUIDs.
 
-    Nothing is raised: an error that nobody foresaw concerns this event alone.
+    The clock of its gateway may be `ahead` by more than `CLOCK_TOLERANCE`. Nothing is raised: an error that nobody
+    foresaw concerns this event alone.
     """
     try:
-        return _row(delivery, now)
+        return _row(delivery, now, now + ahead)
     except EventError as error:
         return _unreadable(delivery, str(error))
     except Exception as error:  # noqa: BLE001 - raised, it would end every recorder that gets the message
@@ -47,8 +48,8 @@ def read_row(delivery: Delivery, now: datetime) -> EventRow | DeadLetter:
         return _unreadable(delivery, f"reading it raised {type(error).__name__}")
 
 
-def _row(delivery: Delivery, now: datetime) -> EventRow:
-    event = read_event(delivery.body, now)
+def _row(delivery: Delivery, now: datetime, clock: datetime) -> EventRow:
+    event = read_event(delivery.body, clock)
     if not _UUID.fullmatch(event.id):
         raise EventError("its id is not a canonical UUID")
     moment = event.time if event.time.tzinfo is UTC else event.time.astimezone(UTC)
