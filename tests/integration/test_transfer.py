@@ -77,7 +77,7 @@ def awkward() -> list[Delivery]:
     """Return numbers that the databases spell differently, any script, a duplicate, feedback and unreadable bytes."""
     good = [event(tsh=value, note='日本語 "\\ \u2028 😀', probability=1 / 3) for value in AWKWARD]
     times = [
-        event(time=START.replace(microsecond=micro), reference="5f" * 32, plausible=["negativo", "ñ"])
+        event(time=START.replace(microsecond=micro), reference="5f" * 32, plausible=["negativo", "hipertiroidismo"])
         for micro in (0, 1, 999_999)
     ]
     of = orjson.loads(good[0])["id"]
