@@ -31,7 +31,8 @@ async def messages_claiming(database: Database, gateway_id: str) -> list[int]:
 async def replay_message(database: Database, row: Row[Any], *, unproven: bool, ahead: timedelta) -> bool:
     """Record the events of a message and delete its row, in one transaction; or print why not.
 
-    Its proof must hold now, unless `unproven`; the clock of its gateway may be `ahead`. Events that cannot be recorded become rows of the quarantine.
+    Its proof must hold now, unless `unproven`; the clock of its gateway may be `ahead`. Events that cannot be recorded
+    become rows of the quarantine.
     """
     try:
         message = EventMessage.restore(row.cabeceras, row.cuerpo)

@@ -39,6 +39,7 @@ class AccessTrail:
         self._service, self._write = service, write
         self._lines: list[_Line] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._second, self._clock = 0, ""
 
     def add(self, scope: Scope, status: int | None) -> None:
         """Add the line of the request of `scope`, if it noted an access; `status` is None if no response was sent."""
@@ -75,6 +76,13 @@ class AccessTrail:
             event["rows"] = rows
         event["event"] = "patients_accessed"
         event["level"] = "info"
-        event["timestamp"] = datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
+        event["timestamp"] = self._written(moment)
         event["service"] = self._service
         return event
+
+    def _written(self, moment: float) -> str:
+        """Return `moment` as other log lines have it. Formatting takes longer than a line: do it once a second."""
+        second = int(moment)
+        if second != self._second:
+            self._second, self._clock = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self._clock}.{int((moment - second) * 1e6):06d}Z"

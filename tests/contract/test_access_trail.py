@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,21 @@ async def test_lines_are_written_together_after_a_moment() -> None:
     assert log.lines == []
     await until(lambda: len(log.lines) == 3)
     assert [line["prediction"] for line in log.lines] == ["0", "1", "2"]
-    assert log.lines[0]["timestamp"].endswith("Z")
+
+
+async def test_a_line_has_the_time_of_its_request_to_the_microsecond() -> None:
+    log = Log()
+    trail = AccessTrail("gateway", log.write)
+    before = datetime.now(UTC)
+    for _ in range(2):
+        about = scope()
+        note_access(about, rows=1)
+        trail.add(about, 200)
+        await asyncio.sleep(0)
+    after = datetime.now(UTC)
+    trail.close()
+    times = [datetime.strptime(line["timestamp"], "%Y-%m-%dT%H:%M:%S.%f%z") for line in log.lines]
+    assert before - timedelta(microseconds=1) <= times[0] <= times[1] <= after
 
 
 async def test_a_full_batch_is_written_at_once_and_the_rest_at_the_end() -> None:

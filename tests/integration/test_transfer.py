@@ -77,11 +77,19 @@ def awkward() -> list[Delivery]:
     """Return numbers that the databases spell differently, any script, a duplicate, feedback and unreadable bytes."""
     good = [event(tsh=value, note='日本語 "\\ \u2028 😀', probability=1 / 3) for value in AWKWARD]
     times = [
-        event(time=START.replace(microsecond=micro), reference="5f" * 32, plausible=["negativo", "hipertiroidismo"])
-        for micro in (0, 1, 999_999)
+        event(
+            time=START.replace(microsecond=micro),
+            reference="5f" * 32,
+            plausible=["negativo", "hipertiroidismo"],
+            key_id=key_id,
+        )
+        for micro, key_id in ((0, ""), (1, "3f9c0a61b2d4"), (999_999, "b2d43f9c0a61"))
     ]
     of = orjson.loads(good[0])["id"]
-    feedback = [feedback_event(of, "hipertiroidismo", reason='«ñ» "\\ \u2028\n😀'), feedback_event(of)]
+    feedback = [
+        feedback_event(of, "hipertiroidismo", reason='«ñ» "\\ \u2028\n😀'),
+        feedback_event(of, key_id="3f9c0a61b2d4"),
+    ]
     batch = [delivery(seq, body) for seq, body in enumerate([*good, *times, *feedback], 1)]
     return [*batch, delivery(1, good[0], gateway="g2"), delivery(90, b"\x00\xff"), delivery(91, b"{", gateway="g2")]
 
@@ -122,7 +130,7 @@ async def test_rows_are_equal_after_a_transfer_there_and_back(
         "id, timestamp, output, probabilidad, modelo, modelo_version, modelo_digest, paciente_digest, gateway_id, seq"
     )
     for table, columns, order in (
-        ("predicciones", f"{plain}, hash, referencia, registrado", "id"),
+        ("predicciones", f"{plain}, hash, referencia, registrado, clave_id", "id"),
         ("resultados", "*", "id"),
         ("duplicados", "*", "gateway_id, seq"),
         ("cuarentena", "recibido, motivo, gateway_id, seq, cuerpo, prediccion_id", "gateway_id, seq"),

@@ -58,7 +58,7 @@ def made_up(first: int, number: int) -> Iterator[PredictionRow]:
             referencia=reference_of(rng.randrange(PATIENTS)),
             plausibles=orjson.dumps([output]).decode(),
             registrado=moment,
-            clave_id=None,
+            clave_id=key_of(seq),
             body=b"",
         )
 
@@ -82,7 +82,7 @@ def feedback_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]:
             seq=row.seq + _AFTER,
             hash=row.hash,
             registrado=moment,
-            clave_id=None,
+            clave_id=key_of(row.seq),
             body=b"",
         )
 
@@ -119,6 +119,11 @@ def repeated_feedback_of(rows: Sequence[PredictionRow]) -> Iterator[FeedbackRow]
 def _pool() -> tuple[list[PredictionRow], dict[int, FeedbackRow]]:
     rows = list(made_up(1, _POOL))
     return rows, {each.seq - _AFTER - 1: each for each in feedback_of(rows)}
+
+
+def key_of(seq: int) -> str | None:
+    """Return the id of the key that asked with number `seq`: one of a few, or none."""
+    return f"{seq % 5:012x}" if seq % 5 else None
 
 
 def reference_of(patient: int) -> str:
