@@ -37,7 +37,7 @@ from shared.web.access_trail import AccessTrail
 from shared.web.api_keys import ApiKeyStore, Role
 from shared.web.authorization import Authorizer, may_see_details
 from shared.web.connection import CLOSE
-from shared.web.key_requirement import open_keys
+from shared.web.key_requirement import log_requirement, open_keys
 from shared.web.load_shedding import LoadShedder, server_protocol
 from shared.web.middleware import EdgeMiddleware
 from shared.web.openapi import add_documentation, document
@@ -259,8 +259,6 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
         settings = read_settings(kind)
         configure_logging(settings.log_level, service=service)
         os.umask(UMASK)
-        if restricted := restrict(settings.var):
-            structlog.get_logger().warning("private_files_restricted", folder=str(settings.var), count=restricted)
         arm(settings.failpoint)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, opened))
@@ -275,7 +273,7 @@ def main(service: str, kind: type[S], opened: Opened[S]) -> int:
 
 async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     keys, trail = open_keys(settings), AccessTrail(service)
-    limit = RateLimit(settings.key_rate, settings.key_burst)
+    limit, restricted = RateLimit(settings.key_rate, settings.key_burst), restrict(settings.var)
     registry = CollectorRegistry()
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(_unexpected)
@@ -284,6 +282,9 @@ async def _serve(service: str, settings: S, opened: Opened[S]) -> None:
     connections = allow_open_files(settings.max_connections)
     with contextlib.closing(trail), _listen(settings.host, settings.port) as sock:
         async with opened(settings, registry) as parts:
+            log_requirement(settings, keys)  # here, since a start that fails is one line
+            if restricted:
+                structlog.get_logger().warning("private_files_restricted", folder=str(settings.var), count=restricted)
             app = http_app(f"Predecir: {service}", *parts, _of_keys(keys), registry=registry, draining=stopping)
             shedder = next((part.shedder for part in parts if part.shedder is not None), None)
             server = _Server(

@@ -15,7 +15,7 @@ _CREATE = "create a key with: python -m services.gateway keys create --role medi
 
 
 def open_keys(settings: ServiceSettings) -> ApiKeyStore:
-    """Return the keys, and log in one line whether requests need one.
+    """Return the keys of a service.
 
     Raises:
         SettingsError: keys are needed and there are none; their file cannot be used; or `HOST` is beyond loopback, and
@@ -29,11 +29,15 @@ def open_keys(settings: ServiceSettings) -> ApiKeyStore:
         raise SettingsError(
             "settings: ALLOWED_HOSTS: name the hosts by which clients reach this HOST, such as predecir.example.org"
         )
+    return keys
+
+
+def log_requirement(settings: ServiceSettings, keys: ApiKeyStore) -> None:
+    """Log in one line whether requests need a key."""
     if keys.required:
         structlog.get_logger().info("keys_required", active=keys.active, file=str(settings.keys_file))
     else:
         structlog.get_logger().info("keys_not_required", clients="this machine only")
-    return keys
 
 
 def _missing(settings: ServiceSettings) -> str | None:

@@ -178,7 +178,8 @@ def test_neither_collector_nor_threads_pause_requests_for_long(tmp_path: Path) -
 def test_an_error_that_nothing_catches_is_logged_without_its_values(tmp_path: Path) -> None:
     ended = start(tmp_path, "asyncio.get_running_loop().call_soon(fail)")
     assert ended.returncode == 0, ended.stderr
-    [line] = ended.stderr.splitlines()
+    started, line = ended.stderr.splitlines()
+    assert "keys_not_required" in started
     assert "unexpected_error" in line
     assert "ValueError at <string>:" in line
     assert "Juana" not in line + ended.stdout

@@ -8,7 +8,7 @@ from services.gateway import key_admin
 from services.gateway.key_admin import create
 from shared.settings import ServiceSettings, SettingsError
 from shared.web.api_keys import Role
-from shared.web.key_requirement import open_keys
+from shared.web.key_requirement import log_requirement, open_keys
 from tests.support.waiting import until_now
 
 
@@ -124,12 +124,13 @@ def test_a_revoked_last_key_is_no_way_back(tmp_path: Path) -> None:
 
 
 def test_each_start_logs_in_one_line_whether_keys_are_needed(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
     with capture_logs() as logs:
-        open_keys(settings(tmp_path))
+        log_requirement(chosen, open_keys(chosen))
     assert [line["event"] for line in logs] == ["keys_not_required"]
     keys(tmp_path, "create", "--role", "ops")
     with capture_logs() as logs:
-        open_keys(settings(tmp_path))
+        log_requirement(chosen, open_keys(chosen))
     assert [(line["event"], line["active"]) for line in logs] == [("keys_required", 1)]
 
 
@@ -139,4 +140,4 @@ def test_a_mark_that_cannot_be_written_is_logged(tmp_path: Path) -> None:
     (tmp_path / "var" / "gateway").write_bytes(b"")  # a file in the place of the folder
     with capture_logs() as logs:
         assert open_keys(chosen).required
-    assert [line["event"] for line in logs] == ["keys_mark_not_written", "keys_required"]
+    assert [line["event"] for line in logs] == ["keys_mark_not_written"]
