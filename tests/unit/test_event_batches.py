@@ -53,6 +53,14 @@ def test_a_gateway_sends_no_message_that_is_beyond_the_bounds_of_reading() -> No
     assert EVENTS_PER_MESSAGE <= MOST_EVENTS
 
 
+def test_a_message_is_no_longer_than_its_bound_unless_one_event_is() -> None:
+    sizes = [1000] * 9 + [5000, 10]
+    deliveries = [Delivery("g", seq, b"x" * size) for seq, size in enumerate(sizes, 1)]
+    assert [len(batch.seqs) for batch in split(deliveries, 200, 4100)] == [4, 4, 1, 1, 1]
+    two = [Delivery("g", seq, b"x" * 100) for seq in (1, 2)]
+    assert [len(batch.body) for batch in split(two, 200, 204)] == [204]  # two brackets, a comma and a line break
+
+
 def test_any_reader_of_cloudevents_understands_the_body() -> None:
     events = [b'{"id":"a","note":"x,\\ny"}', b'{"id":"b"}']
     [batch] = split([Delivery("g", seq, event) for seq, event in enumerate(events, 1)], 10)
