@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,3 +40,14 @@ def test_a_folder_with_spaces_and_quotes_is_one_word_for_the_shell(tmp_path: Pat
     values = (f"PREDECIR_PARAMS={folder}/params.yaml", "PY=pwd #")  # prints the folder; the rest is a comment
     result = subprocess.run([*command, *values], cwd=ROOT, capture_output=True, text=True, check=False)
     assert set(result.stdout.splitlines()) == {str(folder)}, result.stderr
+
+
+def test_the_brokers_tests_run_on_the_image_of_the_stack() -> None:
+    command = ["make", "--dry-run", "--old-file=.venv/.uv", "--old-file=.venv/.dev", "test-broker"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["rabbitmq"]["image"]
+    words = lines.replace("'", "").split()
+    assert f"TEST_RABBITMQ_IMAGE={image}" in words
+    files = [word for word in words if word.startswith("tests/")]
+    assert files
+    assert [file for file in files if not (ROOT / file).exists()] == []
