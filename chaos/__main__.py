@@ -13,13 +13,13 @@ from chaos.faults.injection import HELD, KILLS
 from chaos.load.plan import Plan
 from chaos.programs import CLOCK, SERVERS, require
 from chaos.scenarios.local import LOCAL_HELD, run_local
-from chaos.scenarios.server import POISON, run_server
+from chaos.scenarios.server import POISON, PUBLISHER, run_server
 from chaos.stopping import stoppable
 from tests.support.machine import fsync_ms, machine
 from tests.support.paths import ROOT
 
 _RUNS = {"server": run_server, "local": run_local}
-CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, *LOCAL_HELD, POISON)})
+CATEGORIES = sorted({kind.split("-")[0] for kind in (*KILLS, *HELD, *LOCAL_HELD, POISON, PUBLISHER)})
 
 
 def main() -> int:

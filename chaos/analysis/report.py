@@ -76,6 +76,13 @@ def _rest(report: Mapping[str, Any]) -> Iterator[str]:
         f"{poison['delivered_twice']:,} messages twice. {poison['quarantined']} events are in quarantine: "
         f"{poison.get('unexpected', 0)} of them are valid, and {poison.get('missing', 0)} poisonous ones are missing."
     )
+    if false := report.get("publisher"):
+        yield ""
+        yield (
+            f"A hostile publisher sent {false['sent']} false messages of {len(false['kinds'])} kinds. Of their events "
+            f"{false['quarantined']} are in quarantine, and {false['believed']} were recorded. The accounts of "
+            f"{false['claimed']} gateways have a number that only it stated."
+        )
     yield ""
     yield "Exit codes of the processes (-9: killed): " + "; ".join(
         f"{name} " + ", ".join(f"{code}: {number}" for code, number in sorted(codes.items()))

@@ -18,6 +18,7 @@ from chaos.analysis.recorded_rows import fetched, rows
 from chaos.analysis.recovery import recoveries
 from chaos.analysis.verdict import judge
 from chaos.faults.foreign_publisher import ForeignPublisher
+from chaos.faults.hostile_publisher import FAR, HostilePublisher
 from chaos.faults.injection import HELD, KILLS
 from chaos.faults.schedule import Schedule
 from chaos.load.client import read
@@ -32,6 +33,9 @@ from tests.support.waiting import until
 
 POISON = "poison"
 """The category of faults that are messages in the queue."""
+PUBLISHER = "publisher"
+"""The category of false messages in the name of gateways."""
+_HOSTILE_SECONDS = 1
 _POISON_SECONDS = 2
 _DOUBLED_SHARE = 0.1
 _WARMING_SECONDS = 3
@@ -54,7 +58,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         schedule = Schedule(stack, random.Random(plan.seed), plan.chosen(KILLS), plan.chosen(HELD))  # noqa: S311 - repeatable
         async with background(watcher.run()):
             began = time.monotonic()
-            async with clients(plan, stack.url, folder) as files, _disturbed(plan, stack) as publisher:
+            async with clients(plan, stack.url, folder) as files, _disturbed(plan, stack) as (publisher, hostile):
                 await asyncio.sleep(_WARMING_SECONDS)
                 await schedule.run(kills=plan.kills, seconds=plan.seconds)
                 asking = time.monotonic() - began
@@ -63,16 +67,23 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
         requests = [line for file in files for line in read(file)]
         await _release(stack, folder)
         recorded = {row.id: row for row in await rows(stack)}
-        poison = _poison(publisher, set(recorded), await _set_aside(stack))
-        for event_id in (event_id for sent in publisher.sent for event_id in sent.recorded):
+        aside = await _set_aside(stack)
+        false = await _false_messages(hostile, stack, aside)
+        for event_id in (event_id for sent in hostile.sent for event_id in sent.false_ids):
             recorded.pop(event_id, None)  # rows of no request
+        maybe_aside = {body for sent in hostile.sent for body in sent.aside}
+        poison = _poison(publisher, set(recorded), [body for body in aside if body not in maybe_aside])
+        for event_id in (event_id for sent in publisher.sent for event_id in sent.recorded):
+            recorded.pop(event_id, None)  # the same
         verdict = judge(requests, recorded.values())
         readied = {process.name: process.readied for process in stack.processes}
         return {
             "profile": "server",
             "plan": {**asdict(plan), "faults": sorted(plan.faults)},
             "verdict": asdict(verdict),
-            "holds": verdict.holds and closed and not poison["missing"] and not poison["unexpected"],
+            "holds": verdict.holds
+            and closed
+            and not (poison["missing"] or poison["unexpected"] or false["believed"] or false["claimed"]),
             "answers_per_second": verdict.answered / asking,
             "faults": recoveries(schedule.injected, requests, watcher.samples, readied),
             "kills": schedule.killed,
@@ -82,22 +93,45 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             "account_closes": closed,
             "account": await account(stack.services["recorder"][0].url),
             "poison": poison,
+            "publisher": false,
         }
 
 
 @asynccontextmanager
-async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[ForeignPublisher]:
-    """Publish poison and second deliveries meanwhile, if `plan` has that category."""
+async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[tuple[ForeignPublisher, HostilePublisher]]:
+    """Publish poison and second deliveries, and false messages meanwhile, if `plan` has these categories."""
+    url, names = stack.around.rabbit.url, topology("predecir")
+    hostile = HostilePublisher(url, names, pause_seconds=_HOSTILE_SECONDS)
     publisher = ForeignPublisher(
-        stack.around.rabbit.url,
-        topology("predecir"),
+        url,
+        names,
         SECRET,
         seed=plan.seed,
         poison_seconds=_POISON_SECONDS,
         doubled_share=_DOUBLED_SHARE,
     )
-    async with publisher.running(_DRAIN_SECONDS) if POISON in plan.faults else nullcontext():
-        yield publisher
+    async with (
+        publisher.running(_DRAIN_SECONDS) if POISON in plan.faults else nullcontext(),
+        background(hostile.run()) if PUBLISHER in plan.faults else nullcontext(),
+    ):
+        yield publisher, hostile
+
+
+async def _false_messages(hostile: HostilePublisher, stack: SupervisedStack, aside: Sequence[bytes]) -> dict[str, Any]:
+    """Compare what the database has with what the hostile publisher sent.
+
+    `believed`: false events that are rows; `claimed`: gateways whose account has a false number.
+    """
+    false_ids = {event_id for sent in hostile.sent for event_id in sent.false_ids}
+    rows_of_events = await fetched(stack, "SELECT id::text FROM predicciones UNION ALL SELECT id::text FROM resultados")
+    accounts = await account(stack.services["recorder"][0].url)
+    return {
+        "sent": hostile.kinds.total(),
+        "kinds": dict(hostile.kinds),
+        "quarantined": len({body for sent in hostile.sent for body in sent.aside} & set(aside)),
+        "believed": sum(row["id"] in false_ids for row in rows_of_events),
+        "claimed": sum(each["respondidas"] >= FAR for each in accounts),
+    }
 
 
 def _poison(publisher: ForeignPublisher, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
