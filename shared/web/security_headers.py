@@ -25,8 +25,11 @@ CLOSED = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def styles_policy(page: bytes) -> str:
-    """Return the policy that allows the inline styles of `page`, and nothing else."""
-    return f"default-src 'none'; style-src {inline_sources(page, 'style')}; {CLOSED}"
+    """Return the policy that allows the inline styles of `page`, and nothing else.
+
+    `sandbox` also stops a `meta` element that would lead to another address.
+    """
+    return f"default-src 'none'; style-src {inline_sources(page, 'style')}; {CLOSED}; sandbox"
 
 
 def inline_sources(page: bytes, element: str) -> str:

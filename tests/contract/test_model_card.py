@@ -51,6 +51,7 @@ async def test_the_card_is_sent_under_a_policy_for_its_own_style(tmp_path: Path)
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "sandbox",
     ]
 
 

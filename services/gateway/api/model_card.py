@@ -13,6 +13,9 @@ from shared.web.problems import Problem, ProblemError
 from shared.web.routing import PUBLIC, Router
 from shared.web.security_headers import styles_policy
 
+_HEADERS = {name: value for name, value in HEADERS.items() if name != "Cross-Origin-Opener-Policy"}
+"""Those of a page; browsers open no sandboxed one with an opener policy, and it has an origin of its own anyway."""
+
 
 def card_router(cards: Cards, deadline_seconds: float) -> Router:
     """Build the route; `cards` may take `deadline_seconds`."""
@@ -37,6 +40,6 @@ def card_router(cards: Cards, deadline_seconds: float) -> Router:
             raise ProblemError(503, "modelo", detail, retry_after=1, reason=str(error) or None) from None
         if card is None:
             raise ProblemError(404, "sin_ficha", "La versión del modelo que responde ahora no tiene ficha.")
-        return HTMLResponse(card, headers=HEADERS | {"Content-Security-Policy": styles_policy(card)})
+        return HTMLResponse(card, headers=_HEADERS | {"Content-Security-Policy": styles_policy(card)})
 
     return router
