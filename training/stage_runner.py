@@ -1,5 +1,6 @@
 """Running a command: progress lines, one line for the summary or the error, and the exit code."""
 
+import re
 import signal
 import sys
 import threading
@@ -18,11 +19,18 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and SIGINT, as in shells."""
 _HEARTBEAT_SECONDS = 8
 """Below ten seconds by what a process needs to start."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _line_printed = threading.Event()
+
+
+def plain(text: str) -> str:
+    """Return `text` without control characters, with which a registry's text could forge lines of a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def log_line(name: str, text: str) -> None:
     """Print one line of progress of stage or command `name`."""
+    text = "\n".join(map(plain, text.split("\n")))
     print(f"{name:<9} {text}", flush=True)  # noqa: T201 - the pipeline's output for people
     _line_printed.set()
 
@@ -77,5 +85,5 @@ def run(name: str, work: Callable[[], str]) -> int:
 def _failed(name: str, error: Exception | str, code: int) -> int:
     """Print each line of `error`, which is one problem; return the exit code."""
     for line in str(error).splitlines() or [""]:
-        print(f"{name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the command's error for people
+        print(f"{name}: {plain(line)}", file=sys.stderr, flush=True)  # noqa: T201 - the command's error for people
     return code

@@ -227,3 +227,28 @@ async def test_a_registry_that_redirects_is_not_followed(home: Path) -> None:
             await asyncio.to_thread(ModelRegistry, "inventada", uri=uri, var=home / "var")
     assert requested
     assert "/elsewhere" not in requested
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (400, '{"error_code": "X", "message": "' + "y" * 10_000 + '"}', "X: yyy"),
+        (401, "who?", "API request to endpoint"),
+        (200, '{"experiment": 3}', "does not answer as MLflow does"),
+    ],
+)
+async def test_what_a_registry_answers_is_one_short_line_without_the_password(
+    home: Path, status: int, body: str, reason: str
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        del request
+        return web.Response(status=status, text=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/")).rstrip("/").replace("//", "//ana:geheim@")
+        with pytest.raises(RegistryError, match=f"^model registry 127.*: {reason}") as raised:
+            await asyncio.to_thread(ModelRegistry, "inventada", uri=url, var=home / "var")
+    assert len(str(raised.value)) < 400
+    assert "geheim" not in str(raised.value)

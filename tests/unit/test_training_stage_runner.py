@@ -72,3 +72,16 @@ def test_a_paused_heartbeat_prints_nothing(capsys: pytest.CaptureFixture[str]) -
     with heartbeat("pipeline", seconds=0.01, pause=pause):
         until_now(lambda: len(checks) > 2)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\r", "\x9b", "\x00", "\u202e", "\u2028"])
+def test_a_text_of_the_registry_cannot_control_the_terminal(character: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> NoReturn:
+        raise DataError(f"said{character}[2J")
+
+    log_line("promote", f"said{character}[2J\nand more")
+    assert run("promote", fail) == 65
+    printed = capsys.readouterr()
+    assert printed.out == "promote   said\N{REPLACEMENT CHARACTER}[2J\nand more\n"
+    assert printed.err.startswith("promote: said")
+    assert character not in printed.err

@@ -9,6 +9,7 @@ import sys
 
 from training.context import TrainingContext
 from training.registry.promotion_log import PromotionLog, StoredEntry
+from training.stage_runner import plain
 
 _COLUMNS = ("entry", "when (UTC)", "alias", "from", "to", "action", "who", "gates", "reason")
 
@@ -22,7 +23,7 @@ def main(arguments: argparse.Namespace, context: TrainingContext) -> str:
     """Print the log; return an empty summary."""
     log = context.model_registry.promotion_log()
     lines = [as_json(stored, log) for stored in log.entries] if arguments.json else as_table(log)
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
     return ""
 
 

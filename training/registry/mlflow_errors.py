@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 
 from alembic.util import CommandError
+from google.protobuf.json_format import ParseError
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from training.errors import RegistryError
 
 _DISK_ERRORS = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOSPC, errno.EPERM, errno.EROFS}
+_LONGEST_TEXT = 300
 _RESTORE = "restore it from the backup (docs/operations/running.md)"
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "end the other program that uses it, or wait for it, and repeat the command",
@@ -26,7 +28,7 @@ def translate_errors(uri: str) -> Iterator[None]:
     """Raise a RegistryError in place of exceptions of MLflow and its database; it names `uri` without credentials."""
     try:
         yield
-    except (MlflowException, CommandError, SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except (MlflowException, CommandError, SQLAlchemyError, sqlite3.Error, OSError, ParseError) as error:
         message = f"model registry {uri.rpartition('@')[2]}: {_root_cause(error)}"
         raise RegistryError(message) from error
 
@@ -40,6 +42,8 @@ def _root_cause(error: BaseException) -> str:
         return f"its tables are of another program, or of a newer MLflow; {_RESTORE}"
     if isinstance(root, OSError):
         return root.strerror if root.errno in _DISK_ERRORS and root.strerror else "cannot be reached"
-    text = str(root).strip().partition("\n")[0]
+    if isinstance(error, ParseError):
+        return "does not answer as MLflow does"
+    text = str(root).strip().partition("\n")[0][:_LONGEST_TEXT]  # a server's text may have any length
     remedy = _REMEDIES.get(getattr(root, "sqlite_errorcode", 0) & 0xFF)  # the rest is the extended code
     return f"{text}; {remedy}" if remedy else text
