@@ -31,8 +31,8 @@ MOST_CONNECTIONS = 1000
 CLOSE = (b"connection", b"close")
 """Header of every response of a server that drains: clients then connect elsewhere."""
 
-_PIECE = 16 * 1024
-"""Bytes that are parsed before the bounds are checked again; a read may have 16 times as many."""
+_PIECE, _BODY_PIECE = 2 * 1024, 16 * 1024
+"""Bytes that are parsed before the bounds are checked again, outside a body and in one; a read may have 256 KiB."""
 _AUTHORITY = re.compile(rb"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 
 
@@ -83,8 +83,9 @@ class Connection(CoalescingProtocol):
             return
         rest = memoryview(data)
         while rest and not self.transport.is_closing() and self._rejected is None:
-            self._receive(rest[:_PIECE])
-            rest = rest[_PIECE:]
+            size = _BODY_PIECE if self._within and not self._is_in_head() else _PIECE
+            self._receive(rest[:size])
+            rest = rest[size:]
 
     def send_400_response(self, msg: str) -> None:
         """Reject bytes that are not HTTP; see `_reject`."""
