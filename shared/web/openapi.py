@@ -25,7 +25,7 @@ _KEY = {
 _GUARDED = {
     "401": "Hace falta una clave, o la enviada no es válida",
     "403": "La clave no permite esta operación",
-    "429": "La clave hace demasiadas peticiones por segundo",
+    "429": "La clave hace demasiadas peticiones por segundo, o de la dirección llegan muchas claves no válidas",
 }
 
 

@@ -24,6 +24,7 @@ class WriteCoalescer:
     def __init__(self, transport: asyncio.Transport, call_soon: Callable[[Callable[[], None]], object]) -> None:
         """Write to `transport`; all other attributes are those of `transport`."""
         self._transport, self._call_soon = transport, call_soon
+        self.is_closing = transport.is_closing  # once per response: `__getattr__` would cost as much as the call
         self._pending = b""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the transport

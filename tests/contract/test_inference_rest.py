@@ -407,7 +407,7 @@ async def test_rejected_keys_have_the_error_body_of_the_protocol(inference: Infe
         http_app("test", inference.part, registry=CollectorRegistry()), "localhost", ApiKeyStore(path), RateLimit(1, 1)
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}"}, 403)):
+        for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}"}, 403), ({"Host": "localhost:a"}, 400)):
             response = await client.post(f"{MODEL}/infer", json=body(ROWS[:1]), headers=headers)
             assert response.status_code == status
             assert ErrorBody.model_validate_json(response.content).error.isascii()

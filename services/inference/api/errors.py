@@ -24,6 +24,8 @@ class OpenInferenceProblemError(ProblemError):
 
 
 _DETAILS: dict[int | str, str] = {
+    "host_no_valido": "send one Host, with a number as port if any, and no other host in the address",
+    "claves_no_validas": "this key is not valid, nor were many others from this address; wait a moment",
     "barra_final": "no address of this server ends with a slash; repeat the request without it",
     401: "send a valid key, as Authorization: Bearer KEY",
     403: "this key, host or origin may not do this",
