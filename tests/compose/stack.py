@@ -76,14 +76,14 @@ class ComposeStack:
         """Yield a client with a key of `role`, once a gateway knows the key."""
         headers = {"Authorization": f"Bearer {self.key(role)}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=20) as client:
-            until_now(lambda: client.get("/docs").status_code == httpx.codes.OK, seconds=60)
+            until_now(lambda: client.get("/docs").status_code == httpx.codes.OK, seconds=60, every=1)
             yield client
 
     def _run(self, *command: str, seconds: float = _COMMAND_SECONDS) -> str:
         ended = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, **self.environment},
+            env={**_shell(), **self.environment},
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -91,6 +91,11 @@ class ComposeStack:
         )
         assert ended.returncode == 0, f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr[-4000:]}"
         return ended.stdout
+
+
+def _shell() -> dict[str, str]:
+    """Return the environment of this process without settings of the stack: they would replace those of its `.env`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREDECIR_")}
 
 
 @contextmanager

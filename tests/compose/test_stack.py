@@ -52,7 +52,7 @@ async def the_accounts_close(stack: ComposeStack) -> None:
             speaking = [gateway for gateway in answer.json()["gateways"] if not gateway["en_silencio"]]
             return len(speaking) >= len(stack.containers("gateway"))
 
-        await until(heard, seconds=60)
+        await asyncio.to_thread(until_now, heard, seconds=60, every=1)  # the balancer slows many 401
         account = client.get("/conciliacion").json()
     assert account["diferencia"] == 0
     assert sum(gateway["en_outbox"] + gateway["en_camino"] for gateway in account["gateways"]) == 0
@@ -71,7 +71,7 @@ def test_an_answer_through_the_balancer_becomes_a_row_in_postgresql(stack: Compo
     until_now(lambda: recorded(stack, [answer.json()["id"]]) != set(), seconds=30)
     with stack.client("analista") as client:
         path = f"/predicciones/{answer.json()['id']}"
-        until_now(lambda: client.get(path).status_code == 200, seconds=60)
+        until_now(lambda: client.get(path).status_code == 200, seconds=60, every=1)  # the balancer slows many 401
         assert client.get(path).json()["output"] == answer.json()["prediccion"]
 
 
@@ -95,11 +95,50 @@ def test_a_service_may_not_do_what_another_does(stack: ComposeStack) -> None:
     assert stack.sql("SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = 'recorder'") == ["f"]
 
 
-@pytest.mark.parametrize("service", ["gateway", "inference", "recorder"])
+PUBLIC = {"rabbitmq": "", "postgres": "postgres", "s3": "", "haproxy": "haproxy"}
+"""The services of public images, and the users that docker-compose.yml, or the image, gives them."""
+
+
+@pytest.mark.parametrize("service", ["gateway", "inference", "recorder", "mlflow", *PUBLIC])
 def test_a_container_can_change_nothing_but_its_volumes(stack: ComposeStack, service: str) -> None:
     (container, *_) = stack.containers(service)
     told = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.Config.User}}"
-    assert stack.docker("inspect", "--format", told, container).strip() == "true [ALL] predecir"
+    user = PUBLIC.get(service, "predecir")
+    read_only = "false" if service == "rabbitmq" else "true"
+    assert stack.docker("inspect", "--format", told, container).strip() == f"{read_only} [ALL] {user}".strip()
+
+
+def reaches(stack: ComposeStack, service: str, port: int) -> bool:
+    """Return whether a gateway can open a connection to `port` of `service`, by its name or by any of its addresses."""
+    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    addresses = stack.docker("inspect", "--format", template, *stack.containers(service)[:1]).split()
+    script = (
+        "import socket, sys\n"
+        "for host in sys.argv[2:]:\n"
+        "    try: socket.create_connection((host, int(sys.argv[1])), 2); print(host)\n"
+        "    except OSError: pass"
+    )
+    return bool(stack.compose("exec", "-T", "gateway", "python", "-c", script, str(port), service, *addresses).strip())
+
+
+def test_a_gateway_reaches_the_balancer_and_the_broker_and_nothing_else(stack: ComposeStack) -> None:
+    ports = {"postgres": 5432, "mlflow": 5000, "s3": 8333, "inference": 8001, "recorder": 8002}
+    assert {service for service, port in ports.items() if reaches(stack, service, port)} == set()
+    assert reaches(stack, "haproxy", 8001)
+    assert reaches(stack, "rabbitmq", 5672)
+
+
+def test_a_401_is_logged_by_the_balancer(stack: ComposeStack) -> None:
+    assert httpx.post(f"{stack.url}/predecir", json=PATIENT).status_code == 401
+    until_now(lambda: " 401 " in stack.compose("logs", "--no-log-prefix", "haproxy"), seconds=30, every=1)
+
+
+def test_an_analyst_has_a_limit_of_time_and_no_large_objects(stack: ComposeStack) -> None:
+    settings = "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 'analista'::regrole ORDER BY 1"
+    assert stack.sql(settings) == ["default_transaction_read_only=on", "statement_timeout=60s"]
+    functions = ("lo_create(oid)", "lo_creat(int)", "lo_from_bytea(oid, bytea)")
+    rights = ", ".join(f"has_function_privilege('analista', '{function}', 'EXECUTE')" for function in functions)
+    assert stack.sql(f"SELECT {rights}") == ["f|f|f"]
 
 
 async def test_replicas_share_the_load(stack: ComposeStack, key: str) -> None:
@@ -220,14 +259,21 @@ def test_a_version_names_the_commit_of_its_image(stack: ComposeStack) -> None:
     assert (manifest["git_commit"], manifest["git_dirty"]) == (COMMIT, False)
 
 
-def test_a_mounted_certificate_makes_the_balancer_speak_tls(stack: ComposeStack) -> None:
+def test_with_a_certificate_the_balancer_speaks_tls_and_refuses_clear_text(stack: ComposeStack) -> None:
     certificate = self_signed(stack.folder / "var/compose/tls/predecir.pem")
-    with (stack.folder / ".env").open("a") as file:
-        file.write("PREDECIR_TLS=1\n")
-    stack.compose("up", "-d", "--wait", "--no-build", "haproxy")
-    with httpx.Client(base_url=stack.tls_url, verify=ssl.create_default_context(cadata=certificate)) as client:
-        until_now(lambda: client.get("/health/ready").status_code == 200, seconds=60)
-        assert client.post("/predecir", json=PATIENT).status_code == 401
+    settings = stack.folder / ".env"
+    before = settings.read_text()
+    settings.write_text(f"{before}PREDECIR_TLS=1\n")
+    try:
+        stack.compose("up", "-d", "--wait", "--no-build", "haproxy")
+        with httpx.Client(base_url=stack.tls_url, verify=ssl.create_default_context(cadata=certificate)) as client:
+            until_now(lambda: client.get("/health/ready").status_code == 200, seconds=60)
+            rejected = client.post("/predecir", json=PATIENT)
+        assert (rejected.status_code, "strict-transport-security" in rejected.headers) == (401, True)
+        assert httpx.post(f"{stack.url}/predecir", json=PATIENT).status_code == 403
+    finally:
+        settings.write_text(before)
+        stack.compose("up", "-d", "--wait", "--no-build", "haproxy")
 
 
 async def test_the_stack_starts_from_what_it_verified_when_mlflow_does_not_start(stack: ComposeStack, key: str) -> None:

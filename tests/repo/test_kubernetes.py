@@ -234,6 +234,26 @@ def test_pods_may_do_nothing_they_need_not(overlay: Path) -> None:
 
 
 @each
+def test_the_namespace_admits_restricted_pods_only_and_brokers_are_such(overlay: Path) -> None:
+    [namespace] = of_kind("Namespace", overlay)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    [broker] = of_kind("RabbitmqCluster", overlay)
+    spec = broker["spec"]["override"]["statefulSet"]["spec"]["template"]["spec"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    for only in (*spec["containers"], *spec["initContainers"]):
+        assert only["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+@each
+def test_pods_have_a_limit_in_number_and_memory(overlay: Path) -> None:
+    [limits], [quota] = of_kind("LimitRange", overlay), of_kind("ResourceQuota", overlay)
+    assert "memory" in limits["spec"]["limits"][0]["default"]
+    counted = ("replicas", "maxReplicas", "maxReplicaCount", "instances")
+    largest = [thing["spec"][name] for thing in objects(overlay) for name in counted if name in thing.get("spec", {})]
+    assert int(quota["spec"]["hard"]["pods"]) > 2 * sum(largest) - len(largest)
+
+
+@each
 def test_every_pod_has_a_policy_and_nothing_is_open_without_one(overlay: Path) -> None:
     policies = {thing["metadata"]["name"]: thing["spec"] for thing in of_kind("NetworkPolicy", overlay)}
     assert policies["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
