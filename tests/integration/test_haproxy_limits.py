@@ -22,13 +22,12 @@ from tests.support.certificate import self_signed
 from tests.support.haproxy import Deployed, haproxy_deployed
 from tests.support.http2 import Http2Client, http2_client
 from tests.support.raw_http import RawClient, served
+from tests.support.unfinished import LARGEST_ADDRESS, LARGEST_BODY, LARGEST_FIELDS, SOURCES, UNFINISHED, unfinished
 from tests.support.waiting import until
 
 KEY = "pdk_doctor"
-SOURCES = [f"127.0.1.{number}" for number in range(1, 11)]
 PER_SOURCE = 100
 """Silent requests of each source: below the limit of a source, and with 10 sources 8 times a gateway's 128 places."""
-LARGEST_BODY, LARGEST_FIELDS, LARGEST_ADDRESS = 49_152, 10_000, 4_000
 REQUESTS_OF_SOURCE, CONNECTIONS_OF_SOURCE, UNAUTHORISED_OF_SOURCE = 128, 1_024, 100
 SECONDS = 60
 
@@ -129,36 +128,6 @@ async def front(folder: Path, *, tls: bool = False, proxies: str | None = None) 
 
         await until(ready, seconds=SECONDS)
         yield running
-
-
-CHUNKED = "Transfer-Encoding: chunked\r\n"
-
-
-def unfinished(*, fields: str = "", address: str = "/predecir", sent: bytes = b"") -> bytes:
-    """Return a request without a key whose body does not end."""
-    return f"POST {address} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode() + sent
-
-
-def chunk(size: int) -> bytes:
-    return b"%x\r\n" % size + b" " * size + b"\r\n"
-
-
-FIELDS = "".join(f"X-{number}: {'a' * 1_000}\r\n" for number in range(9))
-UNFINISHED = {
-    "nothing of a small body": (unfinished(fields="Content-Length: 50\r\n"), 408),
-    "half of a body": (unfinished(fields="Content-Length: 40000\r\n", sent=b" " * 20_000), 408),
-    "half of a body that is too large": (unfinished(fields="Content-Length: 100000\r\n", sent=b" " * 20_000), 413),
-    "a chunk": (unfinished(fields=CHUNKED, sent=chunk(30_000)), 408),
-    "a chunk that is too large": (unfinished(fields=CHUNKED, sent=chunk(65_535)), 413),
-    "all that the limits allow": (
-        unfinished(
-            fields=FIELDS + f"X: {'a' * (LARGEST_FIELDS - len(FIELDS) - 60)}\r\n" + CHUNKED,
-            address="/predecir?" + "a" * (LARGEST_ADDRESS - 10),
-            sent=chunk(1) * 100 + chunk(LARGEST_BODY - 100),
-        ),
-        408,
-    ),
-}
 
 
 @asynccontextmanager
