@@ -103,7 +103,7 @@ URLS = [
     "sqlite:///./predicciones.db",
     "postgresql://ana:s%40creto@db.example.org:5432/clinica?sslmode=verify-full&sslrootcert=/etc/ca.pem",
     "postgres://ana:s@[::1]:5432,db2:5433/clinica?target_session_attrs=read-write&connect_timeout=5&options=-c%20x%3D1",
-    "postgresql:///clinica?host=/var/run/postgresql&application_name=a&channel_binding=prefer",
+    "postgresql://ana@/clinica?host=/var/run/postgresql&application_name=a&channel_binding=prefer",
 ]
 BROKER_URLS = ["amqp://gateway:s%40creto@rabbit:5672/predecir", "amqps://u:p@[::1]/%2f?heartbeat=5"]
 
@@ -112,7 +112,7 @@ BROKER_URLS = ["amqp://gateway:s%40creto@rabbit:5672/predecir", "amqps://u:p@[::
 class Parser:
     """A parser, the errors it documents, and its inputs.
 
-    `read` uses up the parser on one input. `mutant` returns an input; `example` is the model of generated inputs, whose
+    `read` runs the parser on one input. `mutant` returns an input; `example` is the model of generated inputs, whose
     JSON is `written` as an input.
     """
 
