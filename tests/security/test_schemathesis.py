@@ -22,6 +22,8 @@ RISK = "Schemathesis"
 EXAMPLES = 10
 """Requests of each operation and phase that are made at random, beside all that cover the document."""
 SEED = 20_261_130
+ANSWER_SECONDS, RUN_SECONDS = 60, 900
+"""Longest waits for one answer and for a run, which takes 10 to 20 s of CPU: a hang fails, a busy machine does not."""
 
 
 def schemathesis(url: str, folder: Path, key: str | None = None, *words: str, settings: str = "") -> str:
@@ -32,6 +34,7 @@ def schemathesis(url: str, folder: Path, key: str | None = None, *words: str, se
     config.write_text((ROOT / "docs/schemathesis.toml").read_text() + settings)
     command = [SCHEMATHESIS, "--no-color", "--config-file", config, "run", f"{url}/openapi.json", "--checks", "all"]
     command += ["--max-examples", str(EXAMPLES), "--seed", str(SEED), "--warnings", "off", *words]
+    command += ["--request-timeout", str(ANSWER_SECONDS)]
     if key is not None:
         command += ["--header", f"Authorization: Bearer {key}"]
     ended = subprocess.run(
@@ -41,7 +44,7 @@ def schemathesis(url: str, folder: Path, key: str | None = None, *words: str, se
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=RUN_SECONDS,
     )
     assert ended.returncode in {0, 1}, ended.stdout + ended.stderr  # 1: it found something
     return ended.stdout
