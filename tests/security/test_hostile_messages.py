@@ -73,3 +73,14 @@ async def test_every_hostile_event_is_recorded_or_quarantined(recorder: Recorder
         tries.add(
             account, success=account["diferencia"] != 0 or gateway["respondidas"] != MESSAGES * EVENTS_PER_MESSAGE
         )
+
+
+async def test_no_hostile_event_costs_readers_a_page(recorder: Recorder, attack: Attack) -> None:
+    rng = random.Random(SEED + 1)  # noqa: S311 - the same events in every run, not keys
+    with attack(RISK, "hostile events that cost readers a page") as tries:
+        for message in range(MESSAGES):
+            first = 1 + message * EVENTS_PER_MESSAGE
+            batch = [Delivery("gateway-1", first + each, hostile_event(rng)) for each in range(EVENTS_PER_MESSAGE)]
+            await recorder.store.record(batch)
+            response = await recorder.client.get("/predicciones", params={"limite": 500})
+            tries.add(f"message {message}: {response.status_code}", success=not response.is_success)

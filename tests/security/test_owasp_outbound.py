@@ -172,3 +172,20 @@ def test_no_wrong_answer_of_inference_becomes_a_diagnosis(services: Attacked, at
         for Hostile.status, Hostile.content in hostile_answers(genuine):
             answer = gateway.post("/predecir", PATIENT)
             tries.add((Hostile.status, Hostile.content[:200], answer.status), success=answer.status != 503)
+
+
+def test_no_number_that_is_no_probability_becomes_a_diagnosis(
+    services: Attacked, attack: Attack, tmp_path: Path
+) -> None:
+    body, key = infer_body(known_digests=""), services.key(Role.SERVICIO)
+    genuine = services["inference"].send("POST", INFER, key=key, headers=JSON, body=body).json
+    with (
+        attack(CONSUMPTION, "answers of inference without probabilities") as tries,
+        answering(Hostile) as url,
+        gateway_of(url, tmp_path / "gateway") as gateway,
+    ):
+        for number in (2.0, -1.0, 1e308, float("inf"), float("nan")):
+            output = genuine["outputs"][0] | {"data": [number] * 7}
+            Hostile.status, Hostile.content = 200, json.dumps(genuine | {"outputs": [output]}).encode()
+            answer = gateway.post("/predecir", PATIENT)
+            tries.add((number, answer.status), success=answer.status != 503)
