@@ -88,11 +88,12 @@ async def _act(database: Database, row_id: int, arguments: Namespace) -> bool:
 
 
 async def _chosen(database: Database, arguments: Namespace) -> Sequence[int]:
-    if arguments.action != "replay":
-        return arguments.ids
-    if arguments.gateway is not None:
+    if arguments.action == "replay" and arguments.gateway is not None:
         return await messages_claiming(database, arguments.gateway)
-    return await _all_ids(database) if arguments.all else arguments.ids
+    if arguments.action == "replay" and arguments.all:
+        return await _all_ids(database)
+    ids: list[int] = arguments.ids
+    return ids
 
 
 async def _all_ids(database: Database) -> Sequence[int]:
