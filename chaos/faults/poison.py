@@ -13,7 +13,7 @@ from random import Random
 import orjson
 from pamqp.common import FieldValue
 
-from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
+from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_SEQ, Batch, split
 from shared.contracts.gateway_proof import Claim, GatewayKey
 from shared.contracts.transport import Delivery
 from tests.support.recorder_suite import event
@@ -74,7 +74,7 @@ class PoisonFactory:
     def forged(self, *, signed: bool) -> Poison:
         """Return a message in the name of another gateway: without a proof, or with that of its own gateway."""
         other = GatewayKey(self.seed.randbytes(32)).gateway_id
-        [batch] = split([Delivery(other, self.seed.randrange(1, 2**62), self.good())], 1)
+        [batch] = split([Delivery(other, self.seed.randrange(1, LARGEST_SEQ), self.good())], 1)
         return Poison(batch.body, batch.body, headers={**batch.headers, **(self.proof(batch) if signed else {})})
 
 
@@ -118,7 +118,7 @@ def _genuine_under_other_numbers(factory: PoisonFactory) -> Poison:
     if factory.genuine is None:
         return factory.forged(signed=True)
     body, headers = factory.genuine
-    return Poison(body, body, headers={**headers, "first-seq": factory.seed.randrange(2**61, 2**62)})
+    return Poison(body, body, headers={**headers, "first-seq": factory.seed.randrange(LARGEST_SEQ // 2, LARGEST_SEQ)})
 
 
 def _from_a_nameless_gateway(factory: PoisonFactory) -> Poison:

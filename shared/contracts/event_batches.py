@@ -69,7 +69,7 @@ def unpack(content_type: str | None, headers: Mapping[str, object], body: bytes)
         raise BatchError(f"not of type {CONTENT_TYPE}")
     if len(body) > LARGEST_BODY:
         raise BatchError(f"longer than {LARGEST_BODY} bytes")
-    if not (isinstance(gateway_id, str) and gateway_id and isinstance(first, int) and isinstance(count, int)):
+    if not (isinstance(gateway_id, str) and gateway_id and type(first) is type(count) is int):  # True is an int, too
         raise BatchError(f"without the headers {_GATEWAY}, {_FIRST} and {_EVENTS}")
     if not re.fullmatch(GATEWAY_ID, gateway_id):
         raise BatchError(f"its {_GATEWAY} is not a gateway's name")

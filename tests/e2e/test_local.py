@@ -14,7 +14,7 @@ import pytest
 
 from shared.diseases.thyroid import DatosPaciente
 from tests.support import plain_http
-from tests.support.bundles import PacienteDePrueba, make_bundle
+from tests.support.bundles import PacienteDePrueba, RevisedThyroid, make_bundle
 from tests.support.database import is_settled, query
 from tests.support.private_files import open_to_others
 from tests.support.processes import Process, command, interrupted, refused, running
@@ -119,7 +119,7 @@ def test_every_service_of_the_process_answers(local: Process) -> None:
     assert local.get("/health/live").status_code == 200
     until_now(lambda: reasons(local) == {})
     assert local.get("/v2/models/tiroides").json()["versions"] == ["1"]
-    assert local.get("/predicciones").json() == {"predicciones": [], "siguiente": None}
+    assert local.get("/predicciones").json() == {"predicciones": [], "ilegibles": [], "siguiente": None}
     metrics = local.get("/metrics").text
     assert "predecir_outbox_pending 0.0" in metrics
 
@@ -240,22 +240,29 @@ def test_answers_continue_while_the_database_file_is_elsewhere(local: Process, f
     assert query(folder, "PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize("harm", ["missing", "tampered", "other patient"])
-def test_a_model_that_must_not_serve_is_503_with_the_reason(tmp_path: Path, harm: str) -> None:
-    said = {"missing": "make train", "tampered": "refused", "other patient": "PREDECIR_PACIENTE"}[harm]
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("missing", "make train"),
+        ("tampered", "refused"),
+        ("another model", "sealed as model prueba"),
+        ("other patient", "PREDECIR_PACIENTE"),
+    ],
+)
+def test_a_model_that_must_not_serve_is_503_with_the_reason(tmp_path: Path, harm: str, reason: str) -> None:
     if harm != "missing":
         bundle = make_bundle(tmp_path / "var", DatosPaciente)
     if harm == "tampered":
         model = bundle / "model.onnx"
         model.write_bytes(model.read_bytes()[:-1] + b"\x00")
-    if harm == "other patient":
-        make_bundle(tmp_path / "other", PacienteDePrueba)
-        (tmp_path / "other/models/prueba/1").rename(bundle.parent / "2")
+    if harm in {"another model", "other patient"}:
+        patient = PacienteDePrueba if harm == "another model" else RevisedThyroid
+        make_bundle(tmp_path / "other", patient, version="2").rename(bundle.parent / "2")
         (bundle.parent / "production").unlink()
         (bundle.parent / "production").symlink_to("2")
         (tmp_path / "var/keys/bundle.pub").write_bytes((tmp_path / "other/keys/bundle.pub").read_bytes())
     with running("services.local", tmp_path) as process:
-        until_now(lambda: said in reasons(process).get("modelo", ""))
+        until_now(lambda: reason in reasons(process).get("modelo", ""))
         answer = predict(process)
         assert answer.status_code == 503
         assert answer.json()["type"].endswith("modelo")

@@ -15,7 +15,7 @@ from services.gateway.outbox.outbox import Outbox
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.enrolment.keys import EnrolledKey, read_keys
 from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
-from shared.contracts.event_batches import CONTENT_TYPE, Batch, split
+from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_SEQ, Batch, split
 from shared.contracts.gateway_proof import PUBLIC_KEY, SIGNATURE, Claim, GatewayKey
 from shared.contracts.outbox_status import CONTENT_TYPE as STATUS
 from shared.contracts.outbox_status import OutboxStatus, write_status
@@ -128,7 +128,7 @@ def forgeries(genuine: GatewayKey, hostile: GatewayKey) -> list[tuple[Batch, Map
         (batch, own),
         (batch, {**own, PUBLIC_KEY: genuine.public_key.hex()}),
         (batch, {**own, PUBLIC_KEY: copied[PUBLIC_KEY], SIGNATURE: copied[SIGNATURE]}),
-        (sent, {**copied, "first-seq": 9 * 10**18}),  # other numbers
+        (sent, {**copied, "first-seq": LARGEST_SEQ // 2}),  # other numbers
         (batch, {**batch.headers, SIGNATURE: "none"}),
     ]
 
@@ -137,7 +137,7 @@ async def test_messages_in_the_name_of_another_gateway_are_set_aside(target: Tar
     """Each is one row with its bytes, and neither its account nor its report changes."""
     genuine, hostile = GatewayKey.generate(), GatewayKey.generate()
     forged = forgeries(genuine, hostile)
-    status = write_status(OutboxStatus(OutboxState(genuine.gateway_id, 2**63 - 1, 2**63 - 1), NOW))
+    status = write_status(OutboxStatus(OutboxState(genuine.gateway_id, LARGEST_SEQ, LARGEST_SEQ), NOW))
     proof = hostile.proof(Claim("status", hostile.gateway_id, 0, 0, status), SECRET)
     await broker.declare()
     async with (

@@ -9,7 +9,7 @@ from tests.support.processes import refused, running
 
 def test_it_serves_an_empty_history_and_stops_on_sigterm(tmp_path: Path) -> None:
     with running("services.recorder", tmp_path, {"DATABASE_URL": "sqlite:///./predicciones.db"}) as process:
-        assert process.get("/predicciones").json() == {"predicciones": [], "siguiente": None}
+        assert process.get("/predicciones").json() == {"predicciones": [], "ilegibles": [], "siguiente": None}
         assert process.stop() == 0
     assert {path.name for path in tmp_path.iterdir()} - {"stderr.log"} == {"predicciones.db", "predicciones.db-lock"}
 

@@ -87,6 +87,8 @@ HEADERS = {"gateway-id": "g", "first-seq": 7, "events": 2}
         (None, HEADERS, b"[{},\n{}]", "not of type"),
         (CONTENT_TYPE, {}, b"[{},\n{}]", "without the headers"),
         (CONTENT_TYPE, HEADERS | {"first-seq": "7"}, b"[{},\n{}]", "without the headers"),
+        (CONTENT_TYPE, HEADERS | {"first-seq": True}, b"[{},\n{}]", "without the headers"),
+        (CONTENT_TYPE, HEADERS | {"events": True}, b"[{}]", "without the headers"),
         (CONTENT_TYPE, HEADERS | {"gateway-id": ""}, b"[{},\n{}]", "without the headers"),
         (CONTENT_TYPE, HEADERS | {"gateway-id": "g\0"}, b"[{},\n{}]", "not a gateway's name"),
         (CONTENT_TYPE, HEADERS | {"gateway-id": "g" * 201}, b"[{},\n{}]", "not a gateway's name"),
