@@ -79,9 +79,10 @@ def _rest(report: Mapping[str, Any]) -> Iterator[str]:
     if false := report.get("publisher"):
         yield ""
         yield (
-            f"A hostile publisher sent {false['sent']} false messages of {len(false['kinds'])} kinds. Of their events "
-            f"{false['quarantined']} are in quarantine, and {false['believed']} were recorded. The accounts of "
-            f"{false['claimed']} gateways have a number that only it stated."
+            f"A hostile publisher with a gateway's password, key and secret sent {false['sent']} false messages of "
+            f"{len(false['kinds'])} kinds: {false['quarantined']} bodies are in quarantine ({false['missing']} are "
+            f"missing), {false['believed']} false events were recorded, {false['counted']} accounts count a false "
+            f"number, and {false['unnamed']} do not name one."
         )
     yield ""
     yield "Exit codes of the processes (-9: killed): " + "; ".join(

@@ -18,7 +18,7 @@ from shared.cancellation import background
 from tests.support.loop_thread import in_loop_thread
 
 _APP = "foreign"
-"""Marks its own messages, so that it does not double them."""
+"""Marks its messages. No gateway sets an app-id, so messages with one are not doubled."""
 _CONNECT_SECONDS = 5
 _CONFIRM_SECONDS = 5
 _CLOSE_SECONDS = 2
@@ -60,7 +60,7 @@ class ForeignPublisher:
     async def _run(self) -> None:
         while not self._stopping.is_set() or self._unconfirmed:
             with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
-                async with self._connected() as connection:
+                async with connected(self._url) as connection:
                     await self._publish_one(connection)  # confirmed: the recorder's queue exists, not only our own
                     await self._copy(connection)
                     while not self._stopping.is_set():
@@ -101,7 +101,7 @@ class ForeignPublisher:
             await copies.consume(double, no_ack=True)
 
     async def _double(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:
-        if message.app_id == _APP or self._seed.random() >= self._share:
+        if message.app_id or self._seed.random() >= self._share:
             return
         await asyncio.sleep(self._seed.uniform(0, _LATEST_SECONDS))
         self._factory.genuine = message.body, message.headers
@@ -111,21 +111,23 @@ class ForeignPublisher:
                 await channel.default_exchange.publish(again, self._topology.events.name)
             self.doubled += 1
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[AbstractConnection]:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            connection = await aio_pika.connect(self._url)
-        try:
-            yield connection
-        finally:
-            with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await connection.close()
-
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AbstractConnection]:
+    """Connect to the broker, and close without waiting for one that hangs."""
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        connection = await aio_pika.connect(url)
+    try:
+        yield connection
+    finally:
+        with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()
 
 
 @contextmanager

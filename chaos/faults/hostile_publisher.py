@@ -1,6 +1,7 @@
-"""A hostile publisher with a gateway's password: false events and states, most of them in the name of a real gateway.
+"""A hostile publisher with all that a compromised gateway has: the broker's password, a key of its own, the secret.
 
-It takes the names and numbers of gateways from their messages; a compromised gateway knows at least its own.
+It forges messages in the name of a real gateway, whose ids and numbers it takes from messages of that gateway, and
+signs false ones in its own name.
 """
 
 import asyncio
@@ -18,135 +19,222 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from pamqp.common import FieldValue
 
+from chaos.faults.foreign_publisher import connected
 from shared.broker.topology import Queue, Topology
-from shared.contracts.event_batches import CONTENT_TYPE, split
+from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_SEQ, MOST_EVENTS, split
 from shared.contracts.events import Feedback, write_feedback
+from shared.contracts.gateway_proof import Claim, GatewayKey
 from shared.contracts.outbox_status import CONTENT_TYPE as STATE
 from shared.contracts.outbox_status import OutboxStatus, write_status
 from shared.contracts.transport import Delivery, OutboxState
 from tests.support.recorder_suite import event
 
 _ROUND_SECONDS = 10
-_ABSURD = 2**63 - 2
-FAR = 2**62
+_AGAIN_SECONDS = 0.5
+_APP = "hostile"
+"""Marks its messages, as the publisher of poison does: no gateway sets an app-id."""
+FAR = LARGEST_SEQ // 2
 """No gateway numbers so many events."""
-_MANY = 5000
-_INTRUDER = "intruder-"
 _FUTURE = "9998-12-31T00:00:00+00:00"
 
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """What a message of a real gateway shows: its id, its next `seq`, and the id of an event."""
+    """What a message of a real gateway shows: its id, its next `seq`, the id of an event, and the whole message."""
 
     gateway_id: str
     next_seq: int
     event_id: str
+    body: bytes
+    headers: Mapping[str, FieldValue]
 
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """One message: a recorder may quarantine any of `aside`, and must not believe the events `false_ids`."""
+    """One message: `aside` are the bytes that a recorder quarantines, `false_ids` the events that it must not record.
+
+    `own_ids` are events that the publisher makes up in its own name, as nothing prevents.
+    """
 
     body: bytes
     aside: Sequence[bytes] = ()
     false_ids: Sequence[str] = ()
-    content_type: str = STATE
+    own_ids: Sequence[str] = ()
+    content_type: str = CONTENT_TYPE
     headers: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
-def _events(gateway_id: str, first: int, events: Sequence[bytes], *false_ids: str) -> Hostile:
+class Forger:
+    """Makes false messages, with the key of a gateway that was enrolled by the `secret`."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Make a key."""
+        self._key, self._secret = GatewayKey.generate(), secret
+
+    @property
+    def gateway_id(self) -> str:
+        """The id of its own gateway."""
+        return self._key.gateway_id
+
+    def make(self, kind: str, genuine: Genuine, number: int) -> Hostile:
+        """Return one message of `kind`, one of `KINDS`; `number` is that of no other message."""
+        return KINDS[kind](self, genuine, number)
+
+    def other_bytes(self, genuine: Genuine, _: int) -> Hostile:
+        """Return an unreadable event as the next one of the real gateway, without a proof."""
+        body, headers = _packed(genuine.gateway_id, genuine.next_seq, [b"\xff%d" % genuine.next_seq])
+        return Hostile(body, [body], headers=headers)
+
+    def false_answer(self, genuine: Genuine, _: int) -> Hostile:
+        """Return an answer as the next one of the real gateway, with the proof of its own."""
+        false_id = str(uuid.uuid4())
+        body, headers = _packed(genuine.gateway_id, genuine.next_seq, [event(event_id=false_id)])
+        proof = self._proof(Claim("events", genuine.gateway_id, genuine.next_seq, 1, body))
+        return Hostile(body, [body], [false_id], headers={**headers, **proof})
+
+    def other_numbers(self, genuine: Genuine, number: int) -> Hostile:
+        """Return a message of the real gateway with its proof, under other numbers."""
+        return Hostile(genuine.body, [genuine.body], headers={**genuine.headers, "first-seq": FAR + number})
+
+    def counts_of_another(self, genuine: Genuine, _: int) -> Hostile:
+        """Return a report of absurd counts in the name of the real gateway, with the proof of its own."""
+        return self._report(genuine.gateway_id, self._key)
+
+    def counts_of_an_unknown(self, _: Genuine, __: int) -> Hostile:
+        """Return a report that a gateway without an enrolment signed."""
+        stranger = GatewayKey.generate()
+        return self._report(stranger.gateway_id, stranger, token=False)
+
+    def own_absurd_number(self, _: Genuine, number: int) -> Hostile:
+        """Return an answer in its own name under a number that its rows do not support."""
+        own_id = str(uuid.uuid4())
+        return self._signed(FAR + number, [event(event_id=own_id)], own_ids=[own_id])
+
+    def own_future_feedback(self, genuine: Genuine, number: int) -> Hostile:
+        """Return feedback on an answer of the real gateway, dated so that no later one would count."""
+        false_id = str(uuid.uuid4())
+        feedback = Feedback(prediccion=genuine.event_id, aceptada=False, diagnostico="hipotiroidismo", motivo=None)
+        body = write_feedback(event_id=false_id, source="/gateway", time=_FUTURE, feedback=feedback)
+        return self._signed(FAR + number, [body], aside=[body], false_ids=[false_id])
+
+    def own_many(self, _: Genuine, number: int) -> Hostile:
+        """Return more events than a message may have."""
+        hostile = self._signed(number, [b"{}"] * (MOST_EVENTS + 1))
+        return Hostile(hostile.body, [hostile.body], headers=hostile.headers)
+
+    def own_counts(self, _: Genuine, __: int) -> Hostile:
+        """Return a report of its own with absurd counts."""
+        return self._report(self.gateway_id, self._key)
+
+    def _signed(
+        self,
+        first: int,
+        events: Sequence[bytes],
+        aside: Sequence[bytes] = (),
+        false_ids: Sequence[str] = (),
+        own_ids: Sequence[str] = (),
+    ) -> Hostile:
+        body, headers = _packed(self.gateway_id, first, events)
+        proof = self._proof(Claim("events", self.gateway_id, first, len(events), body))
+        return Hostile(body, aside, false_ids, own_ids, headers={**headers, **proof})
+
+    def _report(self, gateway_id: str, key: GatewayKey, *, token: bool = True) -> Hostile:
+        body = write_status(OutboxStatus(OutboxState(gateway_id, FAR, FAR), datetime.now(UTC)))
+        proof = key.proof(Claim("status", gateway_id, 0, 0, body), self._secret if token else None)
+        return Hostile(body, content_type=STATE, headers=dict(proof))
+
+    def _proof(self, claim: Claim) -> dict[str, str]:
+        return self._key.proof(claim, self._secret)
+
+
+def _packed(gateway_id: str, first: int, events: Sequence[bytes]) -> tuple[bytes, Mapping[str, FieldValue]]:
     [batch] = split([Delivery(gateway_id, first + index, each) for index, each in enumerate(events)], len(events))
-    return Hostile(batch.body, (batch.body, *events), false_ids, CONTENT_TYPE, dict(batch.headers))
+    return batch.body, batch.headers
 
 
-def _status(gateway_id: str, counts: int) -> Hostile:
-    return Hostile(write_status(OutboxStatus(OutboxState(gateway_id, counts, counts), datetime.now(UTC))))
-
-
-def _next_number(genuine: Genuine, _: int) -> Hostile:
-    return _events(genuine.gateway_id, genuine.next_seq, [b"\xff%d" % genuine.next_seq])
-
-
-def _far_number(genuine: Genuine, number: int) -> Hostile:
-    false_id = str(uuid.uuid4())
-    return _events(genuine.gateway_id, FAR + number, [event(event_id=false_id)], false_id)
-
-
-def _future_feedback(genuine: Genuine, number: int) -> Hostile:
-    false_id = str(uuid.uuid4())
-    feedback = Feedback(prediccion=genuine.event_id, aceptada=False, diagnostico="hipotiroidismo", motivo=None)
-    body = write_feedback(event_id=false_id, source="/gateway", time=_FUTURE, feedback=feedback)
-    return _events(genuine.gateway_id, FAR + number, [body], false_id)
-
-
-KINDS: Mapping[str, Callable[[Genuine, int], Hostile]] = {
-    "other bytes under the next number": _next_number,
-    "an event under an absurd number": _far_number,
-    "feedback of the future": _future_feedback,
-    "too many events": lambda _, number: _events(f"{_INTRUDER}{number}", 1, [b"{}"] * _MANY),
-    "absurd counts": lambda genuine, _: _status(genuine.gateway_id, _ABSURD),
-    "counts of an unknown gateway": lambda _, number: _status(f"{_INTRUDER}{number}", 1000),
+KINDS: Mapping[str, Callable[[Forger, Genuine, int], Hostile]] = {
+    "other bytes under the next number": Forger.other_bytes,
+    "an answer in the name of another": Forger.false_answer,
+    "a genuine message under other numbers": Forger.other_numbers,
+    "absurd counts of another": Forger.counts_of_another,
+    "counts of an unknown gateway": Forger.counts_of_an_unknown,
+    "an absurd number of its own": Forger.own_absurd_number,
+    "feedback of the future": Forger.own_future_feedback,
+    "too many events": Forger.own_many,
+    "absurd counts of its own": Forger.own_counts,
 }
-"""The function that makes each kind, by its name, from a genuine message and a number of its own."""
+"""The method that makes each kind, by its name."""
 
 
 class HostilePublisher:
-    """Publishes every kind in turn, through every restart of the broker; `sent` may have reached it."""
+    """Publishes every kind in turn, through every restart of the broker.
 
-    def __init__(self, url: str, wanted: Topology, *, pause_seconds: float) -> None:
-        """Publish one message every `pause_seconds` while gateways publish."""
+    Messages in `sent` may have reached it, those in `confirmed` did.
+    """
+
+    def __init__(self, url: str, wanted: Topology, secret: bytes, *, pause_seconds: float) -> None:
+        """Publish one message every `pause_seconds` while gateways publish; its gateway is enrolled by `secret`."""
         self._url, self._topology, self._pause = url, wanted, pause_seconds
+        self._forger, self._order = Forger(secret), enumerate(cycle(KINDS), 1)
         self.sent: list[Hostile] = []
+        self.confirmed: list[Hostile] = []
         self.kinds: Counter[str] = Counter()
+
+    @property
+    def gateway_id(self) -> str:
+        """The id of its own gateway."""
+        return self._forger.gateway_id
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        for number, kind in enumerate(cycle(KINDS), 1):
-            if await self._published(kind, number):
-                self.kinds[kind] += 1
-            await asyncio.sleep(self._pause)
+        while True:
+            with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
+                async with connected(self._url) as connection:
+                    while True:
+                        async with asyncio.timeout(_ROUND_SECONDS):
+                            await self._publish_one(connection)
+                        await asyncio.sleep(self._pause)
+            await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _published(self, kind: str, number: int) -> bool:
-        """Return whether the broker confirmed the message `number`, of `kind`."""
-        with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
-            async with asyncio.timeout(_ROUND_SECONDS), await aio_pika.connect(self._url) as connection:
-                hostile = KINDS[kind](await self._seen(connection), number)
-                self.sent.append(hostile)
-                queue = self._topology.states if hostile.content_type == STATE else self._topology.events
-                await self._publish(connection, hostile, queue)
-                return True
-        return False
+    async def _publish_one(self, connection: AbstractConnection) -> None:
+        number, kind = next(self._order)
+        hostile = self._forger.make(kind, await self._seen(connection), number)
+        self.sent.append(hostile)
+        queue = self._topology.states if hostile.content_type == STATE else self._topology.events
+        await self._publish(connection, hostile, queue)
+        self.confirmed.append(hostile)
+        self.kinds[kind] += 1
 
     async def _publish(self, connection: AbstractConnection, hostile: Hostile, queue: Queue) -> None:
-        channel = await connection.channel(on_return_raises=True)
-        exchange = await channel.get_exchange(queue.exchange, ensure=False)
         message = aio_pika.Message(
             hostile.body,
             headers=dict(hostile.headers),
             content_type=hostile.content_type,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            app_id=_APP,
         )
-        await exchange.publish(message, queue.routing_key)
+        async with connection.channel(on_return_raises=True) as channel:
+            exchange = await channel.get_exchange(queue.exchange, ensure=False)
+            await exchange.publish(message, queue.routing_key)
 
     async def _seen(self, connection: AbstractConnection) -> Genuine:
         """Return what the next good message of a gateway shows."""
-        channel = await connection.channel()
-        copies = await channel.declare_queue(exclusive=True)
-        await copies.bind(self._topology.events.exchange, self._topology.events.routing_key)
         arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        await copies.consume(arrived.put, no_ack=True)
-        while True:
-            if (genuine := _read(await arrived.get())) is not None:
-                return genuine
+        async with connection.channel() as channel:
+            copies = await channel.declare_queue(exclusive=True, auto_delete=True)
+            await copies.bind(self._topology.events.exchange, self._topology.events.routing_key)
+            await copies.consume(arrived.put, no_ack=True)
+            while True:
+                if (genuine := _read(await arrived.get())) is not None:
+                    return genuine
 
 
 def _read(message: AbstractIncomingMessage) -> Genuine | None:
     gateway_id, first, events = (message.headers.get(name) for name in ("gateway-id", "first-seq", "events"))
-    # No gateway sets an app-id; the publisher of poison does.
     if message.app_id or not (isinstance(gateway_id, str) and isinstance(first, int) and isinstance(events, int)):
         return None
     try:
-        return Genuine(gateway_id, first + events, orjson.loads(message.body)[0]["id"])
+        event_id = orjson.loads(message.body)[0]["id"]
     except (orjson.JSONDecodeError, LookupError, TypeError):  # its own, or a second delivery of poison
         return None
+    return Genuine(gateway_id, first + events, event_id, message.body, dict(message.headers))

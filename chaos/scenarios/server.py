@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -63,18 +63,19 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
                 await schedule.run(kills=plan.kills, seconds=plan.seconds)
                 asking = time.monotonic() - began
             drained = await _drained(watcher)
-            closed = await settles(stack.services["recorder"][0].url)
+            closed = await settles(stack.services["recorder"][0].url, hostile.gateway_id)
         requests = [line for file in files for line in read(file)]
-        await _release(stack, folder)
+        await _release(stack, folder, hostile.gateway_id)
         recorded = {row.id: row for row in await rows(stack)}
-        aside = await _set_aside(stack)
+        aside = Counter(await _set_aside(stack))
         false = await _false_messages(hostile, stack, aside)
-        for event_id in (event_id for sent in hostile.sent for event_id in sent.false_ids):
-            recorded.pop(event_id, None)  # rows of no request
-        maybe_aside = {body for sent in hostile.sent for body in sent.aside}
-        poison = _poison(publisher, set(recorded), [body for body in aside if body not in maybe_aside])
-        for event_id in (event_id for sent in publisher.sent for event_id in sent.recorded):
-            recorded.pop(event_id, None)  # the same
+        poison = _poison(publisher, set(recorded), aside, Counter(body for sent in hostile.sent for body in sent.aside))
+        of_no_request = [
+            *(event_id for sent in hostile.sent for event_id in (*sent.false_ids, *sent.own_ids)),
+            *(event_id for sent in publisher.sent for event_id in sent.recorded),
+        ]
+        for event_id in of_no_request:
+            recorded.pop(event_id, None)
         verdict = judge(requests, recorded.values())
         readied = {process.name: process.readied for process in stack.processes}
         return {
@@ -83,7 +84,8 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
             "verdict": asdict(verdict),
             "holds": verdict.holds
             and closed
-            and not (poison["missing"] or poison["unexpected"] or false["believed"] or false["claimed"]),
+            and not any(poison[defect] for defect in ("missing", "unexpected"))
+            and not any(false[defect] for defect in ("missing", "believed", "counted", "unnamed")),
             "answers_per_second": verdict.answered / asking,
             "faults": recoveries(schedule.injected, requests, watcher.samples, readied),
             "kills": schedule.killed,
@@ -101,7 +103,7 @@ async def run_server(plan: Plan, folder: Path) -> dict[str, Any]:
 async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[tuple[ForeignPublisher, HostilePublisher]]:
     """Publish poison and second deliveries, and false messages meanwhile, if `plan` has these categories."""
     url, names = stack.around.rabbit.url, topology("predecir")
-    hostile = HostilePublisher(url, names, pause_seconds=_HOSTILE_SECONDS)
+    hostile = HostilePublisher(url, names, SECRET, pause_seconds=_HOSTILE_SECONDS)
     publisher = ForeignPublisher(
         url,
         names,
@@ -117,34 +119,44 @@ async def _disturbed(plan: Plan, stack: SupervisedStack) -> AsyncIterator[tuple[
         yield publisher, hostile
 
 
-async def _false_messages(hostile: HostilePublisher, stack: SupervisedStack, aside: Sequence[bytes]) -> dict[str, Any]:
+async def _false_messages(hostile: HostilePublisher, stack: SupervisedStack, aside: Counter[bytes]) -> dict[str, Any]:
     """Compare what the database has with what the hostile publisher sent.
 
-    `believed`: false events that are rows; `claimed`: gateways whose account has a false number.
+    `missing`: confirmed bytes that are not in quarantine; `believed`: false events that are rows; `counted`: accounts
+    of which a false number changed a sum; `unnamed`: accounts that do not name a false number.
     """
     false_ids = {event_id for sent in hostile.sent for event_id in sent.false_ids}
     rows_of_events = await fetched(stack, "SELECT id::text FROM predicciones UNION ALL SELECT id::text FROM resultados")
     accounts = await account(stack.services["recorder"][0].url)
+    own = [each for each in accounts if each["gateway_id"] == hostile.gateway_id]
     return {
         "sent": hostile.kinds.total(),
         "kinds": dict(hostile.kinds),
-        "quarantined": len({body for sent in hostile.sent for body in sent.aside} & set(aside)),
+        "quarantined": len({body for sent in hostile.sent for body in sent.aside} & aside.keys()),
+        "missing": len({body for sent in hostile.confirmed for body in sent.aside} - aside.keys()),
         "believed": sum(row["id"] in false_ids for row in rows_of_events),
-        "claimed": sum(each["respondidas"] >= FAR for each in accounts),
+        "counted": sum(each["respondidas"] >= FAR for each in accounts)
+        + sum(each["sin_respaldo"] is not None for each in accounts if each not in own),
+        "unnamed": sum(each["sin_respaldo"] is None for each in own),
     }
 
 
-def _poison(publisher: ForeignPublisher, recorded: Collection[str], aside: Sequence[bytes]) -> dict[str, Any]:
-    """Compare the quarantine with the poison, byte by byte, and the good events of the poison with the rows."""
-    wanted, quarantined = Counter(sent.aside for sent in publisher.sent), Counter(aside)
+def _poison(
+    publisher: ForeignPublisher, recorded: Collection[str], aside: Counter[bytes], other: Counter[bytes]
+) -> dict[str, Any]:
+    """Compare the quarantine with the poison, byte by byte, and the good events of the poison with the rows.
+
+    Of each body in `other` so many may be in quarantine as well.
+    """
+    wanted = Counter(sent.aside for sent in publisher.sent)
     good = [event_id for sent in publisher.sent for event_id in sent.recorded]
     return {
         "sent": sum(publisher.kinds.values()),
         "kinds": dict(publisher.kinds),
         "delivered_twice": publisher.doubled,
-        "quarantined": sum(quarantined.values()),
-        "missing": (wanted - quarantined).total() + sum(event_id not in recorded for event_id in good),
-        "unexpected": (quarantined - wanted).total(),
+        "quarantined": (aside - other).total(),
+        "missing": (wanted - aside).total() + sum(event_id not in recorded for event_id in good),
+        "unexpected": (aside - wanted - other).total(),
     }
 
 
@@ -160,13 +172,20 @@ async def account(url: str) -> list[dict[str, Any]]:
         return []
 
 
-async def settles(url: str) -> bool:
-    """Wait until the account at `url` shows every answer up to now as recorded; return whether it did."""
+async def settles(url: str, hostile: str | None = None) -> bool:
+    """Wait until the account at `url` shows every answer up to now as recorded; return whether it did.
+
+    The gateway `hostile` reports no more.
+    """
     now = datetime.now(UTC)
 
     async def settled() -> bool:
         gateways = await account(url)
-        reported = [datetime.fromisoformat(each["visto"]) for each in gateways if each["visto"]]
+        reported = [
+            datetime.fromisoformat(each["visto"])
+            for each in gateways
+            if each["visto"] and each["gateway_id"] != hostile
+        ]
         # Answers after a gateway's last report can be in transit without showing in the account.
         return (
             bool(reported)
@@ -194,14 +213,21 @@ async def _drained(watcher: Watcher) -> float:
     return time.monotonic() - started
 
 
-async def _release(stack: SupervisedStack, folder: Path) -> None:
-    """Record what waits in quarantine because the clock of its gateway was ahead, as an operator does."""
-    ids = await fetched(stack, "SELECT id FROM cuarentena WHERE motivo LIKE 'its time is %'")
+async def _release(stack: SupervisedStack, folder: Path, hostile: str) -> None:
+    """Record what waits in quarantine because the clock of its gateway was ahead, as an operator does.
+
+    Raises:
+        RuntimeError: not all of it could be recorded.
+
+    """
+    ahead = await fetched(stack, "SELECT id, gateway_id FROM cuarentena WHERE motivo LIKE 'its time is %'")
+    ids = [str(row["id"]) for row in ahead if row["gateway_id"] != hostile]
     environment = {"DATABASE_URL": stack.around.postgres.url(stack.around.database)}
     for start in range(0, len(ids), _IDS_AT_ONCE):
-        listed = [str(row["id"]) for row in ids[start : start + _IDS_AT_ONCE]]
-        words = ("services.recorder", "quarantine", "replay", "--clock-ahead", *listed)
-        await in_thread(command, words, folder, environment)
+        words = ("services.recorder", "quarantine", "replay", "--clock-ahead", *ids[start : start + _IDS_AT_ONCE])
+        ended = await in_thread(command, words, folder, environment)
+        if ended.returncode:
+            raise RuntimeError(f"chaos: a replay ended with {ended.returncode}: {ended.stderr or ended.stdout}")
 
 
 async def _set_aside(stack: SupervisedStack) -> list[bytes]:
