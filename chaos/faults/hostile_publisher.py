@@ -20,7 +20,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from pamqp.common import FieldValue
 
 from chaos.faults.foreign_publisher import connected
-from shared.broker.topology import Queue, Topology
+from shared.broker.topology import Topology
 from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_SEQ, MOST_EVENTS, split
 from shared.contracts.events import Feedback, write_feedback
 from shared.contracts.gateway_proof import Claim, GatewayKey
@@ -35,6 +35,7 @@ _APP = "hostile"
 """Marks its messages, as the publisher of poison does: no gateway sets an app-id."""
 FAR = LARGEST_SEQ // 2
 """No gateway numbers so many events."""
+_MANY = "too many events"
 _FUTURE = "9998-12-31T00:00:00+00:00"
 
 
@@ -117,9 +118,9 @@ class Forger:
         body = write_feedback(event_id=false_id, source="/gateway", time=_FUTURE, feedback=feedback)
         return self._signed(FAR + number, [body], aside=[body], false_ids=[false_id])
 
-    def own_many(self, _: Genuine, number: int) -> Hostile:
-        """Return more events than a message may have."""
-        hostile = self._signed(number, [b"{}"] * (MOST_EVENTS + 1))
+    def own_many(self) -> Hostile:
+        """Return more events of its own than a message may have."""
+        hostile = self._signed(1, [b"{}"] * (MOST_EVENTS + 1))
         return Hostile(hostile.body, [hostile.body], headers=hostile.headers)
 
     def own_counts(self, _: Genuine, __: int) -> Hostile:
@@ -160,7 +161,7 @@ KINDS: Mapping[str, Callable[[Forger, Genuine, int], Hostile]] = {
     "counts of an unknown gateway": Forger.counts_of_an_unknown,
     "an absurd number of its own": Forger.own_absurd_number,
     "feedback of the future": Forger.own_future_feedback,
-    "too many events": Forger.own_many,
+    _MANY: lambda forger, *_: forger.own_many(),
     "absurd counts of its own": Forger.own_counts,
 }
 """The method that makes each kind, by its name."""
@@ -190,22 +191,23 @@ class HostilePublisher:
         while True:
             with suppress(TimeoutError, DeliveryError, *CONNECTION_EXCEPTIONS):
                 async with connected(self._url) as connection:
-                    while True:
-                        async with asyncio.timeout(_ROUND_SECONDS):
-                            await self._publish_one(connection)
+                    # Confirmed: the recorder's queue is bound, so that no answer goes to a queue of ours alone.
+                    await self._send(connection, _MANY, self._forger.own_many())
+                    for number, kind in self._order:
+                        genuine = await self._seen(connection)
+                        await self._send(connection, kind, self._forger.make(kind, genuine, number))
                         await asyncio.sleep(self._pause)
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _publish_one(self, connection: AbstractConnection) -> None:
-        number, kind = next(self._order)
-        hostile = self._forger.make(kind, await self._seen(connection), number)
+    async def _send(self, connection: AbstractConnection, kind: str, hostile: Hostile) -> None:
         self.sent.append(hostile)
-        queue = self._topology.states if hostile.content_type == STATE else self._topology.events
-        await self._publish(connection, hostile, queue)
+        async with asyncio.timeout(_ROUND_SECONDS):
+            await self._publish(connection, hostile)
         self.confirmed.append(hostile)
         self.kinds[kind] += 1
 
-    async def _publish(self, connection: AbstractConnection, hostile: Hostile, queue: Queue) -> None:
+    async def _publish(self, connection: AbstractConnection, hostile: Hostile) -> None:
+        queue = self._topology.states if hostile.content_type == STATE else self._topology.events
         message = aio_pika.Message(
             hostile.body,
             headers=dict(hostile.headers),
@@ -220,7 +222,7 @@ class HostilePublisher:
     async def _seen(self, connection: AbstractConnection) -> Genuine:
         """Return what the next good message of a gateway shows."""
         arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        async with connection.channel() as channel:
+        async with asyncio.timeout(_ROUND_SECONDS), connection.channel() as channel:
             copies = await channel.declare_queue(exclusive=True, auto_delete=True)
             await copies.bind(self._topology.events.exchange, self._topology.events.routing_key)
             await copies.consume(arrived.put, no_ack=True)

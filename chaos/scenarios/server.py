@@ -220,14 +220,14 @@ async def _release(stack: SupervisedStack, folder: Path, hostile: str) -> None:
         RuntimeError: not all of it could be recorded.
 
     """
-    ahead = await fetched(stack, "SELECT id, gateway_id FROM cuarentena WHERE motivo LIKE 'its time is %'")
+    ahead = await fetched(stack, "SELECT id, gateway_id FROM cuarentena WHERE motivo LIKE 'its time is more than %'")
     ids = [str(row["id"]) for row in ahead if row["gateway_id"] != hostile]
     environment = {"DATABASE_URL": stack.around.postgres.url(stack.around.database)}
     for start in range(0, len(ids), _IDS_AT_ONCE):
         words = ("services.recorder", "quarantine", "replay", "--clock-ahead", *ids[start : start + _IDS_AT_ONCE])
         ended = await in_thread(command, words, folder, environment)
         if ended.returncode:
-            raise RuntimeError(f"chaos: a replay ended with {ended.returncode}: {ended.stderr or ended.stdout}")
+            raise RuntimeError(f"chaos: a replay ended with {ended.returncode}: {ended.stderr}{ended.stdout}")
 
 
 async def _set_aside(stack: SupervisedStack) -> list[bytes]:
