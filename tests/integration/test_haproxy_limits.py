@@ -6,7 +6,7 @@ import json
 import re
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from shared.web.load_shedding import server_protocol
 from shared.web.rejections import Rejections
+from shared.web.security_headers import SECURITY_HEADERS
 from tests.support.certificate import self_signed
 from tests.support.haproxy import Deployed, haproxy_deployed
 from tests.support.http2 import Http2Client, http2_client
-from tests.support.raw_http import RawClient, served
+from tests.support.raw_http import RawClient, raw_client, served
 from tests.support.unfinished import LARGEST_ADDRESS, LARGEST_BODY, LARGEST_FIELDS, SOURCES, UNFINISHED, unfinished
 from tests.support.waiting import until
 
@@ -30,6 +31,8 @@ PER_SOURCE = 100
 """Silent requests of each source: below the limit of a source, and with 10 sources 8 times a gateway's 128 places."""
 REQUESTS_OF_SOURCE, CONNECTIONS_OF_SOURCE, UNAUTHORISED_OF_SOURCE = 128, 1_024, 100
 SECONDS = 60
+OWN_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"default-src 'self'")]
+"""Security headers of the gateway, whose page has a policy of its own."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Gateway:
         status = 200 if key in self.keys or scope["path"] == "/" or scope["path"].startswith("/health") else 401
         body = json.dumps({"id": str(self.arrived.total()), "prediccion": "sin_alteracion"}).encode()
         headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        headers += OWN_HEADERS
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -235,6 +239,43 @@ async def test_a_request_that_names_two_hosts_is_rejected(tmp_path: Path, reques
     assert running.gateway.arrived == {KEY: 1}
 
 
+def sent_once(answer: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether `answer` has each of `headers`, and no other of its name."""
+    return all(
+        re.findall(rf"^{name.decode()}: (.*)\r$", answer, re.MULTILINE) == [value.decode()] for name, value in headers
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 503),
+        (b"GET /predicciones HTTP/1.1\r\nHost: localhost\r\n\r\n", 503),
+        (unfinished(fields="Content-Length: 50\r\n"), 408),
+        (post(body=b" " * (LARGEST_BODY + 1)), 413),
+        (post(fields=f"X: {'a' * LARGEST_FIELDS}\r\n"), 431),
+        (post().replace(b"Host: localhost\r\n", b""), 400),
+    ],
+    ids=["no gateway", "no recorder", "late body", "body", "fields", "no host"],
+)
+async def test_a_response_of_the_balancer_itself_has_the_security_headers(
+    tmp_path: Path, request_: bytes, status: int
+) -> None:
+    with haproxy_deployed(tmp_path, []) as balancer:
+        async with raw_client(balancer.clear) as client:
+            client.writer.write(request_)
+            head, _ = await client.head_and_body()
+    assert int(head.split()[1]) == status
+    assert sent_once(head, SECURITY_HEADERS)
+
+
+async def test_a_response_of_a_service_keeps_its_own_security_headers(tmp_path: Path) -> None:
+    async with front(tmp_path) as running:
+        status, answer = await running.ask(post())
+    assert (status, sent_once(answer, OWN_HEADERS)) == (200, True)
+    assert "cross-origin-resource-policy" not in answer
+
+
 @asynccontextmanager
 async def silent(front: Front, source: str, number: int) -> AsyncIterator[None]:
     """Keep so many unfinished requests open from `source`: each that is refused is sent again."""
@@ -270,6 +311,7 @@ async def test_one_source_has_128_unfinished_requests_and_a_doctor_there_goes_on
             await until(refused, seconds=SECONDS)
             assert '"type":"urn:predecir:problema:origen_saturado"' in refusals[-1]
             assert "retry-after: 1\r\n" in refusals[-1]
+            assert sent_once(refusals[-1], SECURITY_HEADERS)
             assert await running.repeat(post(), 20, source) == {200: 20}
             assert (await running.ask(page, other))[0] == 200
 
@@ -316,6 +358,7 @@ async def test_wrong_keys_are_slowed_and_doctors_at_that_address_are_not(tmp_pat
         status, answer = await running.ask(post(key=None), source)
         assert (status, '"type":"urn:predecir:problema:sin_clave_valida"' in answer) == (429, True)
         assert "retry-after: 10\r\n" in answer
+        assert sent_once(answer, SECURITY_HEADERS)
         assert (await running.ask(post(), source))[0] == 200
         assert (await running.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", source))[0] == 200
         assert (await running.ask(post(key="colleague"), other))[0] == 200
@@ -363,6 +406,7 @@ async def test_with_tls_the_other_port_takes_no_key(tmp_path: Path) -> None:
     async with front(tmp_path, tls=True) as running:
         status, answer = await running.ask(post())
         assert (status, '"type":"urn:predecir:problema:sin_cifrar"' in answer) == (403, True)
+        assert sent_once(answer, SECURITY_HEADERS)
         assert running.gateway.arrived == {}
         assert (await running.ask(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n"))[0] == 200
         for request, expected in ((post(), 200), (post(key=None), 401), (post().replace(b"Host", b"X"), 400)):
