@@ -22,6 +22,7 @@ from shared.web.security_headers import SECURITY_HEADERS
 from tests.support.certificate import self_signed
 from tests.support.haproxy import Deployed, haproxy_deployed
 from tests.support.http2 import Http2Client, http2_client
+from tests.support.loop_thread import in_loop_thread
 from tests.support.raw_http import RawClient, raw_client, served
 from tests.support.unfinished import LARGEST_ADDRESS, LARGEST_BODY, LARGEST_FIELDS, SOURCES, UNFINISHED, unfinished
 from tests.support.waiting import until
@@ -41,8 +42,6 @@ class Gateway:
 
     keys: set[str] = field(default_factory=lambda: {KEY})
     arrived: Counter[str] = field(default_factory=Counter)
-    release: asyncio.Event = field(default_factory=asyncio.Event)
-    """Answers wait for it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when the body is complete."""
@@ -51,7 +50,6 @@ class Gateway:
             self.arrived[key] += 1
         while (await receive()).get("more_body", False):
             pass
-        await self.release.wait()
         status = 200 if key in self.keys or scope["path"] == "/" or scope["path"].startswith("/health") else 401
         body = json.dumps({"id": str(self.arrived.total()), "prediccion": "sin_alteracion"}).encode()
         headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
@@ -118,14 +116,12 @@ async def front(folder: Path, *, tls: bool = False, proxies: str | None = None) 
         certificates.mkdir()
         certificate = self_signed(certificates / "predecir.pem")
     gateway = Gateway()
-    gateway.release.set()
-    async with AsyncExitStack() as opened:
-        server = await opened.enter_async_context(
-            served(gateway, server_protocol(Rejections(CollectorRegistry()), None))
-        )
-        opened.callback(gateway.release.set)
-        balancer = haproxy_deployed(folder, [server.port], certificates=certificates, proxies=proxies)
-        running = Front(gateway, opened.enter_context(balancer), certificate)
+    serving = served(gateway, server_protocol(Rejections(CollectorRegistry()), None))
+    with (  # in a thread, so that it answers health checks while the test opens a thousand connections
+        in_loop_thread(serving, seconds=SECONDS) as server,
+        haproxy_deployed(folder, [server.port], certificates=certificates, proxies=proxies) as balancer,
+    ):
+        running = Front(gateway, balancer, certificate)
 
         async def ready() -> bool:
             return (await running.ask(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n", tls=tls))[0] == 200
