@@ -30,6 +30,7 @@ from tests.support.waiting import until
 KEY = "pdk_doctor"
 PER_SOURCE = 100
 """Silent requests of each source: below the limit of a source, and with 10 sources 8 times a gateway's 128 places."""
+PUBLIC = {"/", "/health/live", "/health/ready"}
 REQUESTS_OF_SOURCE, CONNECTIONS_OF_SOURCE, UNAUTHORISED_OF_SOURCE = 128, 1_024, 100
 SECONDS = 60
 OWN_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"default-src 'self'")]
@@ -38,7 +39,7 @@ OWN_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"content-security-poli
 
 @dataclass(slots=True)
 class Gateway:
-    """Answers requests with a key of `keys`, others with 401; `/` needs none. It counts the heads that arrive."""
+    """Answers requests with a key of `keys` or to GET `PUBLIC`, others with 401. It counts the heads that arrive."""
 
     keys: set[str] = field(default_factory=lambda: {KEY})
     arrived: Counter[str] = field(default_factory=Counter)
@@ -50,7 +51,8 @@ class Gateway:
             self.arrived[key] += 1
         while (await receive()).get("more_body", False):
             pass
-        status = 200 if key in self.keys or scope["path"] == "/" or scope["path"].startswith("/health") else 401
+        is_public = scope["method"] == "GET" and scope["path"] in PUBLIC
+        status = 200 if key in self.keys or is_public else 401
         body = json.dumps({"id": str(self.arrived.total()), "prediccion": "sin_alteracion"}).encode()
         headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
         headers += OWN_HEADERS
@@ -381,6 +383,27 @@ async def test_a_wrong_key_on_a_page_without_key_does_not_become_accepted(tmp_pa
         assert (await running.ask(page, SOURCES[0]))[0] == 200
         wrong = await running.repeat(post(key="wrong"), 2 * UNAUTHORISED_OF_SOURCE, SOURCES[0])
     assert wrong[429] > 0
+
+
+@pytest.mark.parametrize("path", ["/%68ealth/live", "/health%2Flive"])
+async def test_another_spelling_of_a_public_address_makes_no_key_accepted(tmp_path: Path, path: str) -> None:
+    public = post(key="garbage").replace(b"POST /predecir", b"GET " + path.encode())
+    async with front(tmp_path) as running:
+        assert (await running.ask(public, SOURCES[0]))[0] == 200
+        assert (await running.repeat(post(key="wrong"), 2 * UNAUTHORISED_OF_SOURCE, SOURCES[0]))[429] > 0
+        assert (await running.ask(post(key="garbage"), SOURCES[0]))[0] == 429
+    assert running.gateway.arrived["garbage"] == 0
+
+
+@pytest.mark.parametrize("line", [b"GET /pagina/a/b", b"GET /health/none", b"POST /health/live"])
+async def test_401s_of_one_source_are_logged_to_a_bound_at_every_address(tmp_path: Path, line: bytes) -> None:
+    request = post(key=None).replace(b"POST /predecir", line)
+    async with front(tmp_path) as running:
+        statuses = await running.repeat(request, 2 * UNAUTHORISED_OF_SOURCE, SOURCES[0])
+        assert statuses[401] >= UNAUTHORISED_OF_SOURCE
+        assert (await running.ask(post(key="wrong"), SOURCES[1]))[0] == 401
+        await until(lambda: SOURCES[1] in logged(running, 401), seconds=SECONDS)
+        assert logged(running, 401).count(SOURCES[0]) <= UNAUTHORISED_OF_SOURCE + 2
 
 
 async def test_behind_a_proxy_the_source_is_the_client_that_it_names(tmp_path: Path) -> None:
