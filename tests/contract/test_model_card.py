@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import hashlib
+import time
 from pathlib import Path
+
+import pytest
 
 from shared.contracts.scoring import ModelUnavailableError
 from shared.web.security_headers import styles_policy
@@ -58,6 +61,18 @@ async def test_the_card_is_sent_under_a_policy_for_its_own_style(tmp_path: Path)
 def test_styles_are_allowed_by_their_own_hash_only() -> None:
     assert styles(b"<p>no style</p>") == "style-src 'none'"
     assert styles(b"<style>a{}</style><style>b{}</style>") == f"style-src {hashed('a{}')} {hashed('b{}')}"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [b"<style>" * 250_000, b"<style></style>" * 250_000, b"".join(b"<style>%d</style>" % n for n in range(250_000))],
+    ids=["unclosed", "alike", "different"],
+)
+def test_a_hostile_card_costs_no_time_and_no_long_header(card: bytes) -> None:
+    started = time.process_time()
+    length = len(styles(card))
+    assert length <= 2048
+    assert time.process_time() - started < 1
 
 
 async def test_a_version_without_one_is_a_404_in_spanish(tmp_path: Path) -> None:
