@@ -105,12 +105,16 @@ async def test_the_recent_versions_are_listed_in_one_place(tmp_path: Path) -> No
 
 async def test_of_too_many_versions_the_one_that_scored_longest_ago_is_forgotten() -> None:
     scorer = Adding({})
-    versions = VersionCounter(scorer, CollectorRegistry())
+    registry = CollectorRegistry()
+    versions = VersionCounter(scorer, registry)
     for number in [*range(MOST), 0, MOST]:
         scorer.model = MODEL.model_copy(update={"version": str(number), "digest": f"{number:064}"})
         await versions.score([0.0] * len(MODEL.columns))
     listed = {model.version: model.calculos for model in versions.recent().modelos}
     assert listed == {"0": 2} | {str(number): 1 for number in range(2, MOST + 1)}
+    [scores] = [metric for metric in registry.collect() if metric.name == "predecir_model_scores"]
+    counted = {s.labels["version"]: s.value for s in scores.samples if s.name.endswith("_total")}
+    assert counted == listed
 
 
 async def test_the_card_is_that_of_a_version_which_serves_or_none(tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ class VersionCounter:
 
     def _first(self, model: ModelFacts) -> _VersionScores:
         if len(self._versions) >= MOST:
-            del self._versions[min(self._versions, key=lambda digest: self._versions[digest].last)]
-        version = _VersionScores(model, self._counter.labels(model.name, model.version, model.digest))
+            oldest = min(self._versions, key=lambda digest: self._versions[digest].last)
+            self._counter.remove(*_labels(self._versions.pop(oldest).model))
+        version = _VersionScores(model, self._counter.labels(*_labels(model)))
         self._versions[model.digest] = version
         return version
 
@@ -97,6 +98,10 @@ class VersionCounter:
                 if version.last >= since
             ]
         )
+
+
+def _labels(model: ModelFacts) -> tuple[str, str, str]:
+    return model.name, model.version, model.digest
 
 
 def versions_router(versions: VersionCounter) -> Router:
