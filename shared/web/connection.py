@@ -8,9 +8,10 @@ import asyncio
 import heapq
 import re
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared.web.problems import ProblemError, http_problem
@@ -254,8 +255,12 @@ class Connection(CoalescingProtocol):
             self.transport.close()
             return
         cycle: RequestResponseCycle = self.cycle
-        if cycle.more_body:
-            self._answer(http_problem(status), send=not (cycle.response_started or self.pipeline))
+        if cycle.more_body and self.pipeline:  # it waits for its turn, and is rejected then
+            app: Any = own_response(http_problem(status))  # an application, though not of uvicorn's types
+            self.pipeline[0] = cycle, app
+            cycle.more_body = False
+        elif cycle.more_body:
+            self._answer(http_problem(status), send=not cycle.response_started)
             self.transport.close()
             return
         if cycle.keep_alive:  # otherwise the connection ends with that response already
@@ -305,9 +310,16 @@ class Connection(CoalescingProtocol):
         return True
 
 
-def raw_response(problem: ProblemError, *headers: tuple[bytes, bytes]) -> bytes:
-    """Return the response to a request that was not parsed, with `headers` beside its own."""
+def own_response(problem: ProblemError) -> Response:
+    """Return the response to a request that the edge middleware does not see."""
     response = problem.response()
+    response.raw_headers += (*SECURITY_HEADERS, UNSTORED)
+    return response
+
+
+def raw_response(problem: ProblemError, *headers: tuple[bytes, bytes]) -> bytes:
+    """Return the bytes of the response to a request that was not parsed, with `headers` beside its own."""
+    response = own_response(problem)
     status = b"HTTP/1.1 %d %s\r\n" % (response.status_code, HTTPStatus(response.status_code).phrase.encode())
-    listed = dict((*response.raw_headers, *SECURITY_HEADERS, UNSTORED, *headers))
+    listed = dict((*response.raw_headers, *headers))
     return b"%s%s\r\n%s" % (status, b"".join(b"%s: %s\r\n" % header for header in listed.items()), bytes(response.body))

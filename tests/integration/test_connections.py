@@ -154,6 +154,20 @@ async def test_a_request_before_bytes_that_are_not_http_gets_its_own_response() 
         assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1
 
 
+async def test_a_request_before_a_damaged_body_gets_its_own_response() -> None:
+    damaged = post(b"", b"Transfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\nno size\r\n", b"/c")
+    async with echoing() as server:
+        server.client.writer.write(post(b"", LENGTH) + post(b"", LENGTH, b"/b") + damaged)
+        assert [(await server.received())[1] for _ in "ab"] == ["/a", "/b"]
+        head, body = await server.client.head_and_body()
+        assert head.startswith("http/1.1 400 ")
+        for name, value in (*SECURITY_HEADERS, (b"connection", b"close")):
+            assert f"{name.decode()}: {value.decode()}\r\n" in head
+        assert json.loads(body)["status"] == HTTPStatus.BAD_REQUEST
+        assert await server.client.rest() == b""
+        assert server.registry.get_sample_value("predecir_refusals_total", {"rule": "http_400"}) == 1
+
+
 async def test_a_trailer_is_no_header_of_the_request() -> None:
     trailers = CHUNKED.removesuffix(b"\r\n") + b"Authorization: Bearer x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
     async with echoing() as server:
