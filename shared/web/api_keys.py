@@ -86,6 +86,22 @@ def read_keys(path: Path) -> ApiKeyFile | None:
         raise KeyFileError(f"{path} is not a list of keys; restore it, or remove it and create keys anew") from None
 
 
+def has_mark(mark: Path) -> bool:
+    """Return whether `mark` records that keys existed.
+
+    Raises:
+        KeyFileError: that is not known, since its folder cannot be searched.
+
+    """
+    try:
+        mark.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise KeyFileError(f"{mark} cannot be read: {error.strerror}") from None
+    return True
+
+
 def write_mark(mark: Path) -> None:
     """Record durably that keys exist, unless `mark` exists.
 
@@ -94,7 +110,7 @@ def write_mark(mark: Path) -> None:
 
     """
     try:
-        if not mark.exists():
+        if not has_mark(mark):
             make_private_folder(mark.parent)
             replace_file(mark, _MARK, mode=0o600, folder_owner=True)
     except OSError as error:
@@ -159,8 +175,8 @@ class ApiKeyStore:
     def _load(self) -> None:
         self._next_check = time.monotonic() + _CHECK_SECONDS
         version = file_version(self._path)  # taken before reading, so that no change is missed
-        if version == self._version and self.failure is None:
-            return
+        if version and version == self._version and self.failure is None:
+            return  # without a version it is not there or cannot be reached: only a read tells which
         listed = read_keys(self._path)
         if listed is None and self.required:
             raise KeyFileError(f"{self._path} is gone; restore it")

@@ -9,7 +9,7 @@ import ipaddress
 import structlog
 
 from shared.settings import ServiceSettings, SettingsError
-from shared.web.api_keys import ApiKeyStore
+from shared.web.api_keys import ApiKeyStore, KeyFileError, has_mark
 
 _CREATE = "create a key with: python -m services.gateway keys create --role medico"
 
@@ -23,7 +23,11 @@ def open_keys(settings: ServiceSettings) -> ApiKeyStore:
 
     """
     keys = ApiKeyStore(settings.keys_file, settings.keys_mark)
-    if not keys.required and (reason := _missing(settings)) is not None:
+    try:
+        reason = None if keys.required else _missing(settings)
+    except KeyFileError as error:
+        reason = f"PREDECIR_VAR: {error}"
+    if reason is not None:
         raise SettingsError(f"settings: {reason}")
     if not _is_loopback(settings.host) and "allowed_hosts" not in settings.model_fields_set:
         raise SettingsError(
@@ -41,12 +45,17 @@ def log_requirement(settings: ServiceSettings, keys: ApiKeyStore) -> None:
 
 
 def _missing(settings: ServiceSettings) -> str | None:
-    """Return why a service without a key may not start and the remedy, or None if it may."""
+    """Return why a service without a key may not start and the remedy, or None if it may.
+
+    Raises:
+        KeyFileError: whether there were keys is not known.
+
+    """
     path = settings.keys_file
     state = "has no keys" if path.exists() else "is not there"
     if settings.keys is not None:
         return f"PREDECIR_KEYS: {path} {state}; mount or restore the file of keys, or {_CREATE}"
-    if settings.keys_mark is not None and settings.keys_mark.exists():
+    if settings.keys_mark is not None and has_mark(settings.keys_mark):
         return (
             f"PREDECIR_VAR: {path} {state}, and there were keys ({settings.keys_mark}); restore it, or {_CREATE};"
             " only `python -m services.gateway keys reset` goes back to a service without keys"

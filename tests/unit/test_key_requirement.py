@@ -84,6 +84,17 @@ def test_a_lost_file_of_keys_prevents_the_next_start(tmp_path: Path, loss: str) 
     assert open_keys(chosen).required
 
 
+@pytest.mark.parametrize("folder", ["gateway", "keys"])
+def test_a_folder_that_cannot_be_searched_for_keys_prevents_a_start(tmp_path: Path, folder: str) -> None:
+    chosen = settings(tmp_path)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / folder).symlink_to(folder)  # as a folder of another user: what is in it is not known
+    with pytest.raises(SettingsError) as caught:
+        open_keys(chosen)
+    [line] = str(caught.value).splitlines()
+    assert str(tmp_path / "var" / folder) in line
+
+
 def test_keys_of_before_the_mark_existed_are_marked_at_a_start(tmp_path: Path) -> None:
     chosen = settings(tmp_path)
     create(chosen.keys_file, Role.OPS)
