@@ -84,7 +84,7 @@ case " $KNOWN " in *" $image "*) ;; *) echo "no such image: $image" >&2; exit 1 
 """
 
 
-def pin(folder: Path, known: list[str]) -> subprocess.CompletedProcess[str]:
+def pin(folder: Path, known: list[str], *, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run deploy/pin-images in a copy of the repository at `folder`, with an engine that knows these images."""
     (folder / "deploy").mkdir(exist_ok=True)
     (folder / "bin").mkdir(exist_ok=True)
@@ -94,7 +94,8 @@ def pin(folder: Path, known: list[str]) -> subprocess.CompletedProcess[str]:
     docker.write_text(DOCKER)
     docker.chmod(0o755)
     environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "KNOWN": " ".join(known)}
-    command = [sys.executable, str(folder / "deploy/pin-images")]
+    limited = [] if largest_file is None else ["prlimit", f"--fsize={largest_file}"]
+    command = [*limited, sys.executable, str(folder / "deploy/pin-images")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -119,3 +120,11 @@ def test_an_image_without_a_digest_is_not_pinned(tmp_path: Path) -> None:
 def test_the_file_of_digests_is_for_its_owner(tmp_path: Path) -> None:
     pin(tmp_path, re.findall(r"_IMAGE:-([^}]+)\}", (ROOT / "docker-compose.yml").read_text()))
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+def test_pinning_loses_no_password_on_a_disk_that_is_full(tmp_path: Path) -> None:
+    kept = "".join(f"PASSWORD_{number}={'x' * 48}\n" for number in range(10))
+    (tmp_path / ".env").write_text(kept)
+    images = re.findall(r"_IMAGE:-([^}]+)\}", (ROOT / "docker-compose.yml").read_text())
+    assert pin(tmp_path, images, largest_file=100).returncode != 0
+    assert (tmp_path / ".env").read_text().startswith(kept)

@@ -42,6 +42,15 @@ def test_a_new_stack_has_a_secret_and_reads_no_unsigned_messages(folder: Path) -
     assert ((folder / ".env").read_bytes(), path.read_bytes()) == before
 
 
+def test_passwords_survive_a_disk_that_is_full(folder: Path) -> None:
+    make(folder)
+    kept = [line for line in lines(folder) if not line.startswith("ENROLMENT_SECRET=")]
+    (folder / ".env").write_text("\n".join(kept) + "\n")
+    command = ["prlimit", "--fsize=64", sys.executable, str(folder / "deploy/make-secrets")]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode != 0
+    assert lines(folder)[: len(kept)] == kept
+
+
 def test_an_upgraded_stack_reads_unsigned_messages_until_the_line_is_deleted(folder: Path) -> None:
     make(folder)
     earlier = [line for line in lines(folder) if not line.startswith("ENROLMENT_SECRET=")]
