@@ -22,7 +22,8 @@ _DVC_CACHE = Path("dvc/cache")
 def restrict(var: Path, *files: Path) -> int:
     """Remove the rights of other users from `var`, our files and folders in it, and `files`; return how many had some.
 
-    Links are not followed. Files of another owner, and those on a read-only file system, stay as they are.
+    Links are not followed. Files of another owner, those on a read-only file system, and a folder that all users share,
+    such as /tmp, stay as they are.
     """
     top = var.resolve()
     return sum(_restrict(path.parent, path.name) for path in (top, *files)) + sum(_restrict_content(top))
@@ -47,7 +48,7 @@ def _restrict(folder: Path | int, name: str) -> bool:
         at = folder if isinstance(folder, int) else None
         path = name if isinstance(folder, int) else folder / name
         mode = os.stat(path, dir_fd=at, follow_symlinks=False).st_mode
-        if mode & _OTHERS and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        if mode & _OTHERS and not mode & stat.S_ISVTX and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             # A descriptor, so that nobody can put a link to another file in its place meanwhile.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
             try:

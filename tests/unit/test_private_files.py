@@ -51,6 +51,14 @@ def test_folders_of_containers_keep_their_rights_inside_a_private_one(tmp_path: 
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_folder_that_all_users_share_stays_open_to_them(tmp_path: Path) -> None:
+    laid_down(tmp_path, "keys/access.json")
+    tmp_path.chmod(0o1777)  # as /tmp
+    assert restrict(tmp_path) == 2
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+    assert open_to_others(tmp_path / "keys") == []
+
+
 def test_objects_of_dvc_keep_the_mark_of_being_verified(tmp_path: Path) -> None:
     laid_down(tmp_path, "dvc/cache/files/md5/f6/b5d875")
     (tmp_path / "dvc/cache/files/md5/f6/b5d875").chmod(0o444)
