@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,26 @@ from services.recorder.settings import RecorderSettings
 from training.settings import TrainingSettings
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = sorted(page for page in ROOT.glob("**/*.md") if not {".venv", "var"} & set(page.relative_to(ROOT).parts))
+
+
+def _markdown() -> list[Path]:
+    """Return the Markdown files of the repository, new ones too, or those of a source archive, which has no git."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.md"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0 and listed.stdout:  # not those of a repository around an archive
+        found = {ROOT / name for name in listed.stdout.split("\0") if name}
+    else:
+        found = {page for page in ROOT.glob("**/*.md") if not _is_made(page.relative_to(ROOT))}
+    return sorted(page for page in found if page.exists())
+
+
+def _is_made(page: Path) -> bool:
+    """Whether tools made the file: the environment, `var/`, and caches such as `.pytest_cache`."""
+    top = page.parts[0]
+    return top == "var" or (top.startswith(".") and top != ".github")
+
+
+PAGES = _markdown()
 
 PATHS_CHECKED = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/adr").glob("*.md"))]
 FOLDERS = {"bench", "chaos", "data", "deploy", "docs", "findings", "services", "shared", "tests", "training"}
