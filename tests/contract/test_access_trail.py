@@ -249,8 +249,10 @@ async def test_a_request_that_was_cancelled_after_its_access_leaves_a_line() -> 
     async def nothing(*_: object) -> Any:  # noqa: ANN401
         return {}
 
-    serving = asyncio.create_task(edge(scope(headers=[], type="http"), nothing, nothing))
-    await reached.wait()
+    about = scope(headers=[(b"host", b"localhost")], type="http", http_version="1.1")
+    serving = asyncio.create_task(edge(about, nothing, nothing))
+    async with asyncio.timeout(10):
+        await reached.wait()
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
