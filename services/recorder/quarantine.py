@@ -58,7 +58,10 @@ def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int
         async with open_database(database(), writes=changes) as opened:
             if arguments.action == "list":
                 return await _list(opened)
-            done = [await _act(opened, row_id, arguments) for row_id in await _chosen(opened, arguments)]
+            chosen = await _chosen(opened, arguments)
+            if not chosen:
+                say("no row to replay")
+            done = [await _act(opened, row_id, arguments) for row_id in chosen]
             return 0 if all(done) else NOT_DONE
 
     return run_command("quarantine", run)

@@ -181,6 +181,18 @@ def test_an_unknown_row_is_reported(target: SqliteTarget, action: str) -> None:
     assert quarantine(target, action, "99")[:2] == (1, b"99: no such row\n")
 
 
+@pytest.mark.parametrize("options", [(), ("--clock-ahead",), ("--unproven",)])
+def test_a_replay_of_no_row_is_a_usage_error(target: SqliteTarget, options: tuple[str, ...]) -> None:
+    code, output, error = quarantine(target, "replay", *options)
+    assert (code, output) == (2, b"")
+    assert error.endswith("error: one of the arguments ID --all --gateway is required\n")
+
+
+@pytest.mark.parametrize("chosen", [("--all",), ("--gateway", "unknown")])
+def test_a_replay_that_finds_no_row_prints_so(target: SqliteTarget, chosen: tuple[str, ...]) -> None:
+    assert quarantine(target, "replay", *chosen) == (0, b"no row to replay\n", "")
+
+
 @pytest.mark.usefixtures("recorder")
 @pytest.mark.parametrize("action", [("replay", "1"), ("discard", "1", "--reason", "sent by a test")])
 def test_a_change_beside_a_running_recorder_is_refused(target: SqliteTarget, action: tuple[str, ...]) -> None:
