@@ -1,6 +1,7 @@
 """Loading of a model: rejections with their reasons, and recovery without a restart."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,12 +15,13 @@ from prometheus_client import CollectorRegistry
 
 from services.inference.app import Inference, open_inference
 from services.inference.serving.loading import UnusableModelError, load_model
+from services.inference.serving.model import Probabilities, Rows
 from services.inference.serving.onnx_model import OnnxModel
 from services.inference.settings import InferenceSettings
 from shared.artifacts.bundle import ONNX, Bundle, open_bundle
 from shared.contracts.scoring import ModelUnavailableError
 from shared.diseases.thyroid import DatosPaciente
-from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows
+from tests.support.bundles import PacienteDePrueba, make_bundle, random_rows, reseal
 from tests.support.waiting import until
 
 ROWS = random_rows(PacienteDePrueba, 50, seed=9)
@@ -112,6 +114,36 @@ def test_a_model_that_misses_its_golden_rows_is_rejected(tmp_path: Path, serves:
     folder = make_bundle(tmp_path, PacienteDePrueba, serves=serves, golden_error=1e-4)
     with pytest.raises(UnusableModelError, match="golden"):
         load_model(opened(folder))
+
+
+class SameScores:
+    """Answers every row with the same numbers, one per class."""
+
+    def __init__(self, *numbers: float) -> None:
+        self._numbers = numbers
+
+    def predict_proba(self, rows: Rows) -> Probabilities:
+        return np.tile(self._numbers, (len(rows), 1))
+
+
+def scoring(folder: Path, *numbers: float) -> Bundle:
+    """Return a bundle whose model answers `numbers`, as it did in training."""
+    made = make_bundle(folder, PacienteDePrueba, serves="pickle", pickled=pickle.dumps(SameScores(*numbers)))
+    golden = opened(made).manifest.golden
+    answers = [list(numbers)] * len(golden.rows)
+    reseal(made, golden=golden.model_copy(update={"probabilities": answers}))
+    return opened(made)
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 0.0), (0.6, 0.6), (2.0, -1.0), (-0.001, 1.001), (94.0, 6.0)])
+def test_a_model_whose_answers_are_no_probabilities_is_rejected(tmp_path: Path, numbers: tuple[float, float]) -> None:
+    with pytest.raises(UnusableModelError, match="from 0 to 1 and sum to 1; refused"):
+        load_model(scoring(tmp_path, *numbers))
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 1.0), (0.25, 0.75), (-1e-7, 1.0000001), (0.3333, 0.6666)])
+def test_probabilities_may_be_rounded(tmp_path: Path, numbers: tuple[float, float]) -> None:
+    assert load_model(scoring(tmp_path, *numbers)).model.facts.version == "1"
 
 
 def test_signed_bytes_that_are_no_model_raise_one_sentence(tmp_path: Path) -> None:

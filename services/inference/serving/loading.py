@@ -5,7 +5,7 @@ import timeit
 
 import numpy as np
 
-from services.inference.serving.model import LoadedModel, Model, Rows
+from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 from shared.artifacts.bundle import CARD, ONNX, PICKLE, Bundle
 from shared.artifacts.errors import BundleError
 
@@ -13,6 +13,8 @@ _LOOP_SECONDS = 0.001
 """How long a model call may block the event loop. A thread takes that time off the loop but costs the process more:
 70 microseconds a call that carries one row, 3 a row in calls of 16 (a row itself takes 25)."""
 
+_ROUNDING, _SUM_ROUNDING = 1e-6, 1e-3
+"""How far a probability may be beyond 0 and 1, and the sum of a row from 1: models round."""
 _CARD_BEGIN = b"<main>"
 _FORCED = (
     '\n<p class="lead" role="note"><strong>Versión forzada.</strong> Se puso en producción aunque no superó estas '
@@ -57,7 +59,7 @@ def _build(bundle: Bundle) -> Model:
 
 
 def _golden_rows(model: Model, bundle: Bundle) -> Rows:
-    """Return the golden rows, once `model` has answered them as it did in training."""
+    """Return the golden rows, once `model` has answered them as it did in training, with probabilities."""
     tolerance = bundle.manifest.parity.tolerance
     try:
         rows = np.array(bundle.manifest.golden.rows, dtype=np.float32)  # None becomes NaN
@@ -75,7 +77,18 @@ def _golden_rows(model: Model, bundle: Bundle) -> Rows:
         raise UnusableModelError(
             f"{bundle.origin}: the model does not answer its golden rows as in training; refused. Train it again here"
         )
+    if not _are_probabilities(computed):  # nor were they in training
+        raise UnusableModelError(
+            f"{bundle.origin}: the answers to the golden rows are no probabilities, which are from 0 to 1 and sum to 1;"
+            " refused. Train a model that returns such"
+        )
     return rows
+
+
+def _are_probabilities(answers: Probabilities) -> bool:
+    """Return whether all `answers` are from 0 to 1, and those of each row sum to 1; NaN is not."""
+    inside = (answers >= -_ROUNDING) & (answers <= 1 + _ROUNDING)
+    return bool(inside.all() and (np.abs(answers.sum(axis=-1) - 1) <= _SUM_ROUNDING).all())
 
 
 def _quick_rows(model: Model, rows: Rows) -> int:
