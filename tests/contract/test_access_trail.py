@@ -221,6 +221,18 @@ async def test_a_line_has_the_time_of_its_request_to_the_microsecond() -> None:
     assert before - timedelta(microseconds=1) <= times[0] <= times[1] <= after
 
 
+async def test_lines_of_two_seconds_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, moments = Log(), iter([1_790_000_000.999999, 1_790_000_001.0])
+    trail = AccessTrail("gateway", log.write)
+    about = scope()
+    note_access(about, rows=1)
+    monkeypatch.setattr("time.time", lambda: next(moments))
+    for _ in range(2):
+        trail.add(about, 200)
+    trail.close()
+    assert [line["timestamp"][17:19] for line in log.lines] == ["20", "21"]
+
+
 async def test_a_full_batch_is_written_at_once_and_the_rest_at_the_end() -> None:
     log = Log()
     trail = AccessTrail("gateway", log.write)

@@ -100,5 +100,6 @@ async def test_every_body_that_does_not_arrive_in_time_is_408(tmp_path: Path, mo
         with_body = [concrete(path) for method, path in roles if method == "POST"]
         assert len(with_body) == 6
         for path in with_body:
-            response = await client.post(path, content=stalls(), headers={"Content-Type": "application/json"})
+            async with asyncio.timeout(10):
+                response = await client.post(path, content=stalls(), headers={"Content-Type": "application/json"})
             assert (path, response.status_code) == (path, 408)
