@@ -18,6 +18,7 @@ from pamqp.common import FieldValue
 
 from services.recorder.accounting.outbox_reports import MOST_REPORTED
 from services.recorder.db.tables import CUARENTENA, GATEWAYS, RESULTADOS
+from services.recorder.ingest.properties import LARGEST_PROPERTIES
 from services.recorder.transfer.copy import read_all
 from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_BODY, LARGEST_SEQ, MOST_EVENTS
 from shared.contracts.events import LARGEST_EVENT, LONGEST_NAME, LONGEST_REASON
@@ -177,6 +178,23 @@ async def test_a_forged_id_and_seq_keep_the_bytes_of_the_genuine_answer(target: 
         assert sorted(kept) == sorted([(1, b"\x00"), (1, genuine)])
         account = (await recorder.account(OutboxState("g1", 1, 2)))["g1"]
         assert (account.answered, account.quarantined, account.missing) == (1, 1, 0)
+
+
+async def test_a_message_with_properties_beyond_our_bound_blocks_nothing(broker: Broker, tmp_path: Path) -> None:
+    """The client closes the connection at properties that it cannot decode; how they are tolerated is a unit test."""
+    long: dict[str, FieldValue] = {"gateway-id": "g1", "first-seq": 1, "events": 1, "note": "a" * LARGEST_PROPERTIES}
+    body = b"[" + event() + b"]"
+    await broker.declare()
+    target = SqliteTarget(tmp_path / "predicciones.db")
+    async with recording(target) as recorder, broker.transport() as transport, broker.consumer(recorder.store):
+        await broker.put(body, CONTENT_TYPE, long)
+        await broker.put(body, STATE, long, broker.topology.states)
+        await transport.publish([delivery(1)])
+        await until(reached(recorder, "predictions_recorded", 1), seconds=SECONDS)
+        await until(reached(recorder, "quarantined", 1), seconds=SECONDS)
+        [row] = await recorder.rows(CUARENTENA)
+        assert (row.gateway_id, bytes(row.cuerpo)) == ("", body)
+        assert len(await recorder.rows()) == 1
 
 
 async def test_statuses_of_made_up_gateways_do_not_grow_the_database(broker: Broker, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from services.recorder.accounting.outbox_reports import OutboxReport
 from services.recorder.ingest.messages import EventMessage, message_number
 from services.recorder.ingest.parsing import DeadLetter
 from services.recorder.ingest.policies import Management, log_lossy_policies
+from services.recorder.ingest.properties import read_any_properties
 from services.recorder.ingest.store import Store
 from services.recorder.ingest.trust import GatewayTrust
 from shared.broker.settings import reason as error_reason
@@ -72,6 +73,7 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until cancelled; reconnect after every restart of broker or database."""
+        read_any_properties()
         retry_seconds = _MIN_RETRY_SECONDS
         while True:
             await self._store.writable()
