@@ -10,13 +10,17 @@ from sqlalchemy import Connection, Row, delete, select
 
 from services.recorder.commands import say
 from services.recorder.db.database import DATABASE_ERRORS, Database, reason
+from services.recorder.db.rows import EventRow
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.messages import EventMessage
-from services.recorder.ingest.parsing import DeadLetter, read_row
+from services.recorder.ingest.parsing import DeadLetter, order_feedback, read_row
 from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
 from services.recorder.ingest.writes import BatchStats, write_each
 from shared.contracts.event_batches import BatchError
 from shared.contracts.transport import Delivery
+
+IN_ORDER = (CUARENTENA.c.recibido, CUARENTENA.c.id)
+"""The order in which rows of the quarantine were received."""
 
 
 async def messages_claiming(database: Database, gateway_id: str) -> list[int]:
@@ -24,7 +28,7 @@ async def messages_claiming(database: Database, gateway_id: str) -> list[int]:
     columns = CUARENTENA.c
     query = select(columns.id, columns.cabeceras).where(columns.cabeceras.is_not(None), columns.cuerpo != b"")
     async with database.readers.connect() as connection:
-        rows = await connection.execute(query.order_by(columns.id))
+        rows = await connection.execute(query.order_by(*IN_ORDER))
         return [row.id for row in rows if orjson.loads(row.cabeceras).get("gateway-id") == gateway_id]
 
 
@@ -38,7 +42,7 @@ async def replay_message(database: Database, row: Row[Any], *, unproven: bool, a
         message = EventMessage.restore(row.cabeceras, row.cuerpo)
         objection = None if unproven else await _objection(database, message)
         if objection is None:
-            work = partial(_record, row_id=row.id, deliveries=message.deliveries, ahead=ahead)
+            work = partial(_record, row=row, deliveries=message.deliveries, ahead=ahead)
             stats = await database.writer.transaction(work)
     except BatchError as error:
         objection = f"not a batch of events: {error}"
@@ -55,12 +59,19 @@ async def _objection(database: Database, message: EventMessage) -> str | None:
     return await trust.objection(message.claim, message.headers)
 
 
-def _record(connection: Connection, row_id: int, deliveries: Sequence[Delivery], ahead: timedelta) -> BatchStats:
+def _record(connection: Connection, row: Row[Any], deliveries: Sequence[Delivery], ahead: timedelta) -> BatchStats:
     now = datetime.now(UTC)
-    read = [read_row(delivery, now, ahead=ahead) for delivery in deliveries]
-    rows = [row for row in read if not isinstance(row, DeadLetter)]
-    stats = write_each(connection, rows, [row for row in read if isinstance(row, DeadLetter)], now)
-    connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row_id))
+    rows: list[EventRow] = []
+    dead_letters: list[DeadLetter] = []
+    for place, delivery in enumerate(deliveries):
+        event = read_row(delivery, now, ahead=ahead)
+        if isinstance(event, DeadLetter):
+            dead_letters.append(event)
+            continue
+        order_feedback(event, row.recibido, place)
+        rows.append(event)
+    stats = write_each(connection, rows, dead_letters, now)
+    connection.execute(delete(CUARENTENA).where(CUARENTENA.c.id == row.id))
     return stats
 
 

@@ -15,11 +15,10 @@ from sqlalchemy import URL, Connection, Row, delete, select, update
 
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, reason
-from services.recorder.db.rows import FeedbackRow
 from services.recorder.db.tables import CUARENTENA
-from services.recorder.ingest.parsing import DeadLetter, read_row
+from services.recorder.ingest.parsing import DeadLetter, order_feedback, read_row
 from services.recorder.ingest.writes import write_batch
-from services.recorder.message_replay import messages_claiming, replay_message
+from services.recorder.message_replay import IN_ORDER, messages_claiming, replay_message
 from shared.contracts.transport import Delivery
 
 NOT_DONE = 1
@@ -101,9 +100,9 @@ async def _chosen(database: Database, arguments: Namespace) -> Sequence[int]:
 
 async def _all_ids(database: Database) -> Sequence[int]:
     """Return the ids of all rows that have their bytes, in the order of their arrival."""
-    kept = select(CUARENTENA.c.id).where(CUARENTENA.c.motivo.not_like(f"{_DISCARDED}%")).order_by(CUARENTENA.c.id)
+    kept = select(CUARENTENA.c.id).where(CUARENTENA.c.motivo.not_like(f"{_DISCARDED}%"))
     async with database.readers.connect() as connection:
-        return (await connection.execute(kept)).scalars().all()
+        return (await connection.execute(kept.order_by(*IN_ORDER))).scalars().all()
 
 
 async def _list(database: Database) -> int:
@@ -131,8 +130,7 @@ def _record(connection: Connection, row: Row[Any], ahead: timedelta) -> str | No
     event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now, ahead=ahead)
     if isinstance(event, DeadLetter):
         return event.reason
-    if isinstance(event, FeedbackRow):  # in its place among the others on its prediction, of which the last counts
-        event.registrado = row.recibido
+    order_feedback(event, row.recibido, 0)
     if row.seq < 1:
         return "no gateway's number is known for it"
     stats = write_batch(connection, [event], (), now)

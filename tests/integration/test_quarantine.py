@@ -5,7 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,9 @@ from sqlalchemy import Connection, Table
 
 from services.recorder.api.queries import read_one
 from services.recorder.db.tables import CUARENTENA, PREDICCIONES
+from services.recorder.ingest.messages import EventMessage
 from services.recorder.ingest.parsing import DeadLetter
+from shared.contracts.event_batches import CONTENT_TYPE, split
 from shared.contracts.events import CLOCK_TOLERANCE
 from shared.contracts.transport import OutboxState
 from tests.contract.test_recorder_store import SqliteTarget
@@ -68,6 +70,12 @@ def change(target: SqliteTarget, *statements: str) -> None:
     with closing(sqlite3.connect(target.path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def unproven(first: int, bodies: Sequence[bytes]) -> DeadLetter:
+    """Return a message with `bodies` as the recorder quarantines it if nothing proves its gateway."""
+    [batch] = split([delivery(seq, body) for seq, body in enumerate(bodies, first)], len(bodies))
+    return EventMessage.read(CONTENT_TYPE, batch.headers, batch.body).unproven("it has no signature")
 
 
 async def seqs(target: SqliteTarget, table: Table = PREDICCIONES) -> list[int]:
@@ -234,6 +242,22 @@ async def test_an_event_of_a_clock_that_is_ahead_is_released_once_its_time_has_c
         one = await read_one(opened.database.readers, UUID)
     assert one is not None
     assert [row["aceptada"] for row in one["resultados"]] == [True, False]
+
+
+async def test_replayed_feedback_counts_in_the_order_in_which_it_was_received(target: SqliteTarget) -> None:
+    """Whole messages: the second one corrects the first, and what a believed gateway sent since then corrects both."""
+    opinions = ["hipertiroidismo", "hipotiroidismo", "hipertiroidismo", "hipotiroidismo", None]
+    bodies = [event(event_id=UUID), *(feedback_event(UUID, diagnosis) for diagnosis in opinions)]
+    async with recording(target) as opened:
+        await opened.store.record([], [unproven(1, bodies[:3]), unproven(4, bodies[3:5])])
+        await opened.store.record([delivery(6, bodies[5])])
+
+    code, output, _ = quarantine(target, "replay", "--all", "--unproven")
+    assert (code, output.count(b"recorded: ")) == (0, 2)
+    async with recording(target) as opened:
+        one = await read_one(opened.database.readers, UUID)
+    assert one is not None
+    assert [row["diagnostico"] for row in one["resultados"]] == opinions[::-1]
 
 
 async def test_all_events_of_a_clock_that_is_ahead_are_released_at_once(target: SqliteTarget) -> None:

@@ -48,6 +48,12 @@ def read_row(delivery: Delivery, now: datetime, *, ahead: timedelta = timedelta(
         return _unreadable(delivery, f"reading it raised {type(error).__name__}")
 
 
+def order_feedback(row: EventRow, received: datetime, place: int) -> None:
+    """Let feedback count as received at `received`, after that of a lower `place`: of several, the last one counts."""
+    if isinstance(row, FeedbackRow):
+        row.registrado = received + timedelta(microseconds=place)
+
+
 def _row(delivery: Delivery, now: datetime, clock: datetime) -> EventRow:
     event = read_event(delivery.body, clock)
     if not _UUID.fullmatch(event.id):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from services.recorder.accounting.outbox_reports import OutboxReport, store_each_report, store_reports
 from services.recorder.db.database import DATABASE_ERRORS, Writer, is_unusable, reason
-from services.recorder.db.rows import EventRow, FeedbackRow
-from services.recorder.ingest.parsing import DeadLetter, read_row
+from services.recorder.db.rows import EventRow
+from services.recorder.ingest.parsing import DeadLetter, order_feedback, read_row
 from services.recorder.ingest.writes import BatchStats, touch, write_batch, write_each
 from services.recorder.metrics import Metrics
 from shared.contracts.transport import Delivery, TransportDownError
@@ -62,8 +62,7 @@ class Store:
                 if isinstance(row, DeadLetter):
                     dead_letters.append(row)
                     continue
-                if isinstance(row, FeedbackRow):  # the last one counts, in the order of arrival
-                    row.registrado = now + timedelta(microseconds=len(rows))
+                order_feedback(row, now, len(rows))
                 rows.append(row)
             await asyncio.sleep(0)
         writing = asyncio.create_task(self._write(rows, dead_letters, reports, now))

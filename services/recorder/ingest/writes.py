@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 
 from sqlalchemy import Connection, Table, false, insert, select
@@ -14,6 +14,7 @@ from services.recorder.db.inserts import insert_new
 from services.recorder.db.rows import EventRow, FeedbackRow, PredictionRow, substitute
 from services.recorder.db.tables import CUARENTENA, DUPLICADOS, OF_EVENTS, PREDICCIONES, RESULTADOS
 from services.recorder.ingest.parsing import DeadLetter, dead_letter
+from shared.contracts.event_batches import MOST_EVENTS
 
 _IDS_PER_QUERY = 500
 """Far below the limits of both databases."""
@@ -142,11 +143,14 @@ def _insert_duplicates(connection: Connection, rows: Sequence[EventRow], now: da
 
 
 def quarantine(connection: Connection, letters: Sequence[DeadLetter], now: datetime, stats: BatchStats) -> None:
-    """Quarantine `letters` and count the new ones in `stats`. Only the same bytes of a `seq` are no new row."""
+    """Quarantine `letters` and count the new ones in `stats`. Only the same bytes of a `seq` are no new row.
+
+    Their times of reception keep their order, with a microsecond for each event, for a later replay.
+    """
     for kind in sorted({letter.kind for letter in letters}):
         values = [
             (
-                now,
+                now + timedelta(microseconds=place * (1 if letter.headers is None else MOST_EVENTS)),
                 letter.reason,
                 letter.gateway_id,
                 letter.seq,
@@ -155,7 +159,7 @@ def quarantine(connection: Connection, letters: Sequence[DeadLetter], now: datet
                 body_digest(letter.body),
                 letter.headers,
             )
-            for letter in letters
+            for place, letter in enumerate(letters)
             if letter.kind == kind
         ]
         # Sorted, so that two recorders with the same letters do not deadlock.
