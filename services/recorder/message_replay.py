@@ -23,6 +23,10 @@ IN_ORDER = (CUARENTENA.c.recibido, CUARENTENA.c.id)
 """The order in which rows of the quarantine were received."""
 
 
+class RowChangedError(Exception):
+    """Another command recorded or discarded a row of the quarantine meanwhile."""
+
+
 async def messages_claiming(database: Database, gateway_id: str) -> list[int]:
     """Return the ids of the quarantined messages that claim to be of `gateway_id`, without discarded ones."""
     columns = CUARENTENA.c
@@ -37,6 +41,10 @@ async def replay_message(database: Database, row: Row[Any], *, unproven: bool, a
 
     Its proof must hold now, unless `unproven`; the clock of its gateway may be `ahead`. Events that cannot be recorded
     become rows of the quarantine.
+
+    Raises:
+        RowChangedError: another command changed the row meanwhile.
+
     """
     try:
         message = EventMessage.restore(row.cabeceras, row.cuerpo)
@@ -52,6 +60,18 @@ async def replay_message(database: Database, row: Row[Any], *, unproven: bool, a
     return objection is None
 
 
+def lock_row(connection: Connection, row: Row[Any]) -> None:
+    """Lock `row` of the quarantine until the end of the transaction.
+
+    Raises:
+        RowChangedError: another command recorded or discarded it after it was read.
+
+    """
+    present = select(CUARENTENA.c.motivo).where(CUARENTENA.c.id == row.id).with_for_update()
+    if connection.execute(present).scalar_one_or_none() != row.motivo:
+        raise RowChangedError
+
+
 async def _objection(database: Database, message: EventMessage) -> str | None:
     """Return why the message is not believed now, or None."""
     trust = GatewayTrust(TrustPolicy(), database.writer)
@@ -60,6 +80,7 @@ async def _objection(database: Database, message: EventMessage) -> str | None:
 
 
 def _record(connection: Connection, row: Row[Any], deliveries: Sequence[Delivery], ahead: timedelta) -> BatchStats:
+    lock_row(connection, row)
     now = datetime.now(UTC)
     rows: list[EventRow] = []
     dead_letters: list[DeadLetter] = []

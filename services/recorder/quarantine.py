@@ -18,7 +18,7 @@ from services.recorder.db.database import DATABASE_ERRORS, Database, open_databa
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, order_feedback, read_row
 from services.recorder.ingest.writes import write_batch
-from services.recorder.message_replay import IN_ORDER, messages_claiming, replay_message
+from services.recorder.message_replay import IN_ORDER, RowChangedError, lock_row, messages_claiming, replay_message
 from shared.contracts.transport import Delivery
 
 NOT_DONE = 1
@@ -58,6 +58,9 @@ def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int
             if arguments.action == "list":
                 return await _list(opened)
             chosen = await _chosen(opened, arguments)
+            if not chosen and arguments.gateway is not None:
+                say(f"{arguments.gateway}: no message claims to be of this gateway")
+                return NOT_DONE
             if not chosen:
                 say("no row to replay")
             done = [await _act(opened, row_id, arguments) for row_id in chosen]
@@ -79,9 +82,23 @@ async def _act(database: Database, row_id: int, arguments: Namespace) -> bool:
     if row.motivo.startswith(_DISCARDED):
         say(f"{row_id}: {row.motivo}")
         return False
+    try:
+        return await change_row(database, row, arguments)
+    except RowChangedError:
+        say(f"{row_id}: another command changed it meanwhile")
+        return False
+
+
+async def change_row(database: Database, row: Row[Any], arguments: Namespace) -> bool:
+    """Discard or replay `row`; return whether it was done.
+
+    Raises:
+        RowChangedError: another command changed it after it was read.
+
+    """
     if arguments.action == "discard":
         await database.writer.transaction(partial(_discard, row=row, why=arguments.reason))
-        say(f"{row_id}: discarded")
+        say(f"{row.id}: discarded")
         return True
     ahead = _YEAR if arguments.clock_ahead else timedelta()
     if row.cabeceras is not None:
@@ -126,6 +143,7 @@ async def _replay(database: Database, row: Row[Any], *, ahead: timedelta) -> boo
 
 def _record(connection: Connection, row: Row[Any], ahead: timedelta) -> str | None:
     """Record the event of `row` and delete the row; return why not, or None."""
+    lock_row(connection, row)
     now = datetime.now(UTC)
     event = read_row(Delivery(row.gateway_id, row.seq, row.cuerpo), now, ahead=ahead)
     if isinstance(event, DeadLetter):
@@ -141,6 +159,7 @@ def _record(connection: Connection, row: Row[Any], ahead: timedelta) -> str | No
 
 
 def _discard(connection: Connection, row: Row[Any], why: str) -> None:
+    lock_row(connection, row)
     values = {"cuerpo": b"", "motivo": f"{_DISCARDED}{why} (it was: {row.motivo})"}
     connection.execute(update(CUARENTENA).where(CUARENTENA.c.id == row.id).values(values))
 

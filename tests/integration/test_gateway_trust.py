@@ -211,6 +211,8 @@ async def test_a_gateway_enrolled_later_gets_its_waiting_messages_recorded(targe
     replay = ("quarantine", "replay", "--gateway", key.gateway_id)
     code, lines = command(target, *replay)
     assert (code, [line.partition(": ")[2] for line in lines]) == (1, ["stays: its gateway is unknown"] * 3)
+    code, [refusal] = command(target, "gateways", "add", key.gateway_id)
+    assert (code, refusal.partition(";")[0]) == (1, "gateways: a public key has 64 hexadecimal digits")
     assert command(target, "gateways", "add", key.public_key.hex()) == (0, [f"{key.gateway_id}: enrolled"])
     code, lines = command(target, *replay)
     assert (code, sorted(line.partition(": ")[2] for line in lines)) == (

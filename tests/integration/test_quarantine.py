@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from services.recorder.api.queries import read_one
 from services.recorder.db.tables import CUARENTENA, PREDICCIONES
 from services.recorder.ingest.messages import EventMessage
 from services.recorder.ingest.parsing import DeadLetter
+from services.recorder.message_replay import RowChangedError
+from services.recorder.quarantine import add_arguments, change_row
 from shared.contracts.event_batches import CONTENT_TYPE, split
 from shared.contracts.events import CLOCK_TOLERANCE
 from shared.contracts.transport import OutboxState
@@ -196,9 +199,29 @@ def test_a_replay_of_no_row_is_a_usage_error(target: SqliteTarget, options: tupl
     assert error.endswith("error: one of the arguments ID --all --gateway is required\n")
 
 
-@pytest.mark.parametrize("chosen", [("--all",), ("--gateway", "unknown")])
-def test_a_replay_that_finds_no_row_prints_so(target: SqliteTarget, chosen: tuple[str, ...]) -> None:
-    assert quarantine(target, "replay", *chosen) == (0, b"no row to replay\n", "")
+def test_a_replay_of_all_rows_that_finds_none_prints_so(target: SqliteTarget) -> None:
+    assert quarantine(target, "replay", "--all") == (0, b"no row to replay\n", "")
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("action", [["replay", "--all"], ["discard", "1", "--reason", "again"]])
+async def test_a_row_that_another_command_changed_meanwhile_is_not_reported_as_done(
+    target: SqliteTarget, action: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As two commands at once on PostgreSQL: both have read the row, and one of them has discarded it."""
+    parser = ArgumentParser()
+    add_arguments(parser)
+    async with recording(target) as opened:
+        stale = next(row for row in await opened.rows(CUARENTENA) if row.id == 1)
+        assert await change_row(opened.database, stale, parser.parse_args(["discard", "1", "--reason", "first"]))
+        with pytest.raises(RowChangedError):
+            await change_row(opened.database, stale, parser.parse_args(action))
+        [row] = [row for row in await opened.rows(CUARENTENA) if row.id == 1]
+    assert (row.motivo, capsys.readouterr().out) == ("discarded: first (it was: not JSON)", "1: discarded\n")
+
+
+def test_a_replay_that_finds_no_message_of_the_gateway_says_so(target: SqliteTarget) -> None:
+    assert quarantine(target, "replay", "--gateway", "g9")[:2] == (1, b"g9: no message claims to be of this gateway\n")
 
 
 @pytest.mark.usefixtures("recorder")
@@ -289,3 +312,6 @@ async def test_an_operator_forgets_a_claim_that_no_answer_supports(target: Sqlit
     assert forgotten == (0, b"g1: numbers above 2 that are recorded by now count no more\n", "")
     assert after == (0, b"g1  answered 2, recorded 2, missing 0, quarantined 0\n", "")
     assert await seqs(target, CUARENTENA) == [7, 10**12]
+    unknown = recorder_command(target, "accounts", "forget", "g2", "--above", "0")
+    assert unknown == (1, b"g2: no such gateway; `accounts list` shows all\n", "")
+    assert recorder_command(target, "accounts", "forget", "g1")[0] == 2  # it would forget genuine numbers, too

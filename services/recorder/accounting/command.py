@@ -7,11 +7,15 @@ from functools import partial
 
 from sqlalchemy import URL, Connection, delete, insert
 
+from services.recorder.accounting.outbox_reports import last_seq
 from services.recorder.accounting.reconcile import reconcile
 from services.recorder.commands import run_command, say
 from services.recorder.db.database import Database, open_database
 from services.recorder.db.tables import GATEWAYS, OLVIDADAS
 from shared.contracts.transport import OutboxState
+
+NOT_DONE = 1
+"""Exit code when nothing is known of a gateway."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -22,7 +26,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "forget", help="forget the last report of a gateway, and count its numbers until now no more; rows stay"
     )
     forget.add_argument("gateway", metavar="GATEWAY")
-    forget.add_argument("--above", type=int, default=0, metavar="SEQ", help="count numbers up to this one further")
+    forget.add_argument(
+        "--above",
+        type=int,
+        required=True,
+        metavar="SEQ",
+        help="the last genuine number, which stays in the account with all below; 0 if the gateway itself is false",
+    )
 
 
 def accounts_command(arguments: Namespace, database: Callable[[], URL]) -> int:
@@ -35,17 +45,25 @@ def accounts_command(arguments: Namespace, database: Callable[[], URL]) -> int:
                 await _list(opened, now)
             else:
                 forgetting = partial(forget_claims, gateway_id=arguments.gateway, above=arguments.above, now=now)
-                await opened.writer.transaction(forgetting)
+                if not await opened.writer.transaction(forgetting):
+                    say(f"{arguments.gateway}: no such gateway; `accounts list` shows all")
+                    return NOT_DONE
                 say(f"{arguments.gateway}: numbers above {arguments.above} that are recorded by now count no more")
         return 0
 
     return run_command("accounts", run)
 
 
-def forget_claims(connection: Connection, *, gateway_id: str, above: int, now: datetime) -> None:
-    """Delete the last report of a gateway, and take its numbers above `above` out of its account: those until `now`."""
-    connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway_id == gateway_id))
+def forget_claims(connection: Connection, *, gateway_id: str, above: int, now: datetime) -> bool:
+    """Delete the last report of a gateway, and take its numbers above `above` out of its account: those until `now`.
+
+    Return False if the gateway has neither a report nor a row.
+    """
+    reports = connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway_id == gateway_id)).rowcount
+    if not reports and not last_seq(connection, gateway_id):
+        return False
     connection.execute(insert(OLVIDADAS).values(gateway_id=gateway_id, despues_de=above, hasta=now))
+    return True
 
 
 async def _list(database: Database, now: datetime) -> None:
