@@ -1,5 +1,6 @@
 """From the gateway's relay through a real broker to a row, on both databases."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -52,6 +53,24 @@ async def recorded(recorder: Recording, count: int) -> None:
     """Wait until `count` predictions are recorded."""
     name = "predecir_recorder_predictions_recorded_total"
     await until(lambda: recorder.registry.get_sample_value(name) == count, seconds=30)
+
+
+async def test_few_messages_of_each_queue_are_in_memory_at_once(sqlite_recorder: Recording, broker: Broker) -> None:
+    def ahead() -> dict[str, str]:
+        rows = (
+            line.split("\t")
+            for line in broker.server.ctl("list_consumers", "queue_name", "prefetch_count").splitlines()
+        )
+        return {queue: count for queue, count in rows if queue.startswith(broker.topology.events.exchange)}
+
+    async def all_are_consumed() -> bool:
+        return len(await asyncio.to_thread(ahead)) == len(expected)
+
+    expected = {queue.name: "4" for queue in (broker.topology.states, broker.topology.dead)}
+    expected[broker.topology.events.name] = "10"  # the setting
+    async with broker.consumer(sqlite_recorder.store):
+        await until(all_are_consumed, seconds=30)
+        assert ahead() == expected
 
 
 async def test_what_is_published_becomes_rows_and_nothing_stays_behind(recorder: Recording, broker: Broker) -> None:

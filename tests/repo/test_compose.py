@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from deploy.k8s.check import built
+from shared.contracts.event_batches import LARGEST_BODY
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -29,6 +30,14 @@ def test_a_container_has_bounds_and_no_right_it_does_not_need(service: str) -> N
     assert settings["pids_limit"] <= 2048
     assert settings["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
     assert ("cap_add" in settings) == (service in {"rabbitmq", "s3"})
+
+
+def test_the_broker_takes_no_message_that_no_gateway_sends() -> None:
+    """A recorder keeps messages in memory before it can look at their length."""
+    bound = f"max_message_size = {LARGEST_BODY}"
+    [cluster] = [thing for thing in built(ROOT / "deploy/k8s/overlays/clinic") if thing["kind"] == "RabbitmqCluster"]
+    assert bound in (ROOT / "deploy/rabbitmq.conf").read_text().splitlines()
+    assert bound in cluster["spec"]["rabbitmq"]["additionalConfig"].splitlines()
 
 
 def pairs_in_compose() -> set[frozenset[str]]:

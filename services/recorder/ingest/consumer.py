@@ -36,6 +36,8 @@ _MAX_RETRY_SECONDS = 5.0
 _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
 _BYTES_PER_TRANSACTION = 16 << 20
+_FEW = 4
+"""Messages that the broker delivers ahead of the queues beside that of events. Each may have 8 MiB."""
 _HEARTBEAT_SECONDS = 6
 """The broker redelivers unacknowledged messages to another recorder after two to three missed heartbeats."""
 _DEATH_REASON, _DEATH_QUEUE = "x-first-death-reason", "x-first-death-queue"
@@ -128,6 +130,7 @@ class Consumer:
         # When the broker cancels a consumer, the client only logs it, and drops later deliveries.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(inbox.end)
         await events.consume(inbox.put)
+        await channel.set_qos(prefetch_count=_FEW)  # for consumers that begin from now on
         await states.consume(inbox.put)
         return inbox
 
