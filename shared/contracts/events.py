@@ -30,6 +30,8 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clock of a gateway may be ahead of that of the reader."""
 _SCALARS = frozenset({float, int, bool, str, type(None)})
+_MOST_NAMED = 20
+"""Errors of an event whose fields are named."""
 _ROUNDING = 1e-6
 """A probability of 1 that was computed in single precision may exceed it by this."""
 
@@ -193,8 +195,7 @@ def read_event(body: bytes, now: datetime | None = None) -> PredictionMade | Fee
     try:
         event = kind.model_validate(raw)
     except ValidationError as error:
-        paths = ", ".join(sorted({_known_path(e["loc"]) for e in error.errors(include_input=False)}))
-        raise EventError(f"fields missing or wrong: {paths}") from None
+        raise EventError(f"fields missing or wrong: {_wrong_fields(error)}") from None
     _check_time(event.time, now or datetime.now(UTC))
     if isinstance(event, PredictionMade):
         _check_answer(event.data)
@@ -237,6 +238,13 @@ def _hash(data: Mapping[str, Any]) -> str:
         return hashlib.sha256(orjson.dumps(data)).hexdigest()
     except TypeError:
         raise EventError("nested too deeply") from None
+
+
+def _wrong_fields(error: ValidationError) -> str:
+    """Return the fields of an error; of very many only the number, since to list them takes longer than to find them."""
+    if error.error_count() > _MOST_NAMED:
+        return f"{error.error_count()} of them"
+    return ", ".join(sorted({_known_path(each["loc"]) for each in error.errors(include_input=False)}))
 
 
 def _known_path(names: Iterable[str | int]) -> str:

@@ -220,6 +220,7 @@ def signed(event: Mapping[str, Any]) -> bytes:
             (changed(GOLDEN, "probabilidades", "sin_alteracion", value=value), "data.probabilidades")
             for value in ("inf", -1, 2, None)
         ),
+        (changed(GOLDEN, "probabilidades", value=dict.fromkeys(map(str, range(1000)))), "wrong: 1000 of them"),
         (changed(GOLDEN, "output", value="bocio"), "its output is no class"),
         (changed(GOLDEN, "probabilidad", value=0.06), "another probability"),
         (changed(PLAUSIBLE, "plausibles", value=["bocio"]), "plausible classes"),
