@@ -241,7 +241,7 @@ def _hash(data: Mapping[str, Any]) -> str:
 
 
 def _wrong_fields(error: ValidationError) -> str:
-    """Return the fields of an error; of very many only the number, since to list them takes longer than to find them."""
+    """Return the fields of an error; of very many only the number: to list them takes longer than to find them."""
     if error.error_count() > _MOST_NAMED:
         return f"{error.error_count()} of them"
     return ", ".join(sorted({_known_path(each["loc"]) for each in error.errors(include_input=False)}))

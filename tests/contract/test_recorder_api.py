@@ -1,5 +1,6 @@
 """The read API in process, for doctors, analysts and operators."""
 
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 
 from services.gateway.key_admin import create
 from services.recorder.api.models import Filtro
+from services.recorder.api.queries import LONGEST_PAGE
 from services.recorder.app import Recorder, open_recorder
 from services.recorder.settings import RecorderSettings
 from shared.contracts.event_batches import LARGEST_SEQ
@@ -191,6 +193,30 @@ async def test_pages_follow_their_cursor(tmp_path: Path) -> None:
             query = {**query, "cursor": page["siguiente"]} if page["siguiente"] else None
 
     assert sorted(read) == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_page_of_long_rows_has_fewer_and_the_next_has_the_others(tmp_path: Path) -> None:
+    """A gateway may record rows of up to 1 MiB, and one page of those would take all memory."""
+    names = [f"{n:x}".ljust(400, "-") for n in range(2500)]
+    async with served(tmp_path) as (recorder, client):
+        for seq in range(1, 8):
+            await recorder.store.publish([delivery(seq, with_classes(names))])
+        sizes, listed, cursor = [], [], ""
+        while cursor is not None:
+            page = (await client.get("/predicciones", params={"cursor": cursor} if cursor else {})).json()
+            sizes.append(len(orjson.dumps(page)))
+            listed += [row["seq"] for row in page["predicciones"]]
+            cursor = page["siguiente"]
+    assert sorted(listed) == list(range(1, 8))
+    assert len(sizes) == 2
+    assert max(sizes) < LONGEST_PAGE + (1 << 20)
+
+
+def with_classes(names: Sequence[str]) -> bytes:
+    """Return an event whose answer has these classes, too."""
+    good = orjson.loads(event())
+    good["data"]["probabilidades"] |= dict.fromkeys(names, 0.0)
+    return orjson.dumps(good | {"datahash": hashlib.sha256(orjson.dumps(good["data"])).hexdigest()})
 
 
 async def test_filters_reach_the_query(tmp_path: Path) -> None:

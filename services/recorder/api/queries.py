@@ -8,10 +8,11 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, DateTime, RowMapping, Text, cast, literal, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, DateTime, RowMapping, Text, cast, func, literal, select, tuple_, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.recorder.api.models import MOST_FEEDBACK, Filtro
@@ -21,6 +22,15 @@ from services.recorder.db.types import UUID_TEXT, lenient
 _PREDICTION, _FEEDBACK = PREDICCIONES.c, RESULTADOS.c
 _PREDICTIONS, _FEEDBACKS = (
     select(*(lenient(column).label(column.name) for column in table.c)) for table in (PREDICCIONES, RESULTADOS)
+)
+LONGEST_PAGE = 4 << 20
+"""Characters of documents in one page, which take about twenty times as much memory. A usual row has a thousand."""
+_LENGTH = sum(
+    (
+        func.coalesce(func.length(cast(column, Text)), 0)
+        for column in (_PREDICTION.inputs, _PREDICTION.probabilidades, _PREDICTION.plausibles)
+    ),
+    start=literal(0),
 )
 _STORED_TIME = "stored_time"
 """The time of a row as text, for the cursor after a row whose time is unreadable."""
@@ -38,25 +48,29 @@ async def read_page(readers: AsyncEngine, filters: Filtro) -> tuple[list[dict[st
     """Return one page, and the cursor of the next or None at the end. `resultado` is a row's last feedback or None.
 
     The cursor holds the time and id of the last row. So the cost of a page does not depend on its number, and new rows
-    do not shift pages.
+    do not shift pages. A page of long rows has fewer than `filters.limite` (`LONGEST_PAGE`).
 
     Raises:
         BadCursorError: the cursor cannot be read.
 
     """
-    statement = (
-        _PREDICTIONS.add_columns(cast(_PREDICTION.timestamp, Text).label(_STORED_TIME))
-        .where(*_conditions(filters, readers.dialect.name))
-        .order_by(_PREDICTION.timestamp.desc(), _PREDICTION.id.desc())
-        .limit(filters.limite + 1)
-    )
-    async with readers.connect() as connection:
-        predictions = (await connection.execute(statement)).mappings().all()
-        more = len(predictions) > filters.limite
-        predictions = predictions[: filters.limite]
+    conditions = _conditions(filters, readers.dialect.name)
+    newest_first = _PREDICTION.timestamp.desc(), _PREDICTION.id.desc()
+    lengths = select(_LENGTH).where(*conditions).order_by(*newest_first).limit(filters.limite + 1)
+    statement = _PREDICTIONS.add_columns(cast(_PREDICTION.timestamp, Text).label(_STORED_TIME)).where(*conditions)
+    async with readers.connect() as connection:  # one transaction: both queries read the same rows
+        available = (await connection.execute(lengths)).scalars().all()
+        size = _page_size(available[: filters.limite])
+        more = len(available) > size
+        predictions = (await connection.execute(statement.order_by(*newest_first).limit(size))).mappings().all()
         feedback = await _last_feedback(connection, [row["id"] for row in predictions])
     rows = [{**row, "resultado": feedback.get(row["id"])} for row in predictions]
     return rows, _write_cursor(rows[-1]) if more else None
+
+
+def _page_size(lengths: Sequence[int]) -> int:
+    """Return how many of the first rows make a page: at least one, and as many more as `LONGEST_PAGE` allows."""
+    return max(1, sum(total <= LONGEST_PAGE for total in accumulate(lengths)))
 
 
 async def read_one(readers: AsyncEngine, prediction_id: str) -> dict[str, Any] | None:
