@@ -108,7 +108,7 @@ class Proof:
             return False
         try:
             _parsed(self.public_key).verify(self.signature, claim.signed_bytes())
-        except InvalidSignature:
+        except (InvalidSignature, ValueError):  # ValueError: the bytes are no key
             return False
         return True
 

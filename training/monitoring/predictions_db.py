@@ -20,7 +20,8 @@ from shared.database_url import connect_arguments
 from shared.patient import Patient
 from training.errors import DatabaseError
 
-_CHUNK_ROWS = 1000
+_CHUNK_ROWS = 100
+"""Rows in memory: an event that a hostile gateway made up may have 1 MiB."""
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 600
 MOST_ROWS = 1_000_000
