@@ -421,7 +421,7 @@ async def test_a_complete_head_has_no_deadline_for_its_response() -> None:
 
     async with echoing(slow, head_seconds=HEAD_SECONDS) as server:
         server.client.writer.write(PARTIAL)
-        await server.client.writer.drain()
+        await until(lambda: any(each.scope is not None for each in server.connections))  # its head has begun
         server.client.writer.write(b"alhost\r\n" + LENGTH[:-3])
         loop.call_later(3 * HEAD_SECONDS, server.client.writer.write, LENGTH[-3:])
         loop.call_later(3 * HEAD_SECONDS, release.set)
