@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared.contracts.open_inference import INPUT, OUTPUT, InferOutput, InferResponse, ModelMetadata, TensorMetadata
-from shared.contracts.scoring import ModelFacts, ModelUnavailableError
+from shared.contracts.scoring import ROUNDING, ModelFacts, ModelUnavailableError
 from shared.patient import Patient
 
 _MOST_NAMES = 12
@@ -110,8 +110,8 @@ def facts_of(metadata: ModelMetadata, patient: type[Patient]) -> ModelFacts:
 
 
 def _are_shares(numbers: Iterable[float]) -> bool:
-    """Return whether all `numbers` are between 0 and 1; NaN is not."""
-    return all(0 <= number <= 1 for number in numbers)
+    """Return whether all `numbers` are between 0 and 1, or beyond by rounding; NaN is not."""
+    return all(-ROUNDING <= number <= 1 + ROUNDING for number in numbers)
 
 
 def check_tensors(metadata: ModelMetadata, facts: ModelFacts) -> None:

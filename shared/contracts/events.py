@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from shared.contracts.scoring import Score
+from shared.contracts.scoring import ROUNDING, Score
 
 PREDICTION_MADE = "prediccion.realizada"
 FEEDBACK_REGISTERED = "resultado.registrado"
@@ -32,8 +32,6 @@ CLOCK_TOLERANCE = timedelta(minutes=10)
 _SCALARS = frozenset({float, int, bool, str, type(None)})
 _MOST_NAMED = 20
 """Errors of an event whose fields are named."""
-_ROUNDING = 1e-6
-"""A probability of 1 that was computed in single precision may exceed it by this."""
 
 
 class EventError(Exception):
@@ -41,7 +39,7 @@ class EventError(Exception):
 
 
 _Name = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
-_Probability = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING)]
+_Probability = Annotated[float, Field(ge=-ROUNDING, le=1 + ROUNDING)]
 
 
 class _Frozen(BaseModel):

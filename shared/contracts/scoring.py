@@ -5,6 +5,8 @@ from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ROUNDING = 1e-6
+"""How far a probability may be beyond 0 and 1: models compute in single precision."""
 Names = Annotated[tuple[str, ...], Field(fail_fast=True)]
 """Names that are rejected at the first wrong one: an error for each takes a hundred times the bytes of a message."""
 

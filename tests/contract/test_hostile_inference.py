@@ -216,6 +216,19 @@ async def test_a_number_that_is_no_probability_is_no_answer(tmp_path: Path, numb
     assert reason.startswith(f"an answer of inference: {OUTPUT} has a number that is not between 0 and 1")
 
 
+async def test_a_probability_that_single_precision_rounded_beyond_1_is_an_answer(tmp_path: Path) -> None:
+    async def rounded(request: web.Request) -> web.StreamResponse:
+        [tensor] = (await request.json())["inputs"]
+        return web.json_response(scored(tensor["shape"][0], [-(2.0**-24), 1 + 2.0**-23] * tensor["shape"][0]))
+
+    inference = Inference()
+    inference.path = ROUTES["prediction"][0]
+    async with served_by(inference, tmp_path) as client:
+        inference.hostile = rounded
+        response = await client.predict(PATIENT)
+    assert (response.status_code, response.json()["prediccion"]) == (200, CLASSES[1])
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

@@ -8,13 +8,14 @@ import numpy as np
 from services.inference.serving.model import LoadedModel, Model, Probabilities, Rows
 from shared.artifacts.bundle import CARD, ONNX, PICKLE, Bundle
 from shared.artifacts.errors import BundleError
+from shared.contracts.scoring import ROUNDING
 
 _LOOP_SECONDS = 0.001
 """How long a model call may block the event loop. A thread takes that time off the loop but costs the process more:
 70 microseconds a call that carries one row, 3 a row in calls of 16 (a row itself takes 25)."""
 
-_ROUNDING, _SUM_ROUNDING = 1e-6, 1e-3
-"""How far a probability may be beyond 0 and 1, and the sum of a row from 1: models round."""
+_SUM_ROUNDING = 1e-3
+"""How far the sum of a row may be from 1."""
 _CARD_BEGIN = b"<main>"
 _FORCED = (
     '\n<p class="lead" role="note"><strong>Versión forzada.</strong> Se puso en producción aunque no superó estas '
@@ -87,7 +88,7 @@ def _golden_rows(model: Model, bundle: Bundle) -> Rows:
 
 def _are_probabilities(answers: Probabilities) -> bool:
     """Return whether all `answers` are from 0 to 1, and those of each row sum to 1; NaN is not."""
-    inside = (answers >= -_ROUNDING) & (answers <= 1 + _ROUNDING)
+    inside = (answers >= -ROUNDING) & (answers <= 1 + ROUNDING)
     return bool(inside.all() and (np.abs(answers.sum(axis=-1) - 1) <= _SUM_ROUNDING).all())
 
 
