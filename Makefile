@@ -73,7 +73,7 @@ test-compose: $(VENV)/.dev ## Test the server stack in containers: start, scale,
 test-broker: $(VENV)/.dev ## Test the path through RabbitMQ with the image of docker-compose.yml (needs docker, and `make servers`)
 	@docker image inspect $(RABBITMQ) >/dev/null 2>&1 || docker pull --quiet $(RABBITMQ)
 	@TEST_RABBITMQ_IMAGE=$(RABBITMQ) $(PY) -m pytest --numprocesses=2 --dist=worksteal $(BROKER_TESTS)
-RABBITMQ = $(shell sed -n 's/^ *image: \(rabbitmq:[^ ]*\).*/\1/p' docker-compose.yml)
+RABBITMQ = $(shell sed -n 's/^ *image:.*\(rabbitmq:[^ }]*\).*/\1/p' docker-compose.yml)
 BROKER_TESTS := tests/integration/test_broker_path.py tests/integration/test_outbox_reports.py \
 	tests/fault/test_broker_faults.py tests/fault/test_broker_restart.py
 
