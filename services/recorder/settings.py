@@ -16,8 +16,9 @@ class RecorderSettings(DatabaseSettings, BrokerSettings):
     broker_management_url: SecretStr | None = None
     """RabbitMQ's management API, as http://host:15672, to log policies that lose messages. Without a login in it, that
     of BROKER_URL; the user needs the tag `management`."""
-    broker_prefetch: int = Field(default=50, ge=1, le=10_000)
-    """Messages, of up to 200 events each, that the broker delivers before earlier ones are recorded."""
+    broker_prefetch: int = Field(default=20, ge=1, le=10_000)
+    """Messages, of up to 200 events each, that the broker delivers before earlier ones are recorded. A container's
+    memory has room for this number of the largest messages that deploy/rabbitmq.conf allows."""
     recorder_max_gateways: int = Field(default=100, ge=0)
     """Gateways up to which unknown ones are enrolled by ENROLMENT_SECRET_FILE; `gateways add` may exceed it."""
     recorder_unsigned_messages: bool = False

@@ -1,6 +1,7 @@
 """From the gateway's relay through a real broker to a row, on both databases."""
 
 import asyncio
+import gc
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import ChannelPreconditionFailed
 from pamqp.common import FieldValue
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -17,11 +20,13 @@ from structlog.testing import capture_logs
 
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.policies import log_lossy_policies, read_management_url
+from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_BODY
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.contract.test_recorder_store import SqliteTarget
 from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker, hand_over, takes
 from tests.support.postgres import PostgresServer
+from tests.support.rabbitmq import largest_message
 from tests.support.recorder_suite import Recording, Target, delivery, recording
 from tests.support.waiting import until
 
@@ -95,13 +100,21 @@ async def test_a_new_queue_takes_nothing_before_it_is_on_the_brokers_disk(record
 
 
 async def test_large_events_go_in_messages_that_the_broker_takes(broker: Broker) -> None:
-    """RabbitMQ 4 closes the channel for a message of more than 16 MiB."""
+    """The broker closes the channel for a message that is larger than deploy/rabbitmq.conf allows."""
     await broker.declare()
     async with broker.transport() as transport:
         batch = [delivery(seq, b'"%s"' % (b"x" * 100_000)) for seq in range(1, 201)]
         assert await transport.publish(batch) == set(range(1, 201))
     messages = await broker.take(broker.topology.events.name)
     assert sum(body.count(b",\n") + 1 for body in messages) == 200
+
+
+async def test_the_broker_refuses_a_message_larger_than_a_gateway_s_largest(broker: Broker) -> None:
+    await broker.declare()
+    await broker.put(b" " * LARGEST_BODY, CONTENT_TYPE, {})
+    with pytest.raises(ChannelPreconditionFailed, match="size"):
+        await broker.put(b" " * (largest_message() + 1), CONTENT_TYPE, {})
+    assert [len(body) for body in await broker.take(broker.topology.events.name)] == [LARGEST_BODY]
 
 
 async def test_poison_in_a_batch_is_set_aside_alone(recorder: Recording, broker: Broker) -> None:
@@ -144,6 +157,29 @@ async def test_a_database_that_is_down_gets_its_messages_later(
         await recorded(recorder, 500)
 
     assert [row.seq for row in await recorder.rows()] == list(range(1, 501))
+
+
+async def test_the_messages_of_a_lost_connection_are_freed_before_the_next(
+    recorder: Recording, broker: Broker, target: Target
+) -> None:
+    """Not when the garbage collector runs by itself: it counts objects, not the bytes of their messages."""
+
+    def in_memory() -> int:
+        return sum(isinstance(thing, AbstractIncomingMessage) for thing in gc.get_objects())
+
+    await broker.declare()
+    gc.collect()
+    gc.disable()
+    try:
+        async with broker.transport() as transport, broker.consumer(recorder.store) as consumer:
+            await until(lambda: consumer.consuming)
+            with target.unwritable():
+                await transport.publish([delivery(seq) for seq in range(1, 501)])
+                await until(lambda: recorder.store.down() is not None and not consumer.consuming)
+                assert in_memory() == 0
+            await recorded(recorder, 500)
+    finally:
+        gc.enable()
 
 
 async def test_two_recorders_share_the_work_and_double_nothing(postgres: PostgresServer, broker: Broker) -> None:

@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from deploy.k8s.check import built
+from services.recorder.ingest.consumer import OTHER_PREFETCH
+from services.recorder.settings import RecorderSettings
 from shared.contracts.event_batches import LARGEST_BODY
+from tests.support.rabbitmq import largest_message
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -32,12 +35,15 @@ def test_a_container_has_bounds_and_no_right_it_does_not_need(service: str) -> N
     assert ("cap_add" in settings) == (service in {"rabbitmq", "s3"})
 
 
-def test_the_broker_takes_no_message_that_no_gateway_sends() -> None:
-    """A recorder keeps messages in memory before it can look at their length."""
-    bound = f"max_message_size = {LARGEST_BODY}"
-    [cluster] = [thing for thing in built(ROOT / "deploy/k8s/overlays/clinic") if thing["kind"] == "RabbitmqCluster"]
-    assert bound in (ROOT / "deploy/rabbitmq.conf").read_text().splitlines()
-    assert bound in cluster["spec"]["rabbitmq"]["additionalConfig"].splitlines()
+def test_a_recorder_holds_the_largest_messages_of_the_broker_in_its_memory() -> None:
+    """Three quarters of it are for the process, its transaction, and messages that are not freed yet."""
+    limit = largest_message()
+    [broker] = [thing for thing in built(ROOT / "deploy/k8s/overlays/clinic") if thing["kind"] == "RabbitmqCluster"]
+    assert f"max_message_size = {limit}\n" in broker["spec"]["rabbitmq"]["additionalConfig"]
+    assert limit > LARGEST_BODY
+    prefetched = RecorderSettings.model_fields["broker_prefetch"].default + 2 * OTHER_PREFETCH
+    assert SERVICES["recorder"]["mem_limit"] == "1g"
+    assert prefetched * limit <= 256 << 20
 
 
 def pairs_in_compose() -> set[frozenset[str]]:

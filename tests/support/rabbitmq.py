@@ -17,6 +17,7 @@ from typing import Literal
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 from tests.support.waiting import until_now
 
@@ -198,6 +199,7 @@ def rabbit_server() -> Iterator[RabbitServer]:
         (folder / "rabbitmq.conf").write_text(
             f"default_user = {server.user}\ndefault_pass = {server.password}\n"
             f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
+            f"max_message_size = {largest_message()}\n"
             "disk_free_limit.absolute = 1MB\nlog.console = true\nlog.console.level = info\nlog.file = false\n"
         )
         try:
@@ -207,6 +209,12 @@ def rabbit_server() -> Iterator[RabbitServer]:
             server.remove()
     finally:
         shutil.rmtree(folder)
+
+
+def largest_message() -> int:
+    """Return the bytes that the deployed broker accepts in one message."""
+    settings = (ROOT / "deploy/rabbitmq.conf").read_text().splitlines()
+    return int(next(line for line in settings if line.startswith("max_message_size")).split("=")[1])
 
 
 def _made(folder: Path, port: int, management: int, environment: dict[str, str]) -> RabbitServer:

@@ -6,6 +6,7 @@ because robust connections have stopped consuming silently after a reconnect.
 """
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -36,8 +37,8 @@ _MAX_RETRY_SECONDS = 5.0
 _RPC_SECONDS = 5
 _EVENTS_PER_TRANSACTION = 2000
 _BYTES_PER_TRANSACTION = 16 << 20
-_FEW = 4
-"""Messages that the broker delivers ahead of the queues beside that of events. Each may have 8 MiB."""
+OTHER_PREFETCH = 5
+"""Messages ahead of each other queue than that of events; they are few. The broker counts for each consumer."""
 _HEARTBEAT_SECONDS = 6
 """The broker redelivers unacknowledged messages to another recorder after two to three missed heartbeats."""
 _DEATH_REASON, _DEATH_QUEUE = "x-first-death-reason", "x-first-death-queue"
@@ -68,29 +69,38 @@ class Consumer:
         silence_seconds: float,
         management: Management | None = None,
     ) -> None:
-        """Consume at `url`, at most `prefetch` messages ahead; check the queue after `silence_seconds` without any."""
+        """Consume at `url`, at most `prefetch` messages of events ahead.
+
+        After `silence_seconds` without any, the queue is checked.
+        """
         self._url, self._topology, self._store, self._trust = url, topology, store, trust
         self._prefetch, self._silence, self._management = prefetch, silence_seconds, management
         self.consuming = False
+        self._retry_seconds = _MIN_RETRY_SECONDS
 
     async def run(self) -> None:
         """Consume until cancelled; reconnect after every restart of broker or database."""
         read_any_properties()
-        retry_seconds = _MIN_RETRY_SECONDS
         while True:
             await self._store.writable()
             try:
-                async with self._connected() as inbox:
-                    retry_seconds = _MIN_RETRY_SECONDS
-                    await inbox.record_all(self._store, self._trust)
+                await self._record_until_lost()
             except TransportDownError:
                 continue  # logged by the store; closing the connection requeued the messages
             except ConsumerLostError as error:
                 _log.warning("broker_lost", reason=str(error))
             finally:
                 self.consuming = False
-            await asyncio.sleep(retry_seconds)
-            retry_seconds = min(retry_seconds * 2, _MAX_RETRY_SECONDS)
+                # A lost connection is a cycle that has its messages. The collector counts objects, not their bytes, so
+                # the messages of several connections would be in memory at once.
+                gc.collect()
+            await asyncio.sleep(self._retry_seconds)
+            self._retry_seconds = min(self._retry_seconds * 2, _MAX_RETRY_SECONDS)
+
+    async def _record_until_lost(self) -> None:
+        async with self._connected() as inbox:
+            self._retry_seconds = _MIN_RETRY_SECONDS
+            await inbox.record_all(self._store, self._trust)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator["_Inbox"]:
@@ -130,7 +140,7 @@ class Consumer:
         # When the broker cancels a consumer, the client only logs it, and drops later deliveries.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(inbox.end)
         await events.consume(inbox.put)
-        await channel.set_qos(prefetch_count=_FEW)  # for consumers that begin from now on
+        await channel.set_qos(prefetch_count=min(self._prefetch, OTHER_PREFETCH))  # of consumers from here on
         await states.consume(inbox.put)
         return inbox
 
