@@ -145,7 +145,7 @@ audit: $(VENV)/.dev ## Check the locked packages for known vulnerabilities (asks
 
 .PHONY: sbom
 sbom: $(VENV)/.dev ## Build our images; write their bills of materials (CycloneDX) to var/sbom/ (needs docker)
-	@images=; for service in $(IMAGES); do images+=" $$service=$$(docker build --quiet --target $$service .)"; done; \
+	@images=; for service in $(IMAGES); do images+=" $$service=$$(DOCKER_BUILDKIT=1 docker build --quiet --target $$service .)"; done; \
 		exec $(PY) -m deploy.sbom var/sbom $$images
 IMAGES := gateway inference recorder local training mlflow
 
