@@ -4,8 +4,8 @@
 # Version 4 gives each quorum queue a delivery limit of 20, meant for messages that consumers fail on. A return by a
 # connection that closes in good order counts as a failure. So a consumer that reconnects 21 times, say in an outage of its
 # database, loses good messages, without an error, and for ever if the queue has no dead letter exchange. Version 3.10.8
-# keeps them. `x-delivery-limit: -1` switches the limit off in version 4; shared/broker/topology.py sets a high one, with a
-# dead letter exchange.
+# keeps them. `x-delivery-limit: -1` switches the limit off in version 4, and in 3.10.8 it drops a message that came back
+# once; shared/broker/topology.py sets a high limit, with a dead letter exchange.
 #
 # Seen on Debian 12, Python 3.11 (needs root, for debootstrap), with 40 connections that take the message and close:
 #   default: delivered 21 times, then gone
