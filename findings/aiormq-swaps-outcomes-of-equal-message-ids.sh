@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # aiormq 7.2.4 (aio-pika 10.2.1): two messages in flight on a channel with the same message id receive each other's outcome.
 #
-# With `on_return_raises=True` a message that no queue takes raises, and the delivery tag says which publication an answer
+# With `on_return_raises=True` a message that no queue takes raises, and a delivery tag names the publication that an answer
 # belongs to. But aiormq finds the publication of a returned message by its message id alone. If a second attempt at the
 # same message, or a copy for another queue, is published before the first is confirmed, the lost message is reported as
 # confirmed and the stored one as returned: an outbox then deletes the lost one. The gateway's relay uses a new id for each
