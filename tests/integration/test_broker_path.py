@@ -71,7 +71,7 @@ async def test_few_messages_of_each_queue_are_in_memory_at_once(sqlite_recorder:
     async def all_are_consumed() -> bool:
         return len(await asyncio.to_thread(ahead)) == len(expected)
 
-    expected = {queue.name: "4" for queue in (broker.topology.states, broker.topology.dead)}
+    expected = {queue.name: "5" for queue in (broker.topology.states, broker.topology.dead)}
     expected[broker.topology.events.name] = "10"  # the setting
     async with broker.consumer(sqlite_recorder.store):
         await until(all_are_consumed, seconds=30)
