@@ -1,13 +1,15 @@
 """Load shedding in a real server, with the gateway's admission."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
+import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
@@ -187,11 +189,21 @@ async def test_the_balancer_rejects_with_the_same_words_as_a_gateway(tmp_path: P
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-def test_a_balancer_without_a_gateway_rejects_like_a_gateway(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pool", "ask"),
+    [
+        ("gateways", lambda url: plain_http.post(f"{url}/predecir", json={}, timeout=30)),
+        ("recorders", lambda url: plain_http.get(f"{url}/predicciones", timeout=30)),
+    ],
+    ids=["gateways", "recorders"],
+)
+def test_a_balancer_without_a_replica_rejects_like_a_gateway(
+    tmp_path: Path, pool: str, ask: Callable[[str], httpx.Response]
+) -> None:
     detail = "El servicio no está disponible en este momento; inténtelo de nuevo."
     expected = ProblemError(503, "sin_servicio", detail, retry_after=1).response()
-    with haproxy(tmp_path, "gateways", free_ports(1)) as balancer:
-        response = plain_http.post(f"{balancer.url}/predecir", json={}, timeout=30)
+    with haproxy(tmp_path, pool, free_ports(1)) as balancer:
+        response = ask(balancer.url)
     assert (response.status_code, response.content) == (503, expected.body)
     assert (response.headers["retry-after"], response.headers["content-type"]) == ("1", expected.media_type)
 

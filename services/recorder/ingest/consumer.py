@@ -42,6 +42,8 @@ OTHER_PREFETCH = 5
 _HEARTBEAT_SECONDS = 6
 """The broker redelivers unacknowledged messages to another recorder after two to three missed heartbeats."""
 _DEATH_REASON, _DEATH_QUEUE = "x-first-death-reason", "x-first-death-queue"
+_LONGEST_LOGGED = 100
+"""Characters of a header in the log: a publisher can set it."""
 _POLICIES = {
     "expired": "a policy with message-ttl",
     "maxlen": "a policy with overflow and a maximum length",
@@ -267,7 +269,8 @@ class _Batch:
             await self._add_report(message)
             return
         if _DEATH_REASON in message.headers:
-            self._dropped[str(message.headers.get(_DEATH_QUEUE)), str(message.headers[_DEATH_REASON])] += 1
+            queue, death = (str(message.headers.get(name))[:_LONGEST_LOGGED] for name in (_DEATH_QUEUE, _DEATH_REASON))
+            self._dropped[queue, death] += 1
         try:
             read = EventMessage.read(message.content_type, message.headers, message.body)
         except BatchError as error:
