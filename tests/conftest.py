@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,7 @@ from tests.support.broker import Broker
 from tests.support.paths import ROOT
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.rabbitmq import RabbitServer, rabbit_server
+from tests.support.targets import PostgresTarget, SqliteTarget, Target
 
 pytest.register_assert_rewrite(
     "tests.support.recorder_suite", "tests.support.analysts_suite", "tests.support.trigger_suite"
@@ -59,3 +61,12 @@ def broker(rabbit: RabbitServer) -> Iterator[Broker]:
     """The shared server with names of this test only; none of them is declared yet."""
     yield Broker(rabbit, rabbit.url, topology(f"t-{secrets.token_hex(6)}"))
     rabbit.revive()  # a test that failed while the server was down must not make later tests fail
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    """A new database, of each kind in turn."""
+    if request.param == "sqlite":
+        return SqliteTarget(tmp_path / "predicciones.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return PostgresTarget(server, server.new_database())

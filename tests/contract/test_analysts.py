@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
 from tests.support.analysts_suite import described, query
-from tests.support.recorder_suite import Target
+from tests.support.targets import SqliteTarget, Target
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from services.recorder.db.tables import CUARENTENA, PREDICCIONES, RESULTADOS
 from shared.contracts.events import EventError, read_event
 from shared.contracts.outbox_status import GATEWAY_STATE, read_status
 from shared.contracts.transport import Delivery
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.recorder_suite import recording
+from tests.support.targets import SqliteTarget
 
 GOLDEN = {file.name: file.read_bytes() for file in (Path(__file__).parent / "golden").glob("*.json")}
 STATES = [name for name in GOLDEN if name.startswith(GATEWAY_STATE)]

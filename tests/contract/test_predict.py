@@ -18,11 +18,11 @@ from shared.contracts.scoring import Score
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import measure
 from shared.web.hosting import StartError, http_app
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.doubles import MODEL, Always, Down, NoModel, Remembering, ThyroidByTsh
 from tests.support.gateway import HYPER, PROBLEM, Client, gateway
 from tests.support.openapi import body_schema
 from tests.support.recorder_suite import recording
+from tests.support.targets import SqliteTarget
 from tests.support.waiting import until
 
 

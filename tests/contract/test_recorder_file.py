@@ -20,8 +20,8 @@ from services.recorder.settings import RecorderSettings
 from shared.contracts.transport import OutboxState, TransportDownError
 from shared.files import file_version
 from shared.web.hosting import StartError
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.targets import SqliteTarget
 from tests.support.waiting import until
 
 FIRST, SECOND, THIRD = range(1, 21), range(21, 31), range(31, 41)

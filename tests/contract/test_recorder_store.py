@@ -6,8 +6,6 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,51 +23,9 @@ from shared.contracts.transport import TransportDownError
 from shared.database_url import read_url
 from shared.web.hosting import StartError
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.support.recorder_suite import START, Recording, Target, delivery, event, recording
+from tests.support.recorder_suite import START, Recording, delivery, event, recording
 from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
-
-
-@dataclass(frozen=True)
-class SqliteTarget:
-    """A new file for each test."""
-
-    path: Path
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self.path}"
-
-    @contextmanager
-    def unwritable(self) -> Iterator[None]:
-        """Lock the database meanwhile, as an analyst's program does during a change."""
-        other = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            other.execute("BEGIN IMMEDIATE")
-            yield
-            other.execute("ROLLBACK")
-        finally:
-            other.close()
-
-    @contextmanager
-    def refusing(self, word: str) -> Iterator[None]:
-        """Add a trigger meanwhile; no text is valid JSON, so the statement fails."""
-        condition = f"WHEN instr(new.inputs, '{word}') OR '{word}' = ''"
-        trigger = f"CREATE TRIGGER refuses BEFORE INSERT ON predicciones {condition} BEGIN SELECT json('no'); END"
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
-            other.execute(trigger)
-            yield
-            other.execute("DROP TRIGGER refuses")
-
-    def open_transactions(self) -> int:
-        other = sqlite3.connect(self.path, isolation_level=None, timeout=0)
-        try:
-            other.execute("BEGIN IMMEDIATE")
-            other.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return 1
-        finally:
-            other.close()
-        return 0
+from tests.support.targets import SqliteTarget, Target
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from services.recorder.ingest.parsing import DeadLetter
 from services.recorder.ingest.store import Store
 from shared.contracts.gateway_proof import GatewayKey
 from shared.contracts.transport import Delivery, TransportDownError
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.broker import Broker, takes
 from tests.support.database import query
 from tests.support.enrolment import SECRET, enrolment
 from tests.support.paths import ROOT
 from tests.support.recorder_suite import delivery, event, recording
+from tests.support.targets import SqliteTarget
 from tests.support.waiting import until
 from tests.support.zygote import Zygote
 

@@ -7,10 +7,10 @@ from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
 from shared.cancellation import background
 from shared.contracts.gateway_proof import GatewayKey
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.broker import Broker, hand_over
 from tests.support.enrolment import SECRET
 from tests.support.recorder_suite import delivery, recording
+from tests.support.targets import SqliteTarget
 from tests.support.waiting import until
 
 

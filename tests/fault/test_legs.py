@@ -13,8 +13,6 @@ from services.gateway.inference_client import open_remote_scorer
 from services.recorder.db.tables import CUARENTENA
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from shared.diseases.thyroid import DatosPaciente
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker, hand_over, takes
 from tests.support.bundles import make_bundle
 from tests.support.faulty_network import Proxy, link_faults, proxied
@@ -22,6 +20,7 @@ from tests.support.gateway import HYPER, Client, gateway
 from tests.support.postgres import PostgresServer
 from tests.support.processes import running
 from tests.support.recorder_suite import Recording, delivery, event, recording
+from tests.support.targets import PostgresTarget, SqliteTarget
 from tests.support.waiting import until
 
 PATIENCE = 60

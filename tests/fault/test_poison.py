@@ -5,33 +5,21 @@ from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from chaos.faults.foreign_publisher import foreign_publisher
 from chaos.faults.poison import KINDS, PoisonFactory
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.trust import GatewayTrust, TrustPolicy
 from shared.contracts.gateway_proof import GatewayKey
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker, hand_over
 from tests.support.enrolment import SECRET
-from tests.support.postgres import PostgresServer
-from tests.support.recorder_suite import Recording, Target, delivery, recording
+from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.targets import SqliteTarget, Target
 from tests.support.waiting import until
 
 MESSAGES = 1000
 POISON = 20
 GENUINE = GatewayKey.generate()
 """The key of a gateway that is not compromised."""
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    if request.param == "sqlite":
-        return SqliteTarget(tmp_path / "predicciones.db")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresTarget(server, server.new_database())
 
 
 def seen(recorder: Recording, name: str) -> float:

@@ -10,8 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.diseases.thyroid import DatosPaciente
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.analysts_suite import *  # noqa: F403 - the suite itself
 from tests.support.analysts_suite import (
     QUERIES,
@@ -24,7 +22,7 @@ from tests.support.analysts_suite import (
     record,
 )
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.recorder_suite import Target
+from tests.support.targets import PostgresTarget, SqliteTarget, Target
 
 
 @pytest.fixture

@@ -22,24 +22,15 @@ from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.policies import log_lossy_policies, read_management_url
 from shared.contracts.event_batches import CONTENT_TYPE, LARGEST_BODY
 from shared.contracts.transport import OutboxState, TransportDownError
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker, hand_over, takes
 from tests.support.postgres import PostgresServer
 from tests.support.rabbitmq import largest_message
-from tests.support.recorder_suite import Recording, Target, delivery, recording
+from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.targets import PostgresTarget, SqliteTarget, Target
 from tests.support.waiting import until
 
 FAILS_FOR_EVERY_ROW = "CREATE TRIGGER fails BEFORE INSERT ON predicciones BEGIN SELECT json(new.id); END"
 """An id is no JSON: the error is that of a statement, not of a value."""
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    if request.param == "sqlite":
-        return SqliteTarget(tmp_path / "predicciones.db")
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresTarget(postgres, postgres.new_database())
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from pamqp.common import FieldValue
 
 from services.recorder.accounting.outbox_reports import MOST_REPORTED
@@ -25,11 +24,9 @@ from shared.contracts.events import LARGEST_EVENT, LONGEST_NAME, LONGEST_REASON
 from shared.contracts.outbox_status import CONTENT_TYPE as STATE
 from shared.contracts.outbox_status import OutboxStatus, write_status
 from shared.contracts.transport import OutboxState
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker
-from tests.support.postgres import PostgresServer
-from tests.support.recorder_suite import Recording, Target, delivery, event, feedback_event, recording
+from tests.support.recorder_suite import Recording, delivery, event, feedback_event, recording
+from tests.support.targets import SqliteTarget, Target
 from tests.support.waiting import until
 
 PREDICTION = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -108,14 +105,6 @@ HOSTILE = (
     *(Hostile(f"a status of {name}", status(5, 6, time), 0, state=True) for name, time in TIMES.items()),
     Hostile("a status that is no JSON", b"[" * 200, 0, state=True),
 )
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    if request.param == "sqlite":
-        return SqliteTarget(tmp_path / "predicciones.db")
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresTarget(postgres, postgres.new_database())
 
 
 async def put(broker: Broker, hostile: Hostile, seq: int) -> None:

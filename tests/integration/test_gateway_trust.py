@@ -20,23 +20,14 @@ from shared.contracts.gateway_proof import PUBLIC_KEY, SIGNATURE, Claim, Gateway
 from shared.contracts.outbox_status import CONTENT_TYPE as STATUS
 from shared.contracts.outbox_status import OutboxStatus, write_status
 from shared.contracts.transport import Delivery, OutboxState
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.broker import Broker
 from tests.support.enrolment import SECRET
 from tests.support.old_outbox import OLD_ID, old_outbox
 from tests.support.paths import ROOT
 from tests.support.postgres import PostgresServer
-from tests.support.recorder_suite import NOW, Recording, Target, account, event, recording
+from tests.support.recorder_suite import NOW, Recording, account, event, recording
+from tests.support.targets import PostgresTarget, SqliteTarget, Target
 from tests.support.waiting import until
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    if request.param == "sqlite":
-        return SqliteTarget(tmp_path / "predicciones.db")
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresTarget(postgres, postgres.new_database())
 
 
 @pytest.fixture

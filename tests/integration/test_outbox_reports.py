@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from services.recorder.db.tables import GATEWAYS
 from shared.contracts.transport import OutboxState, TransportDownError
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.broker import Broker
 from tests.support.recorder_suite import Recording, delivery, recording
+from tests.support.targets import SqliteTarget
 from tests.support.waiting import until
 
 

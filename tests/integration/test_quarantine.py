@@ -23,9 +23,9 @@ from services.recorder.quarantine import add_arguments, change_row
 from shared.contracts.event_batches import CONTENT_TYPE, split
 from shared.contracts.events import CLOCK_TOLERANCE
 from shared.contracts.transport import OutboxState
-from tests.contract.test_recorder_store import SqliteTarget
 from tests.support.paths import ROOT
 from tests.support.recorder_suite import Recording, delivery, event, feedback_event, recording
+from tests.support.targets import SqliteTarget
 from tests.support.waiting import until
 
 UUID = "00000000-0000-4000-8000-000000000001"

@@ -12,23 +12,13 @@ from services.recorder.db.database import open_database
 from services.recorder.db.migrate import MIGRATIONS, alembic_config
 from services.recorder.db.tables import CUARENTENA
 from shared.database_url import read_url
-from tests.contract.test_recorder_store import SqliteTarget
-from tests.integration.test_recorder_store_postgres import PostgresTarget
 from tests.support.analysts_suite import query
-from tests.support.postgres import PostgresServer
 from tests.support.processes import command as run_command
-from tests.support.recorder_suite import Target, delivery, recording
+from tests.support.recorder_suite import delivery, recording
+from tests.support.targets import Target
 
 VIEW = "view predicciones_tiroides: up to date\n"
 NEWEST = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    if request.param == "sqlite":
-        return SqliteTarget(tmp_path / "p.db")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresTarget(server, server.new_database())
 
 
 def migrate(folder: Path, url: str, **environment: str) -> tuple[int, str, str]:

@@ -2,9 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import func, select
@@ -13,48 +10,10 @@ from services.recorder.db.tables import CUARENTENA, PREDICCIONES
 from shared.contracts.transport import OutboxState, TransportDownError
 from tests.support.postgres import PostgresServer
 from tests.support.recorder_suite import *  # noqa: F403 - the suite itself
-from tests.support.recorder_suite import Recording, Target, delivery, event, recording
+from tests.support.recorder_suite import Recording, delivery, event, recording
 from tests.support.reports_suite import *  # noqa: F403 - the suite of reports
+from tests.support.targets import PostgresTarget, Target
 from tests.support.waiting import until
-
-
-@dataclass(frozen=True)
-class PostgresTarget:
-    """A new database for each test."""
-
-    server: PostgresServer
-    database: str
-
-    @property
-    def url(self) -> str:
-        return self.server.url(self.database)
-
-    @contextmanager
-    def unwritable(self) -> Iterator[None]:
-        """Make the database read-only for new connections, as after a failover to a standby."""
-        self._become("SET default_transaction_read_only = on")
-        yield
-        self._become("RESET default_transaction_read_only")
-
-    @contextmanager
-    def refusing(self, word: str) -> Iterator[None]:
-        """Add a trigger meanwhile that raises an error of a class of its own."""
-        raises = "BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'P0777'; END"
-        function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {raises} $$"
-        condition = f"WHEN (new.inputs::text LIKE '%{word}%')"
-        trigger = f"CREATE TRIGGER refuses BEFORE INSERT ON predicciones FOR EACH ROW {condition}"
-        self.server.query(self.database, function, f"{trigger} EXECUTE FUNCTION refuse()")
-        yield
-        self.server.query(self.database, "DROP TRIGGER refuses ON predicciones", "DROP FUNCTION refuse")
-
-    def _become(self, setting: str) -> None:
-        cut = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.database}'"  # noqa: S608 - ours
-        self.server.query("postgres", f"ALTER DATABASE {self.database} {setting}", cut)
-
-    def open_transactions(self) -> int:
-        """Return the number of sessions that are idle in a transaction."""
-        where = f"datname = '{self.database}' AND state LIKE 'idle in transaction%'"
-        return len(self.server.query("postgres", f"SELECT pid FROM pg_stat_activity WHERE {where}"))  # noqa: S608 - ours
 
 
 @pytest.fixture

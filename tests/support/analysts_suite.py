@@ -31,7 +31,8 @@ from shared.contracts.transport import Delivery
 from shared.database_url import read_url
 from shared.diseases.thyroid import DatosPaciente
 from shared.patient import Diagnosis, Disease, Patient, choice, flag, measure
-from tests.support.recorder_suite import START, Target, feedback_event
+from tests.support.recorder_suite import START, feedback_event
+from tests.support.targets import Target
 
 PAGE = Path(__file__).parents[2] / "docs/guides/analysts.md"
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)

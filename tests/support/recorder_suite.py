@@ -6,11 +6,11 @@ A test file imports everything from this module and defines the fixture `target`
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import pytest
@@ -35,32 +35,12 @@ from shared.contracts.events import Feedback, write_feedback, write_prediction
 from shared.contracts.scoring import ModelFacts, Score
 from shared.contracts.transport import Delivery, OutboxState, TransportDownError
 from shared.database_url import read_url
+from tests.support.targets import RefusingTarget, Target
 from tests.support.waiting import until
 
 T = TypeVar("T")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = START + timedelta(days=1)
-
-
-class Target(Protocol):
-    """A database under test."""
-
-    @property
-    def url(self) -> str:
-        """Its `DATABASE_URL`."""
-
-    def unwritable(self) -> AbstractContextManager[None]:
-        """Reject every write in this context."""
-
-    def open_transactions(self) -> int:
-        """Return the number of transactions left open."""
-
-
-class RefusingTarget(Target, Protocol):
-    """A database under test that can refuse rows."""
-
-    def refusing(self, word: str) -> AbstractContextManager[None]:
-        """Refuse predictions whose inputs contain `word`, by a trigger, in this context."""
 
 
 @dataclass(frozen=True, slots=True)
