@@ -131,15 +131,16 @@ async def test_every_page_is_an_index_search_from_the_cursor(
     def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:  # noqa: ANN401 - the driver's
         if statement.startswith("SELECT "):
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            kind = plans if statement.startswith("SELECT predicciones.") else feedback
+            kind = feedback if "resultados" in statement else plans
             kind.append(" / ".join(row[3] for row in cursor.fetchall()))
 
     _, cursor = await read_page(recorder.database.readers, Filtro(limite=1, **filters))
     await read_page(recorder.database.readers, Filtro(limite=1, cursor=cursor, **filters))
 
-    first, second = plans
-    assert index in first
-    assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
+    *first, lengths, rows = plans
+    assert [index in plan for plan in first] == [True, True]  # of the lengths of rows, and of the rows
+    for second in (lengths, rows):
+        assert re.search(rf"SEARCH predicciones USING INDEX {index} \(.*timestamp<", second)
     assert "SEARCH feedback USING INDEX ix_resultados_prediccion_id_registrado" in feedback[0]
     assert "SCAN" not in "".join(feedback).replace("SCAN CONSTANT ROW", "")
 
