@@ -17,7 +17,6 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.files import file_version, make_private_folder, read_regular, replace_file
-from shared.settings import SettingsError
 
 LARGEST_KEYS = 4 * 1024 * 1024
 """Bytes of the file: some twenty thousand keys."""
@@ -132,7 +131,7 @@ class ApiKeyStore:
         """Read `path`. As soon as it has a key, record that in `mark`.
 
         Raises:
-            SettingsError: the file exists and cannot be used.
+            KeyFileError: the file exists and cannot be used, or it is not known whether it exists.
 
         """
         self._path, self._mark = path, mark
@@ -143,10 +142,7 @@ class ApiKeyStore:
         """True if requests need a key: a key exists or has existed since the start, also a revoked one."""
         self.failure: str | None = None
         """Why keys cannot be checked, or None."""
-        try:
-            self._load()
-        except KeyFileError as error:
-            raise SettingsError(f"settings: PREDECIR_KEYS: {error}") from None
+        self._load()
 
     def refresh(self) -> None:
         """Check the file for changes, unless it was checked within the last second."""

@@ -22,11 +22,12 @@ def open_keys(settings: ServiceSettings) -> ApiKeyStore:
             `ALLOWED_HOSTS` is not set.
 
     """
-    keys = ApiKeyStore(settings.keys_file, settings.keys_mark)
     try:
+        keys = ApiKeyStore(settings.keys_file, settings.keys_mark)
         reason = None if keys.required else _missing(settings)
     except KeyFileError as error:
-        reason = f"PREDECIR_VAR: {error}"
+        setting = "PREDECIR_VAR" if settings.keys is None else "PREDECIR_KEYS"
+        raise SettingsError(f"settings: {setting}: {error}") from None
     if reason is not None:
         raise SettingsError(f"settings: {reason}")
     if not _is_loopback(settings.host) and "allowed_hosts" not in settings.model_fields_set:
