@@ -11,7 +11,7 @@ import structlog
 from shared.settings import ServiceSettings, SettingsError
 from shared.web.api_keys import ApiKeyStore, KeyFileError, has_mark
 
-_CREATE = "create a key with: python -m services.gateway keys create --role medico"
+_CREATE = "create a key with: python -m services.gateway keys create --role medico --name OWNER"
 
 
 def open_keys(settings: ServiceSettings) -> ApiKeyStore:

@@ -32,7 +32,6 @@ from services.gateway.inference_answers import (
     read_answer,
     read_metadata,
 )
-from services.gateway.key_admin import create
 from services.inference.api.tensors import read_rows
 from services.recorder.ingest.parsing import read_row
 from shared.artifacts.bundle import MANIFEST, PICKLE, SIGNATURE, check_manifest, open_bundle
@@ -54,7 +53,7 @@ from shared.contracts.transport import Delivery
 from shared.database_url import connect_arguments, read_url, shown
 from shared.diseases.thyroid import DatosPaciente
 from shared.settings import SettingsError
-from shared.web.api_keys import ApiKeyStore, Role
+from shared.web.api_keys import ApiKey, ApiKeyFile, ApiKeyStore, KeyFileError, Role, digest
 from shared.web.problems import ProblemError
 from tests.support.attack_table import Attack
 from tests.support.bundles import make_bundle
@@ -329,6 +328,14 @@ PARSERS = [
 """Parsers of bytes and texts; those of files follow."""
 
 
+def entry(role: Role, secret: bytes) -> ApiKey:
+    """Return the same entry of a file of keys in every run."""
+    name = digest(secret)
+    return ApiKey(
+        id=name[:12], role=role, name=f"Consulta {role}", sha256=name, created=datetime(2026, 3, 1, tzinfo=UTC)
+    )
+
+
 @pytest.fixture(scope="module")
 def file_parsers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Parser]:
     """Parsers of files, by name."""
@@ -336,9 +343,8 @@ def file_parsers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Parse
     bundle = make_bundle(folder / "var", DatosPaciente, pickled=b"a pickle")
     key, public = signing_key(folder / "var/keys"), folder / "var/keys/bundle.pub"
     content = {name: (bundle / name).read_bytes() for name in (MANIFEST, SIGNATURE, PICKLE)}
-    access = folder / "access.json"
-    secrets = [create(access, role)[0].encode() for role in Role]
-    keys = access.read_bytes()
+    secrets = [f"pdk_{role}".encode() for role in Role]
+    keys = ApiKeyFile(keys=tuple(map(entry, Role, secrets))).model_dump_json(indent=1).encode()
     lines = thyroid_csv().read_bytes().splitlines(keepends=True)
     table, params = b"".join(lines[:8]), (ROOT / "params.yaml").read_bytes()
     row = dict(zip(lines[0].decode().strip().split(","), lines[1].decode().strip().split(","), strict=True))
@@ -400,7 +406,7 @@ def file_parsers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Parse
         ),
         Parser(
             "file of keys",
-            (SettingsError,),
+            (KeyFileError,),
             in_file(read_access),
             lambda rng: mutated_json(rng, [keys]),
             json.loads(keys),

@@ -37,7 +37,7 @@ def keys(folder: Path, *words: str) -> int:
     ],
 )
 def test_a_name_beyond_loopback_needs_keys(tmp_path: Path, hosts: str) -> None:
-    with pytest.raises(SettingsError, match=r"^settings: ALLOWED_HOSTS: .* keys create --role medico$"):
+    with pytest.raises(SettingsError, match=r"^settings: ALLOWED_HOSTS: .* keys create --role medico --name OWNER$"):
         open_keys(settings(tmp_path, allowed_hosts=hosts))
     create(settings(tmp_path).keys_file, Role.OPS)
     assert open_keys(settings(tmp_path, allowed_hosts=hosts)).required
