@@ -1,7 +1,9 @@
 """Shared code of the commands of `python -m services.recorder`: output, and the exit codes of errors."""
 
 import asyncio
+import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Coroutine
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,6 +11,7 @@ from zoneinfo import ZoneInfo
 from services.recorder.analysts.grants import serve_analysts
 from services.recorder.analysts.views import view_name
 from services.recorder.db.database import DATABASE_ERRORS, Database, reason
+from shared.contracts.event_batches import GATEWAY_ID
 from shared.patient import Patient, PatientClassError
 from shared.settings import BAD_SETTINGS, SettingsError
 from shared.web.hosting import UNAVAILABLE, StartError
@@ -38,6 +41,52 @@ async def refresh_analysts_view(database: Database, view: View) -> None:
     done = await serve_analysts(database.writer, *view)
     state = "up to date" if done else "not updated; the line above has the reason, and the recorder tries at its start"
     say(f"view {view_name(view[0])}: {state}")
+
+
+def row_argument(text: str) -> int:
+    """Return the argument as the id of a row; see `_number`."""
+    return _number(text, least=1)
+
+
+def seq_argument(text: str) -> int:
+    """Return the argument as a gateway's number, or 0; see `_number`."""
+    return _number(text, least=0)
+
+
+def _number(text: str, *, least: int) -> int:
+    """Return the argument as a whole number from `least` that a column can hold.
+
+    Raises:
+        ArgumentTypeError: it is none; the message is printed with the usage.
+
+    """
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+        raise ArgumentTypeError(f"not a whole number from {least}: {text!r}")
+    return int(text)
+
+
+def gateway_argument(text: str) -> str:
+    """Return the argument as the id of a gateway.
+
+    Raises:
+        ArgumentTypeError: no gateway has such an id.
+
+    """
+    if not re.fullmatch(GATEWAY_ID, text):
+        raise ArgumentTypeError(f"not the id of a gateway: {text!r}")
+    return text
+
+
+def line_argument(text: str) -> str:
+    """Return the argument as a text for a line of a list.
+
+    Raises:
+        ArgumentTypeError: it is empty, or has control characters.
+
+    """
+    if not text.strip() or not text.isprintable():
+        raise ArgumentTypeError("not a line of text")
+    return text
 
 
 def say(line: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Row, delete, select, update
 
-from services.recorder.commands import run_command, say
+from services.recorder.commands import gateway_argument, line_argument, row_argument, run_command, say
 from services.recorder.db.database import DATABASE_ERRORS, Database, open_database, reason
 from services.recorder.db.tables import CUARENTENA
 from services.recorder.ingest.parsing import DeadLetter, order_feedback, read_row
@@ -32,12 +32,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="print a line per row: id, time, gateway, seq, size, reason; no patient values")
     show = actions.add_parser("show", help="print the event, byte by byte: PATIENT DATA")
-    show.add_argument("ids", type=int, nargs=1, metavar="ID")
+    show.add_argument("ids", type=row_argument, nargs=1, metavar="ID")
     replay = actions.add_parser("replay", help="try to record the event again, for instance after an upgrade")
     rows = replay.add_mutually_exclusive_group(required=True)
-    rows.add_argument("ids", type=int, nargs="*", default=[], metavar="ID")
+    rows.add_argument("ids", type=row_argument, nargs="*", default=[], metavar="ID")
     rows.add_argument("--all", action="store_true", help="every row; those that still cannot be recorded stay")
-    rows.add_argument("--gateway", metavar="GATEWAY", help="every message that claims to be of this gateway")
+    rows.add_argument(
+        "--gateway", type=gateway_argument, metavar="GATEWAY", help="every message that claims to be of this gateway"
+    )
     replay.add_argument(
         "--clock-ahead", action="store_true", help="also events of a gateway whose clock is ahead, by a year at most"
     )
@@ -45,8 +47,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--unproven", action="store_true", help="record messages although nothing proves which gateway sent them"
     )
     discard = actions.add_parser("discard", help="remove the event for good; its seq stays accounted for")
-    discard.add_argument("ids", type=int, nargs="+", metavar="ID")
-    discard.add_argument("--reason", required=True, help="stored with the row; no patient values")
+    discard.add_argument("ids", type=row_argument, nargs="+", metavar="ID")
+    discard.add_argument("--reason", type=line_argument, required=True, help="stored with the row; no patient values")
 
 
 def quarantine_command(arguments: Namespace, database: Callable[[], URL]) -> int:

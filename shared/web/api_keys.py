@@ -78,6 +78,8 @@ def read_keys(path: Path) -> ApiKeyFile | None:
     try:
         return ApiKeyFile.model_validate_json(read_regular(path, LARGEST_KEYS))
     except FileNotFoundError:
+        if path.is_symlink():
+            raise KeyFileError(f"{path} leads to a file that is not there") from None
         return None
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
@@ -93,7 +95,7 @@ def has_mark(mark: Path) -> bool:
 
     """
     try:
-        mark.stat()
+        mark.lstat()
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -199,6 +199,23 @@ def test_a_replay_of_no_row_is_a_usage_error(target: SqliteTarget, options: tupl
     assert error.endswith("error: one of the arguments ID --all --gateway is required\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("show", "9" * 25), "argument ID: not a whole number from 1: "),
+        (("discard", "-1", "--reason", "x"), ""),
+        (("discard", "1", "--reason", "x\n4 another row"), "argument --reason: not a line of text"),
+        (("discard", "1", "--reason", " "), "argument --reason: not a line of text"),
+        (("replay", "--gateway", "g 1"), "argument --gateway: not the id of a gateway: 'g 1'"),
+    ],
+)
+def test_a_wrong_argument_is_a_usage_error(target: SqliteTarget, words: tuple[str, ...], reason: str) -> None:
+    code, output, error = quarantine(target, *words)
+    assert (code, output) == (2, b"")
+    assert reason in error
+    assert "Traceback" not in error
+
+
 def test_a_replay_of_all_rows_that_finds_none_prints_so(target: SqliteTarget) -> None:
     assert quarantine(target, "replay", "--all") == (0, b"no row to replay\n", "")
 

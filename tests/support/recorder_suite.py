@@ -18,7 +18,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, Table, inspect, select
+from sqlalchemy import Connection, Table, bindparam, inspect, select, text
 
 from services.recorder.accounting.command import forget_claims
 from services.recorder.accounting.reconcile import MOST_LISTED, Account, Others, reconcile
@@ -28,6 +28,7 @@ from services.recorder.app import no_outboxes
 from services.recorder.db.database import Database, Writer, open_database
 from services.recorder.db.migrate import alembic_config, migrate
 from services.recorder.db.tables import CUARENTENA, METADATA, PREDICCIONES, RESULTADOS
+from services.recorder.db.types import UtcTimestamp
 from services.recorder.ingest.store import Store
 from services.recorder.metrics import Metrics
 from shared.contracts.event_batches import LARGEST_SEQ
@@ -289,6 +290,16 @@ async def test_other_bytes_of_a_quarantined_seq_are_kept_as_well(recorder: Recor
 
     assert [(row.seq, bytes(row.cuerpo)) for row in await recorder.rows(CUARENTENA)] == [(1, b"\x00"), (1, genuine)]
     assert (await recorder.account(OutboxState("g1", 1, 2)))["g1"] == account("g1", 1, quarantined=1)
+
+
+async def test_a_recorder_of_version_0_1_quarantines_beside_this_one(recorder: Recording) -> None:
+    """During an upgrade: it writes no digest of the event."""
+    columns = "recibido, motivo, gateway_id, seq, cuerpo"
+    statement = f"INSERT INTO cuarentena ({columns}) VALUES (:now, 'not JSON', 'g1', 1, :body) ON CONFLICT DO NOTHING"  # noqa: S608 - no input
+    write = text(statement).bindparams(bindparam("now", NOW, UtcTimestamp), bindparam("body", b"\x00"))
+    for _ in range(2):
+        await recorder.database.writer.transaction(lambda connection: connection.execute(write))
+    assert [(row.seq, bytes(row.cuerpo)) for row in await recorder.rows(CUARENTENA)] == [(1, b"\x00")]
 
 
 async def test_a_seq_that_is_recorded_and_quarantined_counts_once(recorder: Recording) -> None:

@@ -95,6 +95,15 @@ def test_a_folder_that_cannot_be_searched_for_keys_prevents_a_start(tmp_path: Pa
     assert str(tmp_path / "var" / folder) in line
 
 
+@pytest.mark.parametrize("place", ["keys/access.json", "gateway/keys-required"])
+def test_a_link_to_a_file_that_is_not_mounted_prevents_a_start(tmp_path: Path, place: str) -> None:
+    link = tmp_path / "var" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "not mounted")
+    with pytest.raises(SettingsError, match=f"{link.name}"):
+        open_keys(settings(tmp_path))
+
+
 def test_keys_of_before_the_mark_existed_are_marked_at_a_start(tmp_path: Path) -> None:
     chosen = settings(tmp_path)
     create(chosen.keys_file, Role.OPS)

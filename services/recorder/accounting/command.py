@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, delete, insert
 
 from services.recorder.accounting.outbox_reports import last_seq
 from services.recorder.accounting.reconcile import reconcile
-from services.recorder.commands import run_command, say
+from services.recorder.commands import gateway_argument, run_command, say, seq_argument
 from services.recorder.db.database import Database, open_database
 from services.recorder.db.tables import GATEWAYS, OLVIDADAS
 from shared.contracts.transport import OutboxState
@@ -25,10 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     forget = actions.add_parser(
         "forget", help="forget the last report of a gateway, and count its numbers until now no more; rows stay"
     )
-    forget.add_argument("gateway", metavar="GATEWAY")
+    forget.add_argument("gateway", type=gateway_argument, metavar="GATEWAY")
     forget.add_argument(
         "--above",
-        type=int,
+        type=seq_argument,
         required=True,
         metavar="SEQ",
         help="the last genuine number, which stays in the account with all below; 0 if the gateway itself is false",

@@ -80,7 +80,13 @@ CUARENTENA = Table(
     Column("seq", BigInteger, nullable=False),
     Column("cuerpo", LargeBinary, nullable=False, comment="the event, byte by byte as received"),
     Column("prediccion_id", UUID_TEXT, nullable=True, comment="the id in the event, where it could be read"),
-    Column("huella", Text, nullable=False, comment="SHA-256 of the event as received: other bytes are another row"),
+    Column(
+        "huella",
+        Text,
+        nullable=False,
+        server_default="",  # a recorder of version 0.1 on the same database writes none
+        comment="SHA-256 of the event as received: other bytes are another row",
+    ),
     Column("cabeceras", Text, nullable=True, comment="of a whole message: what it claims, and its proof, as JSON"),
     UniqueConstraint("gateway_id", "seq", "huella"),
     comment="deliveries that could not be recorded and wait for a person",

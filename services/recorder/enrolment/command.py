@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import URL
 
-from services.recorder.commands import run_command, say
+from services.recorder.commands import gateway_argument, run_command, say
 from services.recorder.db.database import Database, open_database
 from services.recorder.enrolment.keys import BY_OPERATOR, EnrolmentError, enrol, read_keys, revoke
 from shared.contracts.gateway_proof import ProofError, gateway_id_of, read_public_key
@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = actions.add_parser("add", help="enrol a gateway, whatever RECORDER_MAX_GATEWAYS")
     add.add_argument("public_key", metavar="PUBLIC-KEY", help="as `python -m services.gateway identity` prints it")
     remove = actions.add_parser("revoke", help="believe nothing of a gateway any more, for good")
-    remove.add_argument("gateway", metavar="GATEWAY", help="its id, as shown by list")
+    remove.add_argument("gateway", type=gateway_argument, metavar="GATEWAY", help="its id, as shown by list")
 
 
 def gateways_command(arguments: Namespace, database: Callable[[], URL]) -> int:

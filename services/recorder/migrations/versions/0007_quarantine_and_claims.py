@@ -24,6 +24,7 @@ def upgrade() -> None:
             "huella",
             existing_type=sa.Text(),
             nullable=False,
+            server_default="",  # a recorder of the version before goes on with these tables during an upgrade
             comment="SHA-256 of the event as received: other bytes are another row",
         )
         table.drop_constraint(op.f("uq_cuarentena_gateway_id_seq"), type_="unique")
