@@ -85,6 +85,9 @@ class Consumer:
         read_any_properties()
         while True:
             await self._store.writable()
+            # A lost connection is a cycle that has its messages. The collector counts objects, not their bytes, so the
+            # messages of several connections would be in memory at once.
+            gc.collect()
             try:
                 await self._record_until_lost()
             except TransportDownError:
@@ -93,9 +96,6 @@ class Consumer:
                 _log.warning("broker_lost", reason=str(error))
             finally:
                 self.consuming = False
-                # A lost connection is a cycle that has its messages. The collector counts objects, not their bytes, so
-                # the messages of several connections would be in memory at once.
-                gc.collect()
             await asyncio.sleep(self._retry_seconds)
             self._retry_seconds = min(self._retry_seconds * 2, _MAX_RETRY_SECONDS)
 
