@@ -110,7 +110,7 @@ class Rejections:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a period runs, at whose end a line may be due."""
+        """True while a period runs, at whose end a line may be due."""
         return self._period is not None
 
     def _begin_period(self) -> None:

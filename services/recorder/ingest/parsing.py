@@ -49,7 +49,7 @@ def read_row(delivery: Delivery, now: datetime, *, ahead: timedelta = timedelta(
 
 
 def order_feedback(row: EventRow, received: datetime, place: int) -> None:
-    """Let feedback count as received at `received`, after that of a lower `place`: of several, the last one counts."""
+    """Set when feedback was recorded: at `received`, after that of a lower `place`. Of several, the last one counts."""
     if isinstance(row, FeedbackRow):
         row.registrado = received + timedelta(microseconds=place)
 

@@ -17,7 +17,7 @@ _Decode = Callable[[ContentHeader, bytes], None]
 
 
 def read_any_properties() -> None:
-    """Let every AMQP connection of this process read messages whose properties cannot be decoded."""
+    """Replace the client's decoder in this process: properties that cannot be decoded are read as none."""
     if ContentHeader.unmarshal is not _unmarshal:
         ContentHeader.unmarshal = _unmarshal  # type: ignore[method-assign,assignment]  # the client has no place for a decoder
 

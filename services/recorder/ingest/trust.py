@@ -35,7 +35,7 @@ class Writing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """What is believed besides enrolled keys.
+    """The rules for messages without an enrolled key.
 
     With `secret`, up to `most_gateways` with a token by it are enrolled by their first message. `unsigned`: messages
     of gateways of earlier versions, whose ids have no key, are believed without a proof.
